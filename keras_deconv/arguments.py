@@ -1,0 +1,116 @@
+"""Normalise and check arguments: one rule and one error text for each.
+
+Every error names the argument, states the rule, shows what came and says what
+to write instead.
+"""
+
+import operator
+from collections.abc import Sequence
+
+import keras
+
+IntOrInts = int | Sequence[int]
+
+INDEX_FORMATS = ("window", "flat", "plane")
+OVERLAPS = ("sum", "mean")
+
+
+def _choice(value: object, name: str, choices: Sequence[str]) -> str:
+    normal = value.lower() if isinstance(value, str) else value
+    if normal not in choices:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(map(repr, choices))}. "
+            f"Received: {name}={value!r}"
+        )
+    return str(normal)
+
+
+def _as_int(value: object) -> int | None:
+    """`value` as int, or None for what is no whole number (True is none)."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def ints(
+    value: object, num_spatial_dims: int, name: str, minimum: int
+) -> tuple[int, ...]:
+    """Give one int per spatial axis, each at least `minimum`.
+
+    Args:
+        value: int (used for every axis) or sequence of `num_spatial_dims`
+            ints.
+        num_spatial_dims: Number of spatial axes.
+        name: Name of the argument, for the error.
+        minimum: Smallest value allowed.
+
+    Raises:
+        ValueError: No int, wrong number of ints, or an int below `minimum`.
+    """
+    single = _as_int(value)
+    if single is not None:
+        values: list[int | None] = [single] * num_spatial_dims
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        values = [_as_int(v) for v in value]
+    else:
+        values = []
+    result = tuple(v for v in values if v is not None and v >= minimum)
+    if len(result) != num_spatial_dims or len(values) != num_spatial_dims:
+        raise ValueError(
+            f"`{name}` must be an int or a tuple of {num_spatial_dims} ints "
+            f"(one per spatial axis), each >= {minimum}. "
+            f"Received: {name}={value!r}"
+        )
+    return result
+
+
+def strides(
+    value: object, pool_size: tuple[int, ...], name: str = "strides"
+) -> tuple[int, ...]:
+    """Strides per spatial axis; None means windows side by side."""
+    if value is None:
+        return pool_size
+    return ints(value, len(pool_size), name, minimum=1)
+
+
+def output_size(value: object, num_spatial_dims: int) -> tuple[int, ...] | None:
+    """Spatial size to restore, or None to let the pooling rule decide."""
+    if value is None:
+        return None
+    return ints(value, num_spatial_dims, "output_size", minimum=1)
+
+
+def position(value: object, size: tuple[int, ...]) -> tuple[int, ...]:
+    """Cell of each block that takes the value, one index per spatial axis."""
+    result = ints(value, len(size), "position", minimum=0)
+    if any(p >= s for p, s in zip(result, size, strict=True)):
+        raise ValueError(
+            "`position` counts cells inside a block of `size`, from 0, so it "
+            f"must be below {size}. Received: position={value!r}"
+        )
+    return result
+
+
+def padding(value: object) -> str:
+    """Padding as in Keras pooling, in lower case."""
+    return _choice(value, "padding", ("valid", "same"))
+
+
+def data_format(value: object) -> str:
+    """Data format; None means the one of the Keras configuration."""
+    if value is None:
+        return keras.config.image_data_format()
+    return _choice(value, "data_format", ("channels_last", "channels_first"))
+
+
+def index_format(value: object) -> str:
+    """What an argmax index counts."""
+    return _choice(value, "index_format", INDEX_FORMATS)
+
+
+def overlap(value: object) -> str:
+    """What happens where several windows chose the same input."""
+    return _choice(value, "overlap", OVERLAPS)

@@ -1,0 +1,17 @@
+"""Data sets for semantic segmentation, on top of tensorflow-datasets."""
+
+from keras_deconv.data.camvid import CamVid
+from keras_deconv.data.catalog import SegmentationSet, describe
+from keras_deconv.data.pairs import load, segmentation_pairs, splits
+from keras_deconv.data.scenes import Scenes, draw_scene
+
+__all__ = [
+    "CamVid",
+    "Scenes",
+    "SegmentationSet",
+    "describe",
+    "draw_scene",
+    "load",
+    "segmentation_pairs",
+    "splits",
+]

@@ -1,0 +1,439 @@
+"""Window kernels for any number of spatial axes, in `keras.ops` alone.
+
+A tensor here is `(outer, *spatial, inner)`: batches that keep their channels
+last come as they are, others with batch and channels as `outer` and an `inner`
+of 1. The argmax index of a window is the row-major position of its maximum
+inside the window.
+
+One axis is cut into blocks of `stride` cells. With `m` windows of `k` cells,
+window `i` starts at block `i` and reaches over `q = ceil(k / stride)` blocks,
+so that everything here is splitting into blocks, shifting by whole blocks,
+comparing and selecting: no gather, no scatter, nothing that could leave the
+window. Windows that do not overlap have `q = 1` and no shifts.
+
+Integers are int32 and tensors of rank 5 at the most, since TFLite's built-in
+operations ask for it.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_deconv import shapes
+
+Tensor = Any
+Length = Any  # int, or a scalar tensor where a size is not known
+
+
+class Windows(NamedTuple):
+    """Where the windows of one pooling lie, one entry per spatial axis."""
+
+    size: tuple[Length, ...]
+    num_windows: tuple[Length, ...]
+    pool_size: tuple[int, ...]
+    strides: tuple[int, ...]
+    before: tuple[Length, ...]
+
+    @property
+    def reach(self) -> tuple[int, ...]:
+        """Number of blocks that a window touches."""
+        return tuple(
+            -(-k // s)
+            for k, s in zip(self.pool_size, self.strides, strict=True)
+        )
+
+    @property
+    def num_blocks(self) -> tuple[Length, ...]:
+        """Number of blocks that all windows together touch."""
+        return tuple(
+            m + q - 1 for m, q in zip(self.num_windows, self.reach, strict=True)
+        )
+
+
+def _maximum(a: Length, b: Length) -> Length:
+    known = isinstance(a, int) and isinstance(b, int)
+    return max(a, b) if known else ops.maximum(a, b)
+
+
+def windows(
+    size: Sequence[Length],
+    pool_size: Sequence[int],
+    strides: Sequence[int],
+    padding: str,
+) -> Windows:
+    """Lay windows over an input of `size`; its entries may be tensors."""
+    num_windows = []
+    before = []
+    for n, k, s in zip(size, pool_size, strides, strict=True):
+        if isinstance(n, int):
+            m = shapes.pooled_length(n, k, s, padding)
+            start = shapes.padding_before(n, m, k, s, padding)
+        elif padding == "same":
+            m = (n + s - 1) // s
+            start = _maximum((m - 1) * s + k - n, 0) // 2
+        else:
+            m, start = _maximum((n - k) // s + 1, 0), 0
+        num_windows.append(m)
+        before.append(start)
+    return Windows(
+        tuple(size),
+        tuple(num_windows),
+        tuple(pool_size),
+        tuple(strides),
+        tuple(before),
+    )
+
+
+def _offsets(pool_size: Sequence[int]) -> list[tuple[int, ...]]:
+    """Offsets inside a window in row-major order."""
+    return list(itertools.product(*map(range, pool_size)))
+
+
+def _pad_or_crop(
+    x: Tensor,
+    before: Sequence[Length],
+    lengths: Sequence[Length],
+    fill: float | None,
+) -> Tensor:
+    """Give the spatial axes `lengths`, with `before` new cells in front.
+
+    A negative `before` takes cells away; a `fill` of None mirrors the border.
+    """
+    size = ops.shape(x)[1:-1]
+    after = [to - n - b for to, n, b in zip(lengths, size, before, strict=True)]
+    pads = [
+        (_maximum(b, 0), _maximum(a, 0))
+        for b, a in zip(before, after, strict=True)
+    ]
+    if any(not isinstance(p, int) or p > 0 for pair in pads for p in pair):
+        pads = [(0, 0), *pads, (0, 0)]
+        if fill is None:
+            x = ops.pad(x, pads, mode="symmetric")
+        else:
+            x = ops.pad(x, pads, constant_values=fill)
+    if any(not isinstance(n, int) or n < 0 for n in (*before, *after)):
+        x = _slice(x, [_maximum(-b, 0) for b in before], lengths)
+    return x
+
+
+def _slice(
+    x: Tensor, starts: Sequence[Length], lengths: Sequence[Length]
+) -> Tensor:
+    spatial = (
+        slice(start, start + length)
+        for start, length in zip(starts, lengths, strict=True)
+    )
+    return x[(slice(None), *spatial)]
+
+
+def _cells(x: Tensor, windows: Windows, fill: float) -> list[Tensor]:
+    """Give one tensor (windows, inner) per offset: that cell of each window."""
+    strides, num_blocks = windows.strides, windows.num_blocks
+    inner = ops.shape(x)[-1]
+    lengths = [n * s for n, s in zip(num_blocks, strides, strict=True)]
+    x = _pad_or_crop(x, windows.before, lengths, fill)
+    # Rows are cut before columns: large pieces first is fast.
+    pieces = {(): x}
+    for axis, stride in enumerate(strides):
+        width = math.prod((stride, *lengths[axis + 1 :], inner))
+        pieces = {
+            (*offset, i): part
+            for offset, piece in pieces.items()
+            for i, part in enumerate(
+                ops.split(ops.reshape(piece, (-1, width)), stride, axis=1)
+            )
+        }
+
+    def cell(offset: tuple[int, ...]) -> Tensor:
+        pairs = zip(offset, strides, strict=True)
+        blocks, inside = zip(*(divmod(o, s) for o, s in pairs), strict=True)
+        piece = pieces[inside]
+        if math.prod(windows.reach) > 1:
+            piece = ops.reshape(piece, (-1, *num_blocks, inner))
+            piece = _slice(piece, blocks, windows.num_windows)
+        return ops.reshape(piece, (-1, inner))
+
+    return [cell(offset) for offset in _offsets(windows.pool_size)]
+
+
+def _first_inside(windows: Windows) -> Tensor | None:
+    """Index of each window's first cell that is no padding; None for all 0."""
+    if all(isinstance(b, int) and b == 0 for b in windows.before):
+        return None
+    first = ops.zeros((), dtype="int32")
+    for axis, (m, k, s, b) in enumerate(
+        zip(
+            windows.num_windows,
+            windows.pool_size,
+            windows.strides,
+            windows.before,
+            strict=True,
+        )
+    ):
+        inside = ops.maximum(b - ops.arange(m, dtype="int32") * s, 0)
+        first = first * k + _along(axis, inside, len(windows.size))
+    return first
+
+
+def _along(axis: int, x: Tensor, num_spatial_dims: int) -> Tensor:
+    """Lay a vector along one spatial axis, for broadcasting."""
+    shape = [1] * (num_spatial_dims + 2)
+    shape[axis + 1] = -1
+    return ops.reshape(x, shape)
+
+
+def pool(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
+    """Maximum of each window, and its index in int32.
+
+    The first maximum in row-major order wins. NaN beats every number, and of
+    several in a window the last one counts, as in PyTorch.
+    """
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    is_float = "float" in dtype
+    lowest = -math.inf if is_float else int(np.iinfo(dtype).min)
+    best, *others = _cells(x, windows, lowest)
+    argmax = ops.zeros_like(best, dtype="int32")
+    for index, cell in enumerate(others, start=1):
+        wins = cell > best
+        if is_float:
+            wins = ops.logical_or(wins, ops.isnan(cell))
+        best = ops.where(wins, cell, best)
+        # Indices only grow, so this is a select at a lower price.
+        argmax = ops.maximum(argmax, ops.cast(wins, "int32") * index)
+    shape = (-1, *windows.num_windows, ops.shape(x)[-1])
+    best, argmax = ops.reshape(best, shape), ops.reshape(argmax, shape)
+    first_inside = _first_inside(windows)
+    if first_inside is not None:
+        # Padding in front of a window wins only where all else is as low.
+        argmax = ops.maximum(argmax, first_inside)
+    return best, argmax
+
+
+def unpool(
+    values: Tensor, argmax: Tensor, windows: Windows, overlap: str
+) -> Tensor:
+    """Put each value where its window's index says, 0 elsewhere.
+
+    Where windows overlap, "sum" adds what lands on one cell and "mean"
+    averages it. The mean is a running one, so that the mean of equal values
+    is that value to the bit.
+    """
+    argmax = _as_rows(ops.cast(argmax, "int32"))
+    shifts = list(itertools.product(*map(range, windows.reach)))
+    averages = overlap == "mean" and len(shifts) > 1
+    result = count = None
+    for shift in shifts:
+        chosen = _choose(argmax, _block_index(windows, shift))
+        term = _shift(spread(values, windows.strides, chosen), windows, shift)
+        if averages:
+            landed = spread(ops.ones_like(values), windows.strides, chosen)
+            landed = _shift(landed, windows, shift)
+            if count is None:
+                count, result = landed, term
+            else:
+                count = count + landed
+                step = (term - result) / ops.maximum(count, 1)
+                result = ops.where(landed > 0, result + step, result)
+        else:
+            result = term if result is None else result + term
+    return _pad_or_crop(
+        result, [-b for b in windows.before], windows.size, fill=0
+    )
+
+
+def _block_index(windows: Windows, shift: tuple[int, ...]) -> np.ndarray:
+    """Window index of each cell of the block `shift` blocks into the window.
+
+    Cells beyond the window, and between windows with gaps, are -1.
+    """
+    grid = np.indices(windows.strides)
+    first = np.multiply(shift, windows.strides)
+    offsets = grid + first.reshape((-1, *[1] * len(shift)))
+    index = np.zeros(windows.strides, "int32")
+    inside = np.ones(windows.strides, bool)
+    for offset, k in zip(offsets, windows.pool_size, strict=True):
+        index = index * k + offset
+        inside &= offset < k
+    return np.where(inside, index, -1).astype("int32")
+
+
+def _shift(x: Tensor, windows: Windows, shift: tuple[int, ...]) -> Tensor:
+    if math.prod(windows.reach) == 1:
+        return x
+    before = [b * s for b, s in zip(shift, windows.strides, strict=True)]
+    lengths = [
+        n * s for n, s in zip(windows.num_blocks, windows.strides, strict=True)
+    ]
+    return _pad_or_crop(x, before, lengths, fill=0)
+
+
+def gather(x: Tensor, argmax: Tensor, windows: Windows) -> Tensor:
+    """Read each window's cell at its index: the adjoint of "sum" unpooling."""
+    shape = ops.shape(argmax)
+    argmax = ops.reshape(ops.cast(argmax, "int32"), (-1, shape[-1]))
+    cells = _cells(x, windows, fill=0)
+    result = ops.zeros_like(cells[0])
+    for index, cell in enumerate(cells):
+        result = ops.where(argmax == index, cell, result)
+    return ops.reshape(result, shape)
+
+
+def nearest(
+    values: Tensor, block: Sequence[int], size: Sequence[Length]
+) -> Tensor:
+    """Repeat each value over its block.
+
+    What `size` has beyond the last block repeats that block's value.
+    """
+    result = spread(values, block, lambda leading: None)
+    # A mirrored border of less than a block holds the last value alone.
+    return _pad_or_crop(result, [0] * len(block), size, fill=None)
+
+
+def bed_of_nails(
+    values: Tensor,
+    block: Sequence[int],
+    position: Sequence[int],
+    size: Sequence[Length],
+) -> Tensor:
+    """Put each value on one cell of its block, 0 elsewhere."""
+    here = np.full(block, -1, "int32")
+    here[tuple(position)] = 0
+    chosen = _choose(ops.zeros((1,) * 5, dtype="int32"), here)
+    result = spread(values, block, chosen)
+    return _pad_or_crop(result, [0] * len(block), size, fill=0)
+
+
+def _as_rows(x: Tensor) -> Tensor:
+    """View as (outer * rows, 1, columns, 1, inner), to be given blocks."""
+    *_, columns, inner = ops.shape(x)
+    return ops.reshape(x, (-1, 1, columns, 1, inner))
+
+
+def _choose(
+    argmax: Tensor, block_index: np.ndarray
+) -> Callable[[tuple[int, ...]], Tensor]:
+    """Condition for `spread`: the index of the cell is the one remembered."""
+    *_, rows, columns = (1, *block_index.shape)
+
+    def chosen(leading: tuple[int, ...]) -> Tensor:
+        plane = block_index[leading].reshape((1, rows, 1, columns, 1))
+        return ops.equal(argmax, plane)
+
+    return chosen
+
+
+def spread(
+    values: Tensor,
+    block: Sequence[int],
+    chosen: Callable[[tuple[int, ...]], Tensor | None],
+) -> Tensor:
+    """Give each value a block of cells: itself where chosen, 0 elsewhere.
+
+    Args:
+        values: `(outer, *spatial, inner)`.
+        block: Cells per value along each spatial axis.
+        chosen: Called with an offset along all but the last two axes of a
+            block; gives the condition for that plane of the blocks, which
+            must broadcast to `(outer * rows, block rows, columns, block
+            columns, inner)`, or None for everywhere.
+    """
+    *spatial, inner = ops.shape(values)[1:]
+    rows = _as_rows(values)
+    *leading, block_rows, block_columns = (1, *block)[-max(len(block), 2) :]
+    plane_shape = (block_rows, spatial[-1], block_columns, inner)
+    planes = []
+    for offset in itertools.product(*map(range, leading)):
+        condition = chosen(offset)
+        planes.append(
+            ops.broadcast_to(rows, (ops.shape(rows)[0], *plane_shape))
+            if condition is None
+            else ops.where(condition, rows, ops.zeros((), values.dtype))
+        )
+    result = planes[0]
+    if len(planes) > 1:
+        width = math.prod((*spatial[-2:-1], *plane_shape))
+        result = ops.concatenate(
+            [ops.reshape(plane, (-1, width)) for plane in planes], axis=1
+        )
+    lengths = (n * b for n, b in zip(spatial, block, strict=True))
+    return ops.reshape(result, (-1, *lengths, inner))
+
+
+def _in(dtype: str, length: Length) -> Length:
+    """A length that is not known, in the dtype of positions."""
+    return length if isinstance(length, int) else ops.cast(length, dtype)
+
+
+def positions(argmax: Tensor, windows: Windows, dtype: str) -> Tensor:
+    """Window index to the position in the plane, row-major."""
+    rest = ops.cast(argmax, dtype)
+    offsets = []
+    for k in reversed(windows.pool_size):
+        offsets.insert(0, rest % k)
+        rest = rest // k
+    result = ops.zeros((), dtype)
+    for axis, offset in enumerate(offsets):
+        first = _first_cell(axis, windows, dtype)
+        result = result * _in(dtype, windows.size[axis]) + first + offset
+    return result
+
+
+def offsets(positions: Tensor, windows: Windows) -> Tensor:
+    """Position in the plane to the window index (int32); the inverse.
+
+    A position outside the window comes out as -1.
+    """
+    dtype = positions.dtype
+    rest = positions
+    coordinates = []
+    for length in reversed(windows.size):
+        n = _in(dtype, length)
+        coordinates.insert(0, rest % n)
+        rest = rest // n
+    result = ops.zeros((), dtype)
+    inside = rest == 0
+    for axis, coordinate in enumerate(coordinates):
+        k = windows.pool_size[axis]
+        offset = coordinate - _first_cell(axis, windows, dtype)
+        inside = inside & (offset >= 0) & (offset < k)
+        result = result * k + offset
+    return ops.cast(ops.where(inside, result, -1), "int32")
+
+
+def _first_cell(axis: int, windows: Windows, dtype: str) -> Tensor:
+    """Coordinate of each window's first cell; negative in the padding."""
+    first = (
+        ops.arange(_in(dtype, windows.num_windows[axis]), dtype=dtype)
+        * windows.strides[axis]
+        - _in(dtype, windows.before[axis])
+    )
+    return _along(axis, first, len(windows.size))
+
+
+def scatter(
+    values: Tensor, positions: Tensor, size: Sequence[Length], overlap: str
+) -> Tensor:
+    """Unpool with positions in the plane, wherever they come from.
+
+    The general case: a position need not belong to a window.
+    """
+    outer, *_, inner = ops.shape(values)
+    dtype = positions.dtype
+    plane = math.prod(_in(dtype, n) for n in size)
+    first = ops.arange(_in(dtype, outer), dtype=dtype) * plane
+    cell = ops.reshape(positions, (outer, -1, inner))
+    cell = cell + ops.reshape(first, (-1, 1, 1))
+    cell = ops.reshape(cell * inner + ops.arange(inner, dtype=dtype), (-1,))
+    values = ops.reshape(values, (-1,))
+    num_cells = _in(dtype, outer) * plane * inner
+    result = ops.segment_sum(values, cell, num_cells)
+    if overlap == "mean":
+        count = ops.segment_sum(ops.ones_like(values), cell, num_cells)
+        result = result / ops.maximum(count, 1)
+    return ops.reshape(result, (outer, *size, inner))

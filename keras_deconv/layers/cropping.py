@@ -1,0 +1,64 @@
+"""Cropping to the size of another tensor."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_deconv.layers.base import SpatialLayer
+
+
+@keras.saving.register_keras_serializable("keras_deconv")
+class CropLike2D(SpatialLayer):
+    """Cut rows and columns off the end, to the size of another tensor.
+
+    What a transposed convolution needs to restore an odd size: it can only
+    give multiples of its strides.
+
+    Args:
+        data_format: "channels_last", "channels_first" or None for the one of
+            the Keras configuration.
+        **kwargs: `name`, `dtype`, `trainable`, as in any Keras layer.
+
+    Call arguments:
+        inputs: Tensor `(batch, height, width, channels)` of any dtype.
+        like: Tensor of at most that height and width; unknown ones allowed.
+
+    Returns:
+        `inputs[:, :like_height, :like_width]`.
+
+    Raises:
+        ValueError: `like` is larger than the inputs.
+
+    Example:
+        >>> import numpy as np, keras_deconv
+        >>> crop = keras_deconv.layers.CropLike2D()
+        >>> tuple(crop(np.zeros((1, 4, 6, 2)), np.zeros((1, 3, 6, 9))).shape)
+        (1, 3, 6, 2)
+    """
+
+    num_spatial_dims = 2
+
+    def call(self, inputs: Any, like: Any) -> Any:
+        self.compute_output_shape(inputs.shape, like.shape)
+        height, width = self.spatial_size(ops.shape(like))
+        if self.data_format == "channels_last":
+            return inputs[:, :height, :width]
+        return inputs[:, :, :height, :width]
+
+    def compute_output_shape(self, inputs_shape: Any, like_shape: Any) -> tuple:
+        size, target = map(self.spatial_size, (inputs_shape, like_shape))
+        if any(
+            n is not None and to is not None and to > n
+            for n, to in zip(size, target, strict=True)
+        ):
+            raise ValueError(
+                "`like` must not be larger than `inputs`: cropping takes "
+                f"away only. Received: inputs of size {size}, like of size "
+                f"{target}"
+            )
+        return self.with_spatial_size(inputs_shape, target)
+
+    def compute_output_spec(self, inputs: Any, like: Any) -> keras.KerasTensor:
+        shape = self.compute_output_shape(inputs.shape, like.shape)
+        return keras.KerasTensor(shape, self.output_dtype(inputs))

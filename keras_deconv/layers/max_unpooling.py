@@ -1,0 +1,209 @@
+"""Max unpooling: values go back where pooling found its maxima."""
+
+import abc
+from typing import Any
+
+import keras
+
+from keras_deconv import arguments, ops, shapes
+from keras_deconv.arguments import IntOrInts
+from keras_deconv.layers.base import SpatialLayer
+
+
+class MaxUnpool(SpatialLayer, abc.ABC):
+    """Family of `MaxUnpool1D`, `2D` and `3D`."""
+
+    def __init__(
+        self,
+        pool_size: IntOrInts = 2,
+        strides: IntOrInts | None = None,
+        padding: str = "valid",
+        output_size: IntOrInts | None = None,
+        data_format: str | None = None,
+        index_format: str = "window",
+        overlap: str = "sum",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(data_format=data_format, **kwargs)
+        self.pool_size = self.ints(pool_size, "pool_size")
+        self.strides = arguments.strides(strides, self.pool_size)
+        self.padding = arguments.padding(padding)
+        self.output_size = arguments.output_size(
+            output_size, self.num_spatial_dims
+        )
+        self.index_format = arguments.index_format(index_format)
+        self.overlap = arguments.overlap(overlap)
+
+    def call(self, values: Any, argmax: Any, like: Any = None) -> Any:
+        return ops.max_unpool(
+            values,
+            argmax,
+            self.pool_size,
+            self.strides,
+            self.padding,
+            self.output_size,
+            like,
+            self.data_format,
+            self.index_format,
+            self.overlap,
+        )
+
+    def compute_output_shape(
+        self, values_shape: Any, argmax_shape: Any, like_shape: Any = None
+    ) -> tuple:
+        size = self.spatial_size(values_shape)
+        window = (self.pool_size, self.strides, self.padding)
+        if like_shape is not None:
+            target = self.spatial_size(like_shape)
+            if self.output_size is not None:
+                ops.check_one_size(self.output_size, target)
+                target = self.output_size
+        elif self.output_size is not None:
+            target = self.output_size
+        else:
+            target = shapes.unpooled_size(size, *window)
+        if self.index_format == "window":
+            shapes.check_unpooled_size(target, size, *window)
+        return self.with_spatial_size(values_shape, target)
+
+    def compute_output_spec(
+        self, values: Any, argmax: Any, like: Any = None
+    ) -> keras.KerasTensor:
+        ops.check_argmax(values.shape, argmax.shape, argmax.dtype)
+        shape = self.compute_output_shape(
+            values.shape, argmax.shape, None if like is None else like.shape
+        )
+        return keras.KerasTensor(shape, self.output_dtype(values))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "pool_size": self.pool_size,
+            "strides": self.strides,
+            "padding": self.padding,
+            "output_size": self.output_size,
+            "index_format": self.index_format,
+            "overlap": self.overlap,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_deconv")
+class MaxUnpool1D(MaxUnpool):
+    """Put values back where `MaxPoolWithArgmax1D` found its maxima.
+
+    Tensors are `(batch, steps, channels)`, or `(batch, channels, steps)` with
+    `data_format="channels_first"`. Arguments, sizes and edge cases are those
+    of `MaxUnpool2D`, with one int per tuple.
+
+    Example:
+        >>> import numpy as np, keras_deconv
+        >>> values = np.array([9.0, 4.0], "float32").reshape(1, 2, 1)
+        >>> argmax = np.array([1, 0], "uint8").reshape(1, 2, 1)
+        >>> y = keras_deconv.MaxUnpool1D()(values, argmax)
+        >>> np.ravel(y).tolist()
+        [0.0, 9.0, 4.0, 0.0]
+    """
+
+    num_spatial_dims = 1
+
+
+@keras.saving.register_keras_serializable("keras_deconv")
+class MaxUnpool2D(MaxUnpool):
+    """Put values back where `MaxPoolWithArgmax2D` found its maxima.
+
+    All other cells are 0. The values usually come from a decoder and the
+    index from the encoder stage of the same size, so that fine positions
+    survive the pooling at the price of one byte per window.
+
+    Several input sizes pool to one size: 45 and 46 rows both give 23 (strides
+    of 2, "same"). Without more, the size that windows cover exactly is
+    restored, here 46. Give the tensor that was pooled as `like`, or its size
+    as `output_size`, and the result has just that size.
+
+    References: Zeiler and Fergus, 2014, "Visualizing and understanding
+    convolutional networks", section 2.1, https://arxiv.org/abs/1311.2901;
+    Noh, Hong and Han, 2015, "Learning deconvolution network for semantic
+    segmentation", section 3.2, https://arxiv.org/abs/1505.04366.
+
+    Args:
+        pool_size: int or tuple of 2 ints >= 1. Window of the pooling that
+            made the index. Default 2.
+        strides: Its strides: int, tuple of 2 ints >= 1, or None for
+            `pool_size`.
+        padding: Its padding: "valid" or "same".
+        output_size: int or tuple of 2 ints >= 1, or None. Height and width
+            to restore.
+        data_format: "channels_last", "channels_first" or None for the one of
+            the Keras configuration.
+        index_format: What the index counts: "window", "flat" or "plane", as
+            in `MaxPoolWithArgmax2D`. With "flat" and "plane" the size to
+            restore alone counts, so that indices come in unchanged from
+            TensorFlow, PyTorch or Caffe, whatever their padding was.
+        overlap: What happens where several windows chose the same cell, as
+            they can if strides are smaller than the window: "sum" (the exact
+            adjoint of pooling) or "mean" (unpooling what was pooled gives
+            each maximum back).
+        **kwargs: `name`, `dtype`, `trainable`, as in any Keras layer.
+
+    Call arguments:
+        values: Tensor of any float or integer dtype.
+        argmax: Integer tensor of the same shape.
+        like: Optional tensor whose height and width are to be restored;
+            unknown ones allowed. Its values and channels do not matter.
+
+    Input shape:
+        `(batch, height, width, channels)`; any of them may be None.
+
+    Output shape:
+        `(batch, new_height, new_width, channels)`, where new is that of
+        `like` or `output_size`, else `(size - 1) * strides + pool_size` for
+        "valid" and `size * strides` for "same".
+
+    Returns:
+        Tensor in the dtype of `values`.
+
+    Raises:
+        ValueError: At construction, an argument breaks its rule. At call,
+            shapes of values and index differ, the index is not of an integer
+            dtype, the size does not pool to the size of the values, or an
+            index points outside where that can be seen (eager calls with
+            "flat", "plane" or an index that our pooling did not make).
+
+    Edge cases: the gradient of the values is read at the index; neither the
+    index nor `like` has one. A window index made by hand that points outside
+    its window, or into padding, puts its value nowhere.
+
+    Example:
+        >>> import numpy as np, keras_deconv
+        >>> x = np.arange(9, dtype="float32").reshape(1, 3, 3, 1)
+        >>> pool = keras_deconv.MaxPoolWithArgmax2D(padding="same")
+        >>> unpool = keras_deconv.MaxUnpool2D(padding="same")
+        >>> pooled, argmax = pool(x)
+        >>> np.squeeze(unpool(pooled, argmax, like=x)).tolist()
+        [[0.0, 0.0, 0.0], [0.0, 4.0, 5.0], [0.0, 7.0, 8.0]]
+        >>> tuple(unpool(pooled, argmax).shape)
+        (1, 4, 4, 1)
+    """
+
+    num_spatial_dims = 2
+
+
+@keras.saving.register_keras_serializable("keras_deconv")
+class MaxUnpool3D(MaxUnpool):
+    """Put values back where `MaxPoolWithArgmax3D` found its maxima.
+
+    Tensors are `(batch, depth, height, width, channels)`, or `(batch,
+    channels, depth, height, width)` with `data_format="channels_first"`.
+    Arguments, sizes and edge cases are those of `MaxUnpool2D`, with three
+    ints per tuple.
+
+    Example:
+        >>> import numpy as np, keras_deconv
+        >>> values = np.full((1, 1, 1, 1, 1), 7.0, "float32")
+        >>> argmax = np.full((1, 1, 1, 1, 1), 6, "uint8")
+        >>> y = keras_deconv.MaxUnpool3D()(values, argmax)
+        >>> np.ravel(y).tolist()
+        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 7.0, 0.0]
+    """
+
+    num_spatial_dims = 3

@@ -1,0 +1,175 @@
+"""Size rules in pure Python; a size that is not known (None) stays None.
+
+Notation for one spatial axis: n input size, k window, s stride, m number of
+windows. Dumoulin and Visin, 2016, "A guide to convolution arithmetic for deep
+learning", relationships 5 (pooling) and 8 (its transpose),
+https://arxiv.org/abs/1603.07285.
+"""
+
+from collections.abc import Iterable, Sequence
+
+Size = Sequence[int | None]
+
+
+def pooled_length(
+    length: int | None, window: int, stride: int, padding: str
+) -> int | None:
+    """Number of windows along one axis.
+
+    >>> pooled_length(45, 2, 2, "valid"), pooled_length(45, 2, 2, "same")
+    (22, 23)
+    """
+    if length is None:
+        return None
+    if padding == "same":
+        return -(-length // stride)
+    return max((length - window) // stride + 1, 0)
+
+
+def unpooled_length(
+    num_windows: int | None, window: int, stride: int, padding: str
+) -> int | None:
+    """Input size that pooling along one axis is assumed to have had.
+
+    Several sizes pool to one: the one given here covers each window exactly.
+
+    >>> unpooled_length(23, 2, 2, "same"), unpooled_length(22, 3, 2, "valid")
+    (46, 45)
+    """
+    if num_windows is None:
+        return None
+    if padding == "same":
+        return num_windows * stride
+    return (num_windows - 1) * stride + window
+
+
+def lengths_before_pooling(
+    num_windows: int, window: int, stride: int, padding: str
+) -> tuple[int, int]:
+    """Smallest and largest input size that gives `num_windows` windows.
+
+    >>> lengths_before_pooling(23, 2, 2, "same")
+    (45, 46)
+    """
+    if padding == "same":
+        largest = num_windows * stride
+    else:
+        largest = (num_windows - 1) * stride + window + stride - 1
+    return largest - stride + 1, largest
+
+
+def padding_before(
+    length: int, num_windows: int, window: int, stride: int, padding: str
+) -> int:
+    """Cells that "same" padding puts before the first input cell of an axis.
+
+    Half of the padding, rounded down: the odd cell goes to the end.
+
+    >>> padding_before(45, 23, 2, 2, "same"), padding_before(9, 3, 4, 4, "same")
+    (0, 1)
+    """
+    if padding == "valid":
+        return 0
+    return max((num_windows - 1) * stride + window - length, 0) // 2
+
+
+def pooled_size(
+    size: Size, pool_size: Sequence[int], strides: Sequence[int], padding: str
+) -> tuple[int | None, ...]:
+    """Spatial size after pooling.
+
+    Raises:
+        ValueError: An axis is shorter than its window, so nothing would be
+            left ("valid" only).
+    """
+    result = tuple(
+        pooled_length(n, k, s, padding)
+        for n, k, s in zip(size, pool_size, strides, strict=True)
+    )
+    if any(m == 0 and n != 0 for n, m in zip(size, result, strict=True)) or any(
+        n == 0 for n in size
+    ):
+        raise ValueError(
+            "Each spatial size of `inputs` must be at least the window: a "
+            f"window of {tuple(pool_size)} does not fit into "
+            f"{tuple(size)} with padding='valid'. Use a smaller `pool_size`, "
+            "padding='same' or larger inputs."
+        )
+    return result
+
+
+def unpooled_size(
+    size: Size, pool_size: Sequence[int], strides: Sequence[int], padding: str
+) -> tuple[int | None, ...]:
+    """Spatial size after unpooling when nothing else settles it."""
+    return tuple(
+        unpooled_length(m, k, s, padding)
+        for m, k, s in zip(size, pool_size, strides, strict=True)
+    )
+
+
+def check_unpooled_size(
+    target: Size,
+    size: Size,
+    pool_size: Sequence[int],
+    strides: Sequence[int],
+    padding: str,
+) -> None:
+    """Refuse a size that does not pool to `size`; None passes.
+
+    Raises:
+        ValueError: Pooling `target` does not give `size`.
+    """
+    ranges = []
+    fits = True
+    for n, m, k, s in zip(target, size, pool_size, strides, strict=True):
+        if m is None:
+            ranges.append("any")
+            continue
+        smallest, largest = lengths_before_pooling(m, k, s, padding)
+        ranges.append(
+            str(largest)
+            if smallest == largest
+            else f"{max(smallest, 1)} to {largest}"
+        )
+        fits = fits and (n is None or smallest <= n <= largest)
+    if not fits:
+        raise ValueError(
+            "The size to restore (`output_size` or `like`) must be one that "
+            f"pools to the size of `values`, {tuple(size)}, with "
+            f"pool_size={tuple(pool_size)}, strides={tuple(strides)}, "
+            f"padding={padding!r}: {' x '.join(ranges)}. Received: "
+            f"{tuple(target)}. Give the tensor that was pooled as `like`, and "
+            "the pooling layer's own arguments."
+        )
+
+
+def spatial_axes(num_spatial_dims: int, data_format: str) -> range:
+    """Axes of the spatial dimensions of a batch."""
+    first = 1 if data_format == "channels_last" else 2
+    return range(first, first + num_spatial_dims)
+
+
+def spatial_size(shape: Sequence, data_format: str) -> tuple:
+    """Spatial part of the shape of a batch.
+
+    >>> spatial_size((8, 3, 45, None), "channels_first")
+    (45, None)
+    """
+    axes = spatial_axes(len(shape) - 2, data_format)
+    return tuple(shape[axis] for axis in axes)
+
+
+def with_spatial_size(
+    shape: Sequence, size: Iterable, data_format: str
+) -> tuple:
+    """`shape` of a batch with another spatial size.
+
+    >>> with_spatial_size((8, 45, 60, 3), (23, 30), "channels_last")
+    (8, 23, 30, 3)
+    """
+    result = list(shape)
+    axes = spatial_axes(len(shape) - 2, data_format)
+    for axis, length in zip(axes, size, strict=True):
+        result[axis] = length
+    return tuple(result)

@@ -1,0 +1,88 @@
+"""Pooling and unpooling as slow loops that a reader can check."""
+
+import itertools
+
+import numpy as np
+
+
+def window_starts(length, window, stride, padding):
+    """First cell of each window along one axis; negative in the padding."""
+    if padding == "valid":
+        return list(range(0, length - window + 1, stride))
+    num_windows = -(-length // stride)
+    total = max((num_windows - 1) * stride + window - length, 0)
+    return [i * stride - total // 2 for i in range(num_windows)]
+
+
+def max_pool(x, pool_size, strides, padding):
+    """Pool (batch, *spatial, channels).
+
+    Returns the maxima, the index inside the window, and the position in the
+    plane of each channel. The first maximum counts; of NaN the last.
+    """
+    size = x.shape[1:-1]
+    starts = [
+        window_starts(n, k, s, padding)
+        for n, k, s in zip(size, pool_size, strides, strict=True)
+    ]
+    shape = (x.shape[0], *map(len, starts), x.shape[-1])
+    pooled = np.zeros(shape, x.dtype)
+    window_index = np.zeros(shape, "int64")
+    plane_index = np.zeros(shape, "int64")
+    for place in np.ndindex(shape):
+        batch, *window, channel = place
+        best = None
+        for index, offset in enumerate(
+            itertools.product(*map(range, pool_size))
+        ):
+            cell = tuple(
+                starts[axis][w] + o
+                for axis, (w, o) in enumerate(zip(window, offset, strict=True))
+            )
+            if any(c < 0 or c >= n for c, n in zip(cell, size, strict=True)):
+                continue
+            value = x[(batch, *cell, channel)]
+            if best is None or value > best or value != value:
+                best = value
+                pooled[place] = value
+                window_index[place] = index
+                plane_index[place] = np.ravel_multi_index(cell, size)
+    return pooled, window_index, plane_index
+
+
+def max_unpool(values, plane_index, size, overlap="sum"):
+    """Put values at their positions in the plane of each channel."""
+    batches, channels = values.shape[0], values.shape[-1]
+    result = np.zeros((batches, int(np.prod(size)), channels), values.dtype)
+    count = np.zeros(result.shape, int)
+    for place in np.ndindex(values.shape):
+        cell = (place[0], plane_index[place], place[-1])
+        result[cell] += values[place]
+        count[cell] += 1
+    if overlap == "mean":
+        result = result / np.maximum(count, 1)
+    return result.reshape((batches, *size, channels))
+
+
+def nearest_unpool(values, block, size):
+    """Repeat values over blocks; beyond the last block repeat its value."""
+    result = np.zeros((values.shape[0], *size, values.shape[-1]), values.dtype)
+    for cell in np.ndindex(*size):
+        source = tuple(
+            min(c // b, m - 1)
+            for c, b, m in zip(cell, block, values.shape[1:-1], strict=True)
+        )
+        result[(slice(None), *cell)] = values[(slice(None), *source)]
+    return result
+
+
+def bed_of_nails_unpool(values, block, position, size):
+    """Put each value on the cell `position` of its block."""
+    result = np.zeros((values.shape[0], *size, values.shape[-1]), values.dtype)
+    for source in np.ndindex(*values.shape[1:-1]):
+        cell = tuple(
+            i * b + p for i, b, p in zip(source, block, position, strict=True)
+        )
+        if all(c < n for c, n in zip(cell, size, strict=True)):
+            result[(slice(None), *cell)] = values[(slice(None), *source)]
+    return result

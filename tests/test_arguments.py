@@ -1,0 +1,67 @@
+"""Arguments: what is accepted, and what each error says."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_deconv
+from keras_deconv import arguments
+
+
+def test_int_is_for_every_axis():
+    assert arguments.ints(3, 2, "pool_size", 1) == (3, 3)
+    assert arguments.ints([3, 4], 2, "pool_size", 1) == (3, 4)
+    assert arguments.ints(np.int64(3), 1, "pool_size", 1) == (3,)
+
+
+@pytest.mark.parametrize(
+    "value", [0, -1, 1.5, True, "2", None, (1, 2, 3), (1, 0), (), [1, 2.0]]
+)
+def test_bad_ints(value):
+    with pytest.raises(ValueError, match="tuple of 2 ints") as error:
+        keras_deconv.MaxPoolWithArgmax2D(pool_size=value)
+    assert "`pool_size`" in str(error.value)
+    assert repr(value) in str(error.value)
+
+
+def test_strides_default_to_the_window():
+    assert keras_deconv.MaxUnpool2D((2, 3)).strides == (2, 3)
+
+
+def test_padding_ignores_case():
+    layer = keras_deconv.MaxPoolWithArgmax2D(padding="SAME")
+    assert layer.padding == "same"
+    assert layer(keras.Input((5, 5, 1)))[0].shape == (None, 3, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "choices"),
+    [
+        ("padding", "causal", "'valid', 'same'"),
+        ("data_format", "NHWC", "'channels_last', 'channels_first'"),
+        ("index_format", "torch", "'window', 'flat', 'plane'"),
+        ("overlap", "max", "'sum', 'mean'"),
+        ("padding", 3, "'valid', 'same'"),
+    ],
+)
+def test_bad_choices(name, value, choices):
+    with pytest.raises(ValueError, match=f"`{name}` must be one of") as error:
+        keras_deconv.MaxUnpool2D(**{name: value})
+    assert choices in str(error.value)
+    assert f"{name}={value!r}" in str(error.value)
+
+
+@pytest.mark.parametrize("position", [2, -1, (0, 3), (1,), 0.5])
+def test_position_lies_in_the_block(position):
+    with pytest.raises(ValueError, match="`position`"):
+        keras_deconv.BedOfNailsUnpool2D((2, 3), position)
+
+
+def test_data_format_follows_the_keras_configuration():
+    before = keras.config.image_data_format()
+    try:
+        keras.config.set_image_data_format("channels_first")
+        assert keras_deconv.MaxUnpool2D().data_format == "channels_first"
+    finally:
+        keras.config.set_image_data_format(before)
+    assert keras_deconv.MaxUnpool2D().data_format == before

@@ -1,0 +1,89 @@
+"""Modules import downwards only, in the order of the design."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import keras_deconv
+
+PACKAGE = Path(keras_deconv.__file__).parent
+# Lower modules first. Modules on one line know nothing of each other.
+LEVELS = [
+    {"arguments"},
+    {"shapes"},
+    {"kernels"},
+    {"ops"},
+    {"layers"},
+    {"blocks"},
+    {"models"},
+    {"labels"},
+    {"losses", "metrics"},
+    {"data"},
+]
+
+
+def level(module):
+    return next(i for i, names in enumerate(LEVELS) if module in names)
+
+
+def upward_imports(source, own):
+    """Imports of `keras_deconv` modules that are not below `own`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            base = node.module.split(".")
+            names = (
+                [alias.name for alias in node.names]
+                if base == ["keras_deconv"]
+                else base[1:2]
+            )
+        elif isinstance(node, ast.Import):
+            base = node.names[0].name.split(".")
+            names = base[1:2]
+        else:
+            continue
+        if base[0] == "keras_deconv":
+            for name in names:
+                if name != own and level(name) >= level(own):
+                    yield name
+
+
+def test_imports_point_downwards():
+    seen = 0
+    for path in sorted(PACKAGE.rglob("*.py")):
+        own = path.relative_to(PACKAGE).with_suffix("").parts[0]
+        if own == "__init__":
+            continue
+        assert list(upward_imports(path.read_text(), own)) == [], path
+        seen += 1
+    assert seen > 10
+
+
+def test_an_upward_import_is_found():
+    assert list(upward_imports("from keras_deconv import ops", "kernels"))
+    assert list(upward_imports("import keras_deconv.layers.base", "ops"))
+    assert list(upward_imports("from keras_deconv.data import x", "losses"))
+    assert not list(upward_imports("from keras_deconv import shapes", "ops"))
+
+
+def test_only_public_api_and_no_assert():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        source = path.read_text()
+        for private in ("keras.src", "tensorflow.python", "tf_keras"):
+            assert private not in source, path
+        nodes = ast.walk(ast.parse(source))
+        assert not any(isinstance(node, ast.Assert) for node in nodes), path
+
+
+def test_import_brings_neither_data_sets_nor_pictures():
+    heavy = ("tensorflow_datasets", "matplotlib", "PIL")
+    code = (
+        # Keras imports some of these itself where they are installed.
+        "import sys, keras; before = set(sys.modules);"
+        "import keras_deconv; new = set(sys.modules) - before;"
+        f"print([m for m in {heavy!r} if m in new])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"

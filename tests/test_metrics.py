@@ -1,0 +1,538 @@
+"""The metrics against slow NumPy definitions, and their laws."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_deconv.losses import SegmentationCrossentropy
+from keras_deconv.metrics import ClassAccuracy, GlobalAccuracy, MeanIoU
+
+BACKEND = keras.config.backend()
+METRICS = [GlobalAccuracy, ClassAccuracy, MeanIoU]
+CLASS_METRICS = [ClassAccuracy, MeanIoU]
+tensorflow_only = pytest.mark.skipif(
+    BACKEND != "tensorflow", reason="TensorFlow graphs"
+)
+
+
+def batch(seed=0, shape=(2, 5, 6), num_classes=4):
+    """Labels with some void (255) and logits; the last class never occurs."""
+    random = np.random.default_rng(seed)
+    y_true = random.integers(0, num_classes - 1, shape)
+    logits = random.normal(size=(*shape, num_classes)).astype("float32")
+    logits += 2 * (y_true[..., None] == np.arange(num_classes))
+    logits[..., -1] = -9
+    y_true[random.random(shape) < 0.3] = 255
+    return y_true, logits
+
+
+def oracle(metric, y_true, predicted, num_classes, absent_classes="skip"):
+    """The definition, class by class, on pixels that are not void."""
+    counted = y_true != 255
+    y_true, predicted = y_true[counted], predicted[counted]
+    if metric is GlobalAccuracy:
+        return np.mean(y_true == predicted)
+    scores = []
+    for index in range(num_classes):
+        true, found = y_true == index, predicted == index
+        whole = true if metric is ClassAccuracy else true | found
+        if whole.any():
+            scores.append((true & found).sum() / whole.sum())
+        elif absent_classes == "zero":
+            scores.append(0.0)
+    return np.mean(scores)
+
+
+def score(metric, *update):
+    metric.reset_state()
+    metric.update_state(*update)
+    return float(metric.result())
+
+
+def matrix(metric):
+    return np.asarray(metric.confusion_matrix)
+
+
+def tiny_model(num_classes=3):
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [keras.Input((4, 4, 2)), keras.layers.Conv2D(num_classes, 1)]
+    )
+
+
+def training_data():
+    random = np.random.default_rng(0)
+    images = random.normal(size=(8, 4, 4, 2)).astype("float32")
+    masks = (images[..., 0] > 0).astype("uint8") + (images[..., 1] > 0)
+    masks[:, 0] = 255
+    return images, masks.astype("uint8")
+
+
+def three_metrics(num_classes=3):
+    return [metric(num_classes) for metric in METRICS]
+
+
+def test_oracle_can_fail():
+    y_true, logits = batch()
+    predicted = logits.argmax(-1)
+    for metric in METRICS:
+        right = oracle(metric, y_true, predicted, 4)
+        assert right != pytest.approx(oracle(metric, y_true, predicted + 1, 4))
+        with_void = np.where(y_true == 255, 0, y_true)
+        assert right != pytest.approx(oracle(metric, with_void, predicted, 4))
+
+
+def test_confusion_matrix_of_a_known_case():
+    metric = MeanIoU(2)
+    metric.update_state([[0, 0, 0, 1, 1, 255]], [[0, 1, 1, 1, 7, 0]])
+    assert matrix(metric).tolist() == [[1, 2, 0], [0, 1, 1]]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("absent_classes", ["skip", "zero"])
+def test_equals_definition(metric, absent_classes):
+    y_true, logits = batch()
+    has_policy = metric is not GlobalAccuracy
+    policy = {"absent_classes": absent_classes} if has_policy else {}
+    assert score(metric(4, **policy), y_true, logits) == pytest.approx(
+        oracle(metric, y_true, logits.argmax(-1), 4, absent_classes)
+    )
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_counts_the_whole_set_not_batches(metric):
+    first, second = batch(0, (1, 2, 3)), batch(1, (3, 5, 6))
+    whole = metric(4)
+    whole.update_state(*first)
+    whole.update_state(*second)
+    y_true = np.concatenate([first[0].ravel(), second[0].ravel()])
+    logits = np.concatenate([first[1].reshape(-1, 4), second[1].reshape(-1, 4)])
+    expected = oracle(metric, y_true, logits.argmax(-1), 4)
+    assert float(whole.result()) == pytest.approx(expected)
+    mean = (score(metric(4), *first) + score(metric(4), *second)) / 2
+    assert mean != pytest.approx(expected)
+
+    merged, other = metric(4), metric(4)
+    merged.update_state(*first)
+    other.update_state(*second)
+    merged.merge_state([other])
+    np.testing.assert_array_equal(matrix(merged), matrix(whole))
+    merged.reset_state()
+    assert not matrix(merged).any()
+    assert score(merged, *first) == score(metric(4), *first)
+
+
+@pytest.mark.parametrize("label_dtype", ["uint8", "int32", "int64", "float32"])
+@pytest.mark.parametrize("label_channel", [False, True])
+@pytest.mark.parametrize("kind", ["logits", "half", "ids", "ids with channel"])
+def test_forms_of_the_inputs(label_dtype, label_channel, kind):
+    y_true, logits = batch()
+    y_pred = {
+        "logits": logits,
+        "half": logits.astype("float16"),
+        "ids": logits.argmax(-1),
+        "ids with channel": logits.argmax(-1)[..., None].astype("uint8"),
+    }[kind]
+    received = y_true[..., None] if label_channel else y_true
+    assert score(MeanIoU(4), received.astype(label_dtype), y_pred) == (
+        pytest.approx(oracle(MeanIoU, y_true, logits.argmax(-1), 4))
+    )
+
+
+def test_probabilities_give_what_logits_give():
+    y_true, logits = batch()
+    probabilities = ops.softmax(logits)
+    assert score(MeanIoU(4), y_true, logits) == (
+        score(MeanIoU(4), y_true, probabilities)
+    )
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("garbage", [0.0, np.inf, np.nan])
+def test_void_is_as_good_as_removed(metric, garbage):
+    y_true, logits = batch()
+    counted = y_true != 255
+    kept = score(metric(4), y_true[counted], logits[counted])
+    logits[~counted] = garbage
+    assert score(metric(4), y_true, logits) == kept
+    # Sample weights can remove pixels just as well.
+    y_true[~counted] = 1
+    assert score(metric(4), y_true, logits, counted.astype("int32")) == kept
+    assert score(metric(4), y_true, logits, counted) == kept
+    assert score(metric(4), y_true, logits, 0.1 * counted[..., None]) == kept
+    assert score(metric(4), y_true, logits) != kept
+
+
+def test_sample_weight_zero_removes_an_image():
+    y_true, logits = batch()
+    assert score(MeanIoU(4), y_true, logits, np.array([0.0, 2.0])) == (
+        score(MeanIoU(4), y_true[1:], logits[1:])
+    )
+
+
+def test_several_void_labels():
+    y_true, logits = batch()
+    as_void = np.where(y_true == 1, 255, y_true)
+    assert score(MeanIoU(4, ignore_class=(1, 255)), y_true, logits) == (
+        score(MeanIoU(4), as_void, logits)
+    )
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_prediction_outside_the_classes_is_wrong(metric):
+    y_true, logits = batch()
+    predicted = logits.argmax(-1)
+    for outside in (4, 255, -1):
+        predicted[0] = outside
+        assert score(metric(4), y_true, predicted) == pytest.approx(
+            oracle(metric, y_true, predicted, 4)
+        )
+
+
+def test_void_output_of_a_net_is_wrong():
+    y_true, logits = batch()
+    void_output = np.full((*y_true.shape, 1), -9.0, "float32")
+    void_output[0] = 9
+    with_void = np.concatenate([logits, void_output], axis=-1)
+    metric = GlobalAccuracy(4)
+    assert score(metric, y_true, with_void) == pytest.approx(
+        oracle(GlobalAccuracy, y_true, with_void.argmax(-1), 4)
+    )
+    assert matrix(metric)[:, 4].sum() == (y_true[0] != 255).sum()
+    assert matrix(metric).sum() == (y_true != 255).sum()
+
+
+def test_absent_classes():
+    """Class 2 occurs nowhere, class 1 only in the predictions."""
+    y_true, y_pred = [[0, 0, 0, 0]], [[0, 0, 0, 1]]
+    expected = {
+        (ClassAccuracy, "skip"): 3 / 4,
+        (ClassAccuracy, "zero"): 3 / 4 / 3,
+        (MeanIoU, "skip"): 3 / 4 / 2,
+        (MeanIoU, "zero"): 3 / 4 / 3,
+    }
+    for (metric, absent_classes), value in expected.items():
+        received = score(
+            metric(3, absent_classes=absent_classes), y_true, y_pred
+        )
+        assert received == pytest.approx(value), (metric, absent_classes)
+
+
+def test_per_class_is_nan_for_absent_classes():
+    accuracy, iou = ClassAccuracy(3), MeanIoU(3)
+    for metric in (accuracy, iou):
+        metric.update_state([[0, 0, 0, 0]], [[0, 0, 0, 1]])
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(accuracy.per_class()), [0.75, np.nan, np.nan]
+    )
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(iou.per_class()), [0.75, 0, np.nan]
+    )
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_nothing_counted_gives_zero(metric):
+    metric = metric(3)
+    assert float(metric.result()) == 0
+    assert score(metric, np.full((1, 2), 255), np.zeros((1, 2), "int32")) == 0
+
+
+@pytest.mark.parametrize("size", [2**24, 2**31, 2**40])
+def test_counts_stay_exact(size):
+    if BACKEND == "jax" and size >= 2**31:
+        pytest.skip("JAX has no int64 here")
+    metric = GlobalAccuracy(2)
+    metric.confusion_matrix.assign(
+        ops.convert_to_tensor(np.full((2, 3), size), dtype="int64")
+        if BACKEND != "jax"
+        else np.full((2, 3), size, "int32")
+    )
+    metric.update_state([[0, 1, 1]], [[0, 0, 1]])
+    expected = [[size + 1, size, size], [size + 1, size + 1, size]]
+    assert matrix(metric).tolist() == expected
+    if size < 2**31 and BACKEND == "jax":
+        return
+    assert int(ops.sum(metric.confusion_matrix)) == 6 * size + 3
+    assert float(metric.result()) == pytest.approx(1 / 3)
+
+
+def test_float32_counts_would_not_be_exact():
+    """The proof that the test above can fail."""
+    assert np.float32(2**24) + np.float32(1) == 2**24
+
+
+@pytest.mark.parametrize("dtype", ["float16", "mixed_float16", "bfloat16"])
+def test_half_precision_is_raised(dtype):
+    metric = GlobalAccuracy(2, dtype=dtype)
+    many = np.zeros((1, 300, 300), "int32")
+    assert score(metric, many, many) == 1
+    assert keras.backend.standardize_dtype(metric.result().dtype) == "float32"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 1}, "`num_classes` must be an int >= 2.*=1"),
+        ({"num_classes": 2.0}, r"`num_classes` must be.*=2\.0"),
+        ({"num_classes": None}, "`num_classes` must be.*=None"),
+        ({"num_classes": 3, "ignore_class": "x"}, "`ignore_class` must.*'x'"),
+    ],
+)
+@pytest.mark.parametrize("metric", METRICS)
+def test_constructor_errors(metric, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        metric(**arguments)
+
+
+@pytest.mark.parametrize("metric", CLASS_METRICS)
+def test_unknown_absent_classes_policy_is_an_error(metric):
+    with pytest.raises(ValueError, match=r"'skip'.*'zero'.*='nan'"):
+        metric(3, absent_classes="nan")
+
+
+@pytest.mark.parametrize(
+    ("y_true", "y_pred", "dtype", "message"),
+    [
+        ((2, 3, 4, 3), (2, 3, 4, 3), "float32", r"one-hot.*argmax"),
+        ((2, 4, 4), (2, 3, 4, 3), "float32", r"\(2, 4, 4\).*\(2, 3, 4, 3\)"),
+        ((2, 3, 5), (2, 3, 4), "int32", r"\(2, 3, 5\).*\(2, 3, 4\)"),
+        ((2, 3, 4), (2, 3, 4, 3), "int32", r"\(2, 3, 4\).*\(2, 3, 4, 3\)"),
+        ((2, 3, 4), (2, 3, 4, 2), "float32", "at least num_classes=3"),
+        ((2, 3, 4), (2, 3, 4), "float32", r"\(2, 3, 4\)"),
+        ((2, 3, 2), (2, 3, 2), "float32", "Cast class ids to an integer"),
+    ],
+)
+def test_shape_errors(y_true, y_pred, dtype, message):
+    with pytest.raises(ValueError, match=message):
+        MeanIoU(3).update_state(np.zeros(y_true, int), np.zeros(y_pred, dtype))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_stray_labels_are_an_error(metric):
+    y_true, logits = batch()
+    y_true[0, 0, 0] = 11
+    with pytest.raises(ValueError, match=r"0\.\.3.*=255.*labels: 11\. Add"):
+        metric(4).update_state(y_true, logits)
+
+
+def test_sample_weights_of_another_shape_are_an_error():
+    y_true, logits = batch()
+    with pytest.raises(ValueError, match="`sample_weight`"):
+        MeanIoU(4).update_state(y_true, logits, np.ones((5, 6)))
+
+
+def test_merging_another_number_of_classes_is_an_error():
+    with pytest.raises(ValueError, match="num_classes=4"):
+        MeanIoU(3).merge_state([MeanIoU(4)])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_config_names_every_argument_and_round_trips(metric):
+    expected = {
+        "num_classes": 5,
+        "ignore_class": (-1, 255),
+        "name": "other",
+        "dtype": "float64",
+    }
+    if metric in CLASS_METRICS:
+        expected["absent_classes"] = "zero"
+    original = metric(**expected)
+    assert original.get_config() == expected
+    through_json = json.loads(json.dumps(original.get_config()))
+    assert metric.from_config(through_json).get_config() == expected
+    by_keras = keras.metrics.deserialize(keras.metrics.serialize(original))
+    assert type(by_keras) is metric
+    assert by_keras.get_config() == expected
+
+
+@pytest.mark.parametrize("jit_compile", [True, False, "auto"])
+def test_fit_and_evaluate(jit_compile):
+    if BACKEND == "torch" and jit_compile is True:
+        pytest.skip("torch.compile needs a C++ compiler")
+    images, masks = training_data()
+    model = tiny_model()
+    model.compile(
+        keras.optimizers.Adam(0.1),
+        loss=SegmentationCrossentropy(),
+        metrics=three_metrics(),
+        weighted_metrics=[MeanIoU(3, name="weighted")],
+        jit_compile=jit_compile,
+    )
+    weights = np.ones(masks.shape, "float32")
+    weights[0] = 0
+    history = model.fit(
+        images,
+        masks,
+        batch_size=3,
+        epochs=2,
+        verbose=0,
+        validation_data=(images, masks, weights),
+    ).history
+    predicted = ops.convert_to_numpy(model(images)).argmax(-1)
+    for metric in METRICS:
+        name = metric(3).name
+        expected = oracle(metric, masks, predicted, 3)
+        assert history[f"val_{name}"][-1] == pytest.approx(expected)
+    results = model.evaluate(
+        images, masks, 3, 0, sample_weight=weights, return_dict=True
+    )
+    assert results["mean_iou"] == history["val_mean_iou"][-1]
+    assert results["weighted"] == pytest.approx(
+        oracle(MeanIoU, masks[1:], predicted[1:], 3)
+    )
+
+
+def test_mixed_precision():
+    images, masks = training_data()
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = tiny_model()
+    finally:
+        keras.config.set_dtype_policy(policy)
+    model.compile(
+        loss=SegmentationCrossentropy(),
+        metrics=three_metrics(),
+        jit_compile=False,
+    )
+    results = model.evaluate(images, masks, verbose=0, return_dict=True)
+    predicted = ops.convert_to_numpy(model(images)).argmax(-1)
+    assert results["mean_iou"] == pytest.approx(
+        oracle(MeanIoU, masks, predicted, 3)
+    )
+
+
+# Keras 3.15 reads TensorFlow variables by a protocol that NumPy 2 deprecates.
+@pytest.mark.filterwarnings("ignore:__array__ implementation")
+def test_keras_file_keeps_the_metrics(tmp_path):
+    images, masks = training_data()
+    model = tiny_model()
+    model.compile(
+        "sgd",
+        loss=SegmentationCrossentropy(),
+        metrics=[*three_metrics(), MeanIoU(3, 7, "zero", name="zero")],
+        jit_compile=False,
+    )
+    masks[masks == 255] = 1
+    model.fit(images, masks, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert again.evaluate(images, masks, verbose=0) == pytest.approx(
+        model.evaluate(images, masks, verbose=0)
+    )
+
+
+@tensorflow_only
+def test_stray_labels_stop_a_graph():
+    import tensorflow as tf
+
+    images, masks = training_data()
+    masks[1, 2, 3] = 7
+    model = tiny_model()
+    model.compile(
+        loss=lambda y_true, y_pred: ops.mean(y_pred),
+        metrics=[MeanIoU(3)],
+        jit_compile=False,
+    )
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"(?s)0\.\.2.*7.*Add them"
+    ):
+        model.evaluate(images, masks, verbose=0)
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="PyTorch runs eagerly")
+def test_stray_labels_count_as_void_in_compiled_code():
+    images, masks = training_data()
+    stray = masks.copy()
+    stray[:, 1] = 7
+    masks[:, 1] = 255
+    model = tiny_model()
+    model.compile(
+        loss=SegmentationCrossentropy(),
+        metrics=three_metrics(),
+        jit_compile=True,
+    )
+    received = model.evaluate(images, stray, verbose=0)
+    assert received == model.evaluate(images, masks, verbose=0)
+
+
+@tensorflow_only
+def test_update_in_a_graph_with_unknown_sizes():
+    import tensorflow as tf
+
+    metric = MeanIoU(4)
+    update = tf.function(
+        metric.update_state,
+        input_signature=[
+            tf.TensorSpec((None, None, None, 1), tf.uint8),
+            tf.TensorSpec((None, None, None, 4)),
+        ],
+    )
+    for shape in [(2, 5, 6), (1, 3, 2)]:
+        y_true, logits = batch(shape=shape)
+        metric.reset_state()
+        update(y_true[..., None].astype("uint8"), logits)
+        assert float(metric.result()) == pytest.approx(
+            oracle(MeanIoU, y_true, logits.argmax(-1), 4)
+        )
+
+
+REPLICAS = """
+    import keras, numpy as np, tensorflow as tf
+    from keras_deconv.losses import SegmentationCrossentropy
+    from keras_deconv.metrics import ClassAccuracy, GlobalAccuracy, MeanIoU
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+    )
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+    def evaluate():
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [keras.Input((4, 4, 2)), keras.layers.Conv2D(3, 1)]
+        )
+        model.compile(
+            keras.optimizers.SGD(0.1),
+            loss=SegmentationCrossentropy(),
+            metrics=[GlobalAccuracy(3), ClassAccuracy(3), MeanIoU(3)],
+            jit_compile=False,
+        )
+        random = np.random.default_rng(0)
+        images = random.normal(size=(8, 4, 4, 2)).astype("float32")
+        masks = (images[..., 0] > 0).astype("uint8") + (images[..., 1] > 0)
+        masks[:, 0] = 255
+        masks = masks.astype("uint8")
+        # As much void in every image: the mean over replicas is the whole.
+        model.fit(images, masks, batch_size=4, shuffle=False, verbose=0)
+        return model.evaluate(images, masks, batch_size=4, verbose=0)
+
+    alone = evaluate()
+    with strategy.scope():
+        together = evaluate()
+    print(alone, together)
+    np.testing.assert_allclose(together, alone, rtol=1e-5)
+"""
+
+
+@pytest.mark.slow
+@tensorflow_only
+def test_two_replicas_give_what_one_gives():
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+    finished = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(REPLICAS)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]

@@ -1,0 +1,365 @@
+"""The functions against NumPy loops, laws, and other frameworks' answers."""
+
+import itertools
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_deconv
+from keras_deconv import ops
+from tests import oracles
+
+# Sizes with every remainder, windows that do and do not fit them.
+LENGTHS = range(1, 10)
+WINDOWS = range(1, 5)
+
+
+def _distinct(rng, shape):
+    """No two values are equal, so that there is one answer."""
+    return rng.permutation(np.prod(shape)).reshape(shape).astype("float32")
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("window", WINDOWS)
+def test_pool_and_unpool_for_every_size(window, padding, rng):
+    compared = 0
+    for height, width in itertools.product(LENGTHS, LENGTHS):
+        if padding == "valid" and window > min(height, width):
+            continue
+        # Small integers: most windows have ties.
+        x = rng.integers(-2, 3, (2, height, width, 3)).astype("float32")
+        pooled, argmax = ops.max_pool_with_argmax(x, window, padding=padding)
+        expected, window_index, plane_index = oracles.max_pool(
+            x, (window, window), (window, window), padding
+        )
+        np.testing.assert_array_equal(pooled, expected)
+        np.testing.assert_array_equal(argmax, window_index)
+        assert keras.backend.standardize_dtype(argmax.dtype) == "uint8"
+        np.testing.assert_array_equal(
+            pooled, keras.ops.max_pool(x, window, padding=padding)
+        )
+        y = np.asarray(
+            ops.max_unpool(pooled, argmax, window, padding=padding, like=x)
+        )
+        np.testing.assert_array_equal(
+            y, oracles.max_unpool(expected, plane_index, (height, width))
+        )
+        kept = y != 0
+        np.testing.assert_array_equal(y[kept], x[kept])
+        compared += 1
+    assert compared == (81 if padding == "same" else (10 - window) ** 2)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_first_of_equal_maxima_wins(padding):
+    x = np.zeros((1, 6, 6, 1), "float32")
+    _, argmax = ops.max_pool_with_argmax(x, 2, padding=padding)
+    np.testing.assert_array_equal(argmax, 0)
+    # Later columns of the first row come before the second row.
+    x = np.array([[0, 1], [1, 0]], "float32").reshape(1, 2, 2, 1)
+    assert np.ravel(ops.max_pool_with_argmax(x)[1]) == [1]
+
+
+@pytest.mark.parametrize("strides", [1, 2, 3, (1, 3)])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("window", [(2, 2), (3, 3), (3, 1), (4, 2)])
+def test_windows_that_overlap_or_leave_gaps(window, strides, padding, rng):
+    x = rng.integers(-2, 3, (2, 8, 7, 3)).astype("float32")
+    strides = (strides, strides) if isinstance(strides, int) else strides
+    expected, window_index, plane_index = oracles.max_pool(
+        x, window, strides, padding
+    )
+    pooled, argmax = ops.max_pool_with_argmax(x, window, strides, padding)
+    np.testing.assert_array_equal(pooled, expected)
+    np.testing.assert_array_equal(argmax, window_index)
+    for overlap in ("sum", "mean"):
+        y = ops.max_unpool(
+            pooled,
+            argmax,
+            window,
+            strides,
+            padding,
+            like=x,
+            overlap=overlap,
+        )
+        np.testing.assert_allclose(
+            y,
+            oracles.max_unpool(expected, plane_index, (8, 7), overlap),
+            rtol=1e-6,
+        )
+    kept = np.asarray(y) != 0
+    np.testing.assert_array_equal(np.asarray(y)[kept], x[kept])
+
+
+@pytest.mark.parametrize("size", [(7,), (5, 6), (4, 5, 3)])
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("index_format", ["window", "flat", "plane"])
+def test_every_rank_layout_and_index(size, data_format, index_format, rng):
+    x = _distinct(rng, (2, *size, 3))
+    num_spatial_dims = len(size)
+    window, strides = (3,) * num_spatial_dims, (2,) * num_spatial_dims
+    expected, window_index, plane_index = oracles.max_pool(
+        x, window, strides, "same"
+    )
+    index = {
+        "window": window_index,
+        "plane": plane_index,
+        "flat": plane_index * 3 + np.arange(3),
+    }[index_format]
+    unpooled = oracles.max_unpool(expected, plane_index, size)
+
+    def moved(array):
+        if data_format == "channels_first":
+            return np.moveaxis(array, -1, 1)
+        return array
+
+    options = dict(
+        padding="same", data_format=data_format, index_format=index_format
+    )
+    pooled, argmax = ops.max_pool_with_argmax(moved(x), 3, 2, **options)
+    np.testing.assert_array_equal(pooled, moved(expected))
+    np.testing.assert_array_equal(argmax, moved(index))
+    assert str(np.asarray(argmax).dtype) == (
+        "uint8" if index_format == "window" else "int64"
+    )
+    y = ops.max_unpool(pooled, argmax, 3, 2, like=moved(x), **options)
+    np.testing.assert_array_equal(y, moved(unpooled))
+
+
+@pytest.mark.parametrize("size", [(7,), (5, 6), (4, 5, 3)])
+@pytest.mark.parametrize("extra", [-1, 0, 1])
+def test_fixed_unpooling(size, extra, rng):
+    values = rng.standard_normal((2, *size, 3)).astype("float32")
+    block = (3, 2, 2)[: len(size)]
+    position = (2, 0, 1)[: len(size)]
+    target = tuple(n * b + extra for n, b in zip(size, block, strict=True))
+    like = np.zeros((1, *target, 1))
+    np.testing.assert_array_equal(
+        ops.nearest_unpool(values, block, like),
+        oracles.nearest_unpool(values, block, target),
+    )
+    np.testing.assert_array_equal(
+        ops.bed_of_nails_unpool(values, block, position, like),
+        oracles.bed_of_nails_unpool(values, block, position, target),
+    )
+
+
+def test_values_come_from_the_decoder_not_from_pooling(rng):
+    x = _distinct(rng, (1, 4, 4, 2))
+    pooled, argmax = ops.max_pool_with_argmax(x)
+    values = rng.standard_normal(tuple(pooled.shape)).astype("float32")
+    y = np.asarray(ops.max_unpool(values, argmax))
+    expected = np.where(
+        x == np.asarray(ops.nearest_unpool(pooled)),
+        np.asarray(ops.nearest_unpool(values)),
+        0,
+    )
+    np.testing.assert_array_equal(y, expected)
+
+
+def test_same_as_tensorflow_and_its_recipe(rng):
+    x = rng.integers(-9, 9, (2, 6, 8, 3)).astype("float32")
+    pooled, flat = tf.nn.max_pool_with_argmax(x, 2, 2, "VALID")
+    ours, argmax = ops.max_pool_with_argmax(x, index_format="flat")
+    np.testing.assert_array_equal(ours, pooled)
+    np.testing.assert_array_equal(argmax, flat)
+    image = tf.tile(tf.range(2)[:, None], [1, tf.size(flat[0])])
+    image = tf.cast(tf.reshape(image, -1), tf.int64)
+    recipe = tf.scatter_nd(
+        tf.stack([image, tf.reshape(flat, -1)], -1),
+        tf.reshape(pooled, -1),
+        tf.constant([2, 6 * 8 * 3], tf.int64),
+    )
+    np.testing.assert_array_equal(
+        ops.max_unpool(ours, argmax, index_format="flat"),
+        tf.reshape(recipe, x.shape),
+    )
+    window = ops.max_pool_with_argmax(x)
+    np.testing.assert_array_equal(
+        ops.max_unpool(*window), tf.reshape(recipe, x.shape)
+    )
+
+
+@pytest.mark.parametrize("jit_compile", [True, False])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_nan_and_infinities(dtype, jit_compile):
+    nan, inf = np.nan, np.inf
+    windows = np.array(
+        [
+            [-inf, -inf, -inf, -inf],
+            [-inf, -inf, 1, -inf],
+            [inf, 1, inf, 2],
+            [nan, 1, 2, 3],
+            [1, 3, nan, 2],
+            [nan, 5, nan, 7],
+            [-inf, nan, -inf, inf],
+        ]
+    )
+    x = tf.cast(windows.reshape(-1, 2, 2, 1), dtype)
+    function = tf.function(ops.max_pool_with_argmax, jit_compile=jit_compile)
+    for pool in (ops.max_pool_with_argmax, function):
+        pooled, argmax = pool(x)
+        assert np.ravel(argmax).tolist() == [0, 2, 0, 0, 2, 2, 1]
+        np.testing.assert_array_equal(
+            np.ravel(tf.cast(pooled, "float64")),
+            [-inf, 1, inf, nan, nan, nan, nan],
+        )
+        y = np.asarray(tf.cast(ops.max_unpool(pooled, argmax), "float64"))
+        np.testing.assert_array_equal(
+            np.isnan(y).reshape(-1, 4).sum(1), [0, 0, 0, 1, 1, 1, 1]
+        )
+
+
+def test_padding_never_wins():
+    x = np.full((1, 5, 5, 2), -np.inf, "float32")
+    pooled, argmax = ops.max_pool_with_argmax(x, 4, padding="same")
+    expected, window_index, _ = oracles.max_pool(x, (4, 4), (4, 4), "same")
+    np.testing.assert_array_equal(pooled, expected)
+    np.testing.assert_array_equal(argmax, window_index)
+    y = ops.max_unpool(np.ones_like(pooled), argmax, 4, padding="same", like=x)
+    assert float(np.sum(y)) == pooled.shape[1] * pooled.shape[2] * 2
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64"])
+def test_integers(dtype, rng):
+    info = np.iinfo(dtype)
+    x = rng.integers(info.min, 8, (1, 5, 5, 2)).astype(dtype)
+    x[0, :2, :2] = info.min
+    pooled, argmax = ops.max_pool_with_argmax(x, padding="same")
+    expected, window_index, plane = oracles.max_pool(x, (2, 2), (2, 2), "same")
+    np.testing.assert_array_equal(pooled, expected)
+    np.testing.assert_array_equal(argmax, window_index)
+    assert np.asarray(pooled).dtype == dtype
+    y = ops.max_unpool(pooled, argmax, padding="same", like=x)
+    np.testing.assert_array_equal(
+        y, oracles.max_unpool(expected, plane, (5, 5))
+    )
+
+
+def test_empty_batch():
+    pooled, argmax = ops.max_pool_with_argmax(np.zeros((0, 5, 5, 3), "float32"))
+    assert pooled.shape == argmax.shape == (0, 2, 2, 3)
+    assert ops.max_unpool(pooled, argmax, output_size=5).shape == (0, 5, 5, 3)
+
+
+def test_large_window_has_a_wider_index(rng):
+    x = rng.standard_normal((1, 20, 18, 1)).astype("float32")
+    pooled, argmax = ops.max_pool_with_argmax(x, (20, 18))
+    assert np.ravel(argmax) == [np.argmax(x)]
+    assert np.asarray(argmax).dtype == "int32"
+    y = ops.max_unpool(pooled, argmax, (20, 18))
+    assert np.argmax(y) == np.argmax(x)
+
+
+# --- what is refused ---------------------------------------------------------
+
+VALUES = np.zeros((1, 2, 3, 4), "float32")
+INDEX = np.zeros((1, 2, 3, 4), "uint8")
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda: ops.max_unpool(VALUES, INDEX.astype("float32")),
+            ["`argmax` must be the integer index", "float32"],
+        ),
+        (
+            lambda: ops.max_unpool(VALUES, INDEX[..., :2]),
+            ["shape of `values`", "(1, 2, 3, 4)", "(1, 2, 3, 2)"],
+        ),
+        (
+            lambda: ops.max_unpool(VALUES, INDEX, output_size=(6, 6)),
+            ["4 to 5 x 6 to 7", "(6, 6)", "`like`"],
+        ),
+        (
+            lambda: ops.max_unpool(VALUES, INDEX, like=np.zeros((1, 4, 9, 4))),
+            ["4 to 5 x 6 to 7", "(4, 9)"],
+        ),
+        (
+            lambda: ops.max_unpool(
+                VALUES, INDEX, output_size=(5, 6), like=np.zeros((1, 4, 6, 4))
+            ),
+            ["`output_size` and `like`", "(5, 6)", "(4, 6)"],
+        ),
+        (
+            lambda: ops.max_unpool(VALUES, INDEX, like=np.zeros((1, 4, 6))),
+            ["`like` must have the rank", "(1, 4, 6)"],
+        ),
+        (
+            lambda: ops.max_unpool(VALUES, INDEX.astype("int64") + 4),
+            ["must lie in 0..3", "from 4 to 4", "index_format"],
+        ),
+        (
+            lambda: ops.max_unpool(
+                VALUES, INDEX.astype("int64") - 1, index_format="plane"
+            ),
+            ["must lie in 0..23", "from -1 to -1"],
+        ),
+        (
+            lambda: ops.max_unpool(
+                VALUES, INDEX.astype("int64") + 96, index_format="flat"
+            ),
+            ["must lie in 0..95", "from 96 to 96"],
+        ),
+        (
+            lambda: ops.max_unpool(
+                VALUES.astype("int32"), INDEX, 3, 1, overlap="mean"
+            ),
+            ["overlap='mean'", "int32"],
+        ),
+        (
+            lambda: ops.max_pool_with_argmax(VALUES, 3),
+            ["window of (3, 3)", "(2, 3)", "padding='same'"],
+        ),
+        (
+            lambda: ops.max_pool_with_argmax(VALUES[0, 0]),
+            ["1, 2 or 3 spatial axes", "(3, 4)"],
+        ),
+        (
+            lambda: ops.max_pool_with_argmax(VALUES > 0),
+            ["floats or integers", "bool"],
+        ),
+        (
+            lambda: ops.nearest_unpool(VALUES, like=np.zeros((1, 6, 6, 1))),
+            ["`like`", "(2, 3)", "(6, 6)"],
+        ),
+        (
+            lambda: ops.bed_of_nails_unpool(VALUES, position=2),
+            ["`position`", "below (2, 2)", "position=2"],
+        ),
+        (
+            lambda: ops.max_pool_with_argmax(keras.Input((4, 4, 1))),
+            ["symbolic", "MaxUnpool2D"],
+        ),
+    ],
+)
+def test_error_says_what_came_the_rule_and_the_way_out(call, words):
+    with pytest.raises(ValueError, match=re.escape(words[0])) as error:
+        call()
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_layers_refuse_while_a_model_is_built():
+    values = keras.Input((2, 3, 4))
+    unpool = keras_deconv.MaxUnpool2D()
+    with pytest.raises(ValueError, match="integer index"):
+        unpool(values, keras.Input((2, 3, 4)))
+    with pytest.raises(ValueError, match="shape of `values`"):
+        unpool(values, keras.Input((2, 3, 5), dtype="uint8"))
+    with pytest.raises(ValueError, match="4 to 5 x 6 to 7"):
+        unpool(
+            values,
+            keras.Input((2, 3, 4), dtype="uint8"),
+            like=keras.Input((None, 8, 1)),
+        )
+    with pytest.raises(ValueError, match="does not fit"):
+        keras_deconv.MaxPoolWithArgmax2D(3)(values)
+    with pytest.raises(ValueError, match="must not be larger"):
+        keras_deconv.layers.CropLike2D()(values, like=keras.Input((3, 3, 1)))
+    with pytest.raises(ValueError, match="`like` must have a spatial size"):
+        keras_deconv.NearestUnpool2D()(values, like=keras.Input((3, 9, 1)))
