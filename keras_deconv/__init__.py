@@ -2,7 +2,10 @@
 
 __version__ = "0.1.0"
 
-from keras_deconv import layers, models, ops
+import importlib
+from types import ModuleType
+
+from keras_deconv import layers, losses, metrics, models, ops
 from keras_deconv.layers import (
     BedOfNailsUnpool1D,
     BedOfNailsUnpool2D,
@@ -31,7 +34,17 @@ __all__ = [
     "NearestUnpool1D",
     "NearestUnpool2D",
     "NearestUnpool3D",
+    "data",
     "layers",
+    "losses",
+    "metrics",
     "models",
     "ops",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    # Data sets bring tensorflow-datasets along: imported when used.
+    if name == "data":
+        return importlib.import_module("keras_deconv.data")
+    raise AttributeError(f"module 'keras_deconv' has no attribute {name!r}")

@@ -4,10 +4,14 @@ Every error names the argument, states the rule, shows what came and says what
 to write instead.
 """
 
+import math
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 import keras
+
+from keras_deconv import backends
 
 IntOrInts = int | Sequence[int]
 
@@ -114,3 +118,43 @@ def index_format(value: object) -> str:
 def overlap(value: object) -> str:
     """What happens where several windows chose the same input."""
     return _choice(value, "overlap", OVERLAPS)
+
+
+def argmax_dtype(pool_size: Sequence[int], index_format: str) -> str:
+    """Dtype of the index that pooling returns.
+
+    One byte does for a window of up to 256 cells. Positions take int64, or
+    what JAX has in its place.
+
+    >>> argmax_dtype((2, 2), "window"), argmax_dtype((17, 17), "window")
+    ('uint8', 'int32')
+    """
+    if index_format == "window":
+        return "uint8" if math.prod(pool_size) <= 256 else "int32"
+    return backends.widest_int()
+
+
+def check_argmax(values_shape: Any, argmax_shape: Any, dtype: Any) -> None:
+    """Refuse an index of another shape, or that is no integer.
+
+    Raises:
+        ValueError: As described.
+    """
+    if "int" not in keras.backend.standardize_dtype(dtype):
+        raise ValueError(
+            "`argmax` must be the integer index that MaxPoolWithArgmax "
+            "returns. Float indices lose positions (float32 beyond 2**24, "
+            "float16 beyond 2048): do not cast the index. Received: argmax "
+            f"of dtype {keras.backend.standardize_dtype(dtype)}"
+        )
+    values_shape, argmax_shape = tuple(values_shape), tuple(argmax_shape)
+    if len(values_shape) != len(argmax_shape) or any(
+        a is not None and b is not None and a != b
+        for a, b in zip(values_shape, argmax_shape, strict=True)
+    ):
+        raise ValueError(
+            "`argmax` must have the shape of `values`: one index for each "
+            "value. Bring `values` to the index's number of channels (a "
+            "convolution does it) and size first. Received: values of shape "
+            f"{values_shape}, argmax of shape {argmax_shape}"
+        )

@@ -71,8 +71,8 @@ def windows(
     before = []
     for n, k, s in zip(size, pool_size, strides, strict=True):
         if isinstance(n, int):
-            m = shapes.pooled_length(n, k, s, padding)
-            start = shapes.padding_before(n, m, k, s, padding)
+            m: Length = shapes.pooled_length(n, k, s, padding)
+            start: Length = shapes.padding_before(n, m, k, s, padding)
         elif padding == "same":
             m = (n + s - 1) // s
             start = _maximum((m - 1) * s + k - n, 0) // 2
@@ -138,7 +138,7 @@ def _cells(x: Tensor, windows: Windows, fill: float) -> list[Tensor]:
     lengths = [n * s for n, s in zip(num_blocks, strides, strict=True)]
     x = _pad_or_crop(x, windows.before, lengths, fill)
     # Rows are cut before columns: large pieces first is fast.
-    pieces = {(): x}
+    pieces: dict[tuple[int, ...], Tensor] = {(): x}
     for axis, stride in enumerate(strides):
         width = math.prod((stride, *lengths[axis + 1 :], inner))
         pieces = {
@@ -373,7 +373,7 @@ def _in(dtype: str, length: Length) -> Length:
 def positions(argmax: Tensor, windows: Windows, dtype: str) -> Tensor:
     """Window index to the position in the plane, row-major."""
     rest = ops.cast(argmax, dtype)
-    offsets = []
+    offsets: list[Tensor] = []
     for k in reversed(windows.pool_size):
         offsets.insert(0, rest % k)
         rest = rest // k
@@ -391,7 +391,7 @@ def offsets(positions: Tensor, windows: Windows) -> Tensor:
     """
     dtype = positions.dtype
     rest = positions
-    coordinates = []
+    coordinates: list[Tensor] = []
     for length in reversed(windows.size):
         n = _in(dtype, length)
         coordinates.insert(0, rest % n)
@@ -408,11 +408,9 @@ def offsets(positions: Tensor, windows: Windows) -> Tensor:
 
 def _first_cell(axis: int, windows: Windows, dtype: str) -> Tensor:
     """Coordinate of each window's first cell; negative in the padding."""
-    first = (
-        ops.arange(_in(dtype, windows.num_windows[axis]), dtype=dtype)
-        * windows.strides[axis]
-        - _in(dtype, windows.before[axis])
-    )
+    first = ops.arange(
+        _in(dtype, windows.num_windows[axis]), dtype=dtype
+    ) * windows.strides[axis] - _in(dtype, windows.before[axis])
     return _along(axis, first, len(windows.size))
 
 

@@ -13,6 +13,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_deconv import backends
+
 Tensor: TypeAlias = Any
 Shape: TypeAlias = tuple[int | None, ...]
 IgnoreClass: TypeAlias = int | Sequence[int] | None
@@ -191,7 +193,7 @@ def _require_known(
         "Add them to `ignore_class` if they are void, shift the ids if they "
         "start at 1, and resize masks with nearest neighbour only."
     )
-    if not _is_traced(known):
+    if not backends.is_traced(known):
         strays = np.logical_not(ops.convert_to_numpy(known))
         if strays.any():
             found = np.unique(ops.convert_to_numpy(y_true)[strays])
@@ -208,21 +210,3 @@ def _require_known(
         tf.debugging.Assert(
             tf.reduce_all(known), [rule, smallest, "to", largest, way_out]
         )
-
-
-def _is_traced(tensor: Tensor) -> bool:
-    """Whether `tensor` stands for numbers that are not there yet."""
-    backend = keras.config.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        return tf.is_symbolic_tensor(tensor)
-    if backend == "jax":
-        import jax
-
-        return isinstance(tensor, jax.core.Tracer)
-    if backend == "torch":
-        import torch
-
-        return tensor.is_meta or torch.compiler.is_compiling()
-    return False

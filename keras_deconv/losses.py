@@ -10,6 +10,8 @@ from keras import ops
 from keras_deconv import labels
 from keras_deconv.labels import IgnoreClass, Tensor
 
+__all__ = ["SegmentationCrossentropy"]
+
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class SegmentationCrossentropy(keras.losses.Loss):
@@ -33,8 +35,8 @@ class SegmentationCrossentropy(keras.losses.Loss):
         ignore_class: int, tuple of ints or None. Labels that are void. They
             may lie outside the classes (255, -1) or replace one (0, 11).
         from_logits: Whether `y_pred` holds logits (of any finite size) or, if
-            False, probabilities. Prefer logits: probabilities are clipped to
-            `keras.config.epsilon()`, beyond which they have no gradient.
+            False, probabilities. Prefer logits: probabilities below
+            `keras.config.epsilon()` are raised to it and have no gradient.
         reduction: `"sum_over_batch_size"` or `"mean"` as above, `"sum"`
             without the divisor, `"mean_with_sample_weight"` to divide by the
             sum of the sample weights of the pixels that are not void, `"none"`
@@ -147,8 +149,11 @@ class SegmentationCrossentropy(keras.losses.Loss):
         ids = ops.maximum(ids, 0)
         # Harmless scores at the pixels left out keep NaN out of the gradient.
         scores = ops.where(ops.expand_dims(counted, axis=-1), y_pred, 1.0)
+        if not self.from_logits:
+            # Probabilities are the softmax of their own logarithms.
+            scores = ops.log(ops.maximum(scores, keras.config.epsilon()))
         losses = ops.sparse_categorical_crossentropy(
-            ids, scores, from_logits=self.from_logits
+            ids, scores, from_logits=True
         )
         if self.class_weights is not None:
             class_weights = ops.convert_to_tensor(

@@ -11,8 +11,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_deconv import labels
+from keras_deconv import backends, labels
 from keras_deconv.labels import IgnoreClass, Tensor
+
+__all__ = ["ClassAccuracy", "GlobalAccuracy", "MeanIoU"]
 
 
 class ConfusionMatrixMetric(keras.metrics.Metric):
@@ -55,6 +57,8 @@ class ConfusionMatrixMetric(keras.metrics.Metric):
         Counts are exact up to 2^63 pixels on TensorFlow and PyTorch, up to
         2^31 on JAX unless `jax_enable_x64` is set.
         Without any counted pixel the result is 0.
+        Keras 3.9 adds up metrics wrongly on several replicas
+        (`tf.distribute`), its own too: evaluate on one. Keras 3.15 is right.
 
     Attributes:
         confusion_matrix: Integer variable (num_classes, num_classes + 1). Rows
@@ -75,7 +79,7 @@ class ConfusionMatrixMetric(keras.metrics.Metric):
         self.confusion_matrix = self.add_variable(
             shape=(self.num_classes, self.num_classes + 1),
             initializer="zeros",
-            dtype=_count_dtype(),
+            dtype=backends.widest_int(),
             name="confusion_matrix",
         )
 
@@ -158,6 +162,12 @@ class ConfusionMatrixMetric(keras.metrics.Metric):
         y_true = labels.label_map(y_true, tuple(y_pred.shape), shape)
         return y_true, ops.cast(y_pred, "int32")
 
+    def _divide(self, numerator: Tensor, denominator: Tensor) -> Tensor:
+        """Quotient of two counts, 0 where the denominator is 0."""
+        # Cast before comparing: ops.maximum narrows int64 on PyTorch.
+        divisor = ops.maximum(ops.cast(denominator, self.dtype), 1.0)
+        return ops.cast(numerator, self.dtype) / divisor
+
 
 class ClassMeanMetric(ConfusionMatrixMetric):
     """A score per class, and the mean of it over the classes.
@@ -208,9 +218,7 @@ class ClassMeanMetric(ConfusionMatrixMetric):
     def _scores(self) -> tuple[Tensor, Tensor]:
         """Score of each class, 0 where it has none, and whether it has one."""
         numerator, denominator = self._fraction()
-        numerator = ops.cast(numerator, self.dtype)
-        divisor = ops.cast(ops.maximum(denominator, 1), self.dtype)
-        return numerator / divisor, denominator > 0
+        return self._divide(numerator, denominator), denominator > 0
 
     def _fraction(self) -> tuple[Tensor, Tensor]:
         """Pixel counts: numerator and denominator of each class's score."""
@@ -259,11 +267,7 @@ class GlobalAccuracy(ConfusionMatrixMetric):
     def result(self) -> Tensor:
         """Right pixels / counted pixels; scalar tensor."""
         matrix = self.confusion_matrix
-        num_correct = ops.sum(ops.diagonal(matrix))
-        num_counted = ops.maximum(ops.sum(matrix), 1)
-        return ops.cast(num_correct, self.dtype) / ops.cast(
-            num_counted, self.dtype
-        )
+        return self._divide(ops.sum(ops.diagonal(matrix)), ops.sum(matrix))
 
 
 @keras.saving.register_keras_serializable("keras_deconv")
@@ -382,12 +386,3 @@ class MeanIoU(ClassMeanMetric):
         true = ops.sum(matrix, axis=1)
         predicted = ops.sum(matrix[:, : self.num_classes], axis=0)
         return correct, true + predicted - correct
-
-
-def _count_dtype() -> str:
-    """int64, or int32 on JAX, which has no int64 unless x64 is enabled."""
-    if keras.config.backend() == "jax":
-        import jax
-
-        return jax.dtypes.canonicalize_dtype("int64").name
-    return "int64"

@@ -5,16 +5,22 @@ functions. Inside a functional model use the layers, which call them.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_deconv import arguments, kernels, shapes
+from keras_deconv import arguments, backends, kernels, shapes
 from keras_deconv.arguments import IntOrInts
 
 Tensor = Any
+
+__all__ = [
+    "bed_of_nails_unpool",
+    "max_pool_with_argmax",
+    "max_unpool",
+    "nearest_unpool",
+]
 
 
 def max_pool_with_argmax(
@@ -74,7 +80,7 @@ def max_pool_with_argmax(
     )
     pooled, argmax = kernels.pool(_to_kernel(inputs, data_format), windows)
     channels = ops.shape(inputs)[_channel_axis(data_format)]
-    dtype = argmax_dtype(pool_size, index_format)
+    dtype = arguments.argmax_dtype(pool_size, index_format)
     if index_format != "window":
         argmax = kernels.positions(argmax, windows, dtype)
     pooled = _from_kernel(pooled, channels, data_format)
@@ -140,7 +146,7 @@ def max_unpool(
     index_format = arguments.index_format(index_format)
     overlap = arguments.overlap(overlap)
     argmax = ops.convert_to_tensor(argmax)
-    check_argmax(values.shape, argmax.shape, argmax.dtype)
+    arguments.check_argmax(values.shape, argmax.shape, argmax.dtype)
     if overlap == "mean" and not _is_float(values.dtype):
         raise ValueError(
             "overlap='mean' needs `values` of a float dtype, since a mean of "
@@ -171,7 +177,9 @@ def max_unpool(
         argmax = _to_kernel(argmax, data_format)
         result = kernels.unpool(kernel_values, argmax, windows, overlap)
     else:
-        argmax = ops.cast(argmax, argmax_dtype(pool_size, index_format))
+        argmax = ops.cast(
+            argmax, arguments.argmax_dtype(pool_size, index_format)
+        )
         if index_format == "flat":
             argmax = argmax // ops.cast(channels, argmax.dtype)
         argmax = _to_kernel(argmax, data_format)
@@ -261,81 +269,6 @@ def bed_of_nails_unpool(
     return _from_kernel(result, channels, data_format)
 
 
-def argmax_dtype(pool_size: Sequence[int], index_format: str) -> str:
-    """Dtype of the index that pooling returns.
-
-    One byte does for a window of up to 256 cells. Positions are int64; JAX
-    has it only when told so (`jax_enable_x64`), else they are int32 there.
-
-    >>> argmax_dtype((2, 2), "window"), argmax_dtype((17, 17), "window")
-    ('uint8', 'int32')
-    """
-    if index_format == "window":
-        return "uint8" if math.prod(pool_size) <= 256 else "int32"
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return "int64" if jax.config.jax_enable_x64 else "int32"
-    return "int64"
-
-
-def _is_traced(x: Tensor) -> bool:
-    """Whether `x` has no values yet, inside a function being compiled."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.is_symbolic_tensor(x)
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return isinstance(x, jax.core.Tracer)
-    return False
-
-
-def check_argmax(values_shape: Any, argmax_shape: Any, dtype: Any) -> None:
-    """Refuse an index of another shape, or that is no integer.
-
-    Raises:
-        ValueError: As described.
-    """
-    if "int" not in _name(dtype):
-        raise ValueError(
-            "`argmax` must be the integer index that MaxPoolWithArgmax "
-            "returns. Float indices lose positions (float32 beyond 2**24, "
-            "float16 beyond 2048): do not cast the index. Received: argmax "
-            f"of dtype {_name(dtype)}"
-        )
-    values_shape, argmax_shape = tuple(values_shape), tuple(argmax_shape)
-    if len(values_shape) != len(argmax_shape) or any(
-        a is not None and b is not None and a != b
-        for a, b in zip(values_shape, argmax_shape, strict=True)
-    ):
-        raise ValueError(
-            "`argmax` must have the shape of `values`: one index for each "
-            "value. Bring `values` to the index's number of channels (a "
-            "convolution does it) and size first. Received: values of shape "
-            f"{values_shape}, argmax of shape {argmax_shape}"
-        )
-
-
-def check_block_size(target: Sequence, size: Sequence, block: Sequence) -> None:
-    """Refuse a size to restore that blocks of `block` do not fit; None passes.
-
-    Raises:
-        ValueError: As described.
-    """
-    for n, m, s in zip(target, size, block, strict=True):
-        if n is None or m is None:
-            continue
-        if not (m - 1) * s < n < (m + 1) * s:
-            raise ValueError(
-                "`like` must have a spatial size that shrinks to the one of "
-                f"`values`, {tuple(size)}, when divided by size="
-                f"{tuple(block)} (rounded up or down). Received: like of "
-                f"spatial size {tuple(target)}"
-            )
-
-
 def _batch(x: Tensor, name: str) -> Tensor:
     if isinstance(x, keras.KerasTensor):
         raise ValueError(
@@ -411,29 +344,12 @@ def _target_size(
         static = shapes.spatial_size(like.shape, data_format)
         size = shapes.spatial_size(ops.shape(like), data_format)
         if output_size is not None:
-            check_one_size(output_size, static)
+            shapes.check_one_size(output_size, static)
         return size, static
     if output_size is not None:
         return output_size, output_size
     size = default(shapes.spatial_size(ops.shape(values), data_format))
     return size, default(shapes.spatial_size(values.shape, data_format))
-
-
-def check_one_size(output_size: Sequence, like_size: Sequence) -> None:
-    """Refuse an `output_size` and a `like` that disagree.
-
-    Raises:
-        ValueError: As described.
-    """
-    if any(
-        b is not None and a != b
-        for a, b in zip(output_size, like_size, strict=True)
-    ):
-        raise ValueError(
-            "`output_size` and `like` both say which size to restore, and "
-            "disagree. Give one of them. Received: output_size="
-            f"{tuple(output_size)}, like of spatial size {tuple(like_size)}"
-        )
 
 
 def _block_target(
@@ -449,7 +365,7 @@ def _block_target(
         data_format,
         lambda m: shapes.unpooled_size(m, block, block, "same"),
     )
-    check_block_size(
+    shapes.check_block_size(
         static, shapes.spatial_size(values.shape, data_format), block
     )
     return size
@@ -468,10 +384,10 @@ def _check_range(
     made is not looked at: its dtype cannot leave a window of 256 cells, and
     looking would make an accelerator wait.
     """
-    if _is_traced(argmax):
+    if backends.is_traced(argmax):
         return
     if index_format == "window":
-        if _name(argmax.dtype) == argmax_dtype(pool_size, "window"):
+        if _name(argmax.dtype) == arguments.argmax_dtype(pool_size, "window"):
             return
         limit = math.prod(pool_size)
     else:

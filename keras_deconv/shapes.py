@@ -144,6 +144,41 @@ def check_unpooled_size(
         )
 
 
+def check_block_size(target: Sequence, size: Sequence, block: Sequence) -> None:
+    """Refuse a size to restore that blocks of `block` do not fit; None passes.
+
+    Raises:
+        ValueError: As described.
+    """
+    for n, m, s in zip(target, size, block, strict=True):
+        if n is None or m is None:
+            continue
+        if not (m - 1) * s < n < (m + 1) * s:
+            raise ValueError(
+                "`like` must have a spatial size that shrinks to the one of "
+                f"`values`, {tuple(size)}, when divided by size="
+                f"{tuple(block)} (rounded up or down). Received: like of "
+                f"spatial size {tuple(target)}"
+            )
+
+
+def check_one_size(output_size: Sequence, like_size: Sequence) -> None:
+    """Refuse an `output_size` and a `like` that disagree.
+
+    Raises:
+        ValueError: As described.
+    """
+    if any(
+        b is not None and a != b
+        for a, b in zip(output_size, like_size, strict=True)
+    ):
+        raise ValueError(
+            "`output_size` and `like` both say which size to restore, and "
+            "disagree. Give one of them. Received: output_size="
+            f"{tuple(output_size)}, like of spatial size {tuple(like_size)}"
+        )
+
+
 def spatial_axes(num_spatial_dims: int, data_format: str) -> range:
     """Axes of the spatial dimensions of a batch."""
     first = 1 if data_format == "channels_last" else 2

@@ -48,15 +48,20 @@ def column_examples(num_examples=1, width=24, **changes):
 
 
 def numbered_examples(num_examples):
-    """Examples of one pixel whose red says which one it is."""
+    """Examples of one pixel whose red and green say which one it is."""
     image = np.zeros((num_examples, 1, 1, 3), np.uint8)
-    image[:, 0, 0, 0] = np.arange(num_examples)
+    image[:, 0, 0, 0] = np.arange(num_examples) % 256
+    image[:, 0, 0, 1] = np.arange(num_examples) // 256
     mask = np.zeros((num_examples, 1, 1, 1), np.uint8)
     return tf.data.Dataset.from_tensor_slices({"image": image, "mask": mask})
 
 
 def order_of(pairs):
-    return [int(red) for image, _ in pairs for red in image[:, 0, 0, 0]]
+    return [
+        int(red + 256 * green)
+        for image, _ in pairs
+        for red, green, _ in image[:, 0, 0]
+    ]
 
 
 def only_pair(pairs):
@@ -491,6 +496,19 @@ def test_camvid_without_network(tmp_path, no_network):
     no_network.assert_called_once_with(camvid._URL)
 
 
+def test_camvid_after_a_killed_preparation(tmp_path):
+    tiny_datasets.write_camvid(tmp_path / "manual", {"train": 2})
+    # What tfds leaves behind when the process is killed half-way.
+    left = tmp_path / "data" / "cam_vid" / "incomplete.ABCDEF_1.0.0"
+    left.mkdir(parents=True)
+    (left / "cam_vid-train.tfrecord-00000-of-00001").write_bytes(b"half")
+    assert splits(
+        "cam_vid",
+        data_dir=tmp_path / "data",
+        manual_dir=tmp_path / "manual",
+    ) == {"train": 2}
+
+
 class TestCamVidFromFolder(tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = CamVid
     SPLITS = {"train": 3, "validation": 1, "test": 2}  # noqa: RUF012
@@ -624,6 +642,12 @@ def test_pets_incomplete_archive(tmp_path):
             data_dir=tmp_path / "data",
             manual_dir=manual_dir,
         )
+
+
+def test_load_passes_on_errors_it_does_not_know(tmp_path, no_network):
+    no_network.side_effect = KeyError("a bug")
+    with pytest.raises(KeyError, match="a bug"):
+        splits("oxford_iiit_pet", data_dir=tmp_path)
 
 
 def test_load_takes_mock_data(tmp_path):
@@ -765,15 +789,15 @@ def test_pairs_shuffle_every_epoch_anew_from_a_seed():
 
 def test_pairs_shuffle_reaches_across_the_whole_set():
     pairs = segmentation_pairs(
-        numbered_examples(200),
+        numbered_examples(1500),
         COLUMNS,
         image_size=None,
         batch_size=10,
         shuffle=True,
         seed=1,
     )
-    # A buffer of n examples cannot bring example n + 10 into the first ten.
-    assert max(order_of(pairs)[:10]) > 170
+    # A buffer of 1000 examples cannot bring one of the last into the first ten.
+    assert max(order_of(pairs)[:10]) > 1100
 
 
 def test_pairs_keep_order_unless_shuffled():

@@ -10,6 +10,7 @@ import keras_deconv
 PACKAGE = Path(keras_deconv.__file__).parent
 # Lower modules first. Modules on one line know nothing of each other.
 LEVELS = [
+    {"backends"},
     {"arguments"},
     {"shapes"},
     {"kernels"},

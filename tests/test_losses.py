@@ -44,7 +44,7 @@ def oracle(
     losses = np.zeros(y_true.shape)
     num_counted = 0
     for pixel in np.ndindex(*y_true.shape):
-        label = y_true[pixel]
+        label = int(y_true[pixel])
         if label in void:
             continue
         num_counted += 1
@@ -379,11 +379,13 @@ def test_half_precision_is_recognised():
     assert labels.precise_dtype("mixed_bfloat16") == "float32"
 
 
-@pytest.mark.parametrize("jit_compile", [True, False, "auto"])
-@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+@pytest.mark.parametrize(
+    ("jit_compile", "dtype"),
+    [(True, "uint8"), (False, "int32"), ("auto", "float32")],
+)
 def test_fit_and_evaluate(jit_compile, dtype):
     if BACKEND == "torch" and jit_compile is True:
-        pytest.skip("torch.compile needs a C++ compiler")
+        pytest.skip("torch.compile is not tried")
     images, masks = training_data(dtype)
     model = tiny_model()
     loss = SegmentationCrossentropy([1.0, 2.0, 1.5])

@@ -30,7 +30,7 @@ class FixedUnpool(SpatialLayer, abc.ABC):
             target = shapes.unpooled_size(size, self.size, self.size, "same")
         else:
             target = self.spatial_size(like_shape)
-        ops.check_block_size(target, size, self.size)
+        shapes.check_block_size(target, size, self.size)
         return self.with_spatial_size(values_shape, target)
 
     def compute_output_spec(

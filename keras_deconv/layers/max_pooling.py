@@ -53,7 +53,7 @@ class MaxPoolWithArgmax(SpatialLayer, abc.ABC):
     ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
         # Keras would give both outputs the compute dtype.
         pooled_shape, argmax_shape = self.compute_output_shape(inputs.shape)
-        argmax_dtype = ops.argmax_dtype(self.pool_size, self.index_format)
+        argmax_dtype = arguments.argmax_dtype(self.pool_size, self.index_format)
         return (
             keras.KerasTensor(pooled_shape, self.output_dtype(inputs)),
             keras.KerasTensor(argmax_shape, argmax_dtype),

@@ -56,7 +56,7 @@ class MaxUnpool(SpatialLayer, abc.ABC):
         if like_shape is not None:
             target = self.spatial_size(like_shape)
             if self.output_size is not None:
-                ops.check_one_size(self.output_size, target)
+                shapes.check_one_size(self.output_size, target)
                 target = self.output_size
         elif self.output_size is not None:
             target = self.output_size
@@ -69,7 +69,7 @@ class MaxUnpool(SpatialLayer, abc.ABC):
     def compute_output_spec(
         self, values: Any, argmax: Any, like: Any = None
     ) -> keras.KerasTensor:
-        ops.check_argmax(values.shape, argmax.shape, argmax.dtype)
+        arguments.check_argmax(values.shape, argmax.shape, argmax.dtype)
         shape = self.compute_output_shape(
             values.shape, argmax.shape, None if like is None else like.shape
         )

@@ -1,0 +1,36 @@
+"""The few things that Keras' backends do differently."""
+
+from typing import Any
+
+import keras
+
+
+def is_traced(tensor: Any) -> bool:
+    """Whether `tensor` stands for numbers that are not there yet.
+
+    So it is inside a function that is being compiled, where values cannot be
+    looked at.
+    """
+    backend = keras.config.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.is_symbolic_tensor(tensor)
+    if backend == "jax":
+        import jax
+
+        return isinstance(tensor, jax.core.Tracer)
+    if backend == "torch":
+        import torch
+
+        return tensor.is_meta or torch.compiler.is_compiling()
+    return False
+
+
+def widest_int() -> str:
+    """int64, or int32 on JAX, which has int64 only with `jax_enable_x64`."""
+    if keras.config.backend() == "jax":
+        import jax
+
+        return jax.dtypes.canonicalize_dtype("int64").name
+    return "int64"
