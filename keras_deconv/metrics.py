@@ -57,8 +57,6 @@ class ConfusionMatrixMetric(keras.metrics.Metric):
         Counts are exact up to 2^63 pixels on TensorFlow and PyTorch, up to
         2^31 on JAX unless `jax_enable_x64` is set.
         Without any counted pixel the result is 0.
-        Keras 3.9 adds up metrics wrongly on several replicas
-        (`tf.distribute`), its own too: evaluate on one. Keras 3.15 is right.
 
     Attributes:
         confusion_matrix: Integer variable (num_classes, num_classes + 1). Rows

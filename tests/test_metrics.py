@@ -1,6 +1,5 @@
 """The metrics against slow NumPy definitions, and their laws."""
 
-import inspect
 import json
 import os
 import subprocess
@@ -526,10 +525,6 @@ REPLICAS = """
 
 @pytest.mark.slow
 @tensorflow_only
-@pytest.mark.skipif(
-    "synchronization" not in inspect.signature(keras.Variable).parameters,
-    reason="this Keras sums the old state of the replicas too, as in Mean",
-)
 def test_two_replicas_give_what_one_gives():
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
