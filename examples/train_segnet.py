@@ -13,6 +13,7 @@ Ctrl-C stops the training and saves what has been learned so far.
 """
 
 import argparse
+import math
 import os
 import re
 import subprocess
@@ -59,23 +60,45 @@ def parse_arguments(arguments=None):
     add("--model", default="segnet_basic", choices=MODELS)
     add("--decoder", default="max_unpool", choices=blocks.DECODERS)
     add("--image-size", default="48x64", type=size, metavar="HEIGHTxWIDTH")
-    add("--epochs", default=6, type=int)
-    add("--batch-size", default=8, type=int)
-    add("--learning-rate", default=2e-3, type=float, help="Adam's, at first")
+    add("--epochs", default=6, type=positive_int)
+    add("--batch-size", default=8, type=positive_int)
+    add("--learning-rate", default=2e-3, type=rate, help="Adam's, at first")
     add("--mixed-precision", choices=["float16", "bfloat16"])
-    add("--seed", default=0, type=int)
+    add("--seed", default=0, type=natural_number)
     add("--output", default="runs", type=Path, help="folder for the results")
     add("--smoke", action="store_true", help="a few images, in seconds")
     return parser.parse_args(arguments)
 
 
 def size(text):
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
     if match is None:
         raise argparse.ArgumentTypeError(
             f"{text!r} must be HEIGHTxWIDTH in pixels, such as 180x240"
         )
     return int(match[1]), int(match[2])
+
+
+def natural_number(text):
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} must be an integer >= 0")
+    return int(text)
+
+
+def positive_int(text):
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} must be an integer >= 1")
+    return int(text)
+
+
+def rate(text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
+    return value
 
 
 def load_data(options):
@@ -159,6 +182,29 @@ def report(model, test, scores, description):
     )
 
 
+def make_output_folder(folder):
+    """Find out before training whether the results can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / "probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"--output must be a folder that can be written to: {error}"
+        ) from error
+    for name, is_right in (
+        ("model.keras", Path.is_file),
+        ("saved_model", Path.is_dir),
+        ("predictions.png", Path.is_file),
+    ):
+        if (folder / name).exists() and not is_right(folder / name):
+            raise ValueError(
+                f"--output holds {folder / name}, which is in the way of a "
+                "result of this name: move it, or give another folder"
+            )
+
+
 def save(model, options):
     path = options.output / "model.keras"
     model.save(path)
@@ -230,15 +276,21 @@ def draw(model, images, masks, description, path):
 
 
 def run(options):
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError("a SavedModel needs KERAS_BACKEND=tensorflow")
+    make_output_folder(options.output)
     keras.utils.set_random_seed(options.seed)
     train, validation, test, description = load_data(options)
     epochs = 1 if options.smoke else options.epochs
     model, scores = build_model(options, description, epochs * len(train))
-    options.output.mkdir(parents=True, exist_ok=True)
     say_device()
     try:
         model.fit(
-            train, validation_data=validation, epochs=epochs, shuffle=False
+            train,
+            validation_data=validation,
+            epochs=epochs,
+            shuffle=False,
+            callbacks=[keras.callbacks.TerminateOnNaN()],
         )
     except KeyboardInterrupt:
         print("\nStopped: saving what has been learned so far.")
@@ -257,7 +309,7 @@ def main():
         run(options)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    except tf.errors.InvalidArgumentError as error:
+    except tf.errors.OpError as error:
         # Raised while reading: the text names the example.
         sys.exit(f"error: {error.message}")
 

@@ -6,7 +6,7 @@ to write instead.
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -19,14 +19,19 @@ INDEX_FORMATS = ("window", "flat", "plane")
 OVERLAPS = ("sum", "mean")
 
 
-def _choice(value: object, name: str, choices: Sequence[str]) -> str:
-    normal = value.lower() if isinstance(value, str) else value
+def choice(value: object, name: str, choices: Sequence[str]) -> str:
+    """One of some strings, in lower case.
+
+    Raises:
+        ValueError: It is none of them.
+    """
+    normal = value.lower() if isinstance(value, str) else ""
     if normal not in choices:
         raise ValueError(
             f"`{name}` must be one of {', '.join(map(repr, choices))}. "
             f"Received: {name}={value!r}"
         )
-    return str(normal)
+    return normal
 
 
 def _as_int(value: object) -> int | None:
@@ -56,8 +61,8 @@ def ints(
     """
     single = _as_int(value)
     if single is not None:
-        values: list[int | None] = [single] * num_spatial_dims
-    elif isinstance(value, Sequence) and not isinstance(value, str):
+        values = [_as_int(value)] * num_spatial_dims
+    elif isinstance(value, Iterable) and not isinstance(value, str | bytes):
         values = [_as_int(v) for v in value]
     else:
         values = []
@@ -67,6 +72,20 @@ def ints(
             f"`{name}` must be an int or a tuple of {num_spatial_dims} ints "
             f"(one per spatial axis), each >= {minimum}. "
             f"Received: {name}={value!r}"
+        )
+    return result
+
+
+def positive_int(value: object, name: str) -> int:
+    """An int >= 1.
+
+    Raises:
+        ValueError: It is none.
+    """
+    result = _as_int(value)
+    if result is None or result < 1:
+        raise ValueError(
+            f"`{name}` must be an int >= 1. Received: {name}={value!r}"
         )
     return result
 
@@ -100,24 +119,29 @@ def position(value: object, size: tuple[int, ...]) -> tuple[int, ...]:
 
 def padding(value: object) -> str:
     """Padding as in Keras pooling, in lower case."""
-    return _choice(value, "padding", ("valid", "same"))
+    return choice(value, "padding", ("valid", "same"))
 
 
 def data_format(value: object) -> str:
     """Data format; None means the one of the Keras configuration."""
     if value is None:
         return keras.config.image_data_format()
-    return _choice(value, "data_format", ("channels_last", "channels_first"))
+    return choice(value, "data_format", ("channels_last", "channels_first"))
 
 
 def index_format(value: object) -> str:
     """What an argmax index counts."""
-    return _choice(value, "index_format", INDEX_FORMATS)
+    return choice(value, "index_format", INDEX_FORMATS)
+
+
+def argmax_format(value: object, name: str) -> str:
+    """An index format to convert from or to; ONNX's is one more."""
+    return choice(value, name, (*INDEX_FORMATS, "onnx"))
 
 
 def overlap(value: object) -> str:
     """What happens where several windows chose the same input."""
-    return _choice(value, "overlap", OVERLAPS)
+    return choice(value, "overlap", OVERLAPS)
 
 
 def argmax_dtype(pool_size: Sequence[int], index_format: str) -> str:
@@ -134,19 +158,67 @@ def argmax_dtype(pool_size: Sequence[int], index_format: str) -> str:
     return backends.widest_int()
 
 
-def check_argmax(values_shape: Any, argmax_shape: Any, dtype: Any) -> None:
-    """Refuse an index of another shape, or that is no integer.
+NUMBERS = (
+    *("float16", "bfloat16", "float32", "float64"),
+    *("int8", "int16", "int32", "int64", "uint8"),
+)
+
+
+def check_number_dtype(dtype: Any, name: str) -> None:
+    """Refuse what no backend can compare: bool, text, wide unsigned ints.
 
     Raises:
         ValueError: As described.
     """
-    if "int" not in keras.backend.standardize_dtype(dtype):
+    try:
+        given = keras.backend.standardize_dtype(dtype)
+    except ValueError:  # no dtype of Keras, such as complex ones
+        given = str(dtype)
+    if given not in NUMBERS:
+        raise ValueError(
+            f"`{name}` must hold floats or integers, of a dtype among "
+            f"{', '.join(NUMBERS)}. Cast it. Received: dtype {given}"
+        )
+
+
+def check_overlap_dtype(overlap: str, dtype: Any) -> None:
+    """Refuse to average integers.
+
+    Raises:
+        ValueError: As described.
+    """
+    name = keras.backend.standardize_dtype(dtype)
+    if overlap == "mean" and "float" not in name:
+        raise ValueError(
+            "overlap='mean' needs `values` of a float dtype, since a mean of "
+            "integers is none. Cast them, or use overlap='sum'. Received: "
+            f"values of dtype {name}"
+        )
+
+
+def check_integer_index(dtype: Any) -> None:
+    """Refuse an index that is no integer.
+
+    Raises:
+        ValueError: As described.
+    """
+    name = keras.backend.standardize_dtype(dtype)
+    if "int" not in name:
         raise ValueError(
             "`argmax` must be the integer index that MaxPoolWithArgmax "
             "returns. Float indices lose positions (float32 beyond 2**24, "
             "float16 beyond 2048): do not cast the index. Received: argmax "
-            f"of dtype {keras.backend.standardize_dtype(dtype)}"
+            f"of dtype {name}"
         )
+
+
+def check_argmax(values_shape: Any, argmax_shape: Any, dtype: Any) -> None:
+    """Refuse an index that is no integer, or of another shape.
+
+    Raises:
+        ValueError: As described.
+    """
+    check_integer_index(dtype)
     values_shape, argmax_shape = tuple(values_shape), tuple(argmax_shape)
     if len(values_shape) != len(argmax_shape) or any(
         a is not None and b is not None and a != b

@@ -27,6 +27,31 @@ def is_traced(tensor: Any) -> bool:
     return False
 
 
+def is_readable(tensor: Any) -> bool:
+    """Whether values can be looked at without making an accelerator wait."""
+    if is_traced(tensor):
+        return False
+    backend = keras.config.backend()
+    if backend == "tensorflow":
+        return "CPU" in tensor.device
+    if backend == "jax":
+        return all(d.platform == "cpu" for d in tensor.devices())
+    if backend == "torch":
+        return tensor.device.type == "cpu"
+    return True
+
+
+def require(condition: Any, *message: Any) -> None:
+    """Stop with the message where a compiled function finds it broken.
+
+    TensorFlow's graphs can; XLA, and with it JAX, has no such thing.
+    """
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.debugging.Assert(condition, list(message))
+
+
 def widest_int() -> str:
     """int64, or int32 on JAX, which has int64 only with `jax_enable_x64`."""
     if keras.config.backend() == "jax":

@@ -21,6 +21,9 @@ from keras_deconv.layers.cropping import CropLike2D
 
 Tensor = Any
 
+# Whatever the Keras configuration says: convolutions on CPUs need it.
+LAST = "channels_last"
+
 DECODERS = ("max_unpool", "bed_of_nails", "nearest", "conv_transpose")
 
 
@@ -49,6 +52,7 @@ def conv_norm(
         filters,
         kernel_size,
         padding="same",
+        data_format=LAST,
         use_bias=use_bias,
         kernel_initializer="he_normal",
         name=name,
@@ -76,9 +80,13 @@ def conv_norm_relu(
 def pool(x: Tensor, *, decoder: str, name: str) -> tuple[Tensor, Pooling]:
     """Halve height and width, rounding up as Caffe does."""
     if decoder == "max_unpool":
-        pooled, argmax = MaxPoolWithArgmax2D(padding="same", name=name)(x)
+        pooled, argmax = MaxPoolWithArgmax2D(
+            padding="same", data_format=LAST, name=name
+        )(x)
     else:
-        pooled = layers.MaxPooling2D(padding="same", name=name)(x)
+        pooled = layers.MaxPooling2D(
+            padding="same", data_format=LAST, name=name
+        )(x)
         argmax = None
     return pooled, Pooling(x, argmax)
 
@@ -86,12 +94,16 @@ def pool(x: Tensor, *, decoder: str, name: str) -> tuple[Tensor, Pooling]:
 def unpool(x: Tensor, pooling: Pooling, *, decoder: str, name: str) -> Tensor:
     """Restore the height and width that `pool` halved, channels unchanged."""
     if decoder == "max_unpool":
-        layer = MaxUnpool2D(padding="same", name=name)
+        layer = MaxUnpool2D(padding="same", data_format=LAST, name=name)
         return layer(x, pooling.argmax, like=pooling.features)
     if decoder == "bed_of_nails":
-        return BedOfNailsUnpool2D(name=name)(x, like=pooling.features)
+        return BedOfNailsUnpool2D(data_format=LAST, name=name)(
+            x, like=pooling.features
+        )
     if decoder == "nearest":
-        return NearestUnpool2D(name=name)(x, like=pooling.features)
+        return NearestUnpool2D(data_format=LAST, name=name)(
+            x, like=pooling.features
+        )
     # Kernel and strides are the pooling window: no overlap, so no
     # checkerboard.
     x = layers.Conv2DTranspose(
@@ -99,10 +111,13 @@ def unpool(x: Tensor, pooling: Pooling, *, decoder: str, name: str) -> Tensor:
         2,
         strides=2,
         padding="same",
+        data_format=LAST,
         kernel_initializer="he_normal",
         name=name,
     )(x)
-    return CropLike2D(name=f"{name}_crop")(x, like=pooling.features)
+    return CropLike2D(data_format=LAST, name=f"{name}_crop")(
+        x, like=pooling.features
+    )
 
 
 def dropout(x: Tensor, rate: float, *, name: str) -> Tensor:
@@ -122,6 +137,7 @@ def classifier(
         num_classes,
         kernel_size,
         padding="same",
+        data_format=LAST,
         kernel_initializer="he_normal",
         dtype="float32",
         name="logits",

@@ -60,6 +60,11 @@ def _maximum(a: Length, b: Length) -> Length:
     return max(a, b) if known else ops.maximum(a, b)
 
 
+def cast_length(length: Length, dtype: str) -> Length:
+    """A length in the dtype of positions; one that is known is just an int."""
+    return ops.cast(length, dtype) if ops.is_tensor(length) else length
+
+
 def windows(
     size: Sequence[Length],
     pool_size: Sequence[int],
@@ -71,8 +76,8 @@ def windows(
     before = []
     for n, k, s in zip(size, pool_size, strides, strict=True):
         if isinstance(n, int):
-            m: Length = shapes.pooled_length(n, k, s, padding)
-            start: Length = shapes.padding_before(n, m, k, s, padding)
+            m = shapes.pooled_length(n, k, s, padding)
+            start = shapes.padding_before(n, m or 0, k, s, padding)
         elif padding == "same":
             m = (n + s - 1) // s
             start = _maximum((m - 1) * s + k - n, 0) // 2
@@ -138,7 +143,7 @@ def _cells(x: Tensor, windows: Windows, fill: float) -> list[Tensor]:
     lengths = [n * s for n, s in zip(num_blocks, strides, strict=True)]
     x = _pad_or_crop(x, windows.before, lengths, fill)
     # Rows are cut before columns: large pieces first is fast.
-    pieces: dict[tuple[int, ...], Tensor] = {(): x}
+    pieces = dict[tuple[int, ...], Tensor]({(): x})
     for axis, stride in enumerate(strides):
         width = math.prod((stride, *lengths[axis + 1 :], inner))
         pieces = {
@@ -237,7 +242,13 @@ def unpool(
                 count, result = landed, term
             else:
                 count = count + landed
-                step = (term - result) / ops.maximum(count, 1)
+                change = ops.where(
+                    # inf - inf is no number; the mean of two inf is inf.
+                    ops.logical_and(ops.isinf(term), term == result),
+                    ops.zeros((), term.dtype),
+                    term - result,
+                )
+                step = change / ops.maximum(count, 1)
                 result = ops.where(landed > 0, result + step, result)
         else:
             result = term if result is None else result + term
@@ -365,22 +376,19 @@ def spread(
     return ops.reshape(result, (-1, *lengths, inner))
 
 
-def _in(dtype: str, length: Length) -> Length:
-    """A length that is not known, in the dtype of positions."""
-    return length if isinstance(length, int) else ops.cast(length, dtype)
-
-
 def positions(argmax: Tensor, windows: Windows, dtype: str) -> Tensor:
     """Window index to the position in the plane, row-major."""
     rest = ops.cast(argmax, dtype)
-    offsets: list[Tensor] = []
+    offsets = list[Tensor]()
     for k in reversed(windows.pool_size):
         offsets.insert(0, rest % k)
         rest = rest // k
     result = ops.zeros((), dtype)
     for axis, offset in enumerate(offsets):
         first = _first_cell(axis, windows, dtype)
-        result = result * _in(dtype, windows.size[axis]) + first + offset
+        result = (
+            result * cast_length(windows.size[axis], dtype) + first + offset
+        )
     return result
 
 
@@ -391,9 +399,9 @@ def offsets(positions: Tensor, windows: Windows) -> Tensor:
     """
     dtype = positions.dtype
     rest = positions
-    coordinates: list[Tensor] = []
+    coordinates = list[Tensor]()
     for length in reversed(windows.size):
-        n = _in(dtype, length)
+        n = cast_length(length, dtype)
         coordinates.insert(0, rest % n)
         rest = rest // n
     result = ops.zeros((), dtype)
@@ -409,8 +417,8 @@ def offsets(positions: Tensor, windows: Windows) -> Tensor:
 def _first_cell(axis: int, windows: Windows, dtype: str) -> Tensor:
     """Coordinate of each window's first cell; negative in the padding."""
     first = ops.arange(
-        _in(dtype, windows.num_windows[axis]), dtype=dtype
-    ) * windows.strides[axis] - _in(dtype, windows.before[axis])
+        cast_length(windows.num_windows[axis], dtype), dtype=dtype
+    ) * windows.strides[axis] - cast_length(windows.before[axis], dtype)
     return _along(axis, first, len(windows.size))
 
 
@@ -419,19 +427,40 @@ def scatter(
 ) -> Tensor:
     """Unpool with positions in the plane, wherever they come from.
 
-    The general case: a position need not belong to a window.
+    The general case: a position need not belong to a window. One outside the
+    plane puts its value nowhere.
     """
     outer, *_, inner = ops.shape(values)
     dtype = positions.dtype
-    plane = math.prod(_in(dtype, n) for n in size)
-    first = ops.arange(_in(dtype, outer), dtype=dtype) * plane
-    cell = ops.reshape(positions, (outer, -1, inner))
-    cell = cell + ops.reshape(first, (-1, 1, 1))
-    cell = ops.reshape(cell * inner + ops.arange(inner, dtype=dtype), (-1,))
+    plane = math.prod(cast_length(n, dtype) for n in size)
+    outer, inner = cast_length(outer, dtype), cast_length(inner, dtype)
+    num_cells = outer * plane * inner
+    shape = (-1, ops.shape(values)[-1])
+    # Of each value: its row of (outer, plane), then its cell of all.
+    first = ops.arange(outer, dtype=dtype) * plane
+    first = ops.reshape(first, (-1, *[1] * (len(values.shape) - 1)))
+    row = ops.reshape(positions + first, shape)
+    cell = row * inner + ops.arange(inner, dtype=dtype)
+    inside = ops.logical_and(positions >= 0, positions < plane)
+    inside = ops.reshape(inside, (-1,))
+    cell = ops.where(inside, ops.reshape(cell, (-1,)), 0)
     values = ops.reshape(values, (-1,))
-    num_cells = _in(dtype, outer) * plane * inner
-    result = ops.segment_sum(values, cell, num_cells)
-    if overlap == "mean":
-        count = ops.segment_sum(ops.ones_like(values), cell, num_cells)
-        result = result / ops.maximum(count, 1)
-    return ops.reshape(result, (outer, *size, inner))
+    zero = ops.zeros((), values.dtype)
+
+    def total(x: Tensor) -> Tensor:
+        return ops.segment_sum(ops.where(inside, x, zero), cell, num_cells)
+
+    if overlap == "sum":
+        result = total(values)
+    else:
+        count = total(ops.ones_like(values))
+        # From the largest one on, so that the mean of equal values is that
+        # value to the bit, and sums do not leave half precision.
+        largest = ops.segment_max(
+            ops.where(inside, values, -math.inf), cell, num_cells
+        )
+        largest = ops.stop_gradient(ops.where(count > 0, largest, zero))
+        rest = values - ops.take(largest, cell)
+        rest = ops.where(ops.isnan(rest) & ~ops.isnan(values), zero, rest)
+        result = largest + total(rest) / ops.maximum(count, 1)
+    return ops.reshape(result, (-1, *size, shape[-1]))

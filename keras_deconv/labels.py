@@ -90,8 +90,9 @@ def label_map(y_true: Tensor, shape: Shape, y_pred_shape: Shape) -> Tensor:
         elif y_true_shape == y_pred_shape:
             raise ValueError(
                 "`y_true` must hold one class id per pixel, but it has the "
-                f"shape of `y_pred`, {y_pred_shape}, like one-hot labels. "
-                "Turn those into ids with keras.ops.argmax(y_true, axis=-1)."
+                f"shape of `y_pred`, {y_pred_shape}. One-hot labels become "
+                "ids with keras.ops.argmax(y_true, axis=-1); class ids as "
+                "predictions must be of an integer dtype."
             )
     if not _may_broadcast(tuple(y_true.shape), shape, stretch=False):
         raise ValueError(
@@ -200,13 +201,9 @@ def _require_known(
             listed = ", ".join(f"{label:g}" for label in found[:10])
             more = ", ..." if len(found) > 10 else ""
             raise ValueError(f"{rule} {listed}{more}. {way_out}")
-    elif keras.config.backend() == "tensorflow":
-        import tensorflow as tf
-
+    else:
         # A graph cannot list them, but it can name the extremes.
-        found = tf.cast(y_true, tf.float32)
-        smallest = tf.reduce_min(tf.where(known, found.dtype.max, found))
-        largest = tf.reduce_max(tf.where(known, found.dtype.min, found))
-        tf.debugging.Assert(
-            tf.reduce_all(known), [rule, smallest, "to", largest, way_out]
-        )
+        found = ops.cast(y_true, "float32")
+        smallest = ops.min(ops.where(known, np.inf, found))
+        largest = ops.max(ops.where(known, -np.inf, found))
+        backends.require(ops.all(known), rule, smallest, "to", largest, way_out)

@@ -1,16 +1,18 @@
 """Losses for label maps."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_deconv import labels
 from keras_deconv.labels import IgnoreClass, Tensor
 
 __all__ = ["SegmentationCrossentropy"]
+
+FLOAT32_MAX = float(np.finfo("float32").max)
 
 
 @keras.saving.register_keras_serializable("keras_deconv")
@@ -29,7 +31,8 @@ class SegmentationCrossentropy(keras.losses.Loss):
     No differences.
 
     Args:
-        class_weights: Sequence of one finite float >= 0 per class, for example
+        class_weights: Sequence of one finite float >= 0 per class, or a dict
+            from class id to weight, for example
             median-frequency weights, or None for 1 everywhere. A pixel whose
             class weighs 0 still counts in the divisor.
         ignore_class: int, tuple of ints or None. Labels that are void. They
@@ -96,7 +99,7 @@ class SegmentationCrossentropy(keras.losses.Loss):
 
     def __init__(
         self,
-        class_weights: Sequence[float] | None = None,
+        class_weights: Sequence[float] | Mapping[int, float] | None = None,
         ignore_class: IgnoreClass = 255,
         from_logits: bool = True,
         reduction: str | None = "sum_over_batch_size",
@@ -192,16 +195,22 @@ class SegmentationCrossentropy(keras.losses.Loss):
         return num_classes
 
 
-def _class_weights(value: Sequence[float] | None) -> tuple[float, ...] | None:
+def _class_weights(
+    value: Sequence[float] | Mapping[int, float] | None,
+) -> tuple[float, ...] | None:
     if value is None:
         return None
     try:
+        if isinstance(value, Mapping):  # as Keras' own class_weight
+            value = [value[i] for i in range(len(value))]
         weights = tuple(float(v) for v in value)
-    except (TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         weights = (-1.0,)
-    if not all(math.isfinite(w) and w >= 0 for w in weights):
+    # Beyond float32 a weight would be infinite in the loss.
+    if not all(0 <= w <= FLOAT32_MAX for w in weights):
         raise ValueError(
-            "`class_weights` must be a sequence of finite floats >= 0, one per "
-            f"class, or None. Received: class_weights={value!r}"
+            "`class_weights` must be finite floats >= 0, one per class, as a "
+            "sequence or as a dict by class id, or None. "
+            f" Received: class_weights={value!r}"
         )
     return weights

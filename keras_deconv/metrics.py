@@ -118,14 +118,21 @@ class ConfusionMatrixMetric(keras.metrics.Metric):
             metrics: Metrics of this module, with the same `num_classes`.
 
         Raises:
-            ValueError: A metric counts another number of classes.
+            ValueError: A metric counts other classes, or none at all.
         """
         for metric in metrics:
-            if metric.num_classes != self.num_classes:
+            if (
+                not isinstance(metric, ConfusionMatrixMetric)
+                or metric.num_classes != self.num_classes
+                or metric.ignore_class != self.ignore_class
+            ):
                 raise ValueError(
-                    "`metrics` must all have the num_classes of the metric "
-                    f"they are merged into, {self.num_classes}. Received: "
-                    f"num_classes={metric.num_classes}"
+                    "`metrics` must all count pixels with the num_classes and "
+                    "ignore_class of the metric they are merged into, "
+                    f"{self.num_classes} and {self.ignore_class}. Received: "
+                    f"{metric!r} with num_classes="
+                    f"{getattr(metric, 'num_classes', None)}, ignore_class="
+                    f"{getattr(metric, 'ignore_class', None)}"
                 )
             self.confusion_matrix.assign_add(metric.confusion_matrix.value)
 

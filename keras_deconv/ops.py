@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_deconv import arguments, backends, kernels, shapes
@@ -17,6 +18,8 @@ Tensor = Any
 
 __all__ = [
     "bed_of_nails_unpool",
+    "conv2d_matrix",
+    "convert_argmax",
     "max_pool_with_argmax",
     "max_unpool",
     "nearest_unpool",
@@ -80,15 +83,18 @@ def max_pool_with_argmax(
     )
     pooled, argmax = kernels.pool(_to_kernel(inputs, data_format), windows)
     channels = ops.shape(inputs)[_channel_axis(data_format)]
-    dtype = arguments.argmax_dtype(pool_size, index_format)
-    if index_format != "window":
-        argmax = kernels.positions(argmax, windows, dtype)
     pooled = _from_kernel(pooled, channels, data_format)
+    if index_format == "window":
+        dtype = arguments.argmax_dtype(pool_size, "window")
+        argmax = ops.cast(argmax, dtype)
+        return pooled, _from_kernel(argmax, channels, data_format)
+    dtype = _position_dtype(windows.size, channels)
+    argmax = kernels.positions(argmax, windows, dtype)
     argmax = _from_kernel(argmax, channels, data_format)
     if index_format == "flat":
-        channel = _channels(argmax, data_format)
-        argmax = argmax * ops.cast(channels, dtype) + channel
-    return pooled, ops.cast(argmax, dtype)
+        channel = _numbers_along(argmax, _channel_axis(data_format))
+        argmax = argmax * kernels.cast_length(channels, dtype) + channel
+    return pooled, argmax
 
 
 def max_unpool(
@@ -147,12 +153,9 @@ def max_unpool(
     overlap = arguments.overlap(overlap)
     argmax = ops.convert_to_tensor(argmax)
     arguments.check_argmax(values.shape, argmax.shape, argmax.dtype)
-    if overlap == "mean" and not _is_float(values.dtype):
-        raise ValueError(
-            "overlap='mean' needs `values` of a float dtype, since a mean of "
-            "integers is none. Cast them, or use overlap='sum'. Received: "
-            f"values of dtype {_name(values.dtype)}"
-        )
+    arguments.check_overlap_dtype(overlap, values.dtype)
+    # Where sizes are not known, a shape that differs stops here.
+    argmax = ops.reshape(argmax, ops.shape(values))
     size, static_size = _target_size(
         values,
         output_size,
@@ -174,6 +177,9 @@ def max_unpool(
     kernel_values = _to_kernel(values, data_format)
     if index_format == "window":
         windows = kernels.windows(size, pool_size, strides, padding)
+        _require_windows(
+            windows, shapes.spatial_size(ops.shape(values), data_format)
+        )
         argmax = _to_kernel(argmax, data_format)
         result = kernels.unpool(kernel_values, argmax, windows, overlap)
     else:
@@ -269,6 +275,213 @@ def bed_of_nails_unpool(
     return _from_kernel(result, channels, data_format)
 
 
+def convert_argmax(
+    argmax: Tensor,
+    source: str,
+    target: str,
+    *,
+    input_size: IntOrInts,
+    pool_size: IntOrInts = 2,
+    strides: IntOrInts | None = None,
+    padding: str = "valid",
+    channels: int | None = None,
+    data_format: str | None = None,
+) -> Tensor:
+    """Write the index of max pooling in the way of another framework.
+
+    Formats, each counted from 0 over the input of the pooling:
+
+    - "window": position inside the window, row by row.
+    - "plane": `row * width + column` within one channel (PyTorch; with depth,
+      `(depth * height + row) * width + column`).
+    - "flat": `(row * width + column) * channels + channel` within one image
+      (`tf.nn.max_pool_with_argmax`, TF Addons). With
+      `include_batch_in_index=True` TensorFlow adds `height * width *
+      channels` per image: take `argmax % (height * width * channels)` first.
+    - "onnx": `((image * channels + channel) * height + row) * width + column`,
+      as ONNX MaxPool counts.
+
+    Args:
+        argmax: Integer tensor of rank 3, 4 or 5.
+        source: Format of `argmax`: "window", "flat", "plane" or "onnx".
+        target: Format to give.
+        input_size: int or tuple of ints >= 1. Spatial size that was pooled.
+        pool_size: Window of that pooling. Used for "window" alone, as are
+            `strides` and `padding`.
+        strides: Strides of that pooling; None means `pool_size`.
+        padding: Padding of that pooling, "valid" or "same".
+        channels: int >= 1. Channels that were pooled; None takes those of
+            `argmax`.
+        data_format: How `argmax` is laid out: "channels_last",
+            "channels_first" or None.
+
+    Returns:
+        Tensor in the shape of `argmax`: uint8 or int32 for "window", else
+        int64 (on JAX int32, unless `jax_enable_x64` is set).
+
+    Raises:
+        ValueError: An argument breaks the rule that the error names; the index
+            is no integer or, where that can be seen, points outside the input
+            or outside its window.
+
+    Example:
+        >>> import numpy as np, keras_deconv
+        >>> argmax = np.array([3, 0], "uint8").reshape(1, 1, 2, 1)
+        >>> plane = keras_deconv.ops.convert_argmax(
+        ...     argmax, "window", "plane", input_size=(2, 4))
+        >>> np.ravel(plane).tolist()
+        [5, 2]
+        >>> np.ravel(keras_deconv.ops.convert_argmax(
+        ...     plane, "plane", "window", input_size=(2, 4))).tolist()
+        [3, 0]
+    """
+    source = arguments.argmax_format(source, "source")
+    target = arguments.argmax_format(target, "target")
+    argmax = _batch(argmax, "argmax")
+    arguments.check_integer_index(argmax.dtype)
+    num_spatial_dims = len(argmax.shape) - 2
+    pool_size = arguments.ints(pool_size, num_spatial_dims, "pool_size", 1)
+    strides = arguments.strides(strides, pool_size)
+    padding = arguments.padding(padding)
+    data_format = arguments.data_format(data_format)
+    size = arguments.ints(input_size, num_spatial_dims, "input_size", 1)
+    num_channels = ops.shape(argmax)[_channel_axis(data_format)]
+    if channels is not None:
+        (num_channels,) = arguments.ints(channels, 1, "channels", 1)
+    if "window" in (source, target):
+        shapes.check_unpooled_size(
+            size,
+            shapes.spatial_size(argmax.shape, data_format),
+            pool_size,
+            strides,
+            padding,
+        )
+    batch = ops.shape(argmax)[0]
+    _check_range(argmax, source, pool_size, size, num_channels, batch)
+    dtype = _position_dtype(size, num_channels, batch)
+    windows = kernels.windows(size, pool_size, strides, padding)
+
+    plane = ops.cast(argmax, dtype)
+    if source == "window":
+        plane = _in_kernel(
+            lambda x: kernels.positions(x, windows, dtype), plane, data_format
+        )
+    elif source == "flat":
+        plane = plane // kernels.cast_length(num_channels, dtype)
+    elif source == "onnx":
+        plane = plane % math.prod(size)
+
+    if target == "window":
+        result = _in_kernel(
+            lambda x: kernels.offsets(x, windows), plane, data_format
+        )
+        _check_inside_windows(result)
+        return ops.cast(result, arguments.argmax_dtype(pool_size, "window"))
+    if target == "plane":
+        return plane
+    channel = _numbers_along(plane, _channel_axis(data_format))
+    if target == "flat":
+        return plane * kernels.cast_length(num_channels, dtype) + channel
+    image = _numbers_along(plane, 0)
+    return (
+        image * kernels.cast_length(num_channels, dtype) + channel
+    ) * math.prod(size) + plane
+
+
+def conv2d_matrix(
+    kernel: Any,
+    input_size: IntOrInts,
+    strides: IntOrInts = 1,
+    padding: str = "valid",
+    sparse: bool | None = None,
+) -> Any:
+    """Write a 2D convolution as the matrix that it is.
+
+    With images laid out as vectors, convolution is `M @ x`, and transposed
+    convolution is `M.T @ y`: the same pattern of weights, from outputs back to
+    inputs. It is not an inverse: `M.T @ M` is not the identity.
+
+    Reference: Dumoulin and Visin, 2016, "A guide to convolution arithmetic for
+    deep learning", sections 4.1 and 4.2, https://arxiv.org/abs/1603.07285.
+
+    Args:
+        kernel: Array `(kernel_height, kernel_width)`, or with channels
+            `(kernel_height, kernel_width, in_channels, out_channels)`, as in
+            `keras.layers.Conv2D`.
+        input_size: int or tuple of 2 ints >= 1. Height and width.
+        strides: int or tuple of 2 ints >= 1.
+        padding: "valid" or "same".
+        sparse: Whether to give a SciPy sparse matrix. None does so for more
+            than 2**22 entries.
+
+    Returns:
+        NumPy array, or `scipy.sparse.csr_array`, of shape `(out_height *
+        out_width * out_channels, height * width * in_channels)` in the dtype
+        of the kernel. `M @ x.ravel()` is `keras.ops.conv` of one image `x`
+        (height, width, channels), and `M.T @ y.ravel()` is
+        `keras.ops.conv_transpose` with the same kernel, where that has the
+        size of the input.
+
+    Raises:
+        ValueError: An argument breaks the rule that the error names, or the
+            kernel does not fit into the input.
+
+    Example:
+        >>> import numpy as np, keras_deconv
+        >>> kernel = np.arange(1, 10).reshape(3, 3)
+        >>> matrix = keras_deconv.ops.conv2d_matrix(kernel, (4, 4))
+        >>> matrix.shape
+        (4, 16)
+        >>> matrix[0].tolist()
+        [1, 2, 3, 0, 4, 5, 6, 0, 7, 8, 9, 0, 0, 0, 0, 0]
+    """
+    kernel = np.asarray(ops.convert_to_numpy(kernel))
+    if kernel.ndim == 2:
+        kernel = kernel[:, :, None, None]
+    if kernel.ndim != 4 or 0 in kernel.shape:
+        raise ValueError(
+            "`kernel` must be (height, width) or (height, width, in_channels, "
+            f"out_channels). Received: shape {kernel.shape}"
+        )
+    size = arguments.ints(input_size, 2, "input_size", 1)
+    strides = arguments.ints(strides, 2, "strides", 1)
+    padding = arguments.padding(padding)
+    window = kernel.shape[:2]
+    pooled_size = shapes.pooled_size(size, window, strides, padding)
+    out_size = [m for m in pooled_size if m is not None]
+    first = [
+        np.arange(m) * s - shapes.padding_before(n, m, k, s, padding)
+        for n, m, k, s in zip(size, out_size, window, strides, strict=True)
+    ]
+    # One entry per output pixel, kernel cell, input and output channel.
+    out_row, out_column, row, column, channel, out_channel = np.ix_(
+        *map(np.arange, (*out_size, *kernel.shape))
+    )
+    y = first[0][out_row] + row
+    x = first[1][out_column] + column
+    inside = (y >= 0) & (y < size[0]) & (x >= 0) & (x < size[1])
+    inputs = (y * size[1] + x) * kernel.shape[2] + channel
+    outputs = (out_row * out_size[1] + out_column) * kernel.shape[
+        3
+    ] + out_channel
+    shape = (
+        math.prod(out_size) * kernel.shape[3],
+        math.prod(size) * kernel.shape[2],
+    )
+    everywhere = np.broadcast_arrays(kernel, inside, outputs, inputs)
+    weights, inside, outputs, inputs = (a.ravel() for a in everywhere)
+    weights, outputs, inputs = (a[inside] for a in (weights, outputs, inputs))
+    if sparse is None:
+        sparse = math.prod(shape) > 2**22
+    if not sparse:
+        matrix = np.zeros(shape, kernel.dtype)
+        matrix[outputs, inputs] = weights
+        return matrix
+    from scipy.sparse import csr_array  # slow to import
+
+    return csr_array((weights, (outputs, inputs)), shape=shape)
+
+
 def _batch(x: Tensor, name: str) -> Tensor:
     if isinstance(x, keras.KerasTensor):
         raise ValueError(
@@ -280,14 +493,15 @@ def _batch(x: Tensor, name: str) -> Tensor:
     if len(x.shape) not in (3, 4, 5):
         raise ValueError(
             f"`{name}` must be a batch with 1, 2 or 3 spatial axes, such as "
-            "(batch, height, width, channels). Received: shape "
-            f"{tuple(x.shape)}"
+            "(batch, height, width, channels); sizes in numbers are given as "
+            f"`output_size`. Received: shape {tuple(x.shape)}"
         )
-    if _name(x.dtype) == "bool" or "complex" in _name(x.dtype):
+    if 0 in tuple(x.shape)[1:]:
         raise ValueError(
-            f"`{name}` must hold floats or integers. Received: dtype "
-            f"{_name(x.dtype)}"
+            f"`{name}` must not be empty: only the batch may be. Received: "
+            f"shape {tuple(x.shape)}"
         )
+    arguments.check_number_dtype(x.dtype, name)
     return x
 
 
@@ -295,21 +509,34 @@ def _name(dtype: Any) -> str:
     return keras.backend.standardize_dtype(dtype)
 
 
-def _is_float(dtype: Any) -> bool:
-    return "float" in _name(dtype)
-
-
 def _channel_axis(data_format: str) -> int:
     return -1 if data_format == "channels_last" else 1
 
 
-def _channels(like: Tensor, data_format: str) -> Tensor:
-    """Channel numbers, to be broadcast over `like`."""
+def _numbers_along(like: Tensor, axis: int) -> Tensor:
+    """Numbers 0, 1, ... along one axis, to be broadcast over `like`."""
     shape = [1] * len(like.shape)
-    shape[_channel_axis(data_format)] = -1
-    count = ops.shape(like)[_channel_axis(data_format)]
-    channel = ops.arange(ops.cast(count, like.dtype), dtype=like.dtype)
-    return ops.reshape(channel, shape)
+    shape[axis] = -1
+    count = kernels.cast_length(ops.shape(like)[axis], like.dtype)
+    return ops.reshape(ops.arange(count, dtype=like.dtype), shape)
+
+
+def _position_dtype(size: tuple, channels: Any, batch: Any = 1) -> str:
+    """Dtype that holds every position of the input.
+
+    Raises:
+        ValueError: There is no such dtype, on JAX without int64.
+    """
+    dtype = backends.widest_int()
+    known = [n for n in (*size, channels, batch) if isinstance(n, int)]
+    if dtype == "int32" and math.prod(known) > 2**31:
+        raise ValueError(
+            f"Positions in an input of size {tuple(size)} with {channels} "
+            "channels do not fit into int32, the widest integer that JAX has "
+            "now. Use index_format='window', or set "
+            "jax.config.update('jax_enable_x64', True) first."
+        )
+    return dtype
 
 
 def _to_kernel(x: Tensor, data_format: str) -> Tensor:
@@ -317,6 +544,13 @@ def _to_kernel(x: Tensor, data_format: str) -> Tensor:
     if data_format == "channels_last":
         return x
     return ops.reshape(x, (-1, *ops.shape(x)[2:], 1))
+
+
+def _in_kernel(function: Any, x: Tensor, data_format: str) -> Tensor:
+    """Apply a function of the kernels' layout that keeps the shape."""
+    channels = ops.shape(x)[_channel_axis(data_format)]
+    y = function(_to_kernel(x, data_format))
+    return _from_kernel(y, channels, data_format)
 
 
 def _from_kernel(x: Tensor, channels: Any, data_format: str) -> Tensor:
@@ -335,21 +569,32 @@ def _target_size(
     """Spatial size to restore: as known at run time, and as known now."""
     if like is not None:
         like = _batch(like, "like")
-        if len(like.shape) != len(values.shape):
-            raise ValueError(
-                "`like` must have the rank of `values`. Received: values of "
-                f"shape {tuple(values.shape)}, like of shape "
-                f"{tuple(like.shape)}"
+
+    def settle(shape: Any) -> tuple:
+        return shapes.settle_size(
+            output_size,
+            None
+            if like is None
+            else shapes.spatial_size(shape(like), data_format),
+            default(shapes.spatial_size(shape(values), data_format)),
+        )
+
+    return settle(ops.shape), settle(lambda x: tuple(x.shape))
+
+
+def _require_windows(windows: kernels.Windows, size: tuple) -> None:
+    """Where sizes are not known, refuse at run time what does not fit."""
+    for n, m, expected in zip(
+        windows.size, windows.num_windows, size, strict=True
+    ):
+        if ops.is_tensor(n) or ops.is_tensor(expected):
+            backends.require(
+                ops.equal(m, expected),
+                "The size to restore does not pool to the size of `values`: "
+                "give the tensor that was pooled as `like`, and the pooling "
+                "layer's own arguments. Size, windows in it, values:",
+                *(n, m, expected),
             )
-        static = shapes.spatial_size(like.shape, data_format)
-        size = shapes.spatial_size(ops.shape(like), data_format)
-        if output_size is not None:
-            shapes.check_one_size(output_size, static)
-        return size, static
-    if output_size is not None:
-        return output_size, output_size
-    size = default(shapes.spatial_size(ops.shape(values), data_format))
-    return size, default(shapes.spatial_size(values.shape, data_format))
 
 
 def _block_target(
@@ -358,7 +603,7 @@ def _block_target(
     like: Tensor | None,
     data_format: str,
 ) -> tuple:
-    size, static = _target_size(
+    target, static = _target_size(
         values,
         None,
         like,
@@ -368,7 +613,16 @@ def _block_target(
     shapes.check_block_size(
         static, shapes.spatial_size(values.shape, data_format), block
     )
-    return size
+    size = shapes.spatial_size(ops.shape(values), data_format)
+    for n, m, s in zip(target, size, block, strict=True):
+        if like is not None and (ops.is_tensor(n) or ops.is_tensor(m)):
+            backends.require(
+                ops.logical_and((m - 1) * s < n, n < (m + 1) * s),
+                "`like` must have a size that shrinks to the size of `values` "
+                "when divided by `size`. Size, values, block:",
+                *(n, m, s),
+            )
+    return target
 
 
 def _check_range(
@@ -377,28 +631,45 @@ def _check_range(
     pool_size: tuple[int, ...],
     size: tuple,
     channels: Any,
+    batch: Any = 1,
 ) -> None:
     """Refuse an index that points outside, where its values can be seen.
 
-    Inside a compiled function they cannot. The index that our own pooling
-    made is not looked at: its dtype cannot leave a window of 256 cells, and
-    looking would make an accelerator wait.
+    Inside a compiled function they cannot, and on an accelerator looking
+    would make it wait.
     """
-    if backends.is_traced(argmax):
+    if not backends.is_readable(argmax):
+        return
+    if not all(isinstance(n, int) for n in (*size, channels, batch)):
         return
     if index_format == "window":
-        if _name(argmax.dtype) == arguments.argmax_dtype(pool_size, "window"):
-            return
         limit = math.prod(pool_size)
     else:
         limit = math.prod(size)
-        limit *= channels if index_format == "flat" else 1
+        limit *= channels if index_format in ("flat", "onnx") else 1
+        limit *= batch if index_format == "onnx" else 1
     seen = ops.convert_to_numpy(argmax)
     if seen.size and (seen.min() < 0 or seen.max() >= limit):
         raise ValueError(
-            f"`argmax` with index_format={index_format!r} must lie in 0.."
+            f"`argmax` in the format {index_format!r} must lie in 0.."
             f"{limit - 1}. Received: indices from {seen.min()} to "
-            f"{seen.max()}. Give the `index_format` that the pooling used "
+            f"{seen.max()}. Give the format that the pooling used as "
+            "`index_format`, or `source` when converting "
             "(tf.nn.max_pool_with_argmax returns 'flat', PyTorch 'plane'), "
-            "and with it the `output_size` or `like` that was pooled."
+            "and the size that was pooled as `output_size` or `like`, or "
+            "`input_size` when converting."
+        )
+
+
+def _check_inside_windows(offsets: Tensor) -> None:
+    if not backends.is_readable(offsets):
+        return
+    seen = ops.convert_to_numpy(offsets)
+    if seen.size and seen.min() < 0:
+        raise ValueError(
+            "`argmax` must point into the windows that `pool_size`, `strides` "
+            f"and `padding` lay out; {(seen < 0).sum()} of {seen.size} indices "
+            "do not. Give the pooling's own arguments. If it padded in "
+            "another way, as PyTorch and Caffe can, there is no window index: "
+            "unpool with index_format='plane' or 'flat' instead."
         )

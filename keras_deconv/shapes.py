@@ -90,10 +90,11 @@ def pooled_size(
         n == 0 for n in size
     ):
         raise ValueError(
-            "Each spatial size of `inputs` must be at least the window: a "
-            f"window of {tuple(pool_size)} does not fit into "
-            f"{tuple(size)} with padding='valid'. Use a smaller `pool_size`, "
-            "padding='same' or larger inputs."
+            "Each spatial size of `inputs` must be at least 1 and, with "
+            "padding='valid', at least the window: a window of "
+            f"{tuple(pool_size)} does not fit into {tuple(size)} with "
+            f"padding={padding!r}. Use larger inputs, a smaller `pool_size` "
+            "or padding='same'."
         )
     return result
 
@@ -162,14 +163,24 @@ def check_block_size(target: Sequence, size: Sequence, block: Sequence) -> None:
             )
 
 
-def check_one_size(output_size: Sequence, like_size: Sequence) -> None:
-    """Refuse an `output_size` and a `like` that disagree.
+def settle_size(
+    output_size: Sequence | None, like_size: Sequence | None, default: Sequence
+) -> tuple:
+    """Spatial size to restore: that of `like`, or as said, or the default.
 
     Raises:
-        ValueError: As described.
+        ValueError: `output_size` and `like` disagree, or differ in rank from
+            the values.
     """
+    if like_size is not None and len(like_size) != len(default):
+        raise ValueError(
+            "`like` must have the rank of `values`. Received: values with "
+            f"{len(default)} spatial axes, like with {len(like_size)}"
+        )
+    if output_size is None or like_size is None:
+        return tuple(like_size or output_size or default)
     if any(
-        b is not None and a != b
+        isinstance(b, int) and a != b
         for a, b in zip(output_size, like_size, strict=True)
     ):
         raise ValueError(
@@ -177,6 +188,7 @@ def check_one_size(output_size: Sequence, like_size: Sequence) -> None:
             "disagree. Give one of them. Received: output_size="
             f"{tuple(output_size)}, like of spatial size {tuple(like_size)}"
         )
+    return tuple(output_size)
 
 
 def spatial_axes(num_spatial_dims: int, data_format: str) -> range:

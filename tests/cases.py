@@ -77,6 +77,12 @@ LAYER_CASES = [
         _images(2, 5, 7, 3),
     ),
     LayerCase(
+        "pool2d_flat",
+        keras_deconv.MaxPoolWithArgmax2D,
+        dict(pool_size=3, strides=2, index_format="flat"),
+        _images(2, 5, 7, 3),
+    ),
+    LayerCase(
         "pool3d",
         keras_deconv.MaxPoolWithArgmax3D,
         dict(
@@ -115,6 +121,18 @@ LAYER_CASES = [
             overlap="mean",
         ),
         _with_index((2, 3, 3, 4), 120, dtype="int64"),
+    ),
+    LayerCase(
+        "unpool2d_flat",
+        keras_deconv.MaxUnpool2D,
+        dict(pool_size=2, index_format="flat", overlap="mean"),
+        _with_index((2, 3, 4, 3), 144, dtype="int64"),
+    ),
+    LayerCase(
+        "unpool2d_plane_like",
+        keras_deconv.MaxUnpool2D,
+        dict(pool_size=2, index_format="plane"),
+        _with_index((2, 3, 4, 3), 40, like_shape=(2, 5, 8, 1), dtype="int64"),
     ),
     LayerCase(
         "unpool2d_like",

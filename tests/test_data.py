@@ -834,7 +834,11 @@ def as_supervised():
 @pytest.mark.parametrize(
     ("examples", "change", "message"),
     [
-        (column_examples, {"batch_size": 0}, "`batch_size` must be an int > 0"),
+        (
+            column_examples,
+            {"batch_size": 0},
+            "`batch_size` must be an int >= 1",
+        ),
         (column_examples, {"image_size": (0, 4)}, r"image_size=\(0, 4\)"),
         (column_examples, {"image_size": (4,)}, r"image_size=\(4,\)"),
         (column_examples, {"name": "nope"}, "cam_vid, oxford_iiit_pet"),

@@ -81,6 +81,34 @@ def test_mistakes_end_in_one_sentence(tmp_path):
     assert str(missing) in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--epochs", "0"], "integer >= 1"),
+        (["--batch-size", "-1"], "integer >= 1"),
+        (["--learning-rate", "nan"], "number above 0"),
+        (["--learning-rate", "0"], "number above 0"),
+        (["--seed", "x"], "integer >= 0"),
+        (["--image-size", "0x0"], "HEIGHTxWIDTH"),
+        (["--dataset", "nope"], "cam_vid, oxford_iiit_pet, scenes"),
+        (["--output", __file__], "--output must be a folder"),
+    ],
+)
+def test_options_are_checked_before_training(
+    arguments, words, monkeypatch, capsys
+):
+    sys.path.insert(0, str(SCRIPT.parent))
+    monkeypatch.setattr(sys, "path", sys.path)
+    import train_segnet
+
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+    monkeypatch.setattr(train_segnet, "say_device", pytest.fail)
+    monkeypatch.chdir(SCRIPT.parent)
+    with pytest.raises(SystemExit) as error:
+        train_segnet.main()
+    assert words in f"{error.value}" + capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_interrupt_saves_what_was_learned(tmp_path):
     with subprocess.Popen(

@@ -31,22 +31,21 @@ def level(module):
 def upward_imports(source, own):
     """Imports of `keras_deconv` modules that are not below `own`."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            base = node.module.split(".")
-            names = (
-                [alias.name for alias in node.names]
-                if base == ["keras_deconv"]
-                else base[1:2]
-            )
+        if isinstance(node, ast.ImportFrom):
+            # Relative imports are not used: their names say too little.
+            base = "." * node.level + (node.module or "")
+            targets = [f"{base}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Import):
-            base = node.names[0].name.split(".")
-            names = base[1:2]
+            targets = [alias.name for alias in node.names]
         else:
             continue
-        if base[0] == "keras_deconv":
-            for name in names:
-                if name != own and level(name) >= level(own):
-                    yield name
+        for target in targets:
+            package, *names = target.split(".")
+            if package == "":
+                yield target
+            elif package == "keras_deconv" and names and names[0] != own:
+                if level(names[0]) >= level(own):
+                    yield target
 
 
 def test_imports_point_downwards():
@@ -64,6 +63,9 @@ def test_an_upward_import_is_found():
     assert list(upward_imports("from keras_deconv import ops", "kernels"))
     assert list(upward_imports("import keras_deconv.layers.base", "ops"))
     assert list(upward_imports("from keras_deconv.data import x", "losses"))
+    assert list(upward_imports("import os, keras_deconv.data", "losses"))
+    assert list(upward_imports("from . import arguments", "ops"))
+    assert list(upward_imports("from .data import x", "ops"))
     assert not list(upward_imports("from keras_deconv import shapes", "ops"))
 
 

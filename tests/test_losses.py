@@ -319,7 +319,7 @@ def test_many_stray_labels_are_not_all_listed():
 @pytest.mark.parametrize(
     ("y_true", "y_pred", "message"),
     [
-        ((2, 3, 4, 3), (2, 3, 4, 3), r"one-hot.*ops\.argmax"),
+        ((2, 3, 4, 3), (2, 3, 4, 3), r"One-hot.*ops\.argmax"),
         ((2, 4, 4), (2, 3, 4, 3), r"\(2, 4, 4\).*\(2, 3, 4, 3\)"),
         ((2, 4, 4, 1), (2, 3, 4, 3), r"\(2, 4, 4, 1\).*\(2, 3, 4, 3\)"),
         ((2, 3), (2, 3, 4, 3), r"\(2, 3\).*\(2, 3, 4, 3\)"),
@@ -494,3 +494,12 @@ def test_unknown_sizes_in_a_graph(jit_compile):
         assert float(value) == pytest.approx(
             oracle(y_true, logits, CLASS_WEIGHTS), rel=1e-5
         )
+
+
+def test_class_weights_as_a_dict_by_class_id():
+    """As Keras' own class_weight; the keys are no weights."""
+    loss = SegmentationCrossentropy(class_weights={2: 1, 0: 0.2, 1: 4})
+    np.testing.assert_allclose(loss.class_weights, (0.2, 4, 1), rtol=1e-6)
+    for wrong in ({0: 1, 2: 1}, {"sky": 1}, "12x", [1e39, 1]):
+        with pytest.raises(ValueError, match="`class_weights` must be"):
+            SegmentationCrossentropy(class_weights=wrong)

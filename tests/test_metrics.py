@@ -300,7 +300,7 @@ def test_unknown_absent_classes_policy_is_an_error(metric):
 @pytest.mark.parametrize(
     ("y_true", "y_pred", "dtype", "message"),
     [
-        ((2, 3, 4, 3), (2, 3, 4, 3), "float32", r"one-hot.*argmax"),
+        ((2, 3, 4, 3), (2, 3, 4, 3), "float32", r"One-hot.*argmax"),
         ((2, 4, 4), (2, 3, 4, 3), "float32", r"\(2, 4, 4\).*\(2, 3, 4, 3\)"),
         ((2, 3, 5), (2, 3, 4), "int32", r"\(2, 3, 5\).*\(2, 3, 4\)"),
         ((2, 3, 4), (2, 3, 4, 3), "int32", r"\(2, 3, 4\).*\(2, 3, 4, 3\)"),
@@ -536,3 +536,13 @@ def test_two_replicas_give_what_one_gives():
         check=False,
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
+
+
+def test_merge_state_takes_metrics_of_the_same_classes_only():
+    for other in (
+        MeanIoU(4),
+        MeanIoU(3, ignore_class=0),
+        keras.metrics.MeanIoU(3),
+    ):
+        with pytest.raises(ValueError, match="`metrics` must all count"):
+            MeanIoU(3).merge_state([other])

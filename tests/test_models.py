@@ -48,6 +48,18 @@ def test_sizes_of_every_stage(decoder):
     assert net.output_shape == (None, 360, 480, 11)
 
 
+def test_channels_last_whatever_the_configuration(rng):
+    before = keras.config.image_data_format()
+    try:
+        keras.config.set_image_data_format("channels_first")
+        for decoder in blocks.DECODERS:
+            net = SegNetBasic((9, 10, 3), 2, decoder=decoder)
+            assert net.output_shape == (None, 9, 10, 2)
+            assert tuple(net(np.zeros((1, 9, 10, 3))).shape) == (1, 9, 10, 2)
+    finally:
+        keras.config.set_image_data_format(before)
+
+
 def test_layer_names_are_those_of_vgg16():
     vgg16 = keras.applications.VGG16(include_top=False, weights=None)
     net = SegNet((None, None, 3), 11)
@@ -172,8 +184,13 @@ def test_vgg16_weights_take_rgb(tmp_path, rng):
         (dict(input_shape=(None, None)), "`input_shape` must be"),
         (dict(input_shape=(8, 8, None)), "channels may not"),
         (dict(input_shape=(0, 8, 3)), "`input_shape` must be"),
+        (dict(input_shape=64), "`input_shape` must be"),
+        (dict(input_shape=("48", 8, 3)), "`input_shape` must be"),
         (dict(num_classes=0), "`num_classes` must be"),
-        (dict(decoder="unpool"), "max_unpool, bed_of_nails, nearest"),
+        (dict(num_classes="11"), "`num_classes` must be"),
+        (dict(num_classes=2.5), "`num_classes` must be"),
+        (dict(dropout="0.5"), "`dropout` must be"),
+        (dict(decoder="unpool"), "'max_unpool', 'bed_of_nails', 'nearest'"),
         (dict(dropout=1.0), "`dropout` must be"),
         (dict(classifier_activation="relu"), "`classifier_activation`"),
     ],

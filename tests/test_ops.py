@@ -287,7 +287,7 @@ INDEX = np.zeros((1, 2, 3, 4), "uint8")
         ),
         (
             lambda: ops.max_unpool(VALUES, INDEX, like=np.zeros((1, 4, 6))),
-            ["`like` must have the rank", "(1, 4, 6)"],
+            ["`like` must have the rank", "like with 1"],
         ),
         (
             lambda: ops.max_unpool(VALUES, INDEX.astype("int64") + 4),
@@ -313,7 +313,7 @@ INDEX = np.zeros((1, 2, 3, 4), "uint8")
         ),
         (
             lambda: ops.max_pool_with_argmax(VALUES, 3),
-            ["window of (3, 3)", "(2, 3)", "padding='same'"],
+            ["at least the window", "(3, 3)", "(2, 3)", "padding='same'"],
         ),
         (
             lambda: ops.max_pool_with_argmax(VALUES[0, 0]),
@@ -322,6 +322,30 @@ INDEX = np.zeros((1, 2, 3, 4), "uint8")
         (
             lambda: ops.max_pool_with_argmax(VALUES > 0),
             ["floats or integers", "bool"],
+        ),
+        (
+            lambda: ops.max_pool_with_argmax(VALUES.astype("uint32")),
+            ["`inputs` must hold", "uint32"],
+        ),
+        (
+            lambda: ops.max_pool_with_argmax(VALUES.astype("complex64")),
+            ["`inputs` must hold", "complex64"],
+        ),
+        (
+            lambda: ops.max_pool_with_argmax(VALUES[..., :0]),
+            ["must not be empty", "(1, 2, 3, 0)"],
+        ),
+        (
+            lambda: ops.nearest_unpool(VALUES, like=(4, 6)),
+            ["`like` must be a batch", "output_size"],
+        ),
+        (
+            lambda: keras_deconv.MaxUnpool2D()((VALUES, INDEX)),
+            ["two arguments", "unpool(*pool(inputs))"],
+        ),
+        (
+            lambda: keras_deconv.MaxUnpool2D()(VALUES[0], INDEX[0]),
+            ["1 ints", "pool_size"],
         ),
         (
             lambda: ops.nearest_unpool(VALUES, like=np.zeros((1, 6, 6, 1))),
@@ -344,6 +368,89 @@ def test_error_says_what_came_the_rule_and_the_way_out(call, words):
         assert word in str(error.value)
 
 
+def test_graphs_refuse_sizes_that_do_not_belong(rng):
+    """Where sizes are not known, the graph itself finds out."""
+    argmax = tf.zeros((1, 3, 3, 1), "uint8")
+    values = tf.ones((1, 3, 3, 1))
+    anything = [None] * 4
+    signature = [
+        tf.TensorSpec(anything),
+        tf.TensorSpec(anything, tf.uint8),
+        tf.TensorSpec(anything),
+    ]
+    unpool = tf.function(
+        lambda v, i, like: ops.max_unpool(v, i, like=like),
+        input_signature=signature,
+    )
+    assert unpool(values, argmax, tf.zeros((1, 7, 6, 1))).shape == (1, 7, 6, 1)
+    for size in ((3, 3), (6, 9), (20, 20)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="`like`"):
+            unpool(values, argmax, tf.zeros((1, *size, 1)))
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        unpool(values, argmax[:, :1], tf.zeros((1, 6, 6, 1)))
+    nearest = tf.function(
+        lambda v, like: ops.nearest_unpool(v, like=like),
+        input_signature=[signature[0], signature[2]],
+    )
+    assert nearest(values, tf.zeros((1, 5, 7, 1))).shape == (1, 5, 7, 1)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`like`"):
+        nearest(values, tf.zeros((1, 20, 20, 1)))
+
+
+def test_position_outside_the_plane_stays_out_of_other_images():
+    """In a compiled function nobody can look at the index."""
+    argmax = np.array([5, -1, 0, 3]).reshape(4, 1, 1, 1)
+    values = np.ones((4, 1, 1, 1), "float32")
+    for overlap in ("sum", "mean"):
+        unpool = tf.function(
+            lambda v, i, overlap=overlap: ops.max_unpool(
+                v, i, index_format="plane", overlap=overlap
+            )
+        )
+        y = np.asarray(unpool(values, tf.constant(argmax))).reshape(4, 4)
+        expected = np.zeros((4, 4))
+        expected[2, 0] = expected[3, 3] = 1
+        np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("index_format", ["window", "plane"])
+def test_mean_of_equal_values_is_that_value(index_format, rng):
+    window = dict(strides=1, index_format=index_format)
+    x = rng.standard_normal((1, 12, 12, 4)).astype("float32")
+    x[0, 3, 3] = np.inf
+    x[0, 8, 8] = -np.inf
+    for dtype in ("float32", "float16"):
+        inputs = tf.cast(x * 6e4 if dtype == "float16" else x, dtype)
+        pooled, argmax = ops.max_pool_with_argmax(inputs, 3, **window)
+        y = ops.max_unpool(
+            pooled, argmax, 3, like=inputs, overlap="mean", **window
+        )
+        y = np.asarray(y)
+        kept = y != 0
+        np.testing.assert_array_equal(y[kept], np.asarray(inputs)[kept])
+        assert np.isinf(y[0, 3, 3]).all()
+
+
+@pytest.mark.parametrize("index_format", ["window", "plane"])
+def test_gradient_of_mean_is_shared_equally(index_format):
+    x = np.zeros((1, 3, 3, 1), "float32")
+    x[0, 1, 1] = 5
+    window = dict(strides=1, index_format=index_format)
+    _, argmax = ops.max_pool_with_argmax(x, 2, **window)
+    values = tf.constant([1.0, 2.0, 3.0, 6.0], shape=(1, 2, 2, 1))
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        y = ops.max_unpool(values, argmax, 2, like=x, overlap="mean", **window)
+    assert np.ravel(y).tolist() == [0, 0, 0, 0, 3, 0, 0, 0, 0]
+    np.testing.assert_allclose(np.ravel(tape.gradient(y, values)), 0.25)
+
+
+def test_an_index_of_a_larger_window_is_refused():
+    pooled, argmax = ops.max_pool_with_argmax(np.eye(6)[None, ..., None], 3)
+    with pytest.raises(ValueError, match="must lie in"):
+        ops.max_unpool(pooled, argmax + 4, 2)
+
+
 def test_layers_refuse_while_a_model_is_built():
     values = keras.Input((2, 3, 4))
     unpool = keras_deconv.MaxUnpool2D()
@@ -359,6 +466,17 @@ def test_layers_refuse_while_a_model_is_built():
         )
     with pytest.raises(ValueError, match="does not fit"):
         keras_deconv.MaxPoolWithArgmax2D(3)(values)
+    with pytest.raises(ValueError, match="dtype bool"):
+        keras_deconv.MaxPoolWithArgmax2D()(keras.Input((4, 4, 1), dtype="bool"))
+    index = keras.Input((2, 3, 4), dtype="uint8")
+    with pytest.raises(ValueError, match="overlap='mean'"):
+        keras_deconv.MaxUnpool2D(overlap="mean")(
+            keras.Input((2, 3, 4), dtype="int32"), index
+        )
+    with pytest.raises(ValueError, match="2 spatial axes"):
+        unpool(values, index, like=keras.Input((4, 6)))
+    with pytest.raises(ValueError, match="two arguments"):
+        unpool([values, index])
     with pytest.raises(ValueError, match="must not be larger"):
         keras_deconv.layers.CropLike2D()(values, like=keras.Input((3, 3, 1)))
     with pytest.raises(ValueError, match="`like` must have a spatial size"):

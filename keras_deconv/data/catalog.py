@@ -30,7 +30,7 @@ def describe(name: str) -> SegmentationSet:
         >>> describe("cam_vid").num_classes
         11
     """
-    entry = _CATALOG.get(re.split("[/:]", name, maxsplit=1)[0])
+    entry = _CATALOG.get(re.split("[/:]", str(name), maxsplit=1)[0])
     if entry is None:
         known = ", ".join(sorted(_CATALOG))
         raise ValueError(

@@ -79,6 +79,15 @@ def load(
         >>> tuple(image.shape), tuple(mask.shape), len(train)
         ((8, 48, 64, 3), (8, 48, 64), 2)
     """
+    # Before anything is prepared, which can take long.
+    if not isinstance(split, str):
+        raise ValueError(
+            "`split` must be a str such as 'train' or 'train[:10%]'. "
+            f"Received: split={split!r}"
+        )
+    if image_size is not None:
+        image_size = arguments.ints(image_size, 2, "image_size", minimum=1)
+    arguments.positive_int(batch_size, "batch_size")
     if shuffle is None:
         shuffle = split.startswith("train")
     builder = _prepare(name, data_dir, manual_dir)
@@ -303,10 +312,11 @@ def _check_arguments(
     entry: SegmentationSet,
     batch_size: int,
 ) -> None:
-    if batch_size < 1:
+    arguments.positive_int(batch_size, "batch_size")
+    if not isinstance(dataset, tf.data.Dataset):
         raise ValueError(
-            "`batch_size` must be an int > 0. "
-            f"Received: batch_size={batch_size}."
+            "`dataset` must be a tf.data.Dataset, as tfds.load gives it; "
+            f"data.load takes a name. Received: {type(dataset).__name__}"
         )
     features = dataset.element_spec
     if not isinstance(features, dict):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from keras_deconv import arguments
 from keras_deconv.data.catalog import VOID, describe
 
 _ENTRY = describe("scenes")
@@ -68,7 +69,7 @@ def draw_scene(
         >>> image.shape, mask.shape, mask[0, 0] in (0, 1, 4, 255)
         ((48, 64, 3), (48, 64), True)
     """
-    height, width = image_size
+    height, width = arguments.ints(image_size, 2, "image_size", minimum=1)
     if min(height, width) < 16:
         raise ValueError(
             "`image_size` must be at least (16, 16) pixels. "

@@ -26,7 +26,18 @@ class SpatialLayer(keras.layers.Layer):
         return arguments.ints(value, self.num_spatial_dims, name, minimum=1)
 
     def spatial_size(self, shape: Any) -> tuple[int | None, ...]:
-        """Spatial part of a static shape."""
+        """Spatial part of a static shape.
+
+        Raises:
+            ValueError: The shape has another rank than the layer takes.
+        """
+        if len(shape) != self.num_spatial_dims + 2:
+            raise ValueError(
+                f"{type(self).__name__} takes batches with "
+                f"{self.num_spatial_dims} spatial axes, that is tensors of "
+                f"rank {self.num_spatial_dims + 2}. Received: shape "
+                f"{tuple(shape)}"
+            )
         return shapes.spatial_size(tuple(shape), self.data_format)
 
     def with_spatial_size(self, shape: Any, size: Any) -> tuple:

@@ -40,6 +40,7 @@ class CropLike2D(SpatialLayer):
     num_spatial_dims = 2
 
     def call(self, inputs: Any, like: Any) -> Any:
+        like = ops.convert_to_tensor(like)
         self.compute_output_shape(inputs.shape, like.shape)
         height, width = self.spatial_size(ops.shape(like))
         if self.data_format == "channels_last":

@@ -1,6 +1,5 @@
 """Unpooling that remembers nothing: nearest and bed of nails."""
 
-import abc
 from typing import Any
 
 import keras
@@ -10,7 +9,7 @@ from keras_deconv.arguments import IntOrInts
 from keras_deconv.layers.base import SpatialLayer
 
 
-class FixedUnpool(SpatialLayer, abc.ABC):
+class FixedUnpool(SpatialLayer):
     """Both families: a value becomes a block of `size` cells."""
 
     def __init__(
@@ -26,10 +25,11 @@ class FixedUnpool(SpatialLayer, abc.ABC):
         self, values_shape: Any, like_shape: Any = None
     ) -> tuple:
         size = self.spatial_size(values_shape)
-        if like_shape is None:
-            target = shapes.unpooled_size(size, self.size, self.size, "same")
-        else:
-            target = self.spatial_size(like_shape)
+        target = shapes.settle_size(
+            None,
+            None if like_shape is None else self.spatial_size(like_shape),
+            default=shapes.unpooled_size(size, self.size, self.size, "same"),
+        )
         shapes.check_block_size(target, size, self.size)
         return self.with_spatial_size(values_shape, target)
 

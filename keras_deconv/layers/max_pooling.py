@@ -1,6 +1,5 @@
 """Max pooling that returns the index of each maximum."""
 
-import abc
 from typing import Any
 
 import keras
@@ -10,7 +9,7 @@ from keras_deconv.arguments import IntOrInts
 from keras_deconv.layers.base import SpatialLayer
 
 
-class MaxPoolWithArgmax(SpatialLayer, abc.ABC):
+class MaxPoolWithArgmax(SpatialLayer):
     """Family of `MaxPoolWithArgmax1D`, `2D` and `3D`."""
 
     def __init__(
@@ -51,6 +50,7 @@ class MaxPoolWithArgmax(SpatialLayer, abc.ABC):
     def compute_output_spec(
         self, inputs: Any
     ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+        arguments.check_number_dtype(inputs.dtype, "inputs")
         # Keras would give both outputs the compute dtype.
         pooled_shape, argmax_shape = self.compute_output_shape(inputs.shape)
         argmax_dtype = arguments.argmax_dtype(self.pool_size, self.index_format)

@@ -1,6 +1,5 @@
 """Max unpooling: values go back where pooling found its maxima."""
 
-import abc
 from typing import Any
 
 import keras
@@ -10,7 +9,7 @@ from keras_deconv.arguments import IntOrInts
 from keras_deconv.layers.base import SpatialLayer
 
 
-class MaxUnpool(SpatialLayer, abc.ABC):
+class MaxUnpool(SpatialLayer):
     """Family of `MaxUnpool1D`, `2D` and `3D`."""
 
     def __init__(
@@ -33,8 +32,11 @@ class MaxUnpool(SpatialLayer, abc.ABC):
         )
         self.index_format = arguments.index_format(index_format)
         self.overlap = arguments.overlap(overlap)
+        # Keras would count a pair as two inputs; see `_check_call`.
+        self.input_spec = None
 
-    def call(self, values: Any, argmax: Any, like: Any = None) -> Any:
+    def call(self, values: Any, argmax: Any = None, like: Any = None) -> Any:
+        self._check_call(values, argmax)
         return ops.max_unpool(
             values,
             argmax,
@@ -53,27 +55,34 @@ class MaxUnpool(SpatialLayer, abc.ABC):
     ) -> tuple:
         size = self.spatial_size(values_shape)
         window = (self.pool_size, self.strides, self.padding)
-        if like_shape is not None:
-            target = self.spatial_size(like_shape)
-            if self.output_size is not None:
-                shapes.check_one_size(self.output_size, target)
-                target = self.output_size
-        elif self.output_size is not None:
-            target = self.output_size
-        else:
-            target = shapes.unpooled_size(size, *window)
+        target = shapes.settle_size(
+            self.output_size,
+            None if like_shape is None else self.spatial_size(like_shape),
+            default=shapes.unpooled_size(size, *window),
+        )
         if self.index_format == "window":
             shapes.check_unpooled_size(target, size, *window)
         return self.with_spatial_size(values_shape, target)
 
     def compute_output_spec(
-        self, values: Any, argmax: Any, like: Any = None
+        self, values: Any, argmax: Any = None, like: Any = None
     ) -> keras.KerasTensor:
+        self._check_call(values, argmax)
+        arguments.check_overlap_dtype(self.overlap, values.dtype)
         arguments.check_argmax(values.shape, argmax.shape, argmax.dtype)
         shape = self.compute_output_shape(
             values.shape, argmax.shape, None if like is None else like.shape
         )
         return keras.KerasTensor(shape, self.output_dtype(values))
+
+    def _check_call(self, values: Any, argmax: Any) -> None:
+        if argmax is None or isinstance(values, list | tuple):
+            raise ValueError(
+                "Unpooling takes the values and the index as two arguments: "
+                "unpool(values, argmax), or unpool(*pool(inputs)) for what a "
+                "pooling layer returns. Received: "
+                f"{type(values).__name__} and {type(argmax).__name__}"
+            )
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -1,11 +1,11 @@
 """SegNet and SegNet-Basic."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import keras
 
-from keras_deconv import blocks
+from keras_deconv import arguments, blocks
 from keras_deconv.models import weights
 
 # Filters of each convolution, stage by stage: VGG-16, and its mirror image.
@@ -89,7 +89,9 @@ def SegNet(  # noqa: N802
         >>> tuple(model(np.zeros((1, 35, 47, 3))).shape)
         (1, 35, 47, 11)
     """
-    _check(input_shape, num_classes, decoder, dropout, classifier_activation)
+    decoder = _check(
+        input_shape, num_classes, decoder, dropout, classifier_activation
+    )
     inputs = x = keras.Input(input_shape, name="image")
     poolings = []
     for number, stage in enumerate(ENCODER_FILTERS, start=1):
@@ -183,7 +185,9 @@ def SegNetBasic(  # noqa: N802
         >>> model.count_params()
         1417156
     """
-    _check(input_shape, num_classes, decoder, dropout, classifier_activation)
+    decoder = _check(
+        input_shape, num_classes, decoder, dropout, classifier_activation
+    )
     inputs = keras.Input(input_shape, name="image")
     x = blocks.local_response_norm(inputs)
     poolings = []
@@ -227,29 +231,20 @@ def _check(
     decoder: str,
     dropout: float,
     classifier_activation: str | None,
-) -> None:
-    shape = tuple(input_shape)
-    if (
-        len(shape) != 3
-        or shape[2] is None
-        or any(n is not None and n < 1 for n in shape)
-    ):
+) -> str:
+    """Check what all SegNets take; give the decoder in lower case."""
+    sizes = list(input_shape) if isinstance(input_shape, Iterable) else []
+    if len(sizes) != 3 or sizes[2] is None:
         raise ValueError(
             "`input_shape` must be (height, width, channels) without the "
             "batch; height and width may be None, channels may not. "
             f"Received: input_shape={input_shape!r}"
         )
-    if num_classes < 1:
-        raise ValueError(
-            "`num_classes` must be an int >= 1 (void is not a class). "
-            f"Received: num_classes={num_classes!r}"
-        )
-    if decoder not in blocks.DECODERS:
-        raise ValueError(
-            f"`decoder` must be one of {', '.join(blocks.DECODERS)}. "
-            f"Received: decoder={decoder!r}"
-        )
-    if not 0 <= dropout < 1:
+    for size in sizes:
+        if size is not None:
+            arguments.positive_int(size, "input_shape")
+    arguments.positive_int(num_classes, "num_classes")
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
         raise ValueError(
             "`dropout` must be a rate of at least 0 and below 1. Received: "
             f"dropout={dropout!r}"
@@ -259,3 +254,4 @@ def _check(
             "`classifier_activation` must be None (logits) or 'softmax'. "
             f"Received: classifier_activation={classifier_activation!r}"
         )
+    return arguments.choice(decoder, "decoder", blocks.DECODERS)

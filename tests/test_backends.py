@@ -1,0 +1,120 @@
+"""What must be so on every Keras backend, run on the one that is set.
+
+CI runs this and the other backend-neutral files with KERAS_BACKEND=jax and
+=torch too.
+"""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_deconv
+from tests import oracles
+
+
+def as_numpy(x):
+    return keras.ops.convert_to_numpy(x)
+
+
+@pytest.mark.parametrize("index_format", ["window", "flat", "plane"])
+@pytest.mark.parametrize("strides", [2, 3, 4])
+def test_layers_equal_the_loops(index_format, strides, rng):
+    x = rng.integers(-3, 4, (2, 7, 8, 3)).astype("float32")
+    expected, _, plane = oracles.max_pool(x, (3, 3), (strides, strides), "same")
+    options = dict(
+        pool_size=3, strides=strides, padding="same", index_format=index_format
+    )
+    pooled, argmax = keras_deconv.MaxPoolWithArgmax2D(**options)(x)
+    np.testing.assert_array_equal(as_numpy(pooled), expected)
+    for overlap in ("sum", "mean"):
+        unpool = keras_deconv.MaxUnpool2D(**options, overlap=overlap)
+        np.testing.assert_allclose(
+            as_numpy(unpool(pooled, argmax, like=x)),
+            oracles.max_unpool(expected, plane, (7, 8), overlap),
+            rtol=1e-6,
+        )
+
+
+@pytest.mark.parametrize("index_format", ["window", "plane"])
+def test_gradient_goes_to_the_first_maximum_alone(index_format):
+    """A layer that learns x must see ties as pooling does, not split them."""
+    pool = keras_deconv.MaxPoolWithArgmax2D(index_format=index_format)
+    unpool = keras_deconv.MaxUnpool2D(index_format=index_format)
+
+    @keras.saving.register_keras_serializable("tests")
+    class Learned(keras.layers.Layer):
+        def build(self, shape):
+            self.x = self.add_weight(shape=(1, 4, 4, 1), initializer="zeros")
+
+        def call(self, inputs):
+            pooled, argmax = pool(self.x + 0 * inputs)
+            return unpool(pooled + 1, argmax)
+
+    layer = Learned()
+    model = keras.Sequential([keras.Input((4, 4, 1)), layer])
+    # Loss: the sum of the values; its gradient is 1 at each first cell.
+    model.compile(
+        keras.optimizers.SGD(1.0),
+        loss=lambda y_true, y_pred: keras.ops.sum(y_pred),
+        jit_compile=False,
+    )
+    zeros = np.zeros((1, 4, 4, 1), "float32")
+    model.fit(zeros, zeros, verbose=0)
+    expected = np.zeros((4, 4))
+    expected[::2, ::2] = -1
+    np.testing.assert_array_equal(as_numpy(layer.x)[0, :, :, 0], expected)
+
+
+def test_segnet_basic_trains(rng, tmp_path):
+    model = keras_deconv.models.SegNetBasic((16, 24, 3), 3)
+    x = rng.uniform(0, 255, (4, 16, 24, 3)).astype("float32")
+    y = np.argmax(x, axis=-1)
+    model.compile(
+        keras.optimizers.Adam(3e-3),
+        keras_deconv.losses.SegmentationCrossentropy(),
+        metrics=[keras_deconv.metrics.MeanIoU(3)],
+    )
+    history = model.fit(x, y, batch_size=2, epochs=4, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+    assert history["mean_iou"][-1] > history["mean_iou"][0]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(
+        loaded.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-4
+    )
+
+
+def test_overlapping_layers_train(rng):
+    """3x3 windows with strides of 2, as in AlexNet and ResNet stems."""
+    inputs = keras.Input((9, 9, 2))
+    x = keras.layers.Conv2D(4, 3, padding="same")(inputs)
+    window = dict(pool_size=3, strides=2, padding="same")
+    pooled, argmax = keras_deconv.MaxPoolWithArgmax2D(**window)(x)
+    y = keras_deconv.MaxUnpool2D(overlap="mean", **window)(
+        pooled, argmax, like=x
+    )
+    model = keras.Model(inputs, keras.layers.Conv2D(2, 3, padding="same")(y))
+    model.compile(keras.optimizers.Adam(1e-2), "mse")
+    x = rng.standard_normal((8, 9, 9, 2)).astype("float32")
+    losses = model.fit(x, x, epochs=4, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+
+
+def test_half_precision(rng):
+    x = rng.integers(-3, 4, (2, 5, 5, 3)).astype("float32")
+    for policy, dtype in (
+        ("mixed_float16", "float16"),
+        ("mixed_bfloat16", "bfloat16"),
+    ):
+        pool = keras_deconv.MaxPoolWithArgmax2D(padding="same", dtype=policy)
+        unpool = keras_deconv.MaxUnpool2D(padding="same", dtype=policy)
+        pooled, argmax = pool(x)
+        y = unpool(pooled, argmax, like=x)
+        standard = keras.backend.standardize_dtype
+        assert standard(pooled.dtype) == standard(y.dtype) == dtype
+        assert standard(argmax.dtype) == "uint8"
+        expected, _, plane = oracles.max_pool(x, (2, 2), (2, 2), "same")
+        np.testing.assert_array_equal(
+            as_numpy(keras.ops.cast(y, "float32")),
+            oracles.max_unpool(expected, plane, (5, 5)),
+        )
