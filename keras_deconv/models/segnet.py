@@ -1,7 +1,8 @@
 """SegNet and SegNet-Basic."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -25,8 +26,9 @@ DECODER_FILTERS = (
     (512, 512, 256),
     (512, 512, 512),
 )
-BASIC_FILTERS = 64
-BASIC_STAGES = 4
+BASIC_FILTERS = ((64,),) * 4
+# Dropout, where there is any, is in the stages from this one on.
+FIRST_DROPOUT = 3
 
 
 def SegNet(  # noqa: N802
@@ -92,38 +94,17 @@ def SegNet(  # noqa: N802
     decoder = _check(
         input_shape, num_classes, decoder, dropout, classifier_activation
     )
-    inputs = x = keras.Input(input_shape, name="image")
-    poolings = []
-    for number, stage in enumerate(ENCODER_FILTERS, start=1):
-        for i, filters in enumerate(stage, start=1):
-            x = blocks.conv_norm_relu(
-                x,
-                filters,
-                3,
-                use_bias=use_bias,
-                name=f"block{number}_conv{i}",
-            )
-        x, pooling = blocks.pool(x, decoder=decoder, name=f"block{number}_pool")
-        poolings.append(pooling)
-        if number >= 3:
-            x = blocks.dropout(x, dropout, name=f"block{number}_dropout")
-    for number in reversed(range(1, len(poolings) + 1)):
-        x = blocks.unpool(
-            x,
-            poolings[number - 1],
-            decoder=decoder,
-            name=f"decoder{number}_unpool",
-        )
-        for i, filters in enumerate(DECODER_FILTERS[number - 1], start=1):
-            x = blocks.conv_norm_relu(
-                x,
-                filters,
-                3,
-                use_bias=use_bias,
-                name=f"decoder{number}_conv{i}",
-            )
-        if number >= 3:
-            x = blocks.dropout(x, dropout, name=f"decoder{number}_dropout")
+    inputs = keras.Input(input_shape, name="image")
+    x = _encode_and_decode(
+        inputs,
+        ENCODER_FILTERS,
+        DECODER_FILTERS,
+        kernel_size=3,
+        decoder_conv=blocks.conv_norm_relu,
+        decoder=decoder,
+        dropout=dropout,
+        use_bias=use_bias,
+    )
     outputs = blocks.classifier(
         x, num_classes, 3, activation=classifier_activation
     )
@@ -189,40 +170,66 @@ def SegNetBasic(  # noqa: N802
         input_shape, num_classes, decoder, dropout, classifier_activation
     )
     inputs = keras.Input(input_shape, name="image")
-    x = blocks.local_response_norm(inputs)
+    x = _encode_and_decode(
+        blocks.local_response_norm(inputs),
+        BASIC_FILTERS,
+        BASIC_FILTERS,
+        kernel_size=7,
+        decoder_conv=blocks.conv_norm,
+        decoder=decoder,
+        dropout=dropout,
+        use_bias=use_bias,
+    )
+    outputs = blocks.classifier(
+        x, num_classes, 1, activation=classifier_activation
+    )
+    return keras.Model(inputs, outputs, name=name)
+
+
+def _encode_and_decode(
+    x: Any,
+    encoder_filters: Sequence[Sequence[int]],
+    decoder_filters: Sequence[Sequence[int]],
+    *,
+    kernel_size: int,
+    decoder_conv: Callable[..., Any],
+    decoder: str,
+    dropout: float,
+    use_bias: bool,
+) -> Any:
+    """All of a SegNet between the image and the classifier."""
     poolings = []
-    for number in range(1, BASIC_STAGES + 1):
-        x = blocks.conv_norm_relu(
-            x,
-            BASIC_FILTERS,
-            7,
-            use_bias=use_bias,
-            name=f"block{number}_conv1",
-        )
+    for number, stage in enumerate(encoder_filters, start=1):
+        for i, filters in enumerate(stage, start=1):
+            x = blocks.conv_norm_relu(
+                x,
+                filters,
+                kernel_size,
+                use_bias=use_bias,
+                name=f"block{number}_conv{i}",
+            )
         x, pooling = blocks.pool(x, decoder=decoder, name=f"block{number}_pool")
         poolings.append(pooling)
-        if number >= 3:
+        if number >= FIRST_DROPOUT:
             x = blocks.dropout(x, dropout, name=f"block{number}_dropout")
-    for number in reversed(range(1, BASIC_STAGES + 1)):
+    for number in range(len(poolings), 0, -1):
         x = blocks.unpool(
             x,
             poolings[number - 1],
             decoder=decoder,
             name=f"decoder{number}_unpool",
         )
-        x = blocks.conv_norm(
-            x,
-            BASIC_FILTERS,
-            7,
-            use_bias=use_bias,
-            name=f"decoder{number}_conv1",
-        )
-        if number >= 3:
+        for i, filters in enumerate(decoder_filters[number - 1], start=1):
+            x = decoder_conv(
+                x,
+                filters,
+                kernel_size,
+                use_bias=use_bias,
+                name=f"decoder{number}_conv{i}",
+            )
+        if number >= FIRST_DROPOUT:
             x = blocks.dropout(x, dropout, name=f"decoder{number}_dropout")
-    outputs = blocks.classifier(
-        x, num_classes, 1, activation=classifier_activation
-    )
-    return keras.Model(inputs, outputs, name=name)
+    return x
 
 
 def _check(
