@@ -2,7 +2,7 @@
 
     python examples/train_segnet.py
 
-draws a data set of street scenes, trains SegNet-Basic on it (about three
+draws a data set of street scenes, trains SegNet-Basic on it (one to three
 minutes on two CPU cores, test mIoU about 0.8) and writes into runs/:
 model.keras, saved_model/ and predictions.png. With real pictures:
 
