@@ -267,7 +267,7 @@ def draw(model, images, masks, description, path):
             for colour, name in zip(colours, names, strict=True)
         ],
         loc="outside lower center",
-        ncols=6,
+        ncols=len(names) if len(names) < 8 else math.ceil(len(names) / 2),
         frameon=False,
     )
     figure.savefig(path, dpi=120)

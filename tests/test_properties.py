@@ -354,12 +354,12 @@ def test_jacobian_of_transposed_conv_is_the_transpose(rng):
     x = tf.constant(rng.standard_normal((1, 4, 4, 2)))
     with tf.GradientTape() as tape:
         tape.watch(x)
-        y = keras.ops.conv(x, kernel, padding="same")
+        y = keras.ops.conv(x, kernel, 1, padding="same")
     jacobian = np.reshape(tape.jacobian(y, x), (48, 32))
     with tf.GradientTape() as tape:
         y = tf.constant(np.asarray(y))
         tape.watch(y)
-        z = keras.ops.conv_transpose(y, kernel, padding="same")
+        z = keras.ops.conv_transpose(y, kernel, 1, padding="same")
     transposed = np.reshape(tape.jacobian(z, y), (32, 48))
     np.testing.assert_allclose(jacobian, transposed.T, atol=1e-12)
     matrix = ops.conv2d_matrix(kernel, 4, padding="same")
