@@ -15,6 +15,7 @@ Integers are int32 and tensors of rank 5 at the most, since TFLite's built-in
 operations ask for it.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -137,31 +138,43 @@ def _slice(
 
 
 def _cells(x: Tensor, windows: Windows, fill: float) -> list[Tensor]:
-    """Give one tensor (windows, inner) per offset: that cell of each window."""
+    """Give one tensor per offset in row-major order: that cell of each window.
+
+    They have the shape of what is pooled.
+    """
     strides, num_blocks = windows.strides, windows.num_blocks
     inner = ops.shape(x)[-1]
     lengths = [n * s for n, s in zip(num_blocks, strides, strict=True)]
     x = _pad_or_crop(x, windows.before, lengths, fill)
-    # Rows are cut before columns: large pieces first is fast.
     pieces = dict[tuple[int, ...], Tensor]({(): x})
-    for axis, stride in enumerate(strides):
-        width = math.prod((stride, *lengths[axis + 1 :], inner))
+    # Axes before the last two are cut one by one, so that rank 5 is enough.
+    for axis, stride in enumerate(strides[:-2]):
+        view = (-1, stride, math.prod((*lengths[axis + 1 :], inner)))
         pieces = {
-            (*offset, i): part
+            (*offset, i): ops.reshape(piece, view)[:, i]
             for offset, piece in pieces.items()
-            for i, part in enumerate(
-                ops.split(ops.reshape(piece, (-1, width)), stride, axis=1)
-            )
+            for i in range(stride)
         }
+    # The last two are cut at once, in one pass over memory. One axis is two,
+    # of which the first has one cell.
+    rows, columns = (1, *strides)[-2:]
+    rank5 = (-1, rows, num_blocks[-1], columns, inner)
+    blocks = {
+        offset: ops.transpose(ops.reshape(piece, rank5), (1, 3, 0, 2, 4))
+        for offset, piece in pieces.items()
+    }
 
     def cell(offset: tuple[int, ...]) -> Tensor:
         pairs = zip(offset, strides, strict=True)
-        blocks, inside = zip(*(divmod(o, s) for o, s in pairs), strict=True)
-        piece = pieces[inside]
-        if math.prod(windows.reach) > 1:
-            piece = ops.reshape(piece, (-1, *num_blocks, inner))
-            piece = _slice(piece, blocks, windows.num_windows)
-        return ops.reshape(piece, (-1, inner))
+        firsts, inside = zip(*(divmod(o, s) for o, s in pairs), strict=True)
+        row, column = (0, *inside)[-2:]
+        # Slices of the first axis are no copies.
+        piece = ops.reshape(
+            blocks[inside[:-2]][row][column], (-1, *num_blocks, inner)
+        )
+        if math.prod(windows.reach) == 1:
+            return piece
+        return _slice(piece, firsts, windows.num_windows)
 
     return [cell(offset) for offset in _offsets(windows.pool_size)]
 
@@ -192,35 +205,46 @@ def _along(axis: int, x: Tensor, num_spatial_dims: int) -> Tensor:
     return ops.reshape(x, shape)
 
 
-def pool(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
-    """Maximum of each window, and its index in int32.
+def pool(
+    x: Tensor, windows: Windows, dtype: str = "int32"
+) -> tuple[Tensor, Tensor]:
+    """Maximum of each window, and its index in `dtype`.
 
-    The first maximum in row-major order wins. NaN beats every number, and of
-    several in a window the last one counts, as in PyTorch.
+    Of equal maxima the first in row-major order wins. NaN and infinity beat
+    every number; a window with NaN gives NaN and points to its first cell that
+    is NaN or infinite.
     """
-    dtype = keras.backend.standardize_dtype(x.dtype)
-    is_float = "float" in dtype
-    lowest = -math.inf if is_float else int(np.iinfo(dtype).min)
-    best, *others = _cells(x, windows, lowest)
-    argmax = ops.zeros_like(best, dtype="int32")
-    for index, cell in enumerate(others, start=1):
-        wins = cell > best
-        if is_float:
-            wins = ops.logical_or(wins, ops.isnan(cell))
-        best = ops.where(wins, cell, best)
-        # Indices only grow, so this is a select at a lower price.
-        argmax = ops.maximum(argmax, ops.cast(wins, "int32") * index)
-    shape = (-1, *windows.num_windows, ops.shape(x)[-1])
-    best, argmax = ops.reshape(best, shape), ops.reshape(argmax, shape)
+    is_float = "float" in _name(x)
+    lowest = -math.inf if is_float else int(np.iinfo(_name(x)).min)
+    cells = _cells(x, windows, lowest)
+    best = highest = functools.reduce(ops.maximum, cells)
+    if is_float:
+        # XLA's maximum may lose NaN on CPUs.
+        has_nan = functools.reduce(ops.logical_or, map(ops.isnan, cells))
+        best = ops.where(has_nan, math.nan, highest)
+        highest = ops.where(has_nan, math.inf, highest)
+    # The index is the number of cells before the first that is not lower.
+    argmax = before = None
+    for cell in cells[:-1]:
+        lower = ops.less(cell, highest)
+        before = lower if before is None else ops.logical_and(before, lower)
+        step = ops.cast(before, dtype)
+        argmax = step if argmax is None else argmax + step
+    if argmax is None:
+        argmax = ops.zeros_like(best, dtype=dtype)
     first_inside = _first_inside(windows)
     if first_inside is not None:
         # Padding in front of a window wins only where all else is as low.
-        argmax = ops.maximum(argmax, first_inside)
+        argmax = ops.maximum(argmax, ops.cast(first_inside, dtype))
     return best, argmax
 
 
+def _name(x: Tensor) -> str:
+    return keras.backend.standardize_dtype(x.dtype)
+
+
 def unpool(
-    values: Tensor, argmax: Tensor, windows: Windows, overlap: str
+    values: Tensor, argmax: Tensor, windows: Windows, overlap: str = "sum"
 ) -> Tensor:
     """Put each value where its window's index says, 0 elsewhere.
 
@@ -228,7 +252,10 @@ def unpool(
     averages it. The mean is a running one, so that the mean of equal values
     is that value to the bit.
     """
-    argmax = _as_rows(ops.cast(argmax, "int32"))
+    argmax = _as_rows(argmax)
+    if math.prod(windows.pool_size) > 255:
+        # One more number is needed, for no cell at all.
+        argmax = ops.cast(argmax, "int32")
     shifts = list(itertools.product(*map(range, windows.reach)))
     averages = overlap == "mean" and len(shifts) > 1
     result = count = None
@@ -260,7 +287,8 @@ def unpool(
 def _block_index(windows: Windows, shift: tuple[int, ...]) -> np.ndarray:
     """Window index of each cell of the block `shift` blocks into the window.
 
-    Cells beyond the window, and between windows with gaps, are -1.
+    Cells beyond the window, and between windows with gaps, have the number
+    after the last.
     """
     grid = np.indices(windows.strides)
     first = np.multiply(shift, windows.strides)
@@ -270,7 +298,7 @@ def _block_index(windows: Windows, shift: tuple[int, ...]) -> np.ndarray:
     for offset, k in zip(offsets, windows.pool_size, strict=True):
         index = index * k + offset
         inside &= offset < k
-    return np.where(inside, index, -1).astype("int32")
+    return np.where(inside, index, math.prod(windows.pool_size))
 
 
 def _shift(x: Tensor, windows: Windows, shift: tuple[int, ...]) -> Tensor:
@@ -285,39 +313,56 @@ def _shift(x: Tensor, windows: Windows, shift: tuple[int, ...]) -> Tensor:
 
 def gather(x: Tensor, argmax: Tensor, windows: Windows) -> Tensor:
     """Read each window's cell at its index: the adjoint of "sum" unpooling."""
-    shape = ops.shape(argmax)
-    argmax = ops.reshape(ops.cast(argmax, "int32"), (-1, shape[-1]))
-    cells = _cells(x, windows, fill=0)
-    result = ops.zeros_like(cells[0])
-    for index, cell in enumerate(cells):
-        result = ops.where(argmax == index, cell, result)
-    return ops.reshape(result, shape)
+
+    def choose(cells: list[Tensor], first: int) -> Tensor:
+        """Halve the cells until one is left."""
+        if len(cells) == 1:
+            return cells[0]
+        half = len(cells) // 2
+        return ops.where(
+            argmax < first + half,
+            choose(cells[:half], first),
+            choose(cells[half:], first + half),
+        )
+
+    return choose(_cells(x, windows, fill=0), 0)
 
 
-def nearest(
-    values: Tensor, block: Sequence[int], size: Sequence[Length]
-) -> Tensor:
-    """Repeat each value over its block.
+def nearest(values: Tensor, windows: Windows) -> Tensor:
+    """Repeat each value over its block; blocks are windows side by side."""
+    return spread(values, windows.strides, lambda leading: None)
 
-    What `size` has beyond the last block repeats that block's value.
-    """
-    result = spread(values, block, lambda leading: None)
-    # A mirrored border of less than a block holds the last value alone.
-    return _pad_or_crop(result, [0] * len(block), size, fill=None)
+
+def nearest_adjoint(x: Tensor, windows: Windows) -> Tensor:
+    """Sum over each block."""
+    return functools.reduce(ops.add, _cells(x, windows, fill=0))
 
 
 def bed_of_nails(
-    values: Tensor,
-    block: Sequence[int],
-    position: Sequence[int],
-    size: Sequence[Length],
+    values: Tensor, windows: Windows, position: Sequence[int]
 ) -> Tensor:
     """Put each value on one cell of its block, 0 elsewhere."""
-    here = np.full(block, -1, "int32")
+    here = np.ones(windows.strides, "int32")
     here[tuple(position)] = 0
     chosen = _choose(ops.zeros((1,) * 5, dtype="int32"), here)
-    result = spread(values, block, chosen)
-    return _pad_or_crop(result, [0] * len(block), size, fill=0)
+    return spread(values, windows.strides, chosen)
+
+
+def bed_of_nails_adjoint(
+    x: Tensor, windows: Windows, position: Sequence[int]
+) -> Tensor:
+    """Read that one cell of each block."""
+    index = np.ravel_multi_index(tuple(position), windows.pool_size)
+    return _cells(x, windows, fill=0)[index]
+
+
+def fit(x: Tensor, size: Sequence[Length], fill: float | None) -> Tensor:
+    """Crop or pad blocks at the end to `size`; a `fill` of None repeats.
+
+    What a `size` between blocks has beyond the last one is less than a block,
+    so that a mirrored border holds the last value alone.
+    """
+    return _pad_or_crop(x, [0] * len(size), size, fill)
 
 
 def _as_rows(x: Tensor) -> Tensor:
@@ -334,7 +379,7 @@ def _choose(
 
     def chosen(leading: tuple[int, ...]) -> Tensor:
         plane = block_index[leading].reshape((1, rows, 1, columns, 1))
-        return ops.equal(argmax, plane)
+        return ops.equal(argmax, ops.cast(plane, argmax.dtype))
 
     return chosen
 

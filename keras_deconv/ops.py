@@ -14,6 +14,12 @@ from keras import ops
 from keras_deconv import arguments, backends, kernels, shapes
 from keras_deconv.arguments import IntOrInts
 
+differentiable: Any
+if keras.config.backend() == "tensorflow":
+    from keras_deconv import fused as differentiable
+else:
+    from keras_deconv import autodiff as differentiable
+
 Tensor = Any
 
 __all__ = [
@@ -81,12 +87,13 @@ def max_pool_with_argmax(
         strides,
         padding,
     )
-    pooled, argmax = kernels.pool(_to_kernel(inputs, data_format), windows)
+    window_dtype = arguments.argmax_dtype(pool_size, "window")
+    pooled, argmax = differentiable.pool(
+        _to_kernel(inputs, data_format), windows, window_dtype
+    )
     channels = ops.shape(inputs)[_channel_axis(data_format)]
     pooled = _from_kernel(pooled, channels, data_format)
     if index_format == "window":
-        dtype = arguments.argmax_dtype(pool_size, "window")
-        argmax = ops.cast(argmax, dtype)
         return pooled, _from_kernel(argmax, channels, data_format)
     dtype = _position_dtype(windows.size, channels)
     argmax = kernels.positions(argmax, windows, dtype)
@@ -181,7 +188,7 @@ def max_unpool(
             windows, shapes.spatial_size(ops.shape(values), data_format)
         )
         argmax = _to_kernel(argmax, data_format)
-        result = kernels.unpool(kernel_values, argmax, windows, overlap)
+        result = differentiable.unpool(kernel_values, argmax, windows, overlap)
     else:
         argmax = ops.cast(
             argmax, arguments.argmax_dtype(pool_size, index_format)
@@ -226,7 +233,10 @@ def nearest_unpool(
     size = arguments.ints(size, len(values.shape) - 2, "size", 1)
     data_format = arguments.data_format(data_format)
     target = _block_target(values, size, like, data_format)
-    result = kernels.nearest(_to_kernel(values, data_format), size, target)
+    result = differentiable.nearest(
+        _to_kernel(values, data_format), _blocks(values, size, data_format)
+    )
+    result = kernels.fit(result, target, fill=None)
     channels = ops.shape(values)[_channel_axis(data_format)]
     return _from_kernel(result, channels, data_format)
 
@@ -268,9 +278,12 @@ def bed_of_nails_unpool(
     position = arguments.position(position, size)
     data_format = arguments.data_format(data_format)
     target = _block_target(values, size, like, data_format)
-    result = kernels.bed_of_nails(
-        _to_kernel(values, data_format), size, position, target
+    result = differentiable.bed_of_nails(
+        _to_kernel(values, data_format),
+        _blocks(values, size, data_format),
+        position,
     )
+    result = kernels.fit(result, target, fill=0)
     channels = ops.shape(values)[_channel_axis(data_format)]
     return _from_kernel(result, channels, data_format)
 
@@ -595,6 +608,15 @@ def _require_windows(windows: kernels.Windows, size: tuple) -> None:
                 "layer's own arguments. Size, windows in it, values:",
                 *(n, m, expected),
             )
+
+
+def _blocks(
+    values: Tensor, block: tuple[int, ...], data_format: str
+) -> kernels.Windows:
+    """The blocks that values become, as windows side by side."""
+    size = shapes.spatial_size(ops.shape(values), data_format)
+    whole = [n * b for n, b in zip(size, block, strict=True)]
+    return kernels.windows(whole, block, block, "valid")
 
 
 def _block_target(

@@ -18,7 +18,7 @@ def max_pool(x, pool_size, strides, padding):
     """Pool (batch, *spatial, channels).
 
     Returns the maxima, the index inside the window, and the position in the
-    plane of each channel. The first maximum counts; of NaN the last.
+    plane of each channel. The first maximum counts, and NaN is above all.
     """
     size = x.shape[1:-1]
     starts = [
@@ -42,9 +42,13 @@ def max_pool(x, pool_size, strides, padding):
             if any(c < 0 or c >= n for c, n in zip(cell, size, strict=True)):
                 continue
             value = x[(batch, *cell, channel)]
-            if best is None or value > best or value != value:
-                best = value
+            if value != value:
                 pooled[place] = value
+                value = np.inf  # NaN is as high, for the index
+            if best is None or value > best:
+                best = value
+                if pooled[place] == pooled[place]:
+                    pooled[place] = value
                 window_index[place] = index
                 plane_index[place] = np.ravel_multi_index(cell, size)
     return pooled, window_index, plane_index

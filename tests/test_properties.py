@@ -13,8 +13,17 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies as st
 
-from keras_deconv import ops
+from keras_deconv import fused, ops
 from tests import oracles
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _plain_kernels():
+    """Compiling takes long: one case in eight does, see `equals_loops`."""
+    fused.enable_fused_kernels(False)
+    yield
+    fused.enable_fused_kernels(True)
+
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 FEW = hypothesis.settings(max_examples=200, deadline=None, derandomize=True)
@@ -104,46 +113,54 @@ def equals_loops(case):
         data_format=case.data_format,
         index_format=case.index_format,
     )
-    inputs = to_layer(x)
-    with tf.GradientTape() as tape:
-        tape.watch(inputs)
-        pooled, argmax = ops.max_pool_with_argmax(inputs, **window)
-        # No product with -inf: its gradient is what is looked at.
-        total = tf.reduce_sum(
-            tf.where(tf.math.is_inf(pooled), 0.0, pooled) * to_layer(upstream)
-        )
-    assert pooled.dtype == argmax.dtype or argmax.dtype.is_integer
+    inputs, decoded = to_layer(x), to_layer(values)
+
+    def pool_and_unpool(inputs, decoded):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            pooled, argmax = ops.max_pool_with_argmax(inputs, **window)
+            # No product with -inf: its gradient is what is looked at.
+            is_inf = tf.math.is_inf(pooled)
+            finite = tf.where(is_inf, tf.zeros_like(pooled), pooled)
+            total = tf.reduce_sum(finite * to_layer(upstream))
+        results = [pooled, argmax, tape.gradient(total, inputs)]
+        for overlap in ("sum", "mean"):
+            with tf.GradientTape() as tape:
+                tape.watch(decoded)
+                y = ops.max_unpool(
+                    decoded, argmax, like=inputs, overlap=overlap, **window
+                )
+                total = tf.reduce_sum(y * y)
+            results += [y, tape.gradient(total, decoded)]
+        return results
+
+    is_fused = case.seed % 8 == 1
+    fused.enable_fused_kernels(is_fused)
+    if is_fused:
+        pool_and_unpool = tf.function(pool_and_unpool)
+    pooled, argmax, gradient, *unpooled = pool_and_unpool(inputs, decoded)
+    fused.enable_fused_kernels(False)
     assert pooled.dtype == inputs.dtype
+    assert argmax.dtype.is_integer
     np.testing.assert_array_equal(from_layer(pooled), expected)
     finite = np.where(np.isinf(expected), 0, upstream)
     np.testing.assert_array_equal(
-        from_layer(tape.gradient(total, inputs)),
-        oracles.max_unpool(finite, plane, case.size),
+        from_layer(gradient), oracles.max_unpool(finite, plane, case.size)
     )
-    for overlap in ("sum", "mean"):
-        decoded = to_layer(values)
-        with tf.GradientTape() as tape:
-            tape.watch(decoded)
-            y = ops.max_unpool(
-                decoded, argmax, like=inputs, overlap=overlap, **window
-            )
-            total = tf.reduce_sum(y * y)
-        unpooled = oracles.max_unpool(values, plane, case.size, overlap)
+    count = oracles.max_unpool(np.ones_like(values), plane, case.size)
+    tolerance = {"float16": 2e-3, "bfloat16": 2e-2}.get(case.dtype, 1e-6)
+    for overlap, y, gradient in (
+        ("sum", *unpooled[:2]),
+        ("mean", *unpooled[2:]),
+    ):
+        expected = oracles.max_unpool(values, plane, case.size, overlap)
         exact = overlap == "sum" or not case.overlaps
-        tolerance = {"float16": 2e-3, "bfloat16": 2e-2}.get(case.dtype, 1e-6)
-        compare(from_layer(y), unpooled, exact, tolerance)
+        compare(from_layer(y), expected, exact, tolerance)
         # d(sum y^2)/dv = 2 y read at the index, over the count for "mean".
-        count = oracles.max_unpool(np.ones_like(values), plane, case.size)
-        share = 2 * unpooled
+        share = 2 * expected
         if overlap == "mean":
             share = share / np.maximum(count, 1)
-        gradient = read(share, plane)
-        compare(
-            from_layer(tape.gradient(total, decoded)),
-            gradient,
-            exact,
-            4 * tolerance,
-        )
+        compare(from_layer(gradient), read(share, plane), exact, 4 * tolerance)
 
 
 def compare(actual, expected, exact, tolerance):

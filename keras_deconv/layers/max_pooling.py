@@ -145,10 +145,11 @@ class MaxPoolWithArgmax2D(MaxPoolWithArgmax):
     Edge cases: of equal maxima the first in row-major order is taken, as in
     Caffe, PyTorch and TensorFlow on CPUs; after a ReLU many windows are all
     zero and point to their first cell. -inf is a number like others. A window
-    with NaN gives NaN and points to it (the last one, if several), as in
-    PyTorch; `keras.ops.max_pool` agrees on JAX and PyTorch, while on
-    TensorFlow it drops some NaN. The gradient goes to the cell of the index
-    alone; the index has none.
+    with NaN gives NaN and points to it (to the first one, if several, where
+    PyTorch points to the last; or to +inf, if that comes before).
+    `keras.ops.max_pool` gives NaN too on JAX and PyTorch, while on TensorFlow
+    it drops some NaN. The gradient goes to the cell of the index alone; the
+    index has none.
 
     Example:
         >>> import numpy as np, keras_deconv

@@ -1,0 +1,21 @@
+"""The kernels for backends whose own differentiation does the gradients."""
+
+from typing import Any
+
+from keras import ops
+
+from keras_deconv import kernels
+from keras_deconv.kernels import Windows, bed_of_nails, nearest, unpool
+
+Tensor = Any
+
+__all__ = ["bed_of_nails", "nearest", "pool", "unpool"]
+
+
+def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
+    """`kernels.pool`, with the gradient going to the index's cell alone.
+
+    The gradient of a maximum would be shared among equal values.
+    """
+    _, argmax = kernels.pool(ops.stop_gradient(x), windows, dtype)
+    return kernels.gather(x, argmax, windows), argmax

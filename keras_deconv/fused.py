@@ -1,0 +1,242 @@
+"""TensorFlow only: kernels compiled by XLA, each on its own, with gradients.
+
+Compiled, a kernel is a loop or two over memory. Keras compiles whole models on
+GPUs and not on CPUs; here the kernel alone is compiled, whatever the model is.
+The gradient of a kernel is its adjoint, again a kernel, and the index is all
+that is kept for it: one byte per window, neither inputs nor slices.
+
+The plain kernels run instead, with the same gradients and results,
+
+- where a spatial size or the number of channels is not known,
+- in graphs that are written to a file (SavedModel, TFLite, ONNX): they are to
+  run where there is no compiler,
+- in the first eager call with new sizes, so that images of ever new sizes do
+  not compile ever new kernels, and beyond `MAX_SIZES` sizes of one kernel,
+- where XLA is missing or refuses the dtype or the device (said in one
+  warning),
+- after `enable_fused_kernels(False)`.
+"""
+
+import collections
+import functools
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from keras_deconv import kernels
+from keras_deconv.kernels import Windows
+
+Tensor = Any
+
+MAX_SIZES = 16
+"""How many sizes of one kernel, window and channel count are compiled."""
+
+# Who traces functions in order to write them to a file.
+_EXPORTERS = (
+    "keras.src.export",
+    "keras.src.saving",
+    "tensorflow.lite",
+    "tensorflow.python.saved_model",
+    "tf2onnx",
+)
+
+_enabled = True
+_eager_calls = collections.Counter[Any]()
+_compiled_sizes = collections.defaultdict[Any, set](set)
+
+
+def enable_fused_kernels(enabled: bool = True) -> None:
+    """Switch compiled kernels on or off, for what is called or traced next.
+
+    Args:
+        enabled: Whether kernels may be compiled by XLA on their own. They are
+            by default, and results are the same either way.
+    """
+    global _enabled
+    _enabled = enabled
+
+
+def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
+    """`kernels.pool`; its adjoint is unpooling."""
+    # TFLite adds no uint8.
+    counted = "int32" if _is_exporting() else dtype
+
+    @tf.custom_gradient
+    def function(x: Tensor) -> Any:
+        pooled, argmax = _run(kernels.pool, windows, x, dtype=counted)
+        argmax = tf.cast(argmax, dtype)
+
+        def gradient(upstream: Tensor, _: Tensor) -> Tensor:
+            return _linear(
+                kernels.unpool, kernels.gather, windows, upstream, argmax
+            )
+
+        return (pooled, argmax), gradient
+
+    return function(x)
+
+
+def unpool(
+    values: Tensor, argmax: Tensor, windows: Windows, overlap: str
+) -> Tensor:
+    """`kernels.unpool`; the adjoint of "sum" reads at the index."""
+    if _is_exporting():  # ONNX runtimes compare no uint8.
+        argmax = tf.cast(argmax, tf.int32)
+    if overlap == "sum":
+        return _linear(kernels.unpool, kernels.gather, windows, values, argmax)
+
+    @tf.custom_gradient
+    def function(values: Tensor) -> Any:
+        result = _run(kernels.unpool, windows, values, argmax, overlap="mean")
+
+        def gradient(upstream: Tensor) -> Tensor:
+            count = unpool(tf.ones_like(values), argmax, windows, "sum")
+            return _linear(
+                kernels.gather,
+                kernels.unpool,
+                windows,
+                upstream / tf.maximum(count, 1),
+                argmax,
+            )
+
+        return result, gradient
+
+    return function(values)
+
+
+def nearest(values: Tensor, windows: Windows) -> Tensor:
+    """`kernels.nearest`; its adjoint sums over blocks."""
+    return _linear(kernels.nearest, kernels.nearest_adjoint, windows, values)
+
+
+def bed_of_nails(
+    values: Tensor, windows: Windows, position: tuple[int, ...]
+) -> Tensor:
+    """`kernels.bed_of_nails`; its adjoint reads one cell of each block."""
+    return _linear(
+        kernels.bed_of_nails,
+        kernels.bed_of_nails_adjoint,
+        windows,
+        values,
+        position=position,
+    )
+
+
+def _linear(
+    kernel: Callable[..., Any],
+    adjoint: Callable[..., Any],
+    windows: Windows,
+    x: Tensor,
+    *index: Tensor,
+    **options: Any,
+) -> Tensor:
+    """Run a kernel that is linear in `x`; its gradient is the adjoint's run.
+
+    That is as linear, so derivatives of any order are right.
+    """
+
+    @tf.custom_gradient
+    def function(x: Tensor) -> Any:
+        result = _run(kernel, windows, x, *index, **options)
+        return result, lambda upstream: _linear(
+            adjoint, kernel, windows, upstream, *index, **options
+        )
+
+    return function(x)
+
+
+def _run(
+    kernel: Callable[..., Any],
+    windows: Windows,
+    *tensors: Tensor,
+    **options: Any,
+) -> Any:
+    if _may_compile(kernel, windows, tensors, options):
+        function = _compiled(kernel, windows, tuple(options.items()))
+    else:
+        function = functools.partial(kernel, windows=windows, **options)
+    # Or tapes would keep what happens inside, beside the gradient given.
+    return function(*map(tf.stop_gradient, tensors))
+
+
+@functools.cache
+def _compiled(
+    kernel: Callable[..., Any], windows: Windows, options: tuple
+) -> Callable[..., Any]:
+    """One function for all layers and batches with the same windows."""
+
+    def function(*tensors: Tensor) -> Any:
+        return kernel(*tensors, windows=windows, **dict(options))
+
+    return tf.function(
+        function, jit_compile=True, autograph=False, reduce_retracing=True
+    )
+
+
+def _may_compile(
+    kernel: Callable[..., Any],
+    windows: Windows,
+    tensors: Sequence[Tensor],
+    options: dict[str, Any],
+) -> bool:
+    channels = tensors[0].shape[-1]
+    lengths = (*windows.size, *windows.num_windows, *windows.before, channels)
+    if not _enabled or not all(isinstance(n, int) for n in lengths):
+        return False
+    if tf.inside_function():
+        if _is_exporting():
+            return False
+    else:
+        shapes = tuple(tuple(t.shape) for t in tensors)
+        call = (kernel, windows, shapes, tensors[0].dtype, *options.items())
+        _eager_calls[call] += 1
+        if _eager_calls[call] == 1:
+            return False
+    sizes = _compiled_sizes[
+        (kernel, windows.pool_size, windows.strides, channels)
+    ]
+    if len(sizes) >= MAX_SIZES and windows.size not in sizes:
+        return False
+    if not _xla_takes(tensors[0].dtype):
+        return False
+    sizes.add(windows.size)
+    return True
+
+
+def _is_exporting() -> bool:
+    """Whether the function being traced is on its way into a file.
+
+    There is no public sign of it, so the callers are looked at. Traces are
+    rare; eager calls do not come here.
+    """
+    if not tf.inside_function():
+        return False
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith(_EXPORTERS):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
+@functools.cache
+def _xla_takes(dtype: tf.DType) -> bool:
+    """Whether XLA compiles a comparison and a selection here."""
+    try:
+        with tf.init_scope():
+            function = tf.function(
+                lambda x: tf.where(x > 0, x, 0), jit_compile=True
+            )
+            function(tf.zeros((1,), dtype))
+    except tf.errors.OpError as error:
+        warnings.warn(
+            f"XLA does not compile for {dtype.name} on this device: "
+            "keras_deconv uses its plain kernels, which are slower and give "
+            f"the same results. XLA said: {error.message}",
+            stacklevel=2,
+        )
+        return False
+    return True
