@@ -8,8 +8,8 @@ that is kept for it: one byte per window, neither inputs nor slices.
 The plain kernels run instead, with the same gradients and results,
 
 - where a spatial size or the number of channels is not known,
-- in graphs that are written to a file (SavedModel, TFLite, ONNX): they are to
-  run where there is no compiler,
+- in graphs that are written to a file (SavedModel, TFLite, ONNX), which are to
+  run where there is no compiler; they have no gradients of their own either,
 - in the first eager call with new sizes, so that images of ever new sizes do
   not compile ever new kernels, and beyond `MAX_SIZES` sizes of one kernel,
 - where XLA is missing or refuses the dtype or the device (said in one
@@ -61,13 +61,14 @@ def enable_fused_kernels(enabled: bool = True) -> None:
 
 def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
     """`kernels.pool`; its adjoint is unpooling."""
-    # TFLite adds no uint8.
-    counted = "int32" if _is_exporting() else dtype
+    if _is_exporting():
+        # TFLite adds no uint8.
+        pooled, argmax = kernels.pool(x, windows, "int32")
+        return pooled, tf.cast(argmax, dtype)
 
     @tf.custom_gradient
     def function(x: Tensor) -> Any:
-        pooled, argmax = _run(kernels.pool, windows, x, dtype=counted)
-        argmax = tf.cast(argmax, dtype)
+        pooled, argmax = _run(kernels.pool, windows, x, dtype=dtype)
 
         def gradient(upstream: Tensor, _: Tensor) -> Tensor:
             return _linear(
@@ -83,8 +84,10 @@ def unpool(
     values: Tensor, argmax: Tensor, windows: Windows, overlap: str
 ) -> Tensor:
     """`kernels.unpool`; the adjoint of "sum" reads at the index."""
-    if _is_exporting():  # ONNX runtimes compare no uint8.
+    if _is_exporting():
+        # ONNX runtimes compare no uint8.
         argmax = tf.cast(argmax, tf.int32)
+        return kernels.unpool(values, argmax, windows, overlap)
     if overlap == "sum":
         return _linear(kernels.unpool, kernels.gather, windows, values, argmax)
 
@@ -137,6 +140,8 @@ def _linear(
 
     That is as linear, so derivatives of any order are right.
     """
+    if _is_exporting():
+        return kernel(x, *index, windows=windows, **options)
 
     @tf.custom_gradient
     def function(x: Tensor) -> Any:
@@ -186,10 +191,7 @@ def _may_compile(
     lengths = (*windows.size, *windows.num_windows, *windows.before, channels)
     if not _enabled or not all(isinstance(n, int) for n in lengths):
         return False
-    if tf.inside_function():
-        if _is_exporting():
-            return False
-    else:
+    if not tf.inside_function():
         shapes = tuple(tuple(t.shape) for t in tensors)
         call = (kernel, windows, shapes, tensors[0].dtype, *options.items())
         _eager_calls[call] += 1
