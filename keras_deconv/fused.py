@@ -7,7 +7,8 @@ that is kept for it: one byte per window, neither inputs nor slices.
 
 The plain kernels run instead, with the same gradients and results,
 
-- where a spatial size or the number of channels is not known,
+- where a spatial size or the number of channels is not known, or the tensor
+  has fewer than `MIN_ELEMENTS`,
 - in graphs that are written to a file (SavedModel, TFLite, ONNX), which are to
   run where there is no compiler; they have no gradients of their own either,
 - in the first eager call with new sizes, so that images of ever new sizes do
@@ -19,6 +20,7 @@ The plain kernels run instead, with the same gradients and results,
 
 import collections
 import functools
+import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -30,6 +32,13 @@ from keras_deconv import kernels
 from keras_deconv.kernels import Windows
 
 Tensor = Any
+
+MIN_ELEMENTS = 2**19
+"""Smaller tensors are left to the plain kernels, counted before pooling.
+
+Of an unknown batch one image counts. The time to gain is below a millisecond,
+and to compile takes a tenth of a second.
+"""
 
 MAX_SIZES = 16
 """How many sizes of one kernel, window and channel count are compiled."""
@@ -190,6 +199,9 @@ def _may_compile(
     channels = tensors[0].shape[-1]
     lengths = (*windows.size, *windows.num_windows, *windows.before, channels)
     if not _enabled or not all(isinstance(n, int) for n in lengths):
+        return False
+    elements = math.prod((*windows.size, channels)) * (tensors[0].shape[0] or 1)
+    if elements < MIN_ELEMENTS:
         return False
     if not tf.inside_function():
         shapes = tuple(tuple(t.shape) for t in tensors)

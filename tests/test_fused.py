@@ -14,8 +14,9 @@ SHAPE = (2, 6, 8, 3)
 
 
 @pytest.fixture(autouse=True)
-def _fused_on():
-    fused.enable_fused_kernels(True)
+def _fused_on(monkeypatch):
+    # The tensors of tests are small.
+    monkeypatch.setattr(fused, "MIN_ELEMENTS", 0)
     yield
     fused.enable_fused_kernels(True)
 
@@ -131,6 +132,13 @@ def test_the_index_is_all_that_is_kept():
             *("PartitionedCall", "StopGradient", "Reshape", "AddV2"),
         }, large
         function = tf.function(function.python_function)
+
+
+def test_small_tensors_are_left_alone(monkeypatch):
+    monkeypatch.setattr(fused, "MIN_ELEMENTS", 6 * 8 * 3 + 1)
+    assert traced(there_and_back, (1, 6, 8, 3)) == 0
+    assert traced(there_and_back, (None, 6, 8, 3)) == 0
+    assert traced(there_and_back, (2, 6, 8, 3)) == 4
 
 
 def test_layers_of_equal_shape_share_one_function():

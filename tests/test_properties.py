@@ -21,8 +21,10 @@ from tests import oracles
 def _plain_kernels():
     """Compiling takes long: one case in eight does, see `equals_loops`."""
     fused.enable_fused_kernels(False)
+    fused.MIN_ELEMENTS, before = 0, fused.MIN_ELEMENTS
     yield
     fused.enable_fused_kernels(True)
+    fused.MIN_ELEMENTS = before
 
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
