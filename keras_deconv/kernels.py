@@ -179,11 +179,11 @@ def _cells(x: Tensor, windows: Windows, fill: float) -> list[Tensor]:
     return [cell(offset) for offset in _offsets(windows.pool_size)]
 
 
-def _first_inside(windows: Windows) -> Tensor | None:
+def _first_inside(windows: Windows, dtype: str) -> Tensor | None:
     """Index of each window's first cell that is no padding; None for all 0."""
     if all(isinstance(b, int) and b == 0 for b in windows.before):
         return None
-    first = ops.zeros((), dtype="int32")
+    first = ops.zeros((), dtype=dtype)
     for axis, (m, k, s, b) in enumerate(
         zip(
             windows.num_windows,
@@ -194,6 +194,7 @@ def _first_inside(windows: Windows) -> Tensor | None:
         )
     ):
         inside = ops.maximum(b - ops.arange(m, dtype="int32") * s, 0)
+        inside = ops.cast(inside, dtype)
         first = first * k + _along(axis, inside, len(windows.size))
     return first
 
@@ -232,10 +233,10 @@ def pool(
         argmax = step if argmax is None else argmax + step
     if argmax is None:
         argmax = ops.zeros_like(best, dtype=dtype)
-    first_inside = _first_inside(windows)
+    first_inside = _first_inside(windows, dtype)
     if first_inside is not None:
         # Padding in front of a window wins only where all else is as low.
-        argmax = ops.maximum(argmax, ops.cast(first_inside, dtype))
+        argmax = ops.maximum(argmax, first_inside)
     return best, argmax
 
 

@@ -116,16 +116,20 @@ def class_ids(
         ignore_class: Void ids. They win over class ids.
 
     Returns:
-        int32 tensor of the same shape. In compiled code, where nothing can be
-        raised, labels that are neither class nor void become `LEFT_OUT` too.
+        Tensor of the same shape and of the widest int dtype. In compiled code,
+        where nothing can be raised, labels that are neither class nor void
+        become `LEFT_OUT` too.
 
     Raises:
         ValueError: A label that is neither class nor void, in eager code.
         tf.errors.InvalidArgumentError: The same in a TensorFlow graph.
     """
-    ids = ops.cast(y_true, "int32")
-    # False for 0.5, NaN and what int32 cannot hold.
-    whole = ops.equal(ops.cast(ids, _dtype(y_true)), y_true)
+    # TensorFlow keeps int32 in a GPU's host memory, int64 on the device.
+    ids = ops.cast(y_true, backends.widest_int())
+    if "float" in _dtype(y_true):  # no class: 0.5, NaN
+        whole = ops.equal(ops.cast(ids, _dtype(y_true)), y_true)
+    else:
+        whole = ops.ones_like(ids, dtype="bool")
     is_void = ops.zeros_like(whole)
     for void in _as_tuple(ignore_class):
         is_void = ops.logical_or(is_void, ops.equal(ids, void))

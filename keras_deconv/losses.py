@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_deconv import labels
+from keras_deconv import backends, labels
 from keras_deconv.labels import IgnoreClass, Tensor
 
 __all__ = ["SegmentationCrossentropy"]
@@ -135,7 +135,7 @@ class SegmentationCrossentropy(keras.losses.Loss):
             # Keras divides by the number of all pixels. Leaving the division
             # to it also leaves it the scaling for several replicas.
             num_pixels = ops.cast(ops.size(ids), self.dtype)
-            num_counted = ops.sum(ops.cast(counted, "int32"))
+            num_counted = ops.sum(ops.cast(counted, ids.dtype))
             divisor = ops.cast(ops.maximum(num_counted, 1), self.dtype)
             weights = weights * (num_pixels / divisor)
         return super().__call__(ids, y_pred, sample_weight=weights)
@@ -147,7 +147,7 @@ class SegmentationCrossentropy(keras.losses.Loss):
             y_true: Class ids, and -1 at pixels to leave out.
             y_pred: Logits or probabilities (..., num_classes).
         """
-        ids = ops.cast(y_true, "int32")
+        ids = ops.cast(y_true, backends.widest_int())
         counted = ids != labels.LEFT_OUT
         ids = ops.maximum(ids, 0)
         # Harmless scores at the pixels left out keep NaN out of the gradient.

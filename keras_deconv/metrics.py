@@ -90,6 +90,7 @@ class ConfusionMatrixMetric(keras.metrics.Metric):
         """Add the pixels of a batch to the confusion matrix."""
         y_true, predicted_ids = self._label_maps(y_true, y_pred)
         ids = labels.class_ids(y_true, self.num_classes, self.ignore_class)
+        predicted_ids = ops.cast(predicted_ids, ids.dtype)
         counted = ids != labels.LEFT_OUT
         if sample_weight is not None:
             weights = labels.pixel_weights(sample_weight, ids)
@@ -102,7 +103,7 @@ class ConfusionMatrixMetric(keras.metrics.Metric):
         columns = ops.where(is_class, predicted_ids, self.num_classes)
         cells = ops.maximum(ids, 0) * num_columns + columns
         counts = ops.segment_sum(
-            ops.reshape(ops.cast(counted, "int32"), (-1,)),
+            ops.reshape(ops.cast(counted, ids.dtype), (-1,)),
             ops.reshape(cells, (-1,)),
             num_segments=self.num_classes * num_columns,
         )

@@ -1,0 +1,207 @@
+"""Measure a training step and a prediction of SegNet with each decoder.
+
+    python benchmarks/models.py              # times, side by side
+    python benchmarks/models.py --memory     # one process per network
+
+The yardstick is the same network with what Keras has by itself, MaxPooling2D
+and UpSampling2D. See benchmarks/README.md.
+"""
+
+import argparse
+import functools
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+
+# The file beside this one: scripts find what lies in their own folder.
+from unpool import (
+    about,
+    in_turns,
+    peak_bytes,
+    positive_int,
+    print_about,
+    print_table,
+    run_again,
+    summary,
+    write_json,
+)
+
+from keras_deconv import NearestUnpool2D, losses, models
+
+MODELS = {"segnet_basic": models.SegNetBasic, "segnet": models.SegNet}
+BASELINE = "keras upsampling"
+DECODERS = ("max_unpool", "nearest", "bed_of_nails", "conv_transpose", BASELINE)
+OPERATIONS = ("train", "predict")
+NUM_CLASSES = 11
+
+
+def build(options: argparse.Namespace, decoder: str) -> keras.Model:
+    """A compiled network; every one begins with random weights."""
+    ours = "nearest" if decoder == BASELINE else decoder
+    model = MODELS[options.model](
+        (*options.image_size, 3), NUM_CLASSES, decoder=ours
+    )
+    if decoder == BASELINE:
+        model = keras.models.clone_model(
+            model, clone_function=with_keras_upsampling
+        )
+    model.compile("adam", losses.SegmentationCrossentropy())
+    return model
+
+
+def with_keras_upsampling(layer: keras.Layer) -> keras.Layer:
+    if isinstance(layer, NearestUnpool2D):
+        return CroppedUpSampling2D(data_format="channels_last", name=layer.name)
+    return layer.__class__.from_config(layer.get_config())
+
+
+class CroppedUpSampling2D(keras.layers.UpSampling2D):
+    """Keras' layer; cut where an odd size was rounded up in pooling."""
+
+    def call(self, values: Any, like: Any) -> Any:
+        return super().call(values)[:, : like.shape[1], : like.shape[2]]
+
+    def compute_output_shape(self, values_shape: Any, like_shape: Any) -> Any:
+        return (*like_shape[:3], values_shape[3])
+
+
+def calls(
+    model: keras.Model, options: argparse.Namespace
+) -> dict[str, Callable[[], Any]]:
+    rng = np.random.default_rng(0)
+    shape = (options.batch_size, *options.image_size)
+    images = rng.uniform(0, 255, (*shape, 3)).astype("float32")
+    labels = rng.integers(0, NUM_CLASSES, shape)
+    return dict(
+        train=functools.partial(model.train_on_batch, images, labels),
+        predict=functools.partial(model.predict_on_batch, images),
+    )
+
+
+def measure_times(options: argparse.Namespace) -> list[dict[str, Any]]:
+    by_decoder = {
+        decoder: calls(build(options, decoder), options) for decoder in DECODERS
+    }
+    times = in_turns(
+        {
+            (operation, decoder): by_decoder[decoder][operation]
+            for operation in OPERATIONS
+            for decoder in DECODERS
+        },
+        options.repetitions,
+    )
+    rows = []
+    for (operation, decoder), seconds in times.items():
+        milliseconds, spread = summary(seconds)
+        baseline, _ = summary(times[operation, BASELINE])
+        rows.append(
+            dict(
+                operation=operation,
+                decoder=decoder,
+                milliseconds=milliseconds,
+                spread=spread,
+                baselines=milliseconds / baseline,
+            )
+        )
+    return rows
+
+
+def measure_memory(options: argparse.Namespace) -> list[dict[str, Any]]:
+    height, width = options.image_size
+    rows = []
+    for decoder in DECODERS:
+        rows.append(
+            run_again(
+                __file__,
+                [
+                    *["--memory-of", decoder, "--model", options.model],
+                    *["--image-size", f"{height}x{width}"],
+                    *["--batch-size", str(options.batch_size)],
+                ],
+            )
+        )
+    (baseline,) = (r["peak_bytes"] for r in rows if r["decoder"] == BASELINE)
+    return [row | {"baselines": row["peak_bytes"] / baseline} for row in rows]
+
+
+def memory_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Peak of this process after two training steps, and what they added."""
+    train = calls(build(options, options.memory_of), options)["train"]
+    before = peak_bytes()
+    train()
+    train()
+    peak = peak_bytes()
+    return dict(
+        decoder=options.memory_of,
+        peak_bytes=peak,
+        training_bytes=peak - before,
+    )
+
+
+def image_size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be HEIGHTxWIDTH in pixels, such as 180x240"
+        )
+    return int(match[1]), int(match[2])
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--model", default="segnet_basic", choices=MODELS)
+    add("--image-size", type=image_size, help="360x480, or 24x40 with --smoke")
+    add("--batch-size", type=positive_int, help="4, or 1 with --smoke")
+    add("--repetitions", type=positive_int, help="5, or 2 with --smoke")
+    add("--json", type=Path, metavar="FILE", help="write the numbers there")
+    add("--smoke", action="store_true", help="tiny sizes, in seconds")
+    add("--memory", action="store_true", help="peak memory of training")
+    add("--memory-of", choices=DECODERS, help="the same of one, as JSON")
+    options = parser.parse_args(arguments)
+    size, batch, repetitions = (
+        ((24, 40), 1, 2) if options.smoke else ((360, 480), 4, 5)
+    )
+    options.image_size = options.image_size or size
+    options.batch_size = options.batch_size or batch
+    options.repetitions = options.repetitions or repetitions
+    return options
+
+
+def main() -> None:
+    options = parse_arguments()
+    if options.memory_of is not None:
+        print(json.dumps(memory_of(options)))
+        return
+    report = dict(
+        about=about(),
+        model=options.model,
+        image_size=options.image_size,
+        batch_size=options.batch_size,
+    )
+    print_about(report["about"])
+    height, width = options.image_size
+    print(f"{options.model}, {options.batch_size} images of {height}x{width}")
+    if options.memory:
+        report["memory"] = measure_memory(options)
+        print_table(report["memory"])
+    else:
+        report["repetitions"] = options.repetitions
+        report["rows"] = measure_times(options)
+        print_table(report["rows"])
+    write_json(options.json, report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,730 @@
+"""Measure pooling and unpooling against the other ways to do them.
+
+    python benchmarks/unpool.py              # times, side by side
+    python benchmarks/unpool.py --memory     # one process per candidate
+    python benchmarks/unpool.py --compile    # what first calls cost
+
+Everything that is compared runs in one process and in turns, so that what the
+machine does besides hits all alike. See benchmarks/README.md.
+"""
+
+import argparse
+import datetime
+import functools
+import json
+import math
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_deconv
+from keras_deconv import fused
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+# Here functions are traced anew on purpose, which TensorFlow warns of.
+tf.get_logger().setLevel("ERROR")
+
+COPY = "copy"
+FUSED = "ours fused"
+PLAIN = "ours plain"
+RECIPE = "argmax + scatter_nd"
+KERAS = "keras upsampling"
+TORCH_FIRST = "torch channels_first"
+TORCH_LAST = "torch channels_last"
+
+OPERATIONS = ("pool", "unpool", "both", "train")
+
+# Thread pools of one library spin for a while when another's turn has come.
+PAUSE_SECONDS = 0.01
+
+
+class Case(NamedTuple):
+    """Shape of what is pooled, channels last, and the windows on it."""
+
+    shape: tuple[int, ...]
+    pool_size: int = 2
+    strides: int = 2
+
+    @property
+    def name(self) -> str:
+        window = f"-window{self.pool_size}" if self.is_overlapping else ""
+        return "x".join(map(str, self.shape)) + window
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape) - 2
+
+    @property
+    def is_overlapping(self) -> bool:
+        return self.pool_size > self.strides
+
+
+class Candidate(NamedTuple):
+    """One way to do it: functions by operation, and how to call them."""
+
+    functions: dict[str, Callable[..., Any]]
+    convert: Callable[[np.ndarray], Any]
+    prepare: Callable[..., Callable[[], Any]]
+
+
+HEADLINE = Case((8, 180, 240, 64))
+CASES = (
+    HEADLINE,
+    Case((8, 180, 240, 64), pool_size=3),
+    Case((1, 360, 480, 64)),
+    Case((4, 360, 480, 64)),
+    Case((16, 90, 120, 128)),
+    Case((8, 45, 60, 256)),
+    Case((1, 16, 16, 512)),
+    Case((16, 16, 16, 512)),
+    Case((16, 16384, 64)),
+    Case((2, 32, 64, 64, 64)),
+)
+SMOKE_HEADLINE = Case((2, 12, 16, 4))
+SMOKE_CASES = (
+    SMOKE_HEADLINE,
+    Case((2, 12, 16, 4), pool_size=3),
+    Case((2, 32, 4)),
+    Case((1, 4, 6, 8, 4)),
+)
+
+
+# The candidates
+
+
+def candidates(case: Case) -> dict[str, Candidate]:
+    """All ways that there are for the rank of the case, without the copy."""
+    ours = tensorflow_functions(*our_functions(case))
+    upsampling = tensorflow_functions(*keras_functions(case))
+    found = {
+        FUSED: Candidate(ours, tf.constant, trace),
+        PLAIN: Candidate(ours, tf.constant, trace_plain),
+        KERAS: Candidate(upsampling, tf.constant, trace),
+    }
+    if case.rank == 2:
+        recipe = tensorflow_functions(*recipe_functions(case))
+        found[RECIPE] = Candidate(recipe, tf.constant, trace)
+    if torch is not None:
+        functions = torch_functions(case)
+        found[TORCH_FIRST] = Candidate(
+            functions, channels_first, functools.partial
+        )
+        if case.rank > 1:  # PyTorch knows the other layout from 2 axes on.
+            found[TORCH_LAST] = Candidate(
+                functions, channels_last, functools.partial
+            )
+    return found
+
+
+def our_functions(case: Case) -> tuple[Callable, Callable]:
+    windows = dict(
+        pool_size=case.pool_size, strides=case.strides, padding="same"
+    )
+
+    def pool(x: Any) -> tuple:
+        return keras_deconv.ops.max_pool_with_argmax(x, **windows)
+
+    def unpool(pooled: Any, argmax: Any) -> Any:
+        return keras_deconv.ops.max_unpool(
+            pooled, argmax, output_size=case.shape[1:-1], **windows
+        )
+
+    return pool, unpool
+
+
+def recipe_functions(case: Case) -> tuple[Callable, Callable]:
+    """What is pasted from answer to answer; it sums where windows overlap."""
+
+    def pool(x: Any) -> tuple:
+        return tf.nn.max_pool_with_argmax(
+            x,
+            case.pool_size,
+            case.strides,
+            "SAME",
+            include_batch_in_index=True,
+        )
+
+    def unpool(pooled: Any, argmax: Any) -> Any:
+        flat = tf.scatter_nd(
+            tf.reshape(argmax, (-1, 1)),
+            tf.reshape(pooled, (-1,)),
+            tf.constant([math.prod(case.shape)], argmax.dtype),
+        )
+        return tf.reshape(flat, case.shape)
+
+    return pool, unpool
+
+
+def keras_functions(case: Case) -> tuple[Callable, Callable]:
+    """What networks do that remember nothing: no unpooling, but its rival."""
+    pooling = getattr(keras.layers, f"MaxPooling{case.rank}D")(
+        case.pool_size,
+        case.strides,
+        padding="same",
+        data_format="channels_last",
+    )
+    # The one of a single axis knows one data format.
+    options = {} if case.rank == 1 else {"data_format": "channels_last"}
+    upsampling = getattr(keras.layers, f"UpSampling{case.rank}D")(
+        case.strides, **options
+    )
+    return lambda x: (pooling(x),), upsampling
+
+
+def tensorflow_functions(
+    pool: Callable, unpool: Callable
+) -> dict[str, Callable]:
+    def both(x: Any) -> Any:
+        return unpool(*pool(x))
+
+    def train(x: Any, upstream: Any) -> tuple:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = both(x)
+        return y, tape.gradient(y, x, upstream)
+
+    return dict(pool=pool, unpool=unpool, both=both, train=train)
+
+
+def torch_functions(case: Case) -> dict[str, Callable]:
+    """PyTorch's own; its unpooling keeps one of several values on a cell."""
+    max_pool = getattr(torch.nn.functional, f"max_pool{case.rank}d")
+    max_unpool = getattr(torch.nn.functional, f"max_unpool{case.rank}d")
+
+    @torch.no_grad()
+    def pool(x: Any) -> tuple:
+        return pool_with_gradient(x)
+
+    def pool_with_gradient(x: Any) -> tuple:
+        return max_pool(
+            x,
+            case.pool_size,
+            case.strides,
+            ceil_mode=True,  # as TensorFlow's "SAME"
+            return_indices=True,
+        )
+
+    @torch.no_grad()
+    def unpool(pooled: Any, indices: Any) -> Any:
+        return unpool_with_gradient(pooled, indices)
+
+    def unpool_with_gradient(pooled: Any, indices: Any) -> Any:
+        return max_unpool(
+            pooled,
+            indices,
+            case.pool_size,
+            case.strides,
+            output_size=case.shape[1:-1],
+        )
+
+    def both(x: Any) -> Any:
+        return unpool(*pool(x))
+
+    def train(x: Any, upstream: Any) -> tuple:
+        x = x.detach().requires_grad_()
+        y = unpool_with_gradient(*pool_with_gradient(x))
+        return y.detach(), torch.autograd.grad(y, x, upstream)
+
+    if case.is_overlapping:
+        return dict(pool=pool)
+    return dict(pool=pool, unpool=unpool, both=both, train=train)
+
+
+def channels_last(x: np.ndarray) -> Any:
+    """As NumPy has it in memory; PyTorch names the axes in its own order."""
+    return torch.from_numpy(x).movedim(-1, 1)
+
+
+def channels_first(x: np.ndarray) -> Any:
+    return channels_last(x).contiguous()
+
+
+def trace(function: Callable, *tensors: Any) -> Callable[[], Any]:
+    function = tf.function(function, autograph=False)
+    return functools.partial(function.get_concrete_function(*tensors), *tensors)
+
+
+def trace_plain(function: Callable, *tensors: Any) -> Callable[[], Any]:
+    fused.enable_fused_kernels(False)
+    try:
+        return trace(function, *tensors)
+    finally:
+        fused.enable_fused_kernels(True)
+
+
+# Times
+
+
+def measure_case(case: Case, repetitions: int) -> dict[str, Any]:
+    x, upstream = inputs(case)
+    copy = tf.function(lambda x: x + 1, jit_compile=True)
+    calls = {(COPY, COPY): functools.partial(copy, tf.constant(x))}
+    for name, candidate in candidates(case).items():
+        for operation, call in prepared_calls(candidate, x, upstream):
+            calls[operation, name] = call
+    times = in_turns(calls, repetitions)
+    (copy_milliseconds, _) = summary(times[COPY, COPY])
+    rows = []
+    for (operation, name), seconds in times.items():
+        milliseconds, spread = summary(seconds)
+        rows.append(
+            dict(
+                operation=operation,
+                candidate=name,
+                milliseconds=milliseconds,
+                spread=spread,
+                copies=milliseconds / copy_milliseconds,
+            )
+        )
+    rows.sort(key=lambda row: (COPY, *OPERATIONS).index(row["operation"]))
+    return dict(
+        case=case.name,
+        shape=case.shape,
+        pool_size=case.pool_size,
+        strides=case.strides,
+        megabytes=x.nbytes / 1e6,
+        rows=rows,
+        ratios=list(ratios(rows)),
+    )
+
+
+def inputs(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    x, upstream = (
+        rng.standard_normal(case.shape, dtype=np.float32) for _ in range(2)
+    )
+    return x, upstream
+
+
+def prepared_calls(
+    candidate: Candidate, x: np.ndarray, upstream: np.ndarray
+) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Each operation of a candidate, with all tensors made beforehand."""
+    x, upstream = candidate.convert(x), candidate.convert(upstream)
+    pool = candidate.prepare(candidate.functions["pool"], x)
+    arguments = dict(pool=(x,), unpool=pool(), both=(x,), train=(x, upstream))
+    for operation, function in candidate.functions.items():
+        yield operation, candidate.prepare(function, *arguments[operation])
+
+
+def in_turns(
+    calls: dict[Any, Callable[[], Any]], repetitions: int
+) -> dict[Any, list[float]]:
+    """Seconds of every call, all calls once in each repetition."""
+    times = {key: [] for key in calls}
+    for repetition in range(-1, repetitions):
+        for key, call in calls.items():
+            time.sleep(PAUSE_SECONDS)
+            seconds = seconds_of(call)
+            if repetition >= 0:  # The first round compiles.
+                times[key].append(seconds)
+    return times
+
+
+def seconds_of(call: Callable[[], Any]) -> float:
+    """From call to completed result; freeing the result does not count."""
+    start = time.perf_counter()
+    result = call()
+    # Waits for GPUs; on CPUs results are there when a call returns.
+    tf.test.experimental.sync_devices()
+    seconds = time.perf_counter() - start
+    del result
+    return seconds
+
+
+def summary(seconds: list[float]) -> tuple[float, float]:
+    """Median and distance of the quartiles, in milliseconds."""
+    low, median, high = np.percentile(seconds, (25, 50, 75)) * 1e3
+    return float(median), float(high - low)
+
+
+def ratios(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """How many times as long the others take as ours, by operation."""
+    for operation in OPERATIONS:
+        found = {
+            row["candidate"]: row["milliseconds"]
+            for row in rows
+            if row["operation"] == operation
+        }
+        torches = [found[n] for n in (TORCH_FIRST, TORCH_LAST) if n in found]
+        rivals = {
+            PLAIN: found[PLAIN],
+            RECIPE: found.get(RECIPE),
+            "torch best": min(torches, default=None),
+            KERAS: found[KERAS],
+        }
+        yield dict(operation=operation) | {
+            f"{name} / ours": value and value / found[FUSED]
+            for name, value in rivals.items()
+        }
+
+
+# Memory
+
+
+def measure_memory(options: argparse.Namespace) -> list[dict[str, Any]]:
+    case = SMOKE_HEADLINE if options.smoke else HEADLINE
+    rows = []
+    for name in candidates(case):
+        arguments = ["--memory-of", name, *["--smoke"] * options.smoke]
+        rows.append(run_again(__file__, arguments))
+    return rows
+
+
+def run_again(script: str, arguments: list[str]) -> dict[str, Any]:
+    """Run a script in a process of its own that prints JSON at its end."""
+    result = subprocess.run(
+        [sys.executable, script, *arguments], capture_output=True, text=True
+    )
+    if result.returncode:
+        sys.exit(
+            f"The process for {' '.join(arguments)} failed: "
+            f"{result.stderr[-2000:]}"
+        )
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def memory_of(name: str, smoke: bool) -> dict[str, Any]:
+    case = SMOKE_HEADLINE if smoke else HEADLINE
+    # What libraries set up once, at their first call, is not measured.
+    first = Case((2, 8, 8, 4))
+    training_call(candidates(first)[name], *inputs(first))()
+    arrays = inputs(case)  # kept, or their room would be used again
+    call = training_call(candidates(case)[name], *arrays)
+    before = peak_bytes()
+    call()
+    peak = peak_bytes() - before
+    kept = kept_bytes(case, name, *arrays)
+    return dict(
+        candidate=name,
+        case=case.name,
+        input_bytes=arrays[0].nbytes,
+        peak_bytes=peak,
+        kept_bytes=kept,
+        peak_inputs=peak / arrays[0].nbytes,
+        kept_inputs=kept / arrays[0].nbytes,
+    )
+
+
+def training_call(
+    candidate: Candidate, x: np.ndarray, upstream: np.ndarray
+) -> Callable[[], Any]:
+    return candidate.prepare(
+        candidate.functions["train"], *map(candidate.convert, (x, upstream))
+    )
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def kept_bytes(
+    case: Case, name: str, x: np.ndarray, upstream: np.ndarray
+) -> int:
+    """Bytes that the backward pass reads of the forward pass, input too."""
+    candidate = candidates(case)[name]
+    if name in (TORCH_FIRST, TORCH_LAST):
+        return kept_by_torch(training_call(candidate, x, upstream))
+    return kept_by_tensorflow(candidate, x, upstream)
+
+
+def kept_by_torch(call: Callable[[], Any]) -> int:
+    kept = {}
+
+    def pack(tensor: Any) -> Any:
+        kept[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        call()
+    return sum(kept.values())
+
+
+def kept_by_tensorflow(
+    candidate: Candidate, x: np.ndarray, upstream: np.ndarray
+) -> int:
+    """Walk the graph: what operations of the backward half read of before."""
+    forward = backward = ()
+
+    def train(x: Any, upstream: Any) -> Any:
+        nonlocal forward, backward
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = candidate.functions["both"](x)
+        operations = x.graph.get_operations()
+        gradient = tape.gradient(y, x, upstream)
+        forward = {o.name for o in operations if o is not upstream.op}
+        backward = x.graph.get_operations()[len(operations) :]
+        return gradient
+
+    candidate.prepare(train, *map(candidate.convert, (x, upstream)))
+    read = {
+        tensor.name: source(tensor)
+        for operation in backward
+        # Who asks for the shape alone needs no values.
+        if operation.type not in ("Shape", "ShapeN", "Size", "ZerosLike")
+        for tensor in operation.inputs
+        if tensor.op.name in forward
+    }
+    kept = {tensor.name: tensor for tensor in read.values()}
+    return sum(
+        tensor.shape.num_elements() * tensor.dtype.size
+        for tensor in kept.values()
+        if tensor.op.type != "Const"
+    )
+
+
+def source(tensor: Any) -> Any:
+    """The tensor whose memory this one shares."""
+    while tensor.op.type in (
+        "Identity",
+        "IdentityN",
+        "StopGradient",
+        "Reshape",
+    ):
+        tensor = tensor.op.inputs[tensor.value_index]
+    return tensor
+
+
+# Compilation
+
+
+def measure_compilation(smoke: bool) -> list[dict[str, Any]]:
+    return [*first_predictions(smoke), *eager_calls(smoke)]
+
+
+def first_predictions(smoke: bool) -> list[dict[str, Any]]:
+    """First call of a prediction function, for image sizes not seen before.
+
+    No two levels of these sizes are the same, so that nothing is compiled
+    already.
+    """
+    build = keras_deconv.models.SegNet
+    sizes = [(96, 128), (128, 160), (160, 192)]
+    if smoke:
+        build = keras_deconv.models.SegNetBasic
+        sizes = [(48, 64)]
+    model = build((None, None, 3), 11)
+    # What is set up once, whatever the size, is not measured.
+    for prepare in (trace_plain, trace):
+        seconds_of_first_prediction(model, (32, 32), prepare)
+    times = {PLAIN: [], FUSED: []}
+    for size in sizes:
+        # Convolutions of a new size are set up once, whoever comes first.
+        seconds_of_first_prediction(model, size, trace_plain)
+        for name, prepare in ((PLAIN, trace_plain), (FUSED, trace)):
+            times[name].append(
+                seconds_of_first_prediction(model, size, prepare)
+            )
+    times["fused - plain"] = np.subtract(times[FUSED], times[PLAIN])
+    return compilation_rows(f"first prediction of {model.name}", times)
+
+
+def seconds_of_first_prediction(
+    model: keras.Model, size: tuple[int, int], prepare: Callable
+) -> float:
+    images = tf.zeros((1, *size, 3))
+
+    def predict(images: Any) -> Any:
+        return model(images, training=False)
+
+    return seconds_of(lambda: prepare(predict, images)())
+
+
+def eager_calls(smoke: bool) -> list[dict[str, Any]]:
+    """Pool and unpool outside of `tf.function`, each time another size."""
+    num_sizes, channels = (2, 4) if smoke else (8, 64)
+    rows = []
+    times = {n: {PLAIN: [], FUSED: []} for n in (1, 2, 3)}
+    # One size more: the first of all asks whether there is a compiler.
+    for i in range(-1, num_sizes):
+        case = Case((1, 66 + 2 * i, 98 + 2 * i, channels))
+        both = tensorflow_functions(*our_functions(case))["both"]
+        call = functools.partial(both, tf.constant(inputs(case)[0]))
+        for of_number in times.values():
+            for name, of_name in of_number.items():
+                fused.enable_fused_kernels(name == FUSED)
+                seconds = seconds_of(call)
+                if i >= 0:
+                    of_name.append(seconds)
+    fused.enable_fused_kernels(True)
+    for number, of_number in times.items():
+        rows += compilation_rows(f"eager call {number} of a size", of_number)
+    return rows
+
+
+def compilation_rows(
+    what: str, times: dict[str, list[float]]
+) -> list[dict[str, Any]]:
+    rows = []
+    for name, seconds in times.items():
+        milliseconds, spread = summary(seconds)
+        rows.append(
+            dict(
+                what=what,
+                candidate=name,
+                milliseconds=milliseconds,
+                spread=spread,
+            )
+        )
+    return rows
+
+
+# Reports
+
+
+def about() -> dict[str, Any]:
+    """Where and with what this runs."""
+    names = ["tensorflow", "keras", "keras-deconv", "numpy"]
+    versions = {name: metadata.version(name) for name in names}
+    if torch is not None:
+        versions["torch"] = torch.__version__
+    return dict(
+        device=device_name(),
+        cores=os.cpu_count(),
+        python=platform.python_version(),
+        versions=versions,
+        date=datetime.date.today().isoformat(),
+    )
+
+
+def device_name() -> str:
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = tf.config.experimental.get_device_details(gpus[0])
+        return details.get("device_name", "GPU of unknown name")
+    cpus = Path("/proc/cpuinfo")
+    if cpus.exists():
+        for line in cpus.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def print_about(facts: dict[str, Any]) -> None:
+    versions = ", ".join(f"{n} {v}" for n, v in facts["versions"].items())
+    print(f"{facts['device']}, {facts['cores']} cores, {facts['date']}")
+    print(f"Python {facts['python']}, {versions}")
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """A Markdown table, numbers to the right."""
+    heads = list(rows[0])
+    lines = [[cell(row[head]) for head in heads] for row in rows]
+    widths = [
+        max(map(len, column)) for column in zip(heads, *lines, strict=True)
+    ]
+    is_text = [isinstance(rows[0][head], str) for head in heads]
+    rule = [
+        "-" * width if text else "-" * (width - 1) + ":"
+        for width, text in zip(widths, is_text, strict=True)
+    ]
+    print()
+    for line in (heads, rule, *lines):
+        padded = (
+            word.ljust(width) if text else word.rjust(width)
+            for word, width, text in zip(line, widths, is_text, strict=True)
+        )
+        print("| " + " | ".join(padded) + " |", flush=True)
+
+
+def cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def write_json(file: Path | None, report: dict[str, Any]) -> None:
+    if file is None:
+        return
+    try:
+        file.write_text(json.dumps(report, indent=1) + "\n")
+    except OSError as error:
+        sys.exit(f"--json: {file} cannot be written: {error.strerror}.")
+
+
+def positive_int(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} must be an integer >= 1")
+    return int(text)
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--case", action="append", metavar="NAME", help="may be repeated")
+    add("--list", action="store_true", help="print the names of the cases")
+    add("--repetitions", type=positive_int, help="15, or 2 with --smoke")
+    add("--json", type=Path, metavar="FILE", help="write the numbers there")
+    add("--smoke", action="store_true", help="tiny sizes, in seconds")
+    add("--memory", action="store_true", help="peak memory of training")
+    add("--memory-of", metavar="CANDIDATE", help="the same of one, as JSON")
+    add("--compile", action="store_true", help="what first calls cost")
+    options = parser.parse_args(arguments)
+    cases = {c.name: c for c in (SMOKE_CASES if options.smoke else CASES)}
+    for name in options.case or ():
+        if name not in cases:
+            parser.error(f"--case {name} is none of: {', '.join(cases)}.")
+    known = candidates(SMOKE_HEADLINE)
+    if options.memory_of is not None and options.memory_of not in known:
+        parser.error(
+            f"--memory-of {options.memory_of} is none of: {', '.join(known)}."
+        )
+    options.cases = [cases[name] for name in options.case or cases]
+    options.repetitions = options.repetitions or (2 if options.smoke else 15)
+    return options
+
+
+def main() -> None:
+    options = parse_arguments()
+    if options.list:
+        for case in options.cases:
+            print(case.name)
+        return
+    if options.memory_of is not None:
+        print(json.dumps(memory_of(options.memory_of, options.smoke)))
+        return
+    report = dict(about=about())
+    print_about(report["about"])
+    if options.memory:
+        report["memory"] = measure_memory(options)
+        print_table(report["memory"])
+    elif options.compile:
+        report["compile"] = measure_compilation(options.smoke)
+        print_table(report["compile"])
+    else:
+        report["repetitions"] = options.repetitions
+        report["cases"] = []
+        for case in options.cases:
+            result = measure_case(case, options.repetitions)
+            report["cases"].append(result)
+            print(f"\n### {case.name} ({result['megabytes']:.1f} MB)")
+            print_table(result["rows"])
+            print_table(result["ratios"])
+    write_json(options.json, report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""The benchmarks run and report every candidate; never how fast."""
+
+import json
+import math
+import subprocess
+import sys
+from importlib import util
+from pathlib import Path
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+
+OPERATIONS = {"pool", "unpool", "both", "train"}
+DECODERS = {
+    "max_unpool",
+    "nearest",
+    "bed_of_nails",
+    "conv_transpose",
+    "keras upsampling",
+}
+
+
+def run(script, *arguments):
+    return subprocess.run(
+        [sys.executable, FOLDER / script, *arguments],
+        capture_output=True,
+        text=True,
+    )
+
+
+def report(script, folder, *arguments):
+    file = folder / "report.json"
+    result = run(script, "--smoke", "--json", file, *arguments)
+    assert result.returncode == 0, result.stderr[-3000:]
+    found = json.loads(file.read_text())
+    assert found["about"]["device"] in result.stdout
+    return found
+
+
+def is_time(milliseconds):
+    return math.isfinite(milliseconds) and milliseconds > 0
+
+
+def expected_rows(rank, is_overlapping):
+    names = {"ours fused", "ours plain", "keras upsampling"}
+    if rank == 2:
+        names.add("argmax + scatter_nd")
+    rows = {(o, name) for o in OPERATIONS for name in names}
+    if util.find_spec("torch"):
+        torches = {"torch channels_first"}
+        if rank > 1:
+            torches.add("torch channels_last")
+        operations = {"pool"} if is_overlapping else OPERATIONS
+        rows |= {(o, name) for o in operations for name in torches}
+    return rows | {("copy", "copy")}
+
+
+def test_every_way_to_unpool_is_timed(tmp_path):
+    cases = report("unpool.py", tmp_path)["cases"]
+    assert {len(case["shape"]) - 2 for case in cases} == {1, 2, 3}
+    for case in cases:
+        found = {(r["operation"], r["candidate"]): r for r in case["rows"]}
+        is_overlapping = case["pool_size"] > case["strides"]
+        rank = len(case["shape"]) - 2
+        assert set(found) == expected_rows(rank, is_overlapping)
+        assert len(found) == len(case["rows"])
+        for row in found.values():
+            assert is_time(row["milliseconds"])
+            assert is_time(row["copies"])
+            assert math.isfinite(row["spread"])
+        assert {r["operation"] for r in case["ratios"]} == OPERATIONS
+
+
+def test_memory_of_one_candidate():
+    result = run("unpool.py", "--smoke", "--memory-of", "ours fused")
+    assert result.returncode == 0, result.stderr[-3000:]
+    row = json.loads(result.stdout)
+    assert row["peak_bytes"] >= 0
+    # A byte per window of four floats is all that is kept.
+    assert row["kept_inputs"] == 1 / 16
+
+
+def test_first_calls_are_timed(tmp_path):
+    rows = report("unpool.py", tmp_path, "--compile")["compile"]
+    assert len(rows) == 9
+    for row in rows:
+        if row["candidate"] == "fused - plain":
+            assert math.isfinite(row["milliseconds"])
+        else:
+            assert is_time(row["milliseconds"])
+
+
+def test_every_decoder_is_timed(tmp_path):
+    rows = report("models.py", tmp_path)["rows"]
+    found = {(row["operation"], row["decoder"]) for row in rows}
+    assert found == {(o, d) for o in ("train", "predict") for d in DECODERS}
+    assert len(rows) == len(found)
+    for row in rows:
+        assert is_time(row["milliseconds"])
+        assert is_time(row["baselines"])
+
+
+def test_mistake_ends_in_one_sentence():
+    result = run("unpool.py", "--case", "9x9")
+    assert result.returncode == 2
+    assert "--case 9x9 is none of: 8x180x240x64, " in result.stderr
+    assert "Traceback" not in result.stderr
