@@ -22,6 +22,9 @@ from keras_deconv.data import (
     segmentation_pairs,
     splits,
 )
+from keras_deconv.losses import SegmentationCrossentropy
+from keras_deconv.metrics import MeanIoU
+from keras_deconv.models import SegNetBasic
 from tests import tiny_datasets
 
 REAL_CAMVID = pathlib.Path(__file__).parents[2] / "shared" / "camvid"
@@ -595,6 +598,28 @@ def test_pets_from_archives(pet_arguments):
         image[:, :, inside],
         np.broadcast_to(colours[stripe[inside]], (3, 10, len(inside), 3)),
         atol=6,
+    )
+
+
+def test_pets_train_and_ship(pet_arguments, tmp_path):
+    """Three steps of fit on what users get, and the SavedModel of it."""
+    train = load(
+        "oxford_iiit_pet",
+        "train",
+        image_size=(16, 32),
+        batch_size=1,
+        **pet_arguments,
+    )
+    assert len(train) == 3
+    model = SegNetBasic((16, 32, 3), describe("oxford_iiit_pet").num_classes)
+    model.compile("adam", SegmentationCrossentropy(), metrics=[MeanIoU(3)])
+    history = model.fit(train, epochs=1, verbose=0, shuffle=False).history
+    assert np.isfinite(history["loss"]).all()
+    model.export(tmp_path / "saved_model", verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "saved_model")
+    images, _ = next(iter(train))
+    np.testing.assert_allclose(
+        loaded.serve(images), model.predict(images, verbose=0), atol=1e-4
     )
 
 
