@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import keras
 from keras import ops
 
 from keras_deconv import kernels
@@ -17,5 +18,9 @@ def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
 
     The gradient of a maximum would be shared among equal values.
     """
-    _, argmax = kernels.pool(ops.stop_gradient(x), windows, dtype)
-    return kernels.gather(x, argmax, windows), argmax
+    best, argmax = kernels.pool(ops.stop_gradient(x), windows, dtype)
+    pooled = kernels.gather(x, argmax, windows)
+    if "float" in keras.backend.standardize_dtype(x.dtype):
+        # The index may say +inf where the window has NaN too.
+        pooled = ops.where(ops.isnan(best), best, pooled)
+    return pooled, argmax

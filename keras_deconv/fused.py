@@ -5,12 +5,13 @@ GPUs and not on CPUs; here the kernel alone is compiled, whatever the model is.
 The gradient of a kernel is its adjoint, again a kernel, and the index is all
 that is kept for it: one byte per window, neither inputs nor slices.
 
-The plain kernels run instead, with the same gradients and results,
+The plain kernels run instead, with the same results,
 
 - where a spatial size or the number of channels is not known, or the tensor
   has fewer than `MIN_ELEMENTS`,
-- in graphs that are written to a file (SavedModel, TFLite, ONNX), which are to
-  run where there is no compiler; they have no gradients of their own either,
+- in graphs that Keras or TensorFlow trace in order to write them to a file
+  (`model.export`, `tf.saved_model.save`, TFLite), which are to run where there
+  is no compiler; gradients there are those of the plain operations,
 - in the first eager call with new sizes, so that images of ever new sizes do
   not compile ever new kernels, and beyond `MAX_SIZES` sizes of one kernel,
 - where XLA is missing or refuses the dtype or the device (said in one
@@ -36,20 +37,28 @@ Tensor = Any
 MIN_ELEMENTS = 2**19
 """Smaller tensors are left to the plain kernels, counted before pooling.
 
-Of an unknown batch one image counts. The time to gain is below a millisecond,
-and to compile takes a tenth of a second.
+Of an unknown batch one image counts, and of unknown batch and channels (with
+channels first they are one axis here) 64 planes. The time to gain is below a
+millisecond, and to compile takes a tenth of a second.
 """
 
 MAX_SIZES = 16
-"""How many sizes of one kernel, window and channel count are compiled."""
+"""How many sizes of one kernel, window and channel count are compiled.
+
+In eager calls another batch is another size. In a graph that leaves the batch
+open XLA compiles for each batch that comes.
+"""
+
+# Kinds of eager calls that are remembered; then memory starts anew.
+MAX_EAGER_CALLS = 10_000
 
 # Who traces functions in order to write them to a file.
 _EXPORTERS = (
-    "keras.src.export",
-    "keras.src.saving",
-    "tensorflow.lite",
-    "tensorflow.python.saved_model",
-    "tf2onnx",
+    "keras.src.export.",
+    "keras.src.saving.",
+    "tensorflow.lite.",
+    "tensorflow.python.saved_model.",
+    "tf2onnx.",
 )
 
 _enabled = True
@@ -59,6 +68,9 @@ _compiled_sizes = collections.defaultdict[Any, set](set)
 
 def enable_fused_kernels(enabled: bool = True) -> None:
     """Switch compiled kernels on or off, for what is called or traced next.
+
+    Turn them off before you trace a function yourself to give it to a
+    converter, as with `tf.function(model).get_concrete_function(...)`.
 
     Args:
         enabled: Whether kernels may be compiled by XLA on their own. They are
@@ -70,14 +82,16 @@ def enable_fused_kernels(enabled: bool = True) -> None:
 
 def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
     """`kernels.pool`; its adjoint is unpooling."""
+    # TFLite adds no uint8.
+    counted = "int32" if _is_portable() else dtype
     if _is_exporting():
-        # TFLite adds no uint8.
-        pooled, argmax = kernels.pool(x, windows, "int32")
+        pooled, argmax = kernels.pool(x, windows, counted)
         return pooled, tf.cast(argmax, dtype)
 
     @tf.custom_gradient
     def function(x: Tensor) -> Any:
-        pooled, argmax = _run(kernels.pool, windows, x, dtype=dtype)
+        pooled, argmax = _run(kernels.pool, windows, x, dtype=counted)
+        argmax = tf.cast(argmax, dtype)
 
         def gradient(upstream: Tensor, _: Tensor) -> Tensor:
             return _linear(
@@ -105,7 +119,8 @@ def unpool(
         result = _run(kernels.unpool, windows, values, argmax, overlap="mean")
 
         def gradient(upstream: Tensor) -> Tensor:
-            count = unpool(tf.ones_like(values), argmax, windows, "sum")
+            ones = tf.ones_like(argmax, dtype=upstream.dtype)
+            count = unpool(ones, argmax, windows, "sum")
             return _linear(
                 kernels.gather,
                 kernels.unpool,
@@ -200,24 +215,34 @@ def _may_compile(
     lengths = (*windows.size, *windows.num_windows, *windows.before, channels)
     if not _enabled or not all(isinstance(n, int) for n in lengths):
         return False
-    elements = math.prod((*windows.size, channels)) * (tensors[0].shape[0] or 1)
-    if elements < MIN_ELEMENTS:
+    batch = tensors[0].shape[0]
+    planes = batch or (64 if channels == 1 else 1)
+    if math.prod((*windows.size, channels, planes)) < MIN_ELEMENTS:
         return False
+    size = windows.size
     if not tf.inside_function():
         shapes = tuple(tuple(t.shape) for t in tensors)
         call = (kernel, windows, shapes, tensors[0].dtype, *options.items())
+        if len(_eager_calls) > MAX_EAGER_CALLS:
+            _eager_calls.clear()
         _eager_calls[call] += 1
         if _eager_calls[call] == 1:
             return False
+        size = (batch, *size)
     sizes = _compiled_sizes[
         (kernel, windows.pool_size, windows.strides, channels)
     ]
-    if len(sizes) >= MAX_SIZES and windows.size not in sizes:
+    if len(sizes) >= MAX_SIZES and size not in sizes:
         return False
     if not _xla_takes(tensors[0].dtype):
         return False
-    sizes.add(windows.size)
+    sizes.add(size)
     return True
+
+
+def _is_portable() -> bool:
+    """Whether only operations that every converter knows are to be used."""
+    return not _enabled or _is_exporting()
 
 
 def _is_exporting() -> bool:

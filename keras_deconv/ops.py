@@ -335,7 +335,8 @@ def convert_argmax(
     Raises:
         ValueError: An argument breaks the rule that the error names; the index
             is no integer or, where that can be seen, points outside the input
-            or outside its window.
+            or outside its window. In compiled functions, where it cannot be
+            seen, what comes out of such an index means nothing.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -360,7 +361,16 @@ def convert_argmax(
     size = arguments.ints(input_size, num_spatial_dims, "input_size", 1)
     num_channels = ops.shape(argmax)[_channel_axis(data_format)]
     if channels is not None:
-        (num_channels,) = arguments.ints(channels, 1, "channels", 1)
+        own, num_channels = (
+            num_channels,
+            arguments.positive_int(channels, "channels"),
+        )
+        if isinstance(own, int) and num_channels < own:
+            raise ValueError(
+                "`channels` must be the number of channels that were pooled, "
+                f"at least the {own} of `argmax`. Received: "
+                f"channels={channels}"
+            )
     if "window" in (source, target):
         shapes.check_unpooled_size(
             size,
@@ -378,6 +388,12 @@ def convert_argmax(
     if source == "window":
         plane = _in_kernel(
             lambda x: kernels.positions(x, windows, dtype), plane, data_format
+        )
+        _check_no_padding(
+            argmax,
+            _in_kernel(
+                lambda x: kernels.offsets(x, windows), plane, data_format
+            ),
         )
     elif source == "flat":
         plane = plane // kernels.cast_length(num_channels, dtype)
@@ -430,7 +446,8 @@ def conv2d_matrix(
     Returns:
         NumPy array, or `scipy.sparse.csr_array`, of shape `(out_height *
         out_width * out_channels, height * width * in_channels)` in the dtype
-        of the kernel. `M @ x.ravel()` is `keras.ops.conv` of one image `x`
+        of the kernel (half precision becomes float32 in a sparse one).
+        `M @ x.ravel()` is `keras.ops.conv` of one image `x`
         (height, width, channels), and `M.T @ y.ravel()` is
         `keras.ops.conv_transpose` with the same kernel, where that has the
         size of the input.
@@ -492,6 +509,8 @@ def conv2d_matrix(
         return matrix
     from scipy.sparse import csr_array  # slow to import
 
+    if weights.dtype.itemsize < 4 and "float" in weights.dtype.name:
+        weights = weights.astype("float32")  # SciPy has no half precision
     return csr_array((weights, (outputs, inputs)), shape=shape)
 
 
@@ -680,6 +699,19 @@ def _check_range(
             "(tf.nn.max_pool_with_argmax returns 'flat', PyTorch 'plane'), "
             "and the size that was pooled as `output_size` or `like`, or "
             "`input_size` when converting."
+        )
+
+
+def _check_no_padding(argmax: Tensor, again: Tensor) -> None:
+    if not backends.is_readable(argmax):
+        return
+    differs = ops.convert_to_numpy(argmax) != ops.convert_to_numpy(again)
+    if differs.any():
+        raise ValueError(
+            "`argmax` must point at cells of the input; "
+            f"{differs.sum()} of {differs.size} window indices point into "
+            "padding. Give the pooling's own `input_size`, `pool_size`, "
+            "`strides` and `padding`."
         )
 
 

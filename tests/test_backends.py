@@ -100,6 +100,15 @@ def test_overlapping_layers_train(rng):
     assert losses[-1] < losses[0]
 
 
+def test_nan_wins_and_is_found():
+    nan, inf = np.nan, np.inf
+    windows = [[nan, 1, 2, 3], [1, 3, nan, inf], [inf, nan, 0, 1], [1, 1, 0, 0]]
+    x = np.array(windows, "float32").reshape(4, 2, 2, 1)
+    pooled, argmax = keras_deconv.MaxPoolWithArgmax2D()(x)
+    np.testing.assert_array_equal(np.ravel(as_numpy(pooled)), [nan] * 3 + [1])
+    assert np.ravel(as_numpy(argmax)).tolist() == [0, 2, 0, 0]
+
+
 def test_half_precision(rng):
     x = rng.integers(-3, 4, (2, 5, 5, 3)).astype("float32")
     for policy, dtype in (

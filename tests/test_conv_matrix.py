@@ -61,6 +61,8 @@ def test_large_ones_are_sparse():
 
 def test_dtype_is_the_kernels():
     assert ops.conv2d_matrix(KERNEL.astype("float64"), 4).dtype == "float64"
+    half = ops.conv2d_matrix(KERNEL.astype("float16"), 4, sparse=True)
+    assert half.dtype == "float32"
     assert ops.conv2d_matrix(np.eye(2, dtype=int), 4).dtype == int
 
 

@@ -221,6 +221,17 @@ INDEX = np.zeros((1, 2, 3, 4), "int64")
         (dict(input_size=(4,)), ["`input_size`", "2 ints"]),
         (dict(input_size=(6, 6)), ["4 to 5 x 6 to 7", "(6, 6)"]),
         (dict(channels=0), ["`channels`", "channels=0"]),
+        (dict(channels=3), ["at least the 4", "channels=3"]),
+        (
+            dict(
+                argmax=INDEX.astype("uint8") + 3,
+                source="window",
+                target="plane",
+                input_size=(3, 5),
+                padding="same",
+            ),
+            ["point into padding", "16 of 24"],
+        ),
         (dict(argmax=INDEX + 24), ["must lie in 0..23", "`source`"]),
         (
             dict(argmax=INDEX + 23),

@@ -387,19 +387,38 @@ def test_jacobian_of_transposed_conv_is_the_transpose(rng):
 
 @pytest.mark.parametrize("comparison", ["loops", "pytorch", "tensorflow"])
 def test_a_wrong_index_is_found(comparison, monkeypatch):
-    """The comparisons can fail: the last of equal maxima instead of the first.
-
-    Ties are in nearly every case, so that a handful of cases must show it.
-    """
+    """The comparisons can fail: the last of equal maxima, not the first."""
     if comparison == "pytorch":
         pytest.importorskip("torch")
     real = ops.max_pool_with_argmax
 
-    def reversed_ties(inputs, *args, **kwargs):
-        pooled, argmax = real(inputs, *args, **kwargs)
-        return pooled, tf.where(argmax > 0, argmax - 1, argmax)
+    def last_of_ties(inputs, *args, **kwargs):
+        # Of windows side by side, read backwards, the first is the last.
+        backwards = tf.reverse(tf.convert_to_tensor(inputs), [1, 2])
+        last_first = kwargs.get("data_format") == "channels_first"
+        if last_first:
+            backwards = tf.reverse(tf.convert_to_tensor(inputs), [2, 3])
+        window = {**kwargs, "index_format": "window"}
+        _, argmax = real(backwards, *args, **window)
+        argmax = 3 - tf.reverse(argmax, [2, 3] if last_first else [1, 2])
+        pooled, _ = real(inputs, *args, **kwargs)
+        wanted = kwargs.get("index_format", "window")
+        if wanted != "window":
+            argmax = ops.convert_argmax(
+                argmax,
+                "window",
+                wanted,
+                input_size=6,
+                data_format=kwargs.get("data_format"),
+            )
+        return pooled, argmax
 
-    monkeypatch.setattr(ops, "max_pool_with_argmax", reversed_ties)
+    distinct = np.random.default_rng(0).permutation(36).reshape(1, 6, 6, 1)
+    for answer, mutant in zip(
+        real(distinct), last_of_ties(distinct), strict=True
+    ):
+        np.testing.assert_array_equal(answer, mutant)
+    monkeypatch.setattr(ops, "max_pool_with_argmax", last_of_ties)
     case = Case((6, 6), (2, 2), (2, 2), seed=1)
     with pytest.raises(AssertionError):
         COMPARISONS[comparison][0](case)
