@@ -250,39 +250,61 @@ def unpool(
     """Put each value where its window's index says, 0 elsewhere.
 
     Where windows overlap, "sum" adds what lands on one cell and "mean"
-    averages it. The mean is a running one, so that the mean of equal values
-    is that value to the bit.
+    averages it.
     """
     argmax = _as_rows(argmax)
     if math.prod(windows.pool_size) > 255:
         # One more number is needed, for no cell at all.
         argmax = ops.cast(argmax, "int32")
-    shifts = list(itertools.product(*map(range, windows.reach)))
-    averages = overlap == "mean" and len(shifts) > 1
-    result = count = None
-    for shift in shifts:
-        chosen = _choose(argmax, _block_index(windows, shift))
-        term = _shift(spread(values, windows.strides, chosen), windows, shift)
-        if averages:
-            landed = spread(ops.ones_like(values), windows.strides, chosen)
-            landed = _shift(landed, windows, shift)
-            if count is None:
-                count, result = landed, term
-            else:
-                count = count + landed
-                change = ops.where(
-                    # inf - inf is no number; the mean of two inf is inf.
-                    ops.logical_and(ops.isinf(term), term == result),
-                    ops.zeros((), term.dtype),
-                    term - result,
-                )
-                step = change / ops.maximum(count, 1)
-                result = ops.where(landed > 0, result + step, result)
-        else:
-            result = term if result is None else result + term
+    landings = [
+        _choose(argmax, _block_index(windows, shift))
+        for shift in itertools.product(*map(range, windows.reach))
+    ]
+
+    def land(x: Tensor) -> list[Tensor]:
+        """What each block of the windows brings to the cells."""
+        shifts = itertools.product(*map(range, windows.reach))
+        return [
+            _shift(spread(x, windows.strides, chosen), windows, shift)
+            for chosen, shift in zip(landings, shifts, strict=True)
+        ]
+
+    terms = land(values)
+    if overlap == "sum" or len(terms) == 1:
+        result = functools.reduce(ops.add, terms)
+    else:
+        result = _mean(terms, land(ops.ones_like(values)))
     return _pad_or_crop(
         result, [-b for b in windows.before], windows.size, fill=0
     )
+
+
+def _mean(terms: list[Tensor], ones: list[Tensor]) -> Tensor:
+    """Mean of the terms where `ones` is 1, and 0 where there is none.
+
+    Counted from the largest term, so that the mean of equal values is that
+    value to the bit, and no sum leaves half precision.
+    """
+    landed = [one > 0 for one in ones]
+    zero = ops.zeros((), terms[0].dtype)
+    largest = functools.reduce(
+        ops.maximum,
+        [
+            ops.where(here, term, -math.inf)
+            for here, term in zip(landed, terms, strict=True)
+        ],
+    )
+    count = functools.reduce(ops.add, ones)
+    largest = ops.stop_gradient(ops.where(count > 0, largest, zero))
+
+    def rest(here: Tensor, term: Tensor) -> Tensor:
+        # inf - inf is no number; the mean of two inf is inf.
+        same = ops.logical_and(ops.isinf(term), term == largest)
+        counts = ops.logical_and(here, ops.logical_not(same))
+        return ops.where(counts, term - largest, zero)
+
+    total = functools.reduce(ops.add, map(rest, landed, terms))
+    return largest + total / ops.maximum(count, 1)
 
 
 def _block_index(windows: Windows, shift: tuple[int, ...]) -> np.ndarray:
