@@ -69,8 +69,9 @@ _compiled_sizes = collections.defaultdict[Any, set](set)
 def enable_fused_kernels(enabled: bool = True) -> None:
     """Switch compiled kernels on or off, for what is called or traced next.
 
-    Turn them off before you trace a function yourself to give it to a
-    converter, as with `tf.function(model).get_concrete_function(...)`.
+    A function that you trace yourself and then give to a converter is not
+    recognised as an export: use `model.export` or
+    `TFLiteConverter.from_keras_model`, which are.
 
     Args:
         enabled: Whether kernels may be compiled by XLA on their own. They are
@@ -83,7 +84,7 @@ def enable_fused_kernels(enabled: bool = True) -> None:
 def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
     """`kernels.pool`; its adjoint is unpooling."""
     # TFLite adds no uint8.
-    counted = "int32" if _is_portable() else dtype
+    counted = "int32" if _is_exporting() else dtype
     if _is_exporting():
         pooled, argmax = kernels.pool(x, windows, counted)
         return pooled, tf.cast(argmax, dtype)
@@ -238,11 +239,6 @@ def _may_compile(
         return False
     sizes.add(size)
     return True
-
-
-def _is_portable() -> bool:
-    """Whether only operations that every converter knows are to be used."""
-    return not _enabled or _is_exporting()
 
 
 def _is_exporting() -> bool:
