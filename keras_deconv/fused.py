@@ -3,7 +3,8 @@
 Compiled, a kernel is a loop or two over memory. Keras compiles whole models on
 GPUs and not on CPUs; here the kernel alone is compiled, whatever the model is.
 The gradient of a kernel is its adjoint, again a kernel, and the index is all
-that is kept for it: one byte per window, neither inputs nor slices.
+that is kept for it, neither inputs nor slices: one byte per window of up to 256
+cells.
 
 The plain kernels run instead, with the same results,
 
@@ -83,16 +84,14 @@ def enable_fused_kernels(enabled: bool = True) -> None:
 
 def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
     """`kernels.pool`; its adjoint is unpooling."""
-    # TFLite adds no uint8.
-    counted = "int32" if _is_exporting() else dtype
     if _is_exporting():
-        pooled, argmax = kernels.pool(x, windows, counted)
+        # TFLite adds no uint8.
+        pooled, argmax = kernels.pool(x, windows, "int32")
         return pooled, tf.cast(argmax, dtype)
 
     @tf.custom_gradient
     def function(x: Tensor) -> Any:
-        pooled, argmax = _run(kernels.pool, windows, x, dtype=counted)
-        argmax = tf.cast(argmax, dtype)
+        pooled, argmax = _run(kernels.pool, windows, x, dtype=dtype)
 
         def gradient(upstream: Tensor, _: Tensor) -> Tensor:
             return _linear(

@@ -7,12 +7,12 @@ inside the window.
 
 One axis is cut into blocks of `stride` cells. With `m` windows of `k` cells,
 window `i` starts at block `i` and reaches over `q = ceil(k / stride)` blocks,
-so that everything here is splitting into blocks, shifting by whole blocks,
-comparing and selecting: no gather, no scatter, nothing that could leave the
-window. Windows that do not overlap have `q = 1` and no shifts.
+so that pooling and unpooling are splitting into blocks, shifting by whole
+blocks, comparing and selecting: nothing could leave the window. Windows that do
+not overlap have `q = 1` and no shifts. Positions in the plane, at the end of
+this file, are the general case; only their `scatter` scatters.
 
-Integers are int32 and tensors of rank 5 at the most, since TFLite's built-in
-operations ask for it.
+Tensors have rank 5 at the most, since TFLite's built-in operations ask for it.
 """
 
 import functools
@@ -256,17 +256,16 @@ def unpool(
     if math.prod(windows.pool_size) > 255:
         # One more number is needed, for no cell at all.
         argmax = ops.cast(argmax, "int32")
-    landings = [
-        _choose(argmax, _block_index(windows, shift))
+    landings = {
+        shift: _choose(argmax, _block_index(windows, shift))
         for shift in itertools.product(*map(range, windows.reach))
-    ]
+    }
 
     def land(x: Tensor) -> list[Tensor]:
         """What each block of the windows brings to the cells."""
-        shifts = itertools.product(*map(range, windows.reach))
         return [
             _shift(spread(x, windows.strides, chosen), windows, shift)
-            for chosen, shift in zip(landings, shifts, strict=True)
+            for shift, chosen in landings.items()
         ]
 
     terms = land(values)

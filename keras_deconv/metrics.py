@@ -166,7 +166,7 @@ class ConfusionMatrixMetric(keras.metrics.Metric):
         elif len(shape) == len(y_true.shape) + 1 and shape[-1] == 1:
             y_pred = ops.squeeze(y_pred, axis=-1)
         y_true = labels.label_map(y_true, tuple(y_pred.shape), shape)
-        return y_true, ops.cast(y_pred, "int32")
+        return y_true, y_pred
 
     def _divide(self, numerator: Tensor, denominator: Tensor) -> Tensor:
         """Quotient of two counts, 0 where the denominator is 0."""

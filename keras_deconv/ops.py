@@ -190,11 +190,10 @@ def max_unpool(
         argmax = _to_kernel(argmax, data_format)
         result = differentiable.unpool(kernel_values, argmax, windows, overlap)
     else:
-        argmax = ops.cast(
-            argmax, arguments.argmax_dtype(pool_size, index_format)
-        )
+        batch = ops.shape(values)[0]
+        argmax = ops.cast(argmax, _position_dtype(size, channels, batch))
         if index_format == "flat":
-            argmax = argmax // ops.cast(channels, argmax.dtype)
+            argmax = argmax // kernels.cast_length(channels, argmax.dtype)
         argmax = _to_kernel(argmax, data_format)
         result = kernels.scatter(kernel_values, argmax, size, overlap)
     return _from_kernel(result, channels, data_format)
@@ -477,6 +476,14 @@ def conv2d_matrix(
     strides = arguments.ints(strides, 2, "strides", 1)
     padding = arguments.padding(padding)
     window = kernel.shape[:2]
+    if padding == "valid" and any(
+        n < k for n, k in zip(size, window, strict=True)
+    ):
+        raise ValueError(
+            "`input_size` must be at least the kernel with padding='valid'. "
+            f"Received: input_size={size}, kernel of {window}. Use a larger "
+            "input_size or padding='same'."
+        )
     pooled_size = shapes.pooled_size(size, window, strides, padding)
     out_size = [m for m in pooled_size if m is not None]
     first = [

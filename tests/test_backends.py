@@ -84,6 +84,26 @@ def test_segnet_basic_trains(rng, tmp_path):
     )
 
 
+def test_data_feed_fit_on_every_backend(rng):
+    """The data sets are tf.data pipelines, whatever the backend."""
+    tf = pytest.importorskip("tensorflow")
+    examples = tf.data.Dataset.from_tensor_slices(
+        {
+            "image": rng.integers(0, 255, (4, 16, 16, 3)).astype("uint8"),
+            "segmentation_mask": rng.integers(1, 4, (4, 16, 16, 1)).astype(
+                "uint8"
+            ),
+        }
+    )
+    pairs = keras_deconv.data.segmentation_pairs(
+        examples, "oxford_iiit_pet", image_size=16, batch_size=2
+    )
+    model = keras_deconv.models.SegNetBasic((16, 16, 3), 3)
+    model.compile("adam", keras_deconv.losses.SegmentationCrossentropy())
+    history = model.fit(pairs, epochs=1, verbose=0, shuffle=False).history
+    assert np.isfinite(history["loss"]).all()
+
+
 def test_overlapping_layers_train(rng):
     """3x3 windows with strides of 2, as in AlexNet and ResNet stems."""
     inputs = keras.Input((9, 9, 2))

@@ -72,7 +72,7 @@ def test_dtype_is_the_kernels():
         (dict(kernel=np.zeros(3)), "`kernel` must be"),
         (dict(kernel=np.zeros((0, 3))), "`kernel` must be"),
         (dict(input_size=(4, 4, 4)), "`input_size`"),
-        (dict(input_size=2), "does not fit"),
+        (dict(input_size=2), "`input_size` must be at least the kernel"),
         (dict(strides=0), "`strides`"),
         (dict(padding="full"), "`padding`"),
     ],

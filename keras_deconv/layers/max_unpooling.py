@@ -175,8 +175,8 @@ class MaxUnpool2D(MaxUnpool):
         ValueError: At construction, an argument breaks its rule. At call,
             shapes of values and index differ, the index is not of an integer
             dtype, the size does not pool to the size of the values, or an
-            index points outside where that can be seen (eager calls with
-            "flat", "plane" or an index that our pooling did not make).
+            index points outside where that can be seen (eager calls on
+            the CPU).
 
     Edge cases: the gradient of the values is read at the index; neither the
     index nor `like` has one. A window index made by hand that points outside
