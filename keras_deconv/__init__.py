@@ -5,7 +5,15 @@ __version__ = "0.1.0"
 import importlib
 from types import ModuleType
 
-from keras_deconv import layers, losses, metrics, models, ops
+from keras_deconv import (
+    inference,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    models,
+    ops,
+)
 from keras_deconv.layers import (
     BedOfNailsUnpool1D,
     BedOfNailsUnpool2D,
@@ -35,6 +43,8 @@ __all__ = [
     "NearestUnpool2D",
     "NearestUnpool3D",
     "data",
+    "inference",
+    "initializers",
     "layers",
     "losses",
     "metrics",

@@ -6,6 +6,7 @@ to write instead.
 
 import math
 import operator
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -88,6 +89,112 @@ def positive_int(value: object, name: str) -> int:
             f"`{name}` must be an int >= 1. Received: {name}={value!r}"
         )
     return result
+
+
+def natural_int(value: object, name: str) -> int:
+    """An int >= 0.
+
+    Raises:
+        ValueError: It is none.
+    """
+    result = _as_int(value)
+    if result is None or result < 0:
+        raise ValueError(
+            f"`{name}` must be an int >= 0. Received: {name}={value!r}"
+        )
+    return result
+
+
+def counts(value: object, name: str) -> tuple[int, ...]:
+    """A sequence of ints >= 1, one at least.
+
+    Raises:
+        ValueError: It is none.
+    """
+    values = [_as_int(v) for v in value] if isinstance(value, Iterable) else []
+    result = tuple(v for v in values if v is not None and v >= 1)
+    if not values or len(result) < len(values):
+        raise ValueError(
+            f"`{name}` must be a sequence of ints >= 1. Received: "
+            f"{name}={value!r}"
+        )
+    return result
+
+
+def rate(value: object, name: str) -> float:
+    """A share that is dropped: at least 0 and below 1.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ValueError(
+            f"`{name}` must be a rate of at least 0 and below 1. Received: "
+            f"{name}={value!r}"
+        )
+    return value
+
+
+def image_shape(
+    value: object, minimum: int = 1, static: bool = False
+) -> tuple[int | None, int | None, int]:
+    """Shape of the images a network takes: height, width, channels.
+
+    Args:
+        value: Sequence of three; height and width may be None.
+        minimum: Smallest height and width allowed.
+        static: Whether None is refused.
+
+    Raises:
+        ValueError: As described.
+    """
+    sizes = list(value) if isinstance(value, Iterable) else []
+    unknown = "must be known" if static else "may be None"
+    if len(sizes) != 3 or sizes[2] is None or (static and None in sizes):
+        raise ValueError(
+            "`input_shape` must be (height, width, channels) without the "
+            f"batch; height and width {unknown}, channels may not be None. "
+            f"Received: input_shape={value!r}"
+        )
+    height, width = (
+        None if size is None else positive_int(size, "input_shape")
+        for size in sizes[:2]
+    )
+    if any(size is not None and size < minimum for size in (height, width)):
+        raise ValueError(
+            "`input_shape` must have a height and width of at least "
+            f"{minimum} for this network. Received: input_shape={value!r}"
+        )
+    return height, width, positive_int(sizes[2], "input_shape")
+
+
+def classifier_activation(value: object) -> str | None:
+    """What a network makes of its logits."""
+    if value not in (None, "softmax"):
+        raise ValueError(
+            "`classifier_activation` must be None (logits) or 'softmax'. "
+            f"Received: classifier_activation={value!r}"
+        )
+    return value
+
+
+def transposed_kernel_size(value: object, strides: int, name: str) -> int:
+    """Kernel size of a transposed convolution, with a warning if it is uneven.
+
+    Where the kernel is no multiple of the strides, the outputs get unequal
+    numbers of terms: the checkerboard of Odena, Dumoulin and Olah, 2016,
+    "Deconvolution and checkerboard artifacts",
+    https://distill.pub/2016/deconv-checkerboard.
+    """
+    size = positive_int(value, name)
+    if size % strides:
+        warnings.warn(
+            f"`{name}` should be a multiple of the strides, {strides}: "
+            "otherwise some outputs sum more terms than their neighbours, "
+            f"which draws a checkerboard. Received: {name}={size}",
+            stacklevel=3,
+        )
+    return size
 
 
 def strides(

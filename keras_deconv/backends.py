@@ -1,5 +1,6 @@
 """The few things that Keras' backends do differently."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -59,3 +60,28 @@ def widest_int() -> str:
 
         return jax.dtypes.canonicalize_dtype("int64").name
     return "int64"
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` as a graph on TensorFlow; elsewhere as it is."""
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, reduce_retracing=True)
+    return function
+
+
+def repeat(times: Any, body: Callable[[Any, Any], Any], state: Any) -> Any:
+    """`state = body(i, state)` for i from 0 on; `times` may be traced.
+
+    A loop in Python but in TensorFlow's graphs: the seeds of layers are
+    variables, which JAX cannot change inside a traced loop.
+    """
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if not tf.executing_eagerly():
+            return keras.ops.fori_loop(0, times, body, state)
+    for i in range(int(times)):
+        state = body(i, state)
+    return state

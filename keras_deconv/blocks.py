@@ -6,6 +6,7 @@ to restore that size. Layers are named `<stage>_<what>`: `block1_conv2`,
 `block1_pool`, `decoder1_unpool`; weights are matched by these names.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -24,6 +25,15 @@ Tensor = Any
 # Whatever the Keras configuration says: convolutions on CPUs need it.
 LAST = "channels_last"
 
+# Filters of each convolution of VGG-16, stage by stage.
+VGG16_FILTERS = (
+    (64, 64),
+    (128, 128),
+    (256, 256, 256),
+    (512, 512, 512),
+    (512, 512, 512),
+)
+
 DECODERS = ("max_unpool", "bed_of_nails", "nearest", "conv_transpose")
 
 
@@ -41,39 +51,47 @@ def conv_norm(
     *,
     use_bias: bool,
     name: str,
+    convolution: type[keras.Layer] = layers.Conv2D,
+    padding: str = "same",
+    kernel_initializer: Any = "he_normal",
+    **options: Any,
 ) -> Tensor:
-    """Same-padded convolution and batch normalisation.
+    """Convolution, transposed if `convolution` says so, and normalisation.
 
     Initial values are those of the SegNet authors: He's normal distribution,
-    scale 1 and shift 0.001. Their batch normalisation keeps no moving average;
-    a momentum of 0.9 lets ours follow the weights within tens of steps.
+    scale 1 and shift 0.001.
     """
-    x = layers.Conv2D(
+    x = convolution(
         filters,
         kernel_size,
-        padding="same",
+        padding=padding,
         data_format=LAST,
         use_bias=use_bias,
-        kernel_initializer="he_normal",
+        kernel_initializer=kernel_initializer,
         name=name,
+        **options,
     )(x)
+    return norm(x, name=f"{name}_norm")
+
+
+def norm(x: Tensor, *, name: str) -> Tensor:
+    """Batch normalisation over images and pixels.
+
+    The SegNet authors keep no moving average; a momentum of 0.9 lets ours
+    follow the weights within tens of steps.
+    """
     return layers.BatchNormalization(
         momentum=0.9,
         beta_initializer=keras.initializers.Constant(0.001),
-        name=f"{name}_norm",
+        name=name,
     )(x)
 
 
 def conv_norm_relu(
-    x: Tensor,
-    filters: int,
-    kernel_size: int,
-    *,
-    use_bias: bool,
-    name: str,
+    x: Tensor, filters: int, kernel_size: int, *, name: str, **options: Any
 ) -> Tensor:
     """`conv_norm`, then ReLU."""
-    x = conv_norm(x, filters, kernel_size, use_bias=use_bias, name=name)
+    x = conv_norm(x, filters, kernel_size, name=name, **options)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
@@ -91,8 +109,20 @@ def pool(x: Tensor, *, decoder: str, name: str) -> tuple[Tensor, Pooling]:
     return pooled, Pooling(x, argmax)
 
 
-def unpool(x: Tensor, pooling: Pooling, *, decoder: str, name: str) -> Tensor:
-    """Restore the height and width that `pool` halved, channels unchanged."""
+def unpool(
+    x: Tensor,
+    pooling: Pooling,
+    *,
+    decoder: str,
+    name: str,
+    decoder_kernel_size: int = 2,
+    decoder_initializer: Any = "he_normal",
+) -> Tensor:
+    """Restore the height and width that `pool` halved, channels unchanged.
+
+    Kernel size and initializer are those of transposed convolution. By default
+    its kernel and strides are the pooling window: no overlap.
+    """
     if decoder == "max_unpool":
         layer = MaxUnpool2D(padding="same", data_format=LAST, name=name)
         return layer(x, pooling.argmax, like=pooling.features)
@@ -104,20 +134,94 @@ def unpool(x: Tensor, pooling: Pooling, *, decoder: str, name: str) -> Tensor:
         return NearestUnpool2D(data_format=LAST, name=name)(
             x, like=pooling.features
         )
-    # Kernel and strides are the pooling window: no overlap, so no
-    # checkerboard.
     x = layers.Conv2DTranspose(
         x.shape[-1],
-        2,
+        decoder_kernel_size,
         strides=2,
         padding="same",
         data_format=LAST,
-        kernel_initializer="he_normal",
+        kernel_initializer=decoder_initializer,
         name=name,
     )(x)
     return CropLike2D(data_format=LAST, name=f"{name}_crop")(
         x, like=pooling.features
     )
+
+
+def encode(
+    x: Tensor,
+    filters: Sequence[Sequence[int]],
+    kernel_size: int,
+    *,
+    decoder: str,
+    use_bias: bool,
+    dropout_rates: Sequence[float] = (),
+) -> tuple[Tensor, list[Pooling]]:
+    """Stages of convolutions, each halved at its end.
+
+    Args:
+        x: Images.
+        filters: Filters of each convolution, stage by stage.
+        kernel_size: Size of all kernels.
+        decoder: One of `DECODERS`; decides whether indices are needed.
+        use_bias: Whether the convolutions have biases.
+        dropout_rates: Rate after each stage; none by default.
+
+    Returns:
+        The last pooled tensor, and the `Pooling` of each stage.
+    """
+    poolings = []
+    for number, stage in enumerate(filters, start=1):
+        for i, num_filters in enumerate(stage, start=1):
+            x = conv_norm_relu(
+                x,
+                num_filters,
+                kernel_size,
+                use_bias=use_bias,
+                name=f"block{number}_conv{i}",
+            )
+        x, pooling = pool(x, decoder=decoder, name=f"block{number}_pool")
+        poolings.append(pooling)
+        if dropout_rates:
+            rate = dropout_rates[number - 1]
+            x = dropout(x, rate, name=f"block{number}_dropout")
+    return x, poolings
+
+
+def decode(
+    x: Tensor,
+    poolings: Sequence[Pooling],
+    filters: Sequence[Sequence[int]],
+    kernel_size: int,
+    *,
+    conv: Callable[..., Tensor],
+    dropout_rates: Sequence[float] = (),
+    **options: Any,
+) -> Tensor:
+    """Stages of unpooling and convolutions, the mirror image of `encode`.
+
+    Args:
+        x: What comes out of `encode`, or further layers on it.
+        poolings: What `encode` left, stage by stage.
+        filters: Filters of each convolution, by number of the encoder stage.
+            A stage ends with as many as the next one's index has channels.
+        kernel_size: Size of all kernels.
+        conv: Maps tensor, filters, kernel size and name to a tensor.
+        dropout_rates: Rate after each stage; none by default.
+        **options: As for `unpool`.
+    """
+    for number in range(len(poolings), 0, -1):
+        x = unpool(
+            x, poolings[number - 1], name=f"decoder{number}_unpool", **options
+        )
+        for i, num_filters in enumerate(filters[number - 1], start=1):
+            x = conv(
+                x, num_filters, kernel_size, name=f"decoder{number}_conv{i}"
+            )
+        if dropout_rates:
+            rate = dropout_rates[number - 1]
+            x = dropout(x, rate, name=f"decoder{number}_dropout")
+    return x
 
 
 def dropout(x: Tensor, rate: float, *, name: str) -> Tensor:
@@ -142,9 +246,15 @@ def classifier(
         dtype="float32",
         name="logits",
     )(x)
+    return activate(x, activation)
+
+
+def activate(logits: Tensor, activation: str | None) -> Tensor:
+    """What `activation` makes of logits, in float32; None keeps them."""
     if activation is None:
-        return x
-    return layers.Activation(activation, dtype="float32", name=activation)(x)
+        return logits
+    layer = layers.Activation(activation, dtype="float32", name=activation)
+    return layer(logits)
 
 
 def local_response_norm(

@@ -34,7 +34,10 @@ def test_docstring_examples(name):
 
 
 def test_every_public_object_has_an_example():
-    for home in ("layers", "ops", "models", "losses", "metrics", "data"):
+    for home in (
+        *("layers", "ops", "initializers", "models", "losses", "metrics"),
+        *("inference", "data"),
+    ):
         module = importlib.import_module(f"keras_deconv.{home}")
         assert module.__all__
         for name in module.__all__:

@@ -16,11 +16,12 @@ LEVELS = [
     {"kernels"},
     {"fused", "autodiff"},
     {"ops"},
-    {"layers"},
+    {"layers", "initializers"},
     {"blocks"},
     {"models"},
     {"labels"},
     {"losses", "metrics"},
+    {"inference"},
     {"data"},
 ]
 

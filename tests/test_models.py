@@ -1,5 +1,7 @@
 """The networks: sizes and counts as published, and that they learn."""
 
+import functools
+import inspect
 import math
 
 import keras
@@ -7,28 +9,60 @@ import numpy as np
 import pytest
 
 from keras_deconv import blocks
-from keras_deconv.models import SegNet, SegNetBasic
+from keras_deconv.models import (
+    BayesianSegNet,
+    BayesianSegNetBasic,
+    DeconvNet,
+    ENet,
+    FullResolutionNet,
+    PatchClassifier,
+    SegNet,
+    SegNetBasic,
+    enet,
+)
+from tests import networks
 
 
 def count(weights):
     return sum(math.prod(w.shape) for w in weights)
 
 
-# Counted from the authors' prototxt files (with biases) and for the paper's
-# networks (without).
+# Counted from the authors' network files: with biases before normalisation,
+# without them (the papers' SegNets), and what does not train.
+PUBLISHED = [
+    (SegNet, 11, {}, 29_449_355, 15_872),
+    (SegNet, 12, {}, 29_449_932, 15_872),
+    (SegNet, 21, {}, 29_455_125, 15_872),
+    (SegNet, 11, dict(use_bias=False), 29_441_419, 15_872),
+    (SegNet, 12, dict(use_bias=False), 29_441_996, 15_872),
+    (SegNet, 21, dict(use_bias=False), 29_447_189, 15_872),
+    (SegNetBasic, 11, {}, 1_416_587, 1_024),
+    (SegNetBasic, 12, {}, 1_416_652, 1_024),
+    (SegNetBasic, 11, dict(use_bias=False), 1_416_075, 1_024),
+    (SegNetBasic, 12, dict(use_bias=False), 1_416_140, 1_024),
+    (DeconvNet, 21, {}, 251_805_653, 33_408),
+    (DeconvNet, 21, dict(use_bias=False), 251_788_949, 33_408),
+    (DeconvNet, 21, dict(fc_units=1024), 81_917_909, 21_120),
+    (DeconvNet, 11, dict(fc_units=1024), 81_917_259, 21_120),
+    (ENet, 11, {}, 363_791, 8_352),
+    (ENet, 12, {}, 363_856, 8_352),
+    (ENet, 19, {}, 364_311, 8_352),
+    (ENet, 20, {}, 364_376, 8_352),
+]
+# With dropout, and nothing else, in them.
+BAYESIAN = {SegNet: BayesianSegNet, SegNetBasic: BayesianSegNetBasic}
+
+
 @pytest.mark.parametrize(
-    ("model", "num_classes", "use_bias", "trainable", "fixed"),
-    [
-        (SegNet, 11, True, 29_449_355, 15_872),
-        (SegNet, 11, False, 29_441_419, 15_872),
-        (SegNetBasic, 11, True, 1_416_587, 1_024),
-        (SegNetBasic, 11, False, 1_416_075, 1_024),
-    ],
+    ("model", "num_classes", "options", "trainable", "fixed"),
+    PUBLISHED
+    + [(BAYESIAN[row[0]], *row[1:]) for row in PUBLISHED if row[0] in BAYESIAN],
 )
-def test_parameters(model, num_classes, use_bias, trainable, fixed):
-    net = model((360, 480, 3), num_classes, use_bias=use_bias)
+def test_parameters(model, num_classes, options, trainable, fixed):
+    net = model((None, None, 3), num_classes, **options)
     assert count(net.trainable_weights) == trainable
-    assert count(net.non_trainable_weights) == fixed
+    seeds = [w for w in net.non_trainable_weights if "seed" in w.path]
+    assert count(net.non_trainable_weights) - count(seeds) == fixed
 
 
 @pytest.mark.parametrize("decoder", blocks.DECODERS)
@@ -102,6 +136,218 @@ def test_unpooling_brings_maxima_back_to_their_pixels():
             assert cell[mark == 1] == cell.max()
 
 
+def set_identity(net):
+    """Let every convolution pass its channels on, and norms do nothing."""
+    for layer in net.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            kernel = np.zeros(layer.kernel.shape, "float32")
+            rows, columns = ((n - 1) // 2 for n in layer.kernel_size)
+            kernel[rows, columns] = np.eye(*kernel.shape[2:])
+            layer.set_weights([kernel, np.zeros(layer.filters)])
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            ones, zeros = np.ones(layer.gamma.shape), np.zeros(layer.beta.shape)
+            layer.set_weights([ones, zeros, zeros, ones - layer.epsilon])
+
+
+def test_maxima_return_to_their_pixels_through_all_of_segnet():
+    """With identities for convolutions, SegNet keeps the maxima of blocks.
+
+    The maximum of a 32x32 block wins each of the five poolings, and each
+    unpooling leads it one step back, the last one to its own pixel.
+    """
+    net = SegNet((45, 70, 3), 3)
+    set_identity(net)
+    random = np.random.default_rng(5)
+    x = random.permutation(45 * 70 * 3).reshape(1, 45, 70, 3) / 1e4 + 1
+    x = x.astype("float32")
+    expected = np.zeros_like(x)
+    for row in range(0, 45, 32):
+        for column in range(0, 70, 32):
+            block = x[0, row : row + 32, column : column + 32]
+            expected[0, row : row + 32, column : column + 32] = np.where(
+                block == block.max((0, 1)), block, 0
+            )
+    assert (expected > 0).sum() == 2 * 3 * 3
+    np.testing.assert_allclose(net(x), expected, rtol=1e-5)
+    # One stage of it: the maxima of 2x2 blocks, from the first index alone.
+    stage = keras.Model(
+        net.get_layer("decoder1_unpool").input,
+        net.get_layer("decoder1_conv1_relu").output,
+    )
+    encoder = keras.Model(net.input, net.get_layer("block1_pool").output)
+    pooled, argmax = encoder(x)
+    features = keras.ops.zeros((1, 45, 70, 64))
+    y = np.asarray(stage([pooled, argmax, features]))[..., :3]
+    for row in range(0, 45, 2):
+        for column in range(0, 70, 2):
+            block = x[0, row : row + 2, column : column + 2]
+            ours = y[0, row : row + 2, column : column + 2]
+            kept = np.where(block == block.max((0, 1)), block, 0)
+            np.testing.assert_allclose(ours, kept, rtol=1e-5)
+
+
+def test_maxima_return_to_their_pixels_through_enet_blocks():
+    """Down and up again: the projection is unpooled, the extension is 0."""
+    inputs = keras.Input((7, 10, 16))
+    x, pooling = enet._down_block(inputs, 64, 0.0, "max_unpool", "down")
+    x = enet._up_block(x, 16, pooling, "max_unpool", "up")
+    net = keras.Model(inputs, x)
+    set_identity_norms_and_close_extensions(net)
+    x = np.random.default_rng(6).permutation(7 * 10 * 16) / 100 + 1
+    x = x.reshape(1, 7, 10, 16).astype("float32")
+    y = np.asarray(net(x))
+    for row in range(0, 7, 2):
+        for column in range(0, 10, 2):
+            block = x[0, row : row + 2, column : column + 2]
+            ours = y[0, row : row + 2, column : column + 2]
+            kept = np.where(block == block.max((0, 1)), block, 0)
+            np.testing.assert_allclose(ours, kept, rtol=1e-5)
+
+
+def set_identity_norms_and_close_extensions(net):
+    for layer in net.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            ones, zeros = np.ones(layer.gamma.shape), np.zeros(layer.beta.shape)
+            # What ends an extension multiplies by 0.
+            scale = 0 if layer.name.endswith("conv3_norm") else 1
+            layer.set_weights(
+                [scale * ones, zeros, zeros, ones - layer.epsilon]
+            )
+    projection = net.get_layer("up_projection")
+    projection.set_weights([np.eye(64, 16).reshape(1, 1, 64, 16)])
+
+
+def test_enet_projects_before_it_unpools():
+    """The index has 64 and 16 channels, the input of the block 128 and 64."""
+    net = ENet((64, 96, 3), 5)
+    for up, down, size in (
+        ("bottleneck4_0", "bottleneck2_0", (16, 24, 64)),
+        ("bottleneck5_0", "bottleneck1_0", (32, 48, 16)),
+    ):
+        assert net.get_layer(f"{up}_unpool").output.shape == (None, *size)
+        argmax = net.get_layer(f"{down}_pool").output[1]
+        assert argmax.shape[-1] == size[-1]
+    # Stage by stage as in the authors' table, at an eighth of 512x512 pixels.
+    shapes = {
+        "initial_prelu": (32, 48, 16),
+        "bottleneck1_4_prelu": (16, 24, 64),
+        "bottleneck2_8_prelu": (8, 12, 128),
+        "bottleneck3_7_prelu": (8, 12, 128),
+        "bottleneck4_2_relu": (16, 24, 64),
+        "bottleneck5_1_relu": (32, 48, 16),
+    }
+    for name, shape in shapes.items():
+        assert net.get_layer(name).output.shape == (None, *shape)
+    rates = {
+        layer.rate
+        for layer in net.layers
+        if isinstance(layer, keras.layers.SpatialDropout2D)
+        and layer.name.startswith(("bottleneck1", "bottleneck2", "bottleneck3"))
+    }
+    assert rates == {0.01, 0.1}
+
+
+def test_enet_channels_that_are_new_are_0():
+    inputs = keras.Input((4, 4, 16))
+    x, _ = enet._down_block(inputs, 64, 0.0, "max_unpool", "down")
+    net = keras.Model(inputs, x)
+    for layer in net.layers:
+        if layer.name == "down_conv3_norm":
+            layer.gamma.assign(0 * layer.gamma)
+            layer.beta.assign(0 * layer.beta)
+    y = np.asarray(net(np.ones((1, 4, 4, 16), "float32")))
+    assert (y[..., :16] == 1).all()
+    assert not y[..., 16:].any()
+
+
+def test_enet_convolutions_are_aligned_as_in_torch():
+    """What Torch computes at a pixel, by hand, at even and odd sizes."""
+    for size in (8, 9):
+        inputs = keras.Input((size, size, 3))
+        net = keras.Model(inputs, enet._initial_block(inputs))
+        conv = net.get_layer("initial_conv")
+        x = np.random.default_rng(0).standard_normal((1, size, size, 3))
+        padded = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+        first = keras.Model(inputs, conv.output)(x.astype("float32"))
+        assert first.shape[1:3] == (-(-size // 2),) * 2
+        kernel = np.asarray(conv.kernel)
+        for row, column in ((0, 0), (2, 3)):
+            window = padded[0, 2 * row :, 2 * column :][:3, :3]
+            expected = np.einsum("hwi,hwio->o", window, kernel)
+            np.testing.assert_allclose(
+                first[0, row, column], expected, rtol=1e-4, atol=1e-5
+            )
+
+
+def test_deconvnet_narrows_to_one_pixel_and_returns():
+    net = DeconvNet((224, 224, 3), 21, fc_units=16)
+    for name, shape in {
+        "block5_pool": (7, 7, 512),
+        "fc6": (1, 1, 16),
+        "fc7": (1, 1, 16),
+        "fc6_conv_transpose": (7, 7, 512),
+        "decoder5_conv3": (14, 14, 512),
+        "decoder4_conv3": (28, 28, 256),
+        "decoder3_conv3": (56, 56, 128),
+        "decoder2_conv2": (112, 112, 64),
+        "decoder1_conv2": (224, 224, 64),
+        "logits": (224, 224, 21),
+    }.items():
+        output = net.get_layer(name).output
+        output = output[0] if isinstance(output, list | tuple) else output
+        assert output.shape == (None, *shape)
+    # Decoder kernels are transposed, the encoder's are not.
+    transposed = [
+        layer.name
+        for layer in net.layers
+        if isinstance(layer, keras.layers.Conv2DTranspose)
+    ]
+    assert len(transposed) == 1 + 3 + 3 + 3 + 2 + 2
+    assert not any("Dropout" in type(layer).__name__ for layer in net.layers)
+
+
+@pytest.mark.parametrize(
+    ("build", "size"),
+    [
+        (ENet, (29, 35)),
+        (ENet, (1, 2)),
+        (FullResolutionNet, (5, 4)),
+        (DeconvNet, (193, 201)),
+    ],
+)
+def test_odd_sizes_of_the_other_networks(build, size, rng, monkeypatch):
+    if build is DeconvNet:
+        networks.make_slim(monkeypatch)
+        build = functools.partial(DeconvNet, fc_units=8)
+    x = rng.uniform(0, 255, (1, *size, 3)).astype("float32")
+    known = build((*size, 3), 4)
+    unknown = build((None, None, 3), 4)
+    unknown.set_weights(known.get_weights())
+    y = known(x)
+    assert tuple(y.shape) == (1, *size, 4)
+    # Untrained, logits reach hundreds.
+    y = np.asarray(y)
+    np.testing.assert_allclose(
+        unknown.predict(x, verbose=0), y, atol=1e-5 * np.abs(y).max()
+    )
+
+
+def test_every_decoder_of_deconvnet_and_enet(monkeypatch):
+    networks.make_slim(monkeypatch)
+    for decoder in blocks.DECODERS:
+        net = ENet((15, 22, 3), 4, decoder=decoder)
+        assert tuple(net(np.zeros((1, 15, 22, 3))).shape) == (1, 15, 22, 4)
+        net = DeconvNet((195, 193, 3), 4, fc_units=8, decoder=decoder)
+        assert net.output_shape == (None, 195, 193, 4)
+
+
+def test_full_resolution_net_is_segnet_basic_that_never_shrinks():
+    net = FullResolutionNet((20, 30, 3), 11)
+    assert count(net.trainable_weights) == 1_416_587
+    sizes = {layer.output.shape[1:3] for layer in net.layers}
+    assert sizes == {(20, 30)}
+
+
 def test_local_response_norm_is_caffes(rng):
     x = rng.uniform(0, 255, (1, 2, 2, 7)).astype("float32")
     inputs = keras.Input((2, 2, 7))
@@ -116,28 +362,6 @@ def test_local_response_norm_is_caffes(rng):
     np.testing.assert_allclose(net(x), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_overfits_two_images(policy, rng):
-    before = keras.config.dtype_policy()
-    try:
-        keras.config.set_dtype_policy(policy)
-        net = SegNetBasic((16, 24, 3), 3)
-    finally:
-        keras.config.set_dtype_policy(before)
-    x = rng.uniform(0, 255, (2, 16, 24, 3)).astype("float32")
-    # The class of a pixel depends on its colours and its neighbours'.
-    y = np.argmax(x + np.roll(x, 1, axis=2), axis=-1)
-    net.compile(
-        keras.optimizers.Adam(3e-3),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=False,
-    )
-    history = net.fit(x, y, batch_size=2, epochs=30, verbose=0)
-    assert np.isfinite(history.history["loss"]).all()
-    assert history.history["loss"][-1] < 0.5 * history.history["loss"][0]
-    assert net.output.dtype == "float32"
-
-
 def test_softmax_and_dropout():
     net = SegNet((None, None, 3), 5, dropout=0.5)
     names = {layer.name for layer in net.layers if "dropout" in layer.name}
@@ -149,33 +373,6 @@ def test_softmax_and_dropout():
     net = SegNetBasic((8, 8, 3), 5, classifier_activation="softmax")
     y = np.asarray(net(np.zeros((1, 8, 8, 3))))
     np.testing.assert_allclose(y.sum(-1), 1, rtol=1e-5)
-
-
-def test_vgg16_weights_take_rgb(tmp_path, rng):
-    """The first convolution sees what VGG-16 sees of BGR less the mean."""
-    vgg16 = keras.applications.VGG16(include_top=False, weights=None)
-    for layer in vgg16.layers:
-        layer.set_weights(
-            [rng.normal(0, 0.05, w.shape) for w in layer.get_weights()]
-        )
-    path = tmp_path / "vgg16.weights.h5"
-    vgg16.save_weights(path)
-    net = SegNet((16, 16, 3), 4, encoder_weights=path)
-    rgb = rng.uniform(0, 255, (1, 16, 16, 3)).astype("float32")
-    bgr = keras.applications.vgg16.preprocess_input(rgb.copy())
-    ours = keras.Model(net.input, net.get_layer("block1_conv1").output)(rgb)
-    theirs = keras.ops.conv(
-        bgr, *vgg16.get_layer("block1_conv1").weights[:1], padding="same"
-    )
-    theirs = theirs + vgg16.get_layer("block1_conv1").bias
-    # At the border VGG-16 pads with the mean colour, ours with black.
-    np.testing.assert_allclose(
-        ours[:, 1:-1, 1:-1], theirs[:, 1:-1, 1:-1], rtol=1e-3, atol=1e-2
-    )
-    np.testing.assert_array_equal(
-        net.get_layer("block5_conv3").kernel,
-        vgg16.get_layer("block5_conv3").kernel,
-    )
 
 
 @pytest.mark.parametrize(
@@ -195,14 +392,33 @@ def test_vgg16_weights_take_rgb(tmp_path, rng):
         (dict(classifier_activation="relu"), "`classifier_activation`"),
     ],
 )
-@pytest.mark.parametrize("model", [SegNet, SegNetBasic])
+@pytest.mark.parametrize(
+    "model",
+    [
+        *(SegNet, SegNetBasic, BayesianSegNet, BayesianSegNetBasic),
+        *(DeconvNet, ENet, FullResolutionNet, PatchClassifier),
+    ],
+)
 def test_bad_arguments(model, arguments, words):
+    if next(iter(arguments)) not in inspect.signature(model).parameters:
+        pytest.skip("not an argument of this network")
     with pytest.raises(ValueError, match=words):
-        model(**{"input_shape": (8, 8, 3), "num_classes": 4, **arguments})
+        model(**{"input_shape": (224, 224, 3), "num_classes": 4, **arguments})
 
 
-def test_bad_encoder_weights(tmp_path):
-    with pytest.raises(ValueError, match="3 channels"):
-        SegNet((8, 8, 1), 4, encoder_weights="imagenet")
-    with pytest.raises(ValueError, match="`encoder_weights` must be"):
-        SegNet((8, 8, 3), 4, encoder_weights=tmp_path / "missing.weights.h5")
+@pytest.mark.parametrize(
+    ("model", "arguments", "words"),
+    [
+        (DeconvNet, dict(input_shape=(192, 224, 3)), "at least 193"),
+        (DeconvNet, dict(fc_units=0), "`fc_units` must be an int >= 1"),
+        (PatchClassifier, dict(input_shape=(None, 8, 3)), "must be known"),
+        (PatchClassifier, dict(filters=()), "`filters` must be a sequence"),
+        (PatchClassifier, dict(fc_units="8"), "`fc_units` must be an int"),
+        (FullResolutionNet, dict(filters=8), "`filters` must be a sequence"),
+        (FullResolutionNet, dict(filters=(8, 0)), "`filters` must be a seq"),
+        (FullResolutionNet, dict(kernel_size=0), "`kernel_size` must be"),
+    ],
+)
+def test_bad_arguments_of_one_network(model, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        model(**{"input_shape": (224, 224, 3), "num_classes": 4, **arguments})

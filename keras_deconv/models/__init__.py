@@ -1,5 +1,24 @@
 """Published encoder-decoder networks, as functions that return models."""
 
-from keras_deconv.models.segnet import SegNet, SegNetBasic
+from keras_deconv.models.baselines import FullResolutionNet, PatchClassifier
+from keras_deconv.models.deconvnet import DeconvNet
+from keras_deconv.models.enet import ENet
+from keras_deconv.models.segnet import (
+    BayesianSegNet,
+    BayesianSegNetBasic,
+    SegNet,
+    SegNetBasic,
+)
+from keras_deconv.models.weights import recompute_batch_statistics
 
-__all__ = ["SegNet", "SegNetBasic"]
+__all__ = [
+    "BayesianSegNet",
+    "BayesianSegNetBasic",
+    "DeconvNet",
+    "ENet",
+    "FullResolutionNet",
+    "PatchClassifier",
+    "SegNet",
+    "SegNetBasic",
+    "recompute_batch_statistics",
+]

@@ -1,6 +1,7 @@
-"""SegNet and SegNet-Basic."""
+"""SegNet and SegNet-Basic, and the two as Bayesian networks."""
 
-from collections.abc import Callable, Iterable, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,6 @@ import keras
 from keras_deconv import arguments, blocks
 from keras_deconv.models import weights
 
-# Filters of each convolution, stage by stage: VGG-16, and its mirror image.
-ENCODER_FILTERS = (
-    (64, 64),
-    (128, 128),
-    (256, 256, 256),
-    (512, 512, 512),
-    (512, 512, 512),
-)
 # A stage ends with the filters that the next one's index asks for. What would
 # be the last convolution of the last stage is the classifier.
 DECODER_FILTERS = (
@@ -27,8 +20,8 @@ DECODER_FILTERS = (
     (512, 512, 512),
 )
 BASIC_FILTERS = ((64,),) * 4
-# Dropout, where there is any, is in the stages from this one on.
-FIRST_DROPOUT = 3
+# Stages that have dropout, where there is any: the central ones.
+DROPOUT_STAGES = (3, 4, 5)
 
 
 def SegNet(  # noqa: N802
@@ -36,6 +29,8 @@ def SegNet(  # noqa: N802
     num_classes: int,
     *,
     decoder: str = "max_unpool",
+    decoder_kernel_size: int = 2,
+    decoder_initializer: Any = "he_normal",
     encoder_weights: str | Path | None = None,
     dropout: float = 0.0,
     use_bias: bool = True,
@@ -61,10 +56,15 @@ def SegNet(  # noqa: N802
         num_classes: int >= 1. Classes, void not counted.
         decoder: How a decoder stage restores its size: "max_unpool" (the
             published one), "bed_of_nails", "nearest" or "conv_transpose"
-            (transposed convolution with the window and strides of pooling,
-            which adds parameters).
+            (transposed convolution with the strides of pooling, which adds
+            parameters).
+        decoder_kernel_size: Kernel size of decoder="conv_transpose". No
+            multiple of the strides, 2, draws a checkerboard, and a warning.
+        decoder_initializer: Its initializer; `initializers` has two made for
+            transposed convolution.
         encoder_weights: None (He initialisation), "imagenet", or the path of
-            a VGG-16 weights file of `keras.applications`.
+            a weights file: VGG-16 of `keras.applications`, or VGG-16 and
+            VGG-16-BN of torchvision (.pth or .safetensors).
         dropout: 0 <= rate < 1. Dropout after pooling 3 to 5 and after decoder
             stages 5 to 3, where Bayesian SegNet has it. The authors' SegNet
             has none.
@@ -91,19 +91,20 @@ def SegNet(  # noqa: N802
         >>> tuple(model(np.zeros((1, 35, 47, 3))).shape)
         (1, 35, 47, 11)
     """
-    decoder = _check(
-        input_shape, num_classes, decoder, dropout, classifier_activation
-    )
-    inputs = keras.Input(input_shape, name="image")
+    arguments.positive_int(num_classes, "num_classes")
+    arguments.classifier_activation(classifier_activation)
+    inputs = keras.Input(arguments.image_shape(input_shape), name="image")
     x = _encode_and_decode(
         inputs,
-        ENCODER_FILTERS,
+        blocks.VGG16_FILTERS,
         DECODER_FILTERS,
         kernel_size=3,
-        decoder_conv=blocks.conv_norm_relu,
-        decoder=decoder,
-        dropout=dropout,
+        conv=blocks.conv_norm_relu,
         use_bias=use_bias,
+        dropout=dropout,
+        decoder=decoder,
+        decoder_kernel_size=decoder_kernel_size,
+        decoder_initializer=decoder_initializer,
     )
     outputs = blocks.classifier(
         x, num_classes, 3, activation=classifier_activation
@@ -114,11 +115,84 @@ def SegNet(  # noqa: N802
     return model
 
 
+def BayesianSegNet(  # noqa: N802
+    input_shape: Sequence[int | None],
+    num_classes: int,
+    *,
+    decoder: str = "max_unpool",
+    decoder_kernel_size: int = 2,
+    decoder_initializer: Any = "he_normal",
+    encoder_weights: str | Path | None = None,
+    dropout: float = 0.5,
+    use_bias: bool = True,
+    classifier_activation: str | None = None,
+    name: str = "bayesian_segnet",
+) -> keras.Model:
+    """SegNet that can say how sure it is: dropout in its six central stages.
+
+    The same network as `SegNet`, with the same parameters. Dropout that stays
+    on in prediction draws networks from what was learned;
+    `inference.predict_monte_carlo` does it, and measures how far they disagree.
+    `model.predict` is without dropout, as everywhere in Keras.
+
+    Reference: Kendall, Badrinarayanan and Cipolla, 2015, "Bayesian SegNet:
+    Model uncertainty in deep convolutional encoder-decoder architectures for
+    scene understanding", https://arxiv.org/abs/1511.02680, and the authors'
+    network, https://github.com/alexgkendall/SegNet-Tutorial
+    (Models/bayesian_segnet_train.prototxt), which is built here ("central
+    enc-dec"): dropout of single values after pooling 3, 4 and 5, so that the
+    index is of what was pooled before, and after decoder stages 5, 4 and 3.
+    Their batch normalisation of this network starts with shift 0, here 0.001
+    as in SegNet. Their nets for PASCAL drop before pooling and elsewhere; they
+    are not built.
+
+    Args:
+        input_shape: As for `SegNet`.
+        num_classes: int >= 1. Classes, void not counted.
+        decoder: As for `SegNet`.
+        decoder_kernel_size: As for `SegNet`.
+        decoder_initializer: As for `SegNet`.
+        encoder_weights: As for `SegNet`.
+        dropout: 0 <= rate < 1. Share of the values dropped.
+        use_bias: As for `SegNet`.
+        classifier_activation: None for logits, or "softmax".
+        name: Name of the model.
+
+    Returns:
+        A functional `keras.Model` as from `SegNet`.
+
+    Raises:
+        ValueError: An argument breaks the rule that the error names.
+
+    Example:
+        >>> import numpy as np, keras_deconv
+        >>> model = keras_deconv.models.BayesianSegNet((32, 32, 3), 11)
+        >>> model.get_layer("decoder5_dropout").rate
+        0.5
+        >>> tuple(model(np.zeros((1, 32, 32, 3))).shape)
+        (1, 32, 32, 11)
+    """
+    return SegNet(
+        input_shape,
+        num_classes,
+        decoder=decoder,
+        decoder_kernel_size=decoder_kernel_size,
+        decoder_initializer=decoder_initializer,
+        encoder_weights=encoder_weights,
+        dropout=dropout,
+        use_bias=use_bias,
+        classifier_activation=classifier_activation,
+        name=name,
+    )
+
+
 def SegNetBasic(  # noqa: N802
     input_shape: Sequence[int | None],
     num_classes: int,
     *,
     decoder: str = "max_unpool",
+    decoder_kernel_size: int = 2,
+    decoder_initializer: Any = "he_normal",
     dropout: float = 0.0,
     use_bias: bool = True,
     classifier_activation: str | None = None,
@@ -139,6 +213,8 @@ def SegNetBasic(  # noqa: N802
         input_shape: As for `SegNet`.
         num_classes: int >= 1. Classes, void not counted.
         decoder: As for `SegNet`.
+        decoder_kernel_size: As for `SegNet`.
+        decoder_initializer: As for `SegNet`.
         dropout: 0 <= rate < 1. Dropout after pooling 3 and 4 and after decoder
             stages 4 and 3, where Bayesian SegNet-Basic has it.
         use_bias: Whether convolutions before batch normalisation have biases.
@@ -166,24 +242,84 @@ def SegNetBasic(  # noqa: N802
         >>> model.count_params()
         1417156
     """
-    decoder = _check(
-        input_shape, num_classes, decoder, dropout, classifier_activation
-    )
-    inputs = keras.Input(input_shape, name="image")
+    arguments.positive_int(num_classes, "num_classes")
+    arguments.classifier_activation(classifier_activation)
+    inputs = keras.Input(arguments.image_shape(input_shape), name="image")
     x = _encode_and_decode(
         blocks.local_response_norm(inputs),
         BASIC_FILTERS,
         BASIC_FILTERS,
         kernel_size=7,
-        decoder_conv=blocks.conv_norm,
-        decoder=decoder,
-        dropout=dropout,
+        conv=blocks.conv_norm,
         use_bias=use_bias,
+        dropout=dropout,
+        decoder=decoder,
+        decoder_kernel_size=decoder_kernel_size,
+        decoder_initializer=decoder_initializer,
     )
     outputs = blocks.classifier(
         x, num_classes, 1, activation=classifier_activation
     )
     return keras.Model(inputs, outputs, name=name)
+
+
+def BayesianSegNetBasic(  # noqa: N802
+    input_shape: Sequence[int | None],
+    num_classes: int,
+    *,
+    decoder: str = "max_unpool",
+    decoder_kernel_size: int = 2,
+    decoder_initializer: Any = "he_normal",
+    dropout: float = 0.5,
+    use_bias: bool = True,
+    classifier_activation: str | None = None,
+    name: str = "bayesian_segnet_basic",
+) -> keras.Model:
+    """SegNet-Basic that can say how sure it is: dropout in its centre.
+
+    To `SegNetBasic` what `BayesianSegNet` is to `SegNet`: dropout after pooling
+    3 and 4, and after decoder stages 4 and 3 (the "central four").
+
+    Reference: as for `BayesianSegNet`; of the authors' networks,
+    Models/bayesian_segnet_basic_train.prototxt.
+
+    Args:
+        input_shape: As for `SegNet`.
+        num_classes: int >= 1. Classes, void not counted.
+        decoder: As for `SegNet`.
+        decoder_kernel_size: As for `SegNet`.
+        decoder_initializer: As for `SegNet`.
+        dropout: 0 <= rate < 1. Share of the values dropped.
+        use_bias: As for `SegNetBasic`.
+        classifier_activation: None for logits, or "softmax".
+        name: Name of the model.
+
+    Returns:
+        A functional `keras.Model` as from `SegNetBasic`.
+
+    Raises:
+        ValueError: An argument breaks the rule that the error names.
+
+    Example:
+        >>> import numpy as np, keras_deconv
+        >>> model = keras_deconv.models.BayesianSegNetBasic((16, 24, 3), 4)
+        >>> prediction = keras_deconv.inference.predict_monte_carlo(
+        ...     model, np.zeros((1, 16, 24, 3), "float32"), samples=3, verbose=0
+        ... )
+        >>> prediction.mean_variance.shape
+        (1, 16, 24)
+    """
+    return SegNetBasic(
+        input_shape,
+        num_classes,
+        decoder=decoder,
+        decoder_kernel_size=decoder_kernel_size,
+        decoder_initializer=decoder_initializer,
+        dropout=dropout,
+        use_bias=use_bias,
+        classifier_activation=classifier_activation,
+        name=name,
+    )
 
 
 def _encode_and_decode(
@@ -192,73 +328,39 @@ def _encode_and_decode(
     decoder_filters: Sequence[Sequence[int]],
     *,
     kernel_size: int,
-    decoder_conv: Callable[..., Any],
-    decoder: str,
-    dropout: float,
+    conv: Callable[..., Any],
     use_bias: bool,
+    dropout: float,
+    decoder: str,
+    decoder_kernel_size: int,
+    decoder_initializer: Any,
 ) -> Any:
     """All of a SegNet between the image and the classifier."""
-    poolings = []
-    for number, stage in enumerate(encoder_filters, start=1):
-        for i, filters in enumerate(stage, start=1):
-            x = blocks.conv_norm_relu(
-                x,
-                filters,
-                kernel_size,
-                use_bias=use_bias,
-                name=f"block{number}_conv{i}",
-            )
-        x, pooling = blocks.pool(x, decoder=decoder, name=f"block{number}_pool")
-        poolings.append(pooling)
-        if number >= FIRST_DROPOUT:
-            x = blocks.dropout(x, dropout, name=f"block{number}_dropout")
-    for number in range(len(poolings), 0, -1):
-        x = blocks.unpool(
-            x,
-            poolings[number - 1],
-            decoder=decoder,
-            name=f"decoder{number}_unpool",
-        )
-        for i, filters in enumerate(decoder_filters[number - 1], start=1):
-            x = decoder_conv(
-                x,
-                filters,
-                kernel_size,
-                use_bias=use_bias,
-                name=f"decoder{number}_conv{i}",
-            )
-        if number >= FIRST_DROPOUT:
-            x = blocks.dropout(x, dropout, name=f"decoder{number}_dropout")
-    return x
-
-
-def _check(
-    input_shape: Sequence[int | None],
-    num_classes: int,
-    decoder: str,
-    dropout: float,
-    classifier_activation: str | None,
-) -> str:
-    """Check what all SegNets take; give the decoder in lower case."""
-    sizes = list(input_shape) if isinstance(input_shape, Iterable) else []
-    if len(sizes) != 3 or sizes[2] is None:
-        raise ValueError(
-            "`input_shape` must be (height, width, channels) without the "
-            "batch; height and width may be None, channels may not. "
-            f"Received: input_shape={input_shape!r}"
-        )
-    for size in sizes:
-        if size is not None:
-            arguments.positive_int(size, "input_shape")
-    arguments.positive_int(num_classes, "num_classes")
-    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-        raise ValueError(
-            "`dropout` must be a rate of at least 0 and below 1. Received: "
-            f"dropout={dropout!r}"
-        )
-    if classifier_activation not in (None, "softmax"):
-        raise ValueError(
-            "`classifier_activation` must be None (logits) or 'softmax'. "
-            f"Received: classifier_activation={classifier_activation!r}"
-        )
-    return arguments.choice(decoder, "decoder", blocks.DECODERS)
+    decoder = arguments.choice(decoder, "decoder", blocks.DECODERS)
+    arguments.rate(dropout, "dropout")
+    arguments.transposed_kernel_size(
+        decoder_kernel_size, 2, "decoder_kernel_size"
+    )
+    dropout_rates = [
+        dropout if number in DROPOUT_STAGES else 0.0
+        for number in range(1, len(encoder_filters) + 1)
+    ]
+    x, poolings = blocks.encode(
+        x,
+        encoder_filters,
+        kernel_size,
+        decoder=decoder,
+        use_bias=use_bias,
+        dropout_rates=dropout_rates,
+    )
+    return blocks.decode(
+        x,
+        poolings,
+        decoder_filters,
+        kernel_size,
+        conv=functools.partial(conv, use_bias=use_bias),
+        dropout_rates=dropout_rates,
+        decoder=decoder,
+        decoder_kernel_size=decoder_kernel_size,
+        decoder_initializer=decoder_initializer,
+    )

@@ -1,30 +1,65 @@
-"""Weights of published classifiers for the encoders."""
+"""Weights that do not come from `fit`: pre-trained, and recomputed."""
 
+import re
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from keras import layers
 
 # Mean colour (RGB, 0..255) that VGG-16 was trained to have taken away.
 VGG16_MEAN = np.array([123.68, 116.779, 103.939], "float32")
+# What torchvision takes away and divides by, of RGB in 0..1.
+TORCH_MEAN = np.array([0.485, 0.456, 0.406], "float32")
+TORCH_STD = np.array([0.229, 0.224, 0.225], "float32")
+TORCH_EPSILON = 1e-5
+
+CONVOLUTIONS = tuple(
+    f"block{stage}_conv{i}"
+    for stage, count in enumerate((2, 2, 3, 3, 3), start=1)
+    for i in range(1, count + 1)
+)
+# Fully connected layers as convolutions: kernel size, channels, filters.
+FULLY_CONNECTED = {"fc6": (7, 512, 4096), "fc7": (1, 4096, 4096)}
+TORCH_SUFFIXES = (".pth", ".pt", ".safetensors")
+
+
+class ConvWeights(NamedTuple):
+    """Weights of a convolution over RGB in 0..255, in Keras' layout."""
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    # Scale, shift, mean and variance + epsilon of batch normalisation.
+    norm: tuple[np.ndarray, ...] | None = None
 
 
 def load_vgg16(model: keras.Model, weights: str | Path) -> None:
-    """Copy VGG-16's convolutions into the layers of the same names.
+    """Copy the layers of VGG-16 into the layers of the same names.
 
-    VGG-16 takes BGR less its mean colour. The first convolution is turned so
-    that it takes RGB in 0..255 as it is; where it has no bias, the batch
-    normalisation after it takes the mean away. Batch normalisation keeps its
-    initial values.
+    VGG-16 takes BGR less its mean colour (Keras) or RGB less its mean and over
+    its standard deviation (PyTorch). The first convolution is turned so that it
+    takes RGB in 0..255 as it is; where it has no bias, the batch normalisation
+    after it takes the mean away.
+
+    From VGG-16, batch normalisation keeps its initial values. From VGG-16-BN it
+    is loaded too; since PyTorch's epsilon is smaller, the scale is changed so
+    that predictions are PyTorch's.
 
     Args:
         model: Model with layers `block1_conv1` to `block5_conv3` on 3 input
-            channels; changed in place.
-        weights: "imagenet" (downloaded by Keras), or the path of a VGG-16
-            weights file that `keras.applications.VGG16` takes.
+            channels, and perhaps `fc6` and `fc7`; changed in place. The latter
+            are loaded where they have VGG-16's 4096 units.
+        weights: "imagenet" (downloaded by Keras); the path of a VGG-16 weights
+            file that `keras.applications.VGG16` takes; or the path of
+            torchvision's `vgg16` or `vgg16_bn` state dict: .pth or .pt (needs
+            torch) or .safetensors (needs safetensors), both in the extra
+            `keras-deconv[torch]`.
 
     Raises:
-        ValueError: The input has not 3 channels, or the weights cannot be had.
+        ValueError: The input has not 3 channels, or the weights cannot be had
+            or are those of another network. The model is not changed then.
     """
     if model.input_shape[-1] != 3:
         raise ValueError(
@@ -32,23 +67,249 @@ def load_vgg16(model: keras.Model, weights: str | Path) -> None:
             f"channels. Received: {model.input_shape[1:]}. Use "
             "encoder_weights=None for other channel counts."
         )
+    names = [*CONVOLUTIONS, *_fully_connected(model)]
+    if Path(weights).suffix in TORCH_SUFFIXES:
+        source = _read_torch(Path(weights), names)
+    else:
+        source = _read_keras(weights, names)
+    for name, values in source.items():
+        kernel = model.get_layer(name).kernel
+        if values.kernel.shape != tuple(kernel.shape):
+            raise ValueError(
+                "`encoder_weights` must be those of VGG-16. Received: "
+                f"{str(weights)!r}, whose {name} has a kernel of "
+                f"{values.kernel.shape} instead of {tuple(kernel.shape)}"
+            )
+    for name, values in source.items():
+        conv, norm = model.get_layer(name), model.get_layer(f"{name}_norm")
+        conv.set_weights([values.kernel, values.bias][: len(conv.weights)])
+        if values.norm is not None:
+            scale, shift, mean, variance = values.norm
+            if not conv.use_bias:
+                mean = mean - values.bias
+            scale = scale * np.sqrt(
+                (variance + norm.epsilon) / (variance + TORCH_EPSILON)
+            )
+            norm.set_weights([scale, shift, mean, variance])
+
+
+def recompute_batch_statistics(
+    model: keras.Model,
+    dataset: Iterable[Any],
+    *,
+    steps: int | None = None,
+    verbose: int = 1,
+) -> None:
+    """Measure what batch normalisation expects, with the final weights.
+
+    Training leaves moving averages, which lag behind the weights. This runs
+    the model over a data set as training does, but without learning, and sets
+    mean and variance of each batch normalisation to the averages over the
+    batches: what the SegNet authors do before they test
+    (Scripts/compute_bn_statistics.py of
+    https://github.com/alexgkendall/SegNet-Tutorial). Unlike their script, a
+    smaller last batch counts by its size and no batch counts twice.
+
+    Use the batch size of the training, and training data: variances within
+    small batches are smaller.
+
+    Args:
+        model: Built model. Layers with `trainable=False` are left as they are,
+            as in training; dropout is on, as in training.
+        dataset: `tf.data.Dataset` or other iterable of batches: images, or
+            tuples that begin with them, as `fit` takes.
+        steps: int >= 1. Batches to read; None for all of them. A data set that
+            repeats for ever needs it.
+        verbose: 0 silent, 1 progress bar.
+
+    Raises:
+        ValueError: The model has no batch normalisation to set, or the data set
+            has no batch. Whatever is raised, statistics are as before.
+
+    Example:
+        >>> import numpy as np, keras_deconv
+        >>> model = keras_deconv.models.SegNetBasic((16, 16, 3), 4)
+        >>> norm = model.get_layer("block1_conv1_norm")
+        >>> images = np.random.default_rng(0).uniform(0, 255, (8, 16, 16, 3))
+        >>> keras_deconv.models.recompute_batch_statistics(
+        ...     model, [images[:4], images[4:]], verbose=0
+        ... )
+        >>> bool(np.any(np.asarray(norm.moving_mean) != 0))
+        True
+    """
+    norms = [norm for norm in _batch_norms(model) if norm.trainable]
+    if not norms:
+        raise ValueError(
+            "`model` must have a BatchNormalization layer with trainable=True. "
+            f"Received: {model.name!r} without one"
+        )
+    before = [_statistics(norm) for norm in norms]
+    momenta = [norm.momentum for norm in norms]
+    sums = [np.zeros(np.shape(s)) for s in before]
+    num_images = 0
+    if steps is None and isinstance(dataset, Sized):
+        steps = len(dataset)
+    progress = keras.utils.Progbar(steps, verbose=verbose)
+    try:
+        for norm in norms:
+            norm.momentum = 0.0  # so that a batch leaves its own statistics
+        for step, batch in enumerate(dataset, start=1):
+            images, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+            model(images, training=True)
+            size = int(np.shape(images)[0])
+            for total, norm in zip(sums, norms, strict=True):
+                total += size * _statistics(norm)
+            num_images += size
+            progress.update(step)
+            if step == steps:
+                break
+        if not num_images:
+            raise ValueError(
+                "`dataset` must give at least one batch of images. Received: "
+                f"{dataset!r}, which is empty"
+            )
+    except BaseException:
+        _set_statistics(norms, before)
+        raise
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    _set_statistics(norms, [total / num_images for total in sums])
+
+
+def _batch_norms(layer: Any) -> Iterator[Any]:
+    """Batch normalisations of a model and of the models in it."""
+    if isinstance(layer, layers.BatchNormalization):
+        yield layer
+    for inner in getattr(layer, "layers", ()):
+        yield from _batch_norms(inner)
+
+
+def _statistics(norm: Any) -> np.ndarray:
+    """Mean and variance of a batch normalisation, in two rows."""
+    values = (norm.moving_mean, norm.moving_variance)
+    return np.stack([keras.ops.convert_to_numpy(v) for v in values])
+
+
+def _set_statistics(norms: list[Any], statistics: list[np.ndarray]) -> None:
+    for norm, (mean, variance) in zip(norms, statistics, strict=True):
+        norm.moving_mean.assign(mean)
+        norm.moving_variance.assign(variance)
+
+
+def _fully_connected(model: keras.Model) -> list[str]:
+    """Which fully connected layers of VGG-16 the model has."""
+    names = {layer.name for layer in model.layers}
+    return [
+        name
+        for name, (*_, filters) in FULLY_CONNECTED.items()
+        if name in names and model.get_layer(name).filters == filters
+    ]
+
+
+def _read_keras(
+    weights: str | Path, names: list[str]
+) -> dict[str, ConvWeights]:
+    include_top = "fc6" in names
     try:
         vgg16 = keras.applications.VGG16(
-            include_top=False, weights=str(weights)
+            include_top=include_top, weights=str(weights)
         )
     except Exception as error:
+        file = "vgg16_weights_tf_dim_ordering_tf_kernels"
+        file += ".h5" if include_top else "_notop.h5"
         raise ValueError(
             "`encoder_weights` must be None, 'imagenet' (needs a network, or "
-            "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5 in "
-            "~/.keras/models) or the path of such a file. Received: "
+            f"{file} in ~/.keras/models), the path of such a file, or of a "
+            "PyTorch state dict (.pth, .safetensors). Received: "
             f"encoder_weights={str(weights)!r}, which failed with: {error}"
         ) from error
-    for source in vgg16.layers:
-        if not isinstance(source, keras.layers.Conv2D):
-            continue
-        kernel, bias = source.get_weights()
-        if source.name == "block1_conv1":
+    read = {}
+    for name in names:
+        # Keras counts the fully connected layers from 1.
+        source = {"fc6": "fc1", "fc7": "fc2"}.get(name, name)
+        kernel, bias = vgg16.get_layer(source).get_weights()
+        if name == CONVOLUTIONS[0]:
             kernel = kernel[:, :, ::-1]
             bias = bias - np.einsum("hwio,i->o", kernel, VGG16_MEAN)
-        target = model.get_layer(source.name)
-        target.set_weights([kernel, bias][: len(target.get_weights())])
+        elif name in FULLY_CONNECTED:
+            size, channels, filters = FULLY_CONNECTED[name]
+            kernel = kernel.reshape(size, size, channels, filters)
+        read[name] = ConvWeights(kernel, bias)
+    return read
+
+
+def _read_torch(path: Path, names: list[str]) -> dict[str, ConvWeights]:
+    state = _read_state_dict(path)
+    sources = sorted(
+        (
+            key.removesuffix(".weight")
+            for key, value in state.items()
+            if re.fullmatch(r"features\.\d+\.weight", key) and value.ndim == 4
+        ),
+        key=lambda key: int(key.split(".")[1]),
+    )
+    # torchvision's classifier: linear, ReLU, dropout, linear, ...
+    sources += [
+        {"fc6": "classifier.0", "fc7": "classifier.3"}[n] for n in names[13:]
+    ]
+    try:
+        read = {
+            name: _read_torch_layer(state, source, name)
+            for name, source in zip(names, sources, strict=True)
+        }
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            "`encoder_weights` must be the state dict of torchvision's vgg16 "
+            f"or vgg16_bn. Received: {str(path)!r}, in which "
+            f"{len(sources)} convolutions are named as theirs: {error}"
+        ) from error
+    return read
+
+
+def _read_torch_layer(
+    state: dict[str, np.ndarray], source: str, name: str
+) -> ConvWeights:
+    kernel, bias = state[f"{source}.weight"], state[f"{source}.bias"]
+    if name in FULLY_CONNECTED:
+        size, channels, filters = FULLY_CONNECTED[name]
+        kernel = kernel.reshape(filters, channels, size, size)
+    kernel = kernel.transpose(2, 3, 1, 0)
+    if name == CONVOLUTIONS[0]:
+        kernel = kernel / (255 * TORCH_STD)[:, None]
+        bias = bias - np.einsum("hwio,i->o", kernel, 255 * TORCH_MEAN)
+    home, number = source.split(".")
+    norm = f"{home}.{int(number) + 1}"
+    if f"{norm}.running_mean" not in state:
+        return ConvWeights(kernel, bias)
+    parts = ("weight", "bias", "running_mean", "running_var")
+    return ConvWeights(kernel, bias, tuple(state[f"{norm}.{p}"] for p in parts))
+
+
+def _read_state_dict(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of a PyTorch file by name, without running code from it."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.numpy import load_file
+
+            return load_file(path)
+        import torch
+
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
+        return {
+            name: value.float().numpy()
+            for name, value in state.items()
+            if isinstance(value, torch.Tensor)
+        }
+    except ImportError as error:
+        raise ValueError(
+            f"`encoder_weights` in a {path.suffix} file need another package: "
+            f"pip install 'keras-deconv[torch]'. {error}"
+        ) from error
+    except Exception as error:
+        raise ValueError(
+            "`encoder_weights` must be a PyTorch state dict if it ends in "
+            f"{', '.join(TORCH_SUFFIXES)}. Received: {str(path)!r}, which "
+            f"failed with: {error}"
+        ) from error

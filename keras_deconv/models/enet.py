@@ -1,0 +1,250 @@
+"""ENet."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from keras_deconv import arguments, blocks
+from keras_deconv.blocks import LAST, Pooling
+from keras_deconv.layers.cropping import CropLike2D
+
+Tensor = Any
+Activation = Callable[[Tensor, str], Tensor]
+
+INITIAL_FILTERS = 13
+# Bottlenecks of stages 2 and 3: 3x3 with a dilation rate, or 5x1 and 1x5.
+ASYMMETRIC = "asymmetric"
+STAGE: tuple[int | str, ...] = (1, 2, ASYMMETRIC, 4, 1, 8, ASYMMETRIC, 16)
+ASYMMETRIC_SIZE = 5
+
+
+def ENet(  # noqa: N802
+    input_shape: Sequence[int | None],
+    num_classes: int,
+    *,
+    decoder: str = "max_unpool",
+    classifier_activation: str | None = None,
+    name: str = "enet",
+) -> keras.Model:
+    """ENet: a large encoder of bottlenecks, a small decoder, few parameters.
+
+    Images are halved three times at once, features are computed at an eighth
+    of the size, and the decoder mostly restores it: two blocks unpool with the
+    indices of the encoder, the last step is a transposed convolution.
+
+    Reference: Paszke, Chaurasia, Kim and Culurciello, 2016, "ENet: A deep
+    neural network architecture for real-time semantic segmentation",
+    https://arxiv.org/abs/1606.02147, and the authors' network in Lua,
+    https://github.com/e-lab/ENet-training (train/models), which is built here.
+    It differs from the paper and from the ports in what the paper leaves open:
+    a bottleneck is a quarter of its *output* wide, the main convolution of a
+    bottleneck has a bias, the asymmetric pair is one row high first and has
+    nothing between its two, the expansion has no activation, PReLU has one
+    weight per channel, the decoder has ReLU and no dropout. Max unpooling takes
+    the projected tensor, and the initial block's index is not used again.
+    Dropout of whole channels is 0.01 in stage 1, 0.1 in stages 2 and 3.
+
+    Args:
+        input_shape: `(height, width, channels)`. Height and width may be None
+            and need not be multiples of 8.
+        num_classes: int >= 1. Classes, void not counted.
+        decoder: How blocks 4.0 and 5.0 restore their size: "max_unpool" (the
+            published one), "bed_of_nails", "nearest" or "conv_transpose".
+        classifier_activation: None for logits, or "softmax".
+        name: Name of the model.
+
+    Returns:
+        A functional `keras.Model` from images `(batch, height, width,
+        channels)` in 0..255 to float32 `(batch, height, width, num_classes)`.
+        The authors feed RGB in 0..1: a layer of the model divides by 255.
+
+        Trainable parameters with 3 channels: 363,791 with 11 classes, 363,856
+        with 12, 364,311 with 19; 8,352 more do not train.
+
+    Raises:
+        ValueError: An argument breaks the rule that the error names.
+
+    Example:
+        >>> import numpy as np, keras_deconv
+        >>> model = keras_deconv.models.ENet((None, None, 3), 11)
+        >>> tuple(model(np.zeros((1, 45, 61, 3))).shape)
+        (1, 45, 61, 11)
+    """
+    arguments.positive_int(num_classes, "num_classes")
+    arguments.classifier_activation(classifier_activation)
+    decoder = arguments.choice(decoder, "decoder", blocks.DECODERS)
+
+    inputs = keras.Input(arguments.image_shape(input_shape), name="image")
+    x = layers.Rescaling(1 / 255, name="rescaling")(inputs)
+    x = _initial_block(x)
+    x, pooling1 = _down_block(x, 64, 0.01, decoder, "bottleneck1_0")
+    for i in range(1, 5):
+        x = _bottleneck(x, 1, 0.01, _prelu, f"bottleneck1_{i}")
+    x, pooling2 = _down_block(x, 128, 0.1, decoder, "bottleneck2_0")
+    for stage, first in ((2, 1), (3, 0)):
+        for i, kind in enumerate(STAGE, start=first):
+            x = _bottleneck(x, kind, 0.1, _prelu, f"bottleneck{stage}_{i}")
+    x = _up_block(x, 64, pooling2, decoder, "bottleneck4_0")
+    for i in range(1, 3):
+        x = _bottleneck(x, 1, 0.0, _relu, f"bottleneck4_{i}")
+    x = _up_block(x, 16, pooling1, decoder, "bottleneck5_0")
+    x = _bottleneck(x, 1, 0.0, _relu, "bottleneck5_1")
+    x = layers.Conv2DTranspose(
+        num_classes,
+        2,
+        strides=2,
+        data_format=LAST,
+        kernel_initializer="he_normal",
+        dtype="float32",
+        name="fullconv",
+    )(x)
+    x = CropLike2D(data_format=LAST, dtype="float32", name="logits")(
+        x, like=inputs
+    )
+    return keras.Model(
+        inputs, blocks.activate(x, classifier_activation), name=name
+    )
+
+
+def _initial_block(x: Tensor) -> Tensor:
+    """Half the size: a convolution and a pooling side by side."""
+    # As in Torch, one pixel at either side; "same" would add it at the end.
+    padded = layers.ZeroPadding2D(1, data_format=LAST, name="initial_padding")(
+        x
+    )
+    conv = layers.Conv2D(
+        INITIAL_FILTERS,
+        3,
+        strides=2,
+        data_format=LAST,
+        kernel_initializer="he_normal",
+        name="initial_conv",
+    )(padded)
+    pooled = layers.MaxPooling2D(
+        padding="same", data_format=LAST, name="initial_pool"
+    )(x)
+    x = layers.Concatenate(name="initial_concatenate")([conv, pooled])
+    return _prelu(blocks.norm(x, name="initial_norm"), "initial")
+
+
+def _down_block(
+    x: Tensor, filters: int, rate: float, decoder: str, name: str
+) -> tuple[Tensor, Pooling]:
+    """Half the size and more channels; the new ones are 0 in the main branch.
+
+    The `Pooling` is what `_up_block` needs.
+    """
+    extension = blocks.conv_norm(
+        x, filters // 4, 2, strides=2, use_bias=False, name=f"{name}_conv1"
+    )
+    extension = _prelu(extension, f"{name}_conv1")
+    extension = _main_convolution(
+        extension, 1, activation=_prelu, name=f"{name}_conv2"
+    )
+    main, pooling = blocks.pool(x, decoder=decoder, name=f"{name}_pool")
+    main = ops.pad(main, [(0, 0)] * 3 + [(0, filters - main.shape[-1])])
+    return _expand_and_add(extension, main, rate, _prelu, name), pooling
+
+
+def _bottleneck(
+    x: Tensor, kind: int | str, rate: float, activation: Activation, name: str
+) -> Tensor:
+    """What a narrow branch finds, added to its input."""
+    extension = blocks.conv_norm(
+        x, x.shape[-1] // 4, 1, use_bias=False, name=f"{name}_conv1"
+    )
+    extension = activation(extension, f"{name}_conv1")
+    extension = _main_convolution(
+        extension, kind, activation=activation, name=f"{name}_conv2"
+    )
+    return _expand_and_add(extension, x, rate, activation, name)
+
+
+def _up_block(
+    x: Tensor, filters: int, pooling: Pooling, decoder: str, name: str
+) -> Tensor:
+    """Twice the size: unpooling beside a transposed convolution."""
+    extension = blocks.conv_norm(
+        x, filters // 4, 1, use_bias=False, name=f"{name}_conv1"
+    )
+    extension = _relu(extension, f"{name}_conv1")
+    # Torch cuts one pixel at the beginning (its padding), "same" at the end.
+    extension = layers.Conv2DTranspose(
+        filters // 4,
+        3,
+        strides=2,
+        data_format=LAST,
+        kernel_initializer="he_normal",
+        name=f"{name}_conv2",
+    )(extension)
+    extension = layers.Cropping2D(
+        ((1, 0), (1, 0)), data_format=LAST, name=f"{name}_conv2_padding"
+    )(extension)
+    extension = CropLike2D(data_format=LAST, name=f"{name}_conv2_crop")(
+        extension, like=pooling.features
+    )
+    extension = blocks.norm(extension, name=f"{name}_conv2_norm")
+    extension = _relu(extension, f"{name}_conv2")
+    # What is unpooled needs the channels of the index.
+    main = blocks.conv_norm(
+        x, filters, 1, use_bias=False, name=f"{name}_projection"
+    )
+    main = blocks.unpool(main, pooling, decoder=decoder, name=f"{name}_unpool")
+    return _expand_and_add(extension, main, 0.0, _relu, name)
+
+
+def _main_convolution(
+    x: Tensor, kind: int | str, *, activation: Activation, name: str
+) -> Tensor:
+    """Convolution in the middle of a bottleneck, then its activation."""
+    filters = x.shape[-1]
+    options: dict[str, Any] = dict(kernel_size=3, dilation_rate=kind)
+    if kind == ASYMMETRIC:
+        x = layers.Conv2D(
+            filters,
+            (1, ASYMMETRIC_SIZE),
+            padding="same",
+            data_format=LAST,
+            use_bias=False,
+            kernel_initializer="he_normal",
+            name=f"{name}_row",
+        )(x)
+        options = dict(kernel_size=(ASYMMETRIC_SIZE, 1))
+    x = blocks.conv_norm(x, filters, use_bias=True, name=name, **options)
+    return activation(x, name)
+
+
+def _expand_and_add(
+    extension: Tensor,
+    main: Tensor,
+    rate: float,
+    activation: Activation,
+    name: str,
+) -> Tensor:
+    """Bring the extension to the channels of the main branch, and add it."""
+    extension = blocks.conv_norm(
+        extension,
+        main.shape[-1],
+        1,
+        use_bias=False,
+        name=f"{name}_conv3",
+    )
+    if rate:
+        extension = layers.SpatialDropout2D(
+            rate, data_format=LAST, name=f"{name}_dropout"
+        )(extension)
+    return activation(layers.Add(name=f"{name}_add")([main, extension]), name)
+
+
+def _prelu(x: Tensor, name: str) -> Tensor:
+    return layers.PReLU(
+        alpha_initializer=keras.initializers.Constant(0.25),
+        shared_axes=[1, 2],
+        name=f"{name}_prelu",
+    )(x)
+
+
+def _relu(x: Tensor, name: str) -> Tensor:
+    return layers.ReLU(name=f"{name}_relu")(x)

@@ -1,0 +1,81 @@
+"""The networks at a size that tests can train, and four images to learn."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_deconv import blocks, data, models
+from keras_deconv.models import deconvnet, segnet
+
+NUM_CLASSES = 6
+
+# Filters of the slim networks; stage by stage as those that they stand for.
+SLIM_ENCODER = ((16, 16), (16, 16), (16, 16, 16), (32, 32, 32), (32, 32, 32))
+SLIM_DECODER = ((16,), (16, 16), (16, 16, 16), (32, 32, 16), (32, 32, 32))
+
+
+class Network(NamedTuple):
+    build: Callable  # from the shape of an image to a model
+    size: tuple[int, int] = (32, 48)
+    known_size: bool = False  # whether height and width have to be known
+    # What it takes to learn four images by heart; decays to 0.
+    learning_rate: float = 1e-2
+    steps: int = 120
+
+
+def network(function, **options):
+    return functools.partial(function, num_classes=NUM_CLASSES, **options)
+
+
+# Less dropout than published: 32 channels of 2x3 pixels are few.
+NETWORKS = {
+    "SegNet": Network(network(models.SegNet)),
+    "SegNetBasic": Network(network(models.SegNetBasic)),
+    "BayesianSegNet": Network(
+        network(models.BayesianSegNet, dropout=0.1), steps=160
+    ),
+    "BayesianSegNetBasic": Network(
+        network(models.BayesianSegNetBasic, dropout=0.1), steps=160
+    ),
+    "DeconvNet": Network(
+        network(models.DeconvNet, fc_units=32), (deconvnet.MIN_SIZE,) * 2
+    ),
+    "ENet": Network(network(models.ENet), learning_rate=2e-2, steps=200),
+    "FullResolutionNet": Network(
+        network(models.FullResolutionNet, filters=(16,) * 4, kernel_size=5)
+    ),
+    "PatchClassifier": Network(
+        network(models.PatchClassifier, filters=(16, 16), fc_units=64),
+        (12, 12),
+        known_size=True,
+        steps=240,
+    ),
+}
+
+
+def make_slim(monkeypatch):
+    """Let the networks on VGG-16 have few filters."""
+    monkeypatch.setattr(blocks, "VGG16_FILTERS", SLIM_ENCODER)
+    monkeypatch.setattr(segnet, "BASIC_FILTERS", ((16,),) * 4)
+    monkeypatch.setattr(segnet, "DECODER_FILTERS", SLIM_DECODER)
+    monkeypatch.setattr(
+        deconvnet, "DECODER_FILTERS", ((16, 16), *SLIM_DECODER[1:])
+    )
+
+
+def scenes(size, number=4):
+    """Drawn images (uint8 RGB as float32) and masks with 255 for void."""
+    drawn = [data.draw_scene(seed, size) for seed in range(number)]
+    images, masks = zip(*drawn, strict=True)
+    return np.float32(images), np.int32(masks)
+
+
+def patches(size, images, masks):
+    """Every pixel's patch and class, as `predict_sliding_window` cuts them."""
+    before = [(0, 0), *((n // 2, (n - 1) // 2) for n in size), (0, 0)]
+    views = np.lib.stride_tricks.sliding_window_view(
+        np.pad(images, before), size, axis=(1, 2)
+    )
+    return np.moveaxis(views, 3, -1).reshape(-1, *size, 3), masks.reshape(-1)
