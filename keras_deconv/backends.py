@@ -1,6 +1,7 @@
 """The few things that Keras' backends do differently."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -85,3 +86,19 @@ def repeat(times: Any, body: Callable[[Any, Any], Any], state: Any) -> Any:
     for i in range(int(times)):
         state = body(i, state)
     return state
+
+
+@contextlib.contextmanager
+def global_seed(seed: int) -> Iterator[None]:
+    """Draw from `seed` where a backend draws without a seed generator.
+
+    Keras' dropout does so on PyTorch.
+    """
+    if keras.config.backend() == "torch":
+        import torch
+
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            yield
+    else:
+        yield

@@ -261,7 +261,7 @@ def _sampler(model: keras.Model) -> _Sampler:
         # A second graph over the same layers. That of `model` as it is would
         # be compiled as `model` is.
         stochastic = keras.models.clone_model(
-            keras.Model(model.inputs, model.outputs),
+            keras.Model(model.inputs[0], model.outputs[0]),
             clone_function=_with_dropout_on,
             recursive=True,
         )
@@ -312,7 +312,8 @@ def _seeded(
     for number, generator in enumerate(generators):
         generator.state.assign([seed, number * SEEDS_PER_LAYER])
     try:
-        yield
+        with backends.global_seed(seed):
+            yield
     finally:
         for generator, state in zip(generators, before, strict=True):
             generator.state.assign(state)

@@ -7,6 +7,8 @@ import pytest
 from keras_deconv.initializers import ICNR, BilinearInitializer
 from keras_deconv.models import SegNetBasic
 
+as_numpy = keras.ops.convert_to_numpy
+
 
 def upsample(x, initializer, kernel_size, strides, filters):
     layer = keras.layers.Conv2DTranspose(
@@ -18,7 +20,7 @@ def upsample(x, initializer, kernel_size, strides, filters):
         use_bias=False,
         kernel_initializer=initializer,
     )
-    return np.asarray(layer(x)), layer
+    return as_numpy(layer(x)), layer
 
 
 @pytest.mark.parametrize(
@@ -48,7 +50,7 @@ def test_bilinear_is_keras_resizing(rng):
         x, (12, 14), interpolation="bilinear", data_format="channels_last"
     )
     np.testing.assert_allclose(
-        y[:, 1:-1, 1:-1], np.asarray(expected)[:, 1:-1, 1:-1], atol=1e-5
+        y[:, 1:-1, 1:-1], as_numpy(expected)[:, 1:-1, 1:-1], atol=1e-5
     )
 
 
@@ -60,9 +62,9 @@ def test_bilinear_of_the_window_is_nearest(rng):
 
 
 def test_bilinear_in_one_and_three_axes():
-    line = np.asarray(BilinearInitializer(2)((4, 1, 1)))[:, 0, 0]
+    line = as_numpy(BilinearInitializer(2)((4, 1, 1)))[:, 0, 0]
     np.testing.assert_allclose(line, [0.25, 0.75, 0.75, 0.25])
-    cube = np.asarray(BilinearInitializer((1, 2, 2))((1, 4, 4, 2, 3)))
+    cube = as_numpy(BilinearInitializer((1, 2, 2))((1, 4, 4, 2, 3)))
     np.testing.assert_allclose(cube[0, :, :, 0, 0], np.outer(line, line))
     assert not cube[..., 0, 1].any()
 
@@ -98,7 +100,7 @@ def test_icnr_gives_blocks_of_equal_values(kernel_size, strides, rng):
 def test_icnr_of_the_window_is_convolution_and_nearest(rng):
     x = rng.standard_normal((1, 4, 5, 3)).astype("float32")
     y, layer = upsample(x, ICNR(2), 2, 2, 6)
-    small = x @ np.asarray(layer.kernel)[0, 0].T
+    small = x @ as_numpy(layer.kernel)[0, 0].T
     np.testing.assert_allclose(y, small.repeat(2, 1).repeat(2, 2), atol=1e-5)
 
 
@@ -156,7 +158,7 @@ def test_decoders_of_the_networks_take_them(rng):
     layer = net.get_layer("decoder1_unpool")
     assert layer.kernel.shape == (4, 4, 64, 64)
     np.testing.assert_allclose(
-        np.asarray(layer.kernel)[:, :, 5, 5] * 16,
+        as_numpy(layer.kernel)[:, :, 5, 5] * 16,
         np.outer([1, 3, 3, 1], [1, 3, 3, 1]),
     )
     assert tuple(net(np.zeros((1, 9, 14, 3))).shape) == (1, 9, 14, 2)

@@ -8,6 +8,8 @@ import tensorflow as tf
 from keras_deconv import models
 from keras_deconv.models import DeconvNet, SegNet, SegNetBasic, weights
 
+as_numpy = keras.ops.convert_to_numpy
+
 # torchvision's order in `features`: convolution, normalisation, ReLU; "M" is
 # a pooling.
 VGG16 = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M"]
@@ -85,7 +87,7 @@ def test_vgg16_bn_predicts_what_pytorch_does(use_bias, rng, save):
     state = state_dict(rng, batch_norm=True)
     net = SegNet((10, 12, 3), 4, encoder_weights=save(state), use_bias=use_bias)
     rgb = rng.uniform(0, 255, (1, 10, 12, 3)).astype("float32")
-    ours = np.asarray(encoder(net, "block1_conv2_relu")(rgb))[:, 2:-2, 2:-2]
+    ours = as_numpy(encoder(net, "block1_conv2_relu")(rgb))[:, 2:-2, 2:-2]
     # Without the border, where PyTorch pads with the mean colour.
     np.testing.assert_allclose(
         ours, reference(state, rgb, 2), rtol=1e-3, atol=1e-4
@@ -98,7 +100,7 @@ def test_vgg16_without_normalisation(rng, save):
     state = state_dict(rng, batch_norm=False)
     net = SegNet((10, 12, 3), 4, encoder_weights=save(state))
     rgb = rng.uniform(0, 255, (1, 10, 12, 3)).astype("float32")
-    ours = np.asarray(encoder(net, "block1_conv1")(rgb))[:, 1:-1, 1:-1]
+    ours = as_numpy(encoder(net, "block1_conv1")(rgb))[:, 1:-1, 1:-1]
     np.testing.assert_allclose(
         np.maximum(ours, 0), reference(state, rgb, 1), rtol=1e-3, atol=1e-4
     )
@@ -113,7 +115,7 @@ def test_fully_connected_layers_of_pytorch(rng, save):
     path = save(state)
     net = DeconvNet((224, 224, 3), 4, encoder_weights=path)
     pooled = rng.uniform(0, 1, (1, 7, 7, 512)).astype("float32")
-    fc6 = np.asarray(net.get_layer("fc6")(pooled)).ravel()
+    fc6 = as_numpy(net.get_layer("fc6")(pooled)).ravel()
     # PyTorch flattens channels first.
     flat = pooled.transpose(0, 3, 1, 2).ravel()
     expected = state["classifier.0.weight"] @ flat + state["classifier.0.bias"]
@@ -132,7 +134,7 @@ def test_fully_connected_layers_of_keras(tmp_path, rng):
     expected = vgg16.get_layer("fc1")(pooled.reshape(1, -1))  # with its ReLU
     ours = net.get_layer("fc6")(pooled)
     np.testing.assert_allclose(
-        np.maximum(np.asarray(ours).ravel(), 0),
+        np.maximum(as_numpy(ours).ravel(), 0),
         np.ravel(expected),
         rtol=1e-3,
         atol=1e-4,
@@ -186,9 +188,8 @@ def test_vgg16_weights_take_rgb(tmp_path, rng):
     )
     theirs = theirs + vgg16.get_layer("block1_conv1").bias
     # At the border VGG-16 pads with the mean colour, ours with black.
-    np.testing.assert_allclose(
-        ours[:, 1:-1, 1:-1], theirs[:, 1:-1, 1:-1], rtol=1e-3, atol=1e-2
-    )
+    ours, theirs = (as_numpy(x)[:, 1:-1, 1:-1] for x in (ours, theirs))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-2)
     np.testing.assert_array_equal(
         net.get_layer("block5_conv3").kernel,
         vgg16.get_layer("block5_conv3").kernel,
@@ -274,10 +275,10 @@ def test_a_model_predicts_what_it_saw_in_training(rng):
     """One batch, no dropout: inference is then what training computes."""
     net = SegNetBasic((8, 8, 3), 3)
     x = batches(rng, 1)
-    before = np.asarray(net(x))
-    seen = np.asarray(net(x, training=True))
+    before = as_numpy(net(x))
+    seen = as_numpy(net(x, training=True))
     models.recompute_batch_statistics(net, [x], verbose=0)
-    after = np.asarray(net(x))
+    after = as_numpy(net(x))
     np.testing.assert_allclose(after, seen, rtol=1e-3, atol=1e-3)
     assert np.abs(before - seen).max() > 0.1
 
