@@ -32,7 +32,14 @@ from keras_deconv import blocks, data, losses, metrics, models
 mpl.use("agg")
 import matplotlib.pyplot as plt
 
-MODELS = {"segnet_basic": models.SegNetBasic, "segnet": models.SegNet}
+MODELS = {
+    "segnet_basic": models.SegNetBasic,
+    "segnet": models.SegNet,
+    "bayesian_segnet_basic": models.BayesianSegNetBasic,
+    "bayesian_segnet": models.BayesianSegNet,
+    "deconvnet": models.DeconvNet,
+    "enet": models.ENet,
+}
 NUM_PICTURES = 4
 
 # Runs in a process of its own, without keras_deconv: what a server would do.
