@@ -77,18 +77,22 @@ def ints(
     return result
 
 
+def _int_from(minimum: int, value: object, name: str) -> int:
+    result = _as_int(value)
+    if result is None or result < minimum:
+        raise ValueError(
+            f"`{name}` must be an int >= {minimum}. Received: {name}={value!r}"
+        )
+    return result
+
+
 def positive_int(value: object, name: str) -> int:
     """An int >= 1.
 
     Raises:
         ValueError: It is none.
     """
-    result = _as_int(value)
-    if result is None or result < 1:
-        raise ValueError(
-            f"`{name}` must be an int >= 1. Received: {name}={value!r}"
-        )
-    return result
+    return _int_from(1, value, name)
 
 
 def natural_int(value: object, name: str) -> int:
@@ -97,12 +101,7 @@ def natural_int(value: object, name: str) -> int:
     Raises:
         ValueError: It is none.
     """
-    result = _as_int(value)
-    if result is None or result < 0:
-        raise ValueError(
-            f"`{name}` must be an int >= 0. Received: {name}={value!r}"
-        )
-    return result
+    return _int_from(0, value, name)
 
 
 def counts(value: object, name: str) -> tuple[int, ...]:

@@ -67,11 +67,21 @@ def conv_norm(
         padding=padding,
         data_format=LAST,
         use_bias=use_bias,
-        kernel_initializer=kernel_initializer,
+        kernel_initializer=_fresh(kernel_initializer),
         name=name,
         **options,
     )(x)
     return norm(x, name=f"{name}_norm")
+
+
+def _fresh(initializer: Any) -> Any:
+    """An instance of its own for each layer, with a seed of its own.
+
+    An initializer gives the same values whenever it is asked for a shape.
+    """
+    if isinstance(initializer, keras.initializers.Initializer):
+        return type(initializer).from_config(initializer.get_config())
+    return initializer
 
 
 def norm(x: Tensor, *, name: str) -> Tensor:
@@ -140,7 +150,7 @@ def unpool(
         strides=2,
         padding="same",
         data_format=LAST,
-        kernel_initializer=decoder_initializer,
+        kernel_initializer=_fresh(decoder_initializer),
         name=name,
     )(x)
     return CropLike2D(data_format=LAST, name=f"{name}_crop")(

@@ -136,6 +136,27 @@ def test_unpooling_brings_maxima_back_to_their_pixels():
             assert cell[mark == 1] == cell.max()
 
 
+def test_layers_of_one_shape_start_with_different_weights(monkeypatch):
+    """An initializer object must not be shared: it would repeat itself."""
+    networks.make_slim(monkeypatch)
+    initializer = keras.initializers.RandomNormal(stddev=0.1)
+    net = DeconvNet(
+        (None, None, 3),
+        2,
+        fc_units=8,
+        decoder="conv_transpose",
+        decoder_initializer=initializer,
+    )
+    seen = [
+        np.asarray(layer.kernel)
+        for layer in net.layers
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.Conv2DTranspose)
+    ]
+    for i, kernel in enumerate(seen):
+        for other in seen[:i]:
+            assert kernel.shape != other.shape or np.any(kernel != other)
+
+
 def set_identity(net):
     """Let every convolution pass its channels on, and norms do nothing."""
     for layer in net.layers:
@@ -149,6 +170,17 @@ def set_identity(net):
             layer.set_weights([ones, zeros, zeros, ones - layer.epsilon])
 
 
+def maxima_of_blocks(x, size):
+    """`x` where it is the maximum of its block and channel, 0 elsewhere."""
+    kept = np.zeros_like(x)
+    for row in range(0, x.shape[1], size):
+        for column in range(0, x.shape[2], size):
+            cells = np.s_[:, row : row + size, column : column + size]
+            top = x[cells].max((1, 2), keepdims=True)
+            kept[cells] = np.where(x[cells] == top, x[cells], 0)
+    return kept
+
+
 def test_maxima_return_to_their_pixels_through_all_of_segnet():
     """With identities for convolutions, SegNet keeps the maxima of blocks.
 
@@ -160,13 +192,7 @@ def test_maxima_return_to_their_pixels_through_all_of_segnet():
     random = np.random.default_rng(5)
     x = random.permutation(45 * 70 * 3).reshape(1, 45, 70, 3) / 1e4 + 1
     x = x.astype("float32")
-    expected = np.zeros_like(x)
-    for row in range(0, 45, 32):
-        for column in range(0, 70, 32):
-            block = x[0, row : row + 32, column : column + 32]
-            expected[0, row : row + 32, column : column + 32] = np.where(
-                block == block.max((0, 1)), block, 0
-            )
+    expected = maxima_of_blocks(x, 32)
     assert (expected > 0).sum() == 2 * 3 * 3
     np.testing.assert_allclose(net(x), expected, rtol=1e-5)
     # One stage of it: the maxima of 2x2 blocks, from the first index alone.
@@ -178,12 +204,7 @@ def test_maxima_return_to_their_pixels_through_all_of_segnet():
     pooled, argmax = encoder(x)
     features = keras.ops.zeros((1, 45, 70, 64))
     y = np.asarray(stage([pooled, argmax, features]))[..., :3]
-    for row in range(0, 45, 2):
-        for column in range(0, 70, 2):
-            block = x[0, row : row + 2, column : column + 2]
-            ours = y[0, row : row + 2, column : column + 2]
-            kept = np.where(block == block.max((0, 1)), block, 0)
-            np.testing.assert_allclose(ours, kept, rtol=1e-5)
+    np.testing.assert_allclose(y, maxima_of_blocks(x, 2), rtol=1e-5)
 
 
 def test_maxima_return_to_their_pixels_through_enet_blocks():
@@ -196,12 +217,7 @@ def test_maxima_return_to_their_pixels_through_enet_blocks():
     x = np.random.default_rng(6).permutation(7 * 10 * 16) / 100 + 1
     x = x.reshape(1, 7, 10, 16).astype("float32")
     y = np.asarray(net(x))
-    for row in range(0, 7, 2):
-        for column in range(0, 10, 2):
-            block = x[0, row : row + 2, column : column + 2]
-            ours = y[0, row : row + 2, column : column + 2]
-            kept = np.where(block == block.max((0, 1)), block, 0)
-            np.testing.assert_allclose(ours, kept, rtol=1e-5)
+    np.testing.assert_allclose(y, maxima_of_blocks(x, 2), rtol=1e-5)
 
 
 def set_identity_norms_and_close_extensions(net):
