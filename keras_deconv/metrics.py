@@ -89,10 +89,9 @@ class SegmentationMetric(keras.metrics.Metric):
     ) -> tuple[Tensor, Tensor]:
         """Class ids, `LEFT_OUT` where no pixel is counted, and predictions."""
         y_true, predicted_ids = self._label_maps(y_true, y_pred)
-        ids = labels.class_ids(y_true, self.num_classes, self.ignore_class)
-        if sample_weight is not None:
-            weights = labels.pixel_weights(sample_weight, ids)
-            ids = ops.where(ops.cast(weights, "bool"), ids, labels.LEFT_OUT)
+        ids = labels.class_ids(
+            y_true, self.num_classes, self.ignore_class, sample_weight
+        )
         return ids, ops.cast(predicted_ids, ids.dtype)
 
     def _label_maps(
