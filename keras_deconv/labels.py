@@ -106,7 +106,10 @@ def label_map(y_true: Tensor, shape: Shape, y_pred_shape: Shape) -> Tensor:
 
 
 def class_ids(
-    y_true: Tensor, num_classes: int, ignore_class: IgnoreClass
+    y_true: Tensor,
+    num_classes: int,
+    ignore_class: IgnoreClass,
+    sample_weight: Tensor | None = None,
 ) -> Tensor:
     """Read a label map: class ids, and `LEFT_OUT` where a pixel is void.
 
@@ -114,6 +117,7 @@ def class_ids(
         y_true: Label map of any integer dtype, or whole numbers as floats.
         num_classes: Number of classes.
         ignore_class: Void ids. They win over class ids.
+        sample_weight: Weights of images or pixels; 0 leaves them out, too.
 
     Returns:
         Tensor of the same shape and of the widest int dtype. In compiled code,
@@ -121,7 +125,8 @@ def class_ids(
         become `LEFT_OUT` too.
 
     Raises:
-        ValueError: A label that is neither class nor void, in eager code.
+        ValueError: A label that is neither class nor void, in eager code;
+            weights that fit neither images nor pixels.
         tf.errors.InvalidArgumentError: The same in a TensorFlow graph.
     """
     # TensorFlow keeps int32 in a GPU's host memory, int64 on the device.
@@ -137,6 +142,9 @@ def class_ids(
     known = ops.logical_and(whole, ops.logical_or(is_void, is_class))
     _require_known(y_true, known, num_classes, ignore_class)
     counted = ops.logical_and(known, ops.logical_not(is_void))
+    if sample_weight is not None:
+        weights = pixel_weights(sample_weight, ids)
+        counted = ops.logical_and(counted, ops.cast(weights, "bool"))
     return ops.where(counted, ids, LEFT_OUT)
 
 

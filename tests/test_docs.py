@@ -41,6 +41,8 @@ def test_every_public_object_has_an_example():
         module = importlib.import_module(f"keras_deconv.{home}")
         assert module.__all__
         for name in module.__all__:
+            if name.isupper():  # A constant has no docstring of its own.
+                continue
             text = getattr(module, name).__doc__
             assert ">>>" in text, f"{home}.{name} has no example"
 

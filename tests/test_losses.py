@@ -1,5 +1,6 @@
-"""SegmentationCrossentropy against a slow NumPy definition, and its laws."""
+"""The losses against slow NumPy definitions, and their laws."""
 
+import inspect
 import json
 import math
 
@@ -9,10 +10,21 @@ import pytest
 from keras import ops
 
 from keras_deconv import labels
-from keras_deconv.losses import SegmentationCrossentropy
+from keras_deconv.losses import (
+    SegmentationCrossentropy,
+    SegmentationDice,
+    SegmentationFocal,
+    SegmentationTversky,
+)
 
 BACKEND = keras.config.backend()
 CLASS_WEIGHTS = (0.5, 2.0, 0.0)
+LOSSES = [
+    SegmentationCrossentropy,
+    SegmentationFocal,
+    SegmentationDice,
+    SegmentationTversky,
+]
 tensorflow_only = pytest.mark.skipif(
     BACKEND != "tensorflow", reason="TensorFlow graphs"
 )
@@ -38,8 +50,9 @@ def oracle(
     void=(255,),
     sample_weight=None,
     reduction="sum_over_batch_size",
+    gamma=0.0,
 ):
-    """The definition, pixel by pixel in float64."""
+    """Cross-entropy and focal loss, pixel by pixel in float64."""
     probabilities = softmax(logits.astype("float64"))
     losses = np.zeros(y_true.shape)
     num_counted = 0
@@ -51,11 +64,52 @@ def oracle(
         weight = 1.0 if class_weights is None else class_weights[label]
         if sample_weight is not None:
             weight *= sample_weight[pixel]
-        losses[pixel] = -weight * math.log(probabilities[pixel][label])
+        probability = probabilities[pixel][label]
+        weight *= (1 - probability) ** gamma
+        losses[pixel] = -weight * math.log(probability)
     if reduction == "none":
         return losses
     total = losses.sum()
     return total if reduction == "sum" else total / max(num_counted, 1)
+
+
+def region_oracle(
+    y_true,
+    logits,
+    alpha,
+    beta,
+    sample_weight=None,
+    reduction="sum_over_batch_size",
+):
+    """The Tversky loss, class by class in float64, on what is not void."""
+    counted = y_true != 255
+    labels_left = y_true[counted]
+    probabilities = softmax(logits.astype("float64"))[counted]
+    weights = np.ones(y_true.shape) if sample_weight is None else sample_weight
+    weights = np.broadcast_to(weights, y_true.shape)[counted]
+    losses = np.zeros(logits.shape[-1])
+    occurs = np.zeros(logits.shape[-1], bool)
+    for index in range(logits.shape[-1]):
+        true, found = labels_left == index, probabilities[:, index]
+        if true.any():
+            occurs[index] = True
+            positives = (weights * found)[true].sum()
+            false_positives = (weights * found)[~true].sum()
+            false_negatives = (weights * (1 - found))[true].sum()
+            losses[index] = 1 - positives / (
+                positives + alpha * false_positives + beta * false_negatives
+            )
+    if reduction == "none":
+        return losses
+    return losses.sum() if reduction == "sum" else losses[occurs].mean()
+
+
+def expected_value(loss, y_true, logits, **options):
+    """What either oracle says of a loss with default arguments."""
+    if isinstance(loss, SegmentationDice | SegmentationTversky):
+        return region_oracle(y_true, logits, loss.alpha, loss.beta, **options)
+    gamma = getattr(loss, "gamma", 0.0)
+    return oracle(y_true, logits, gamma=gamma, **options)
 
 
 def value_and_gradient(loss, y_true, y_pred):
@@ -109,6 +163,10 @@ def test_oracle_can_fail():
     assert right != pytest.approx(oracle(y_true, logits, CLASS_WEIGHTS))
     kept = np.where(y_true == 255, 0, y_true)
     assert right != pytest.approx(oracle(kept, logits))
+    assert right != pytest.approx(oracle(y_true, logits, gamma=1.0))
+    right = region_oracle(y_true, logits, 0.3, 0.7)
+    assert right != pytest.approx(region_oracle(y_true, logits, 0.7, 0.3))
+    assert right != pytest.approx(region_oracle(kept, logits, 0.3, 0.7))
 
 
 def test_value_and_gradient_of_a_known_case():
@@ -136,13 +194,128 @@ def test_equals_definition(reduction, class_weights, from_logits):
     )
 
 
+@pytest.mark.parametrize("gamma", [0, 0.5, 2])
+@pytest.mark.parametrize("class_weights", [None, CLASS_WEIGHTS])
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "none"])
+def test_focal_equals_definition(gamma, class_weights, reduction):
+    y_true, logits = batch()
+    loss = SegmentationFocal(gamma, class_weights, reduction=reduction)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(loss(y_true, logits)),
+        oracle(y_true, logits, class_weights, (255,), None, reduction, gamma),
+        rtol=1e-5,
+    )
+
+
+def test_focal_equals_keras():
+    y_true, logits = batch()
+    y_true[y_true == 255] = 1
+    by_keras = keras.losses.CategoricalFocalCrossentropy(
+        alpha=1.0, gamma=2.0, from_logits=True
+    )
+    one_hot = np.eye(3, dtype="float32")[y_true]
+    assert float(SegmentationFocal()(y_true, logits)) == pytest.approx(
+        float(by_keras(one_hot, logits)), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1.0, 2.0])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "none"])
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_tversky_equals_definition(alpha, weighted, reduction, from_logits):
+    """Class 3 of 4 does not occur, but is predicted."""
+    y_true, logits = batch()
+    logits = np.concatenate([logits, logits[..., :1] + 1], axis=-1)
+    weights = np.random.default_rng(1).random(y_true.shape) + 0.1
+    weights = weights.astype("float32") if weighted else None
+    loss = SegmentationTversky(
+        alpha, 0.7, from_logits=from_logits, reduction=reduction
+    )
+    y_pred = logits if from_logits else softmax(logits)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(loss(y_true, y_pred, weights)),
+        region_oracle(y_true, logits, alpha, 0.7, weights, reduction),
+        rtol=1e-5,
+    )
+
+
+def test_dice_and_jaccard_are_tversky_losses():
+    y_true, logits = batch()
+    counted = y_true != 255
+    true = np.eye(3)[y_true[counted]]
+    found = softmax(logits.astype("float64"))[counted]
+    overlap = (true * found).sum(0)
+    sizes = true.sum(0) + found.sum(0)
+    dice = SegmentationDice()(y_true, logits)
+    assert float(dice) == pytest.approx((1 - 2 * overlap / sizes).mean())
+    assert float(SegmentationTversky(0.5, 0.5)(y_true, logits)) == float(dice)
+    jaccard = SegmentationTversky(alpha=1, beta=1)(y_true, logits)
+    union = sizes - overlap
+    assert float(jaccard) == pytest.approx((1 - overlap / union).mean())
+
+
+def test_dice_of_each_class_equals_keras():
+    y_true, logits = batch()
+    y_true[y_true == 255] = 1
+    by_keras = keras.losses.dice(
+        np.eye(3, dtype="float32")[y_true], ops.softmax(logits), axis=(0, 1, 2)
+    )
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(
+            SegmentationDice(reduction="none")(y_true, logits)
+        ),
+        ops.convert_to_numpy(by_keras),
+        rtol=1e-5,
+    )
+
+
+def test_beta_makes_missed_pixels_dear():
+    """All is class 0: class 1 is missed once, class 0 has a false positive."""
+    y_true = np.array([[0, 0, 0, 1]])
+    logits = np.float32([[[30, -30]] * 4])
+    losses = SegmentationTversky(alpha=2, beta=5, reduction="none")
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(losses(y_true, logits)), [1 - 3 / (3 + 2), 1]
+    )
+
+
+@pytest.mark.parametrize("loss", [SegmentationDice, SegmentationTversky])
+def test_sums_run_over_the_batch_and_absent_classes_are_left_out(loss):
+    y_true = np.array([[0, 0], [1, 0]])
+    _, logits = batch(shape=(2, 2))
+    whole = float(loss()(y_true, logits))
+    assert whole == pytest.approx(
+        expected_value(loss(), y_true, logits), rel=1e-5
+    )
+    images = [
+        float(loss()(y_true[i : i + 1], logits[i : i + 1])) for i in (0, 1)
+    ]
+    assert whole != pytest.approx(np.mean(images))
+    # Nobody asks for class 2, but probability spent on it is lost.
+    logits[..., 2] += 3
+    assert float(loss()(y_true, logits)) > whole
+
+
+@pytest.mark.parametrize("loss", [SegmentationDice, SegmentationTversky])
+def test_a_pixel_of_weight_2_is_there_twice(loss):
+    y_true, logits = batch(shape=(1, 6))
+    twice = np.concatenate([y_true, y_true[:, :3]], axis=1)
+    logits_twice = np.concatenate([logits, logits[:, :3]], axis=1)
+    weights = np.float32([[2, 2, 2, 1, 1, 1]])
+    assert float(loss()(y_true, logits, weights)) == pytest.approx(
+        float(loss()(twice, logits_twice)), rel=1e-5
+    )
+
+
 @pytest.mark.parametrize("shape", [(5,), (2, 5), (2, 3, 4), (2, 2, 3, 2)])
 @pytest.mark.parametrize("channel", [False, True])
-def test_any_number_of_spatial_axes(shape, channel):
+@pytest.mark.parametrize("loss", LOSSES)
+def test_any_number_of_spatial_axes(loss, shape, channel):
     y_true, logits = batch(shape=shape)
     received = y_true[..., None] if channel else y_true
-    assert float(SegmentationCrossentropy()(received, logits)) == (
-        pytest.approx(oracle(y_true, logits), rel=1e-5)
+    assert float(loss()(received, logits)) == pytest.approx(
+        expected_value(loss(), y_true, logits), rel=1e-5
     )
 
 
@@ -216,34 +389,82 @@ def test_mean_with_sample_weight_divides_by_the_weights_that_count():
     )
 
 
-@pytest.mark.parametrize("from_logits", [True, False])
-@pytest.mark.parametrize("garbage", [0.0, 1e30, np.inf, -np.inf, np.nan])
-def test_void_is_as_good_as_removed(from_logits, garbage):
+def check_that_void_is_as_good_as_removed(loss, from_logits, garbage):
     y_true, logits = batch()
     y_pred = logits if from_logits else softmax(logits)
     counted = y_true != 255
-    loss = SegmentationCrossentropy((1.0, 2.0, 3.0), from_logits=from_logits)
     kept, kept_gradient = value_and_gradient(
         loss, y_true[counted], y_pred[counted]
     )
     y_pred[~counted] = garbage
     value, gradient = value_and_gradient(loss, y_true, y_pred)
     np.testing.assert_allclose(value, kept, rtol=1e-6)
-    np.testing.assert_allclose(gradient[counted], kept_gradient, rtol=1e-5)
+    np.testing.assert_allclose(
+        gradient[counted], kept_gradient, rtol=1e-5, atol=1e-8
+    )
     assert not gradient[~counted].any()
     assert kept_gradient.any()
 
 
+@pytest.mark.parametrize("from_logits", [True, False])
+@pytest.mark.parametrize("garbage", [0.0, 1e30, np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_void_is_as_good_as_removed(loss, from_logits, garbage):
+    weighted = loss in (SegmentationCrossentropy, SegmentationFocal)
+    weights = {"class_weights": (1.0, 2.0, 3.0)} if weighted else {}
+    check_that_void_is_as_good_as_removed(
+        loss(from_logits=from_logits, **weights), from_logits, garbage
+    )
+
+
+def void_by_sample_weight(y_true, y_pred):
+    """A common mistake: Keras divides by void pixels, too."""
+    counted = ops.cast(ops.not_equal(y_true, 255), "float32")
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)(
+        ops.where(counted > 0, y_true, 0), y_pred, counted
+    )
+
+
+def void_as_a_class(y_true, y_pred):
+    """Another one: void is class 0, so its predictions count."""
+    y_true = ops.where(ops.equal(y_true, 255), 0, y_true)
+    return keras.losses.Dice()(ops.one_hot(y_true, 3), ops.softmax(y_pred))
+
+
+@pytest.mark.parametrize("broken", [void_by_sample_weight, void_as_a_class])
+def test_a_loss_that_counts_void_is_found(broken):
+    with pytest.raises(AssertionError):
+        check_that_void_is_as_good_as_removed(broken, True, 0.0)
+
+
 @pytest.mark.parametrize("size", [1.0, 1e38])
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum"])
-def test_void_alone_gives_zero(size, reduction):
-    loss = SegmentationCrossentropy(reduction=reduction)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_void_alone_gives_zero(loss, size, reduction):
+    loss = loss(reduction=reduction)
     logits = size * np.random.default_rng(0).normal(size=(1, 2, 2, 3))
     value, gradient = value_and_gradient(
         loss, np.full((1, 2, 2), 255), logits.astype("float32")
     )
     assert value == 0
     assert not gradient.any()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("gamma", [0, 0.5, 1, 2])
+def test_sure_pixels_keep_every_gradient_finite(gamma, dtype):
+    """Where `1 - p` is 0 a power has no slope, or an infinite one."""
+    logits = np.array([[1e4, -1e4], [3e4, -3e4], [0, 0]], dtype)
+    for loss in (
+        SegmentationFocal(gamma),
+        SegmentationDice(),
+        SegmentationTversky(1, gamma + 0.1),
+    ):
+        for y_true in ([1, 0, 0], [0, 0, 1], [1, 1, 1]):
+            value, gradient = value_and_gradient(loss, np.array(y_true), logits)
+            assert np.isfinite(value)
+            assert np.isfinite(gradient).all()
+            assert gradient.any()
 
 
 def test_large_logits_stay_finite():
@@ -282,6 +503,22 @@ def test_constructor_errors(arguments, found):
         SegmentationCrossentropy(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("loss", "name", "values", "rule"),
+    [
+        (SegmentationFocal, "gamma", (-1, "2x", None, math.nan), ">= 0"),
+        (SegmentationTversky, "alpha", (-1, 0, math.inf, [1, 2]), "> 0"),
+        (SegmentationTversky, "beta", (-1, 0, math.nan, None), "> 0"),
+    ],
+)
+def test_factor_errors(loss, name, values, rule):
+    for value in values:
+        with pytest.raises(
+            ValueError, match=rf"`{name}` must be.*{rule}\. Received: {name}="
+        ):
+            loss(**{name: value})
+
+
 def test_unknown_reduction_is_an_error():
     with pytest.raises(ValueError, match="reduction=median"):
         SegmentationCrossentropy(reduction="median")
@@ -298,7 +535,8 @@ def test_unknown_reduction_is_an_error():
         ("float32", np.nan, "labels: nan"),
     ],
 )
-def test_stray_labels_are_an_error(dtype, stray, found):
+@pytest.mark.parametrize("loss", LOSSES)
+def test_stray_labels_are_an_error(loss, dtype, stray, found):
     if dtype == "int64" and BACKEND == "jax":
         pytest.skip("JAX has no int64 here; it takes 2**32 for 0")
     y_true, logits = batch()
@@ -307,7 +545,7 @@ def test_stray_labels_are_an_error(dtype, stray, found):
     with pytest.raises(
         ValueError, match=rf"0\.\.2.*ignore_class=255.*{found}\. Add them"
     ):
-        SegmentationCrossentropy()(y_true, logits)
+        loss()(y_true, logits)
 
 
 def test_many_stray_labels_are_not_all_listed():
@@ -327,17 +565,17 @@ def test_many_stray_labels_are_not_all_listed():
         ((), (), "two or more classes"),
     ],
 )
-def test_shape_errors(y_true, y_pred, message):
+@pytest.mark.parametrize("loss", LOSSES)
+def test_shape_errors(loss, y_true, y_pred, message):
     with pytest.raises(ValueError, match=message):
-        SegmentationCrossentropy()(
-            np.zeros(y_true, "int32"), np.zeros(y_pred, "float32")
-        )
+        loss()(np.zeros(y_true, "int32"), np.zeros(y_pred, "float32"))
 
 
-def test_number_of_class_weights_is_checked():
+@pytest.mark.parametrize("loss", [SegmentationCrossentropy, SegmentationFocal])
+def test_number_of_class_weights_is_checked(loss):
     y_true, logits = batch()
     with pytest.raises(ValueError, match=r"2 weights.* 3 classes"):
-        SegmentationCrossentropy([1.0, 2.0])(y_true, logits)
+        loss(class_weights=[1.0, 2.0])(y_true, logits)
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 2), (3, 4), (2, 3, 4, 2)])
@@ -347,29 +585,34 @@ def test_sample_weights_of_another_shape_are_an_error(shape):
         SegmentationCrossentropy()(y_true, logits, np.ones(shape))
 
 
-def test_config_names_every_argument_and_round_trips():
-    loss = SegmentationCrossentropy(
-        class_weights=np.array([1.0, 2.0, 3.0]),
-        ignore_class=[-1, np.int64(255)],
-        from_logits=False,
-        reduction="sum",
-        name="other",
-        dtype="float64",
-    )
+@pytest.mark.parametrize(
+    ("loss", "own"),
+    [
+        (SegmentationCrossentropy, {"class_weights": (1.0, 2.0, 3.0)}),
+        (SegmentationFocal, {"class_weights": (1.0, 2.0), "gamma": 1.5}),
+        (SegmentationDice, {}),
+        (SegmentationTversky, {"alpha": 0.25, "beta": 2.0}),
+    ],
+)
+def test_config_names_every_argument_and_round_trips(loss, own):
     expected = {
-        "class_weights": (1.0, 2.0, 3.0),
+        **own,
         "ignore_class": (-1, 255),
         "from_logits": False,
         "reduction": "sum",
         "name": "other",
         "dtype": "float64",
     }
-    assert loss.get_config() == expected
-    through_json = json.loads(json.dumps(loss.get_config()))
-    again = SegmentationCrossentropy.from_config(through_json)
-    assert again.get_config() == expected
-    by_keras = keras.losses.deserialize(keras.losses.serialize(loss))
-    assert isinstance(by_keras, SegmentationCrossentropy)
+    assert set(inspect.signature(loss).parameters) == set(expected)
+    given = {**expected, "ignore_class": [-1, np.int64(255)]}
+    if "class_weights" in own:
+        given["class_weights"] = np.array(own["class_weights"])
+    original = loss(**given)
+    assert original.get_config() == expected
+    through_json = json.loads(json.dumps(original.get_config()))
+    assert loss.from_config(through_json).get_config() == expected
+    by_keras = keras.losses.deserialize(keras.losses.serialize(original))
+    assert type(by_keras) is loss
     assert by_keras.get_config() == expected
 
 
@@ -409,7 +652,30 @@ def test_fit_and_evaluate(jit_compile, dtype):
     )
 
 
-def test_mixed_precision_scales_the_loss_and_trains():
+@pytest.mark.parametrize("jit_compile", [True, False])
+@pytest.mark.parametrize("loss", LOSSES[1:])
+def test_each_loss_in_fit_and_evaluate(loss, jit_compile):
+    if BACKEND == "torch" and jit_compile is True:
+        pytest.skip("torch.compile is not tried")
+    images, masks = training_data()
+    model = tiny_model()
+    model.compile(
+        keras.optimizers.Adam(0.1), loss=loss(), jit_compile=jit_compile
+    )
+    losses = model.fit(
+        images, masks, batch_size=4, epochs=3, verbose=0
+    ).history["loss"]
+    assert losses[-1] < losses[0]
+    assert model.evaluate(images, masks, batch_size=8, verbose=0) == (
+        pytest.approx(
+            expected_value(loss(), masks, ops.convert_to_numpy(model(images))),
+            rel=1e-5,
+        )
+    )
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_mixed_precision_scales_the_loss_and_trains(loss):
     images, masks = training_data()
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
@@ -418,7 +684,7 @@ def test_mixed_precision_scales_the_loss_and_trains():
     finally:
         keras.config.set_dtype_policy(policy)
     optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.1))
-    model.compile(optimizer, loss=SegmentationCrossentropy(), jit_compile=False)
+    model.compile(optimizer, loss=loss(), jit_compile=False)
     losses = model.fit(images, masks, epochs=3, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
     assert keras.backend.standardize_dtype(model(images).dtype) == "float16"
@@ -475,10 +741,11 @@ def test_stray_labels_count_as_void_in_compiled_code():
 
 @tensorflow_only
 @pytest.mark.parametrize("jit_compile", [True, False])
-def test_unknown_sizes_in_a_graph(jit_compile):
+@pytest.mark.parametrize("loss", LOSSES)
+def test_unknown_sizes_in_a_graph(loss, jit_compile):
     import tensorflow as tf
 
-    loss = SegmentationCrossentropy(CLASS_WEIGHTS)
+    loss = loss()
     graph = tf.function(
         loss,
         input_signature=[
@@ -492,7 +759,7 @@ def test_unknown_sizes_in_a_graph(jit_compile):
         y_true, logits = batch(shape=shape)
         value = graph(y_true.astype("uint8"), logits, tf.ones(shape[0]))
         assert float(value) == pytest.approx(
-            oracle(y_true, logits, CLASS_WEIGHTS), rel=1e-5
+            expected_value(loss, y_true, logits), rel=1e-5
         )
 
 

@@ -1,5 +1,6 @@
 """The metrics against slow NumPy definitions, and their laws."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -10,9 +11,15 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from scipy import ndimage, sparse, spatial
 
 from keras_deconv.losses import SegmentationCrossentropy
-from keras_deconv.metrics import ClassAccuracy, GlobalAccuracy, MeanIoU
+from keras_deconv.metrics import (
+    BoundaryF1,
+    ClassAccuracy,
+    GlobalAccuracy,
+    MeanIoU,
+)
 
 BACKEND = keras.config.backend()
 METRICS = [GlobalAccuracy, ClassAccuracy, MeanIoU]
@@ -154,6 +161,18 @@ def test_probabilities_give_what_logits_give():
     )
 
 
+@pytest.mark.parametrize("metric", CLASS_METRICS)
+def test_scores_by_name(metric):
+    metric = metric(3)
+    metric.update_state([[0, 0, 0, 0]], [[0, 0, 0, 0]])
+    named = {"sky": 1.0, "road": None, "car": None}
+    assert metric.per_class_by_name(list(named)) == named
+    assert json.loads(json.dumps(named)) == named
+    for wrong in (("sky", "road"), ("sky", "road", "sky"), "abcd"):
+        with pytest.raises(ValueError, match="`class_names` must be 3 diff"):
+            metric.per_class_by_name(wrong)
+
+
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("garbage", [0.0, np.inf, np.nan])
 def test_void_is_as_good_as_removed(metric, garbage):
@@ -237,11 +256,12 @@ def test_per_class_is_nan_for_absent_classes():
     )
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", [*METRICS, BoundaryF1])
 def test_nothing_counted_gives_zero(metric):
     metric = metric(3)
     assert float(metric.result()) == 0
-    assert score(metric, np.full((1, 2), 255), np.zeros((1, 2), "int32")) == 0
+    nothing = np.full((1, 2, 3), 255)
+    assert score(metric, nothing, np.zeros((1, 2, 3), "int32")) == 0
 
 
 @pytest.mark.parametrize("size", [2**24, 2**31, 2**40])
@@ -285,7 +305,7 @@ def test_half_precision_is_raised(dtype):
         ({"num_classes": 3, "ignore_class": "x"}, "`ignore_class` must.*'x'"),
     ],
 )
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", [*METRICS, BoundaryF1])
 def test_constructor_errors(metric, arguments, message):
     with pytest.raises(ValueError, match=message):
         metric(**arguments)
@@ -314,7 +334,7 @@ def test_shape_errors(y_true, y_pred, dtype, message):
         MeanIoU(3).update_state(np.zeros(y_true, int), np.zeros(y_pred, dtype))
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", [*METRICS, BoundaryF1])
 def test_stray_labels_are_an_error(metric):
     y_true, logits = batch()
     y_true[0, 0, 0] = 11
@@ -333,7 +353,7 @@ def test_merging_another_number_of_classes_is_an_error():
         MeanIoU(3).merge_state([MeanIoU(4)])
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", [*METRICS, BoundaryF1])
 def test_config_names_every_argument_and_round_trips(metric):
     expected = {
         "num_classes": 5,
@@ -343,6 +363,9 @@ def test_config_names_every_argument_and_round_trips(metric):
     }
     if metric in CLASS_METRICS:
         expected["absent_classes"] = "zero"
+    if metric is BoundaryF1:
+        expected["tolerance"] = 0.125
+    assert set(inspect.signature(metric).parameters) == set(expected)
     original = metric(**expected)
     assert original.get_config() == expected
     through_json = json.loads(json.dumps(original.get_config()))
@@ -487,7 +510,9 @@ def test_update_in_a_graph_with_unknown_sizes():
 REPLICAS = """
     import keras, numpy as np, tensorflow as tf
     from keras_deconv.losses import SegmentationCrossentropy
-    from keras_deconv.metrics import ClassAccuracy, GlobalAccuracy, MeanIoU
+    from keras_deconv.metrics import (
+        BoundaryF1, ClassAccuracy, GlobalAccuracy, MeanIoU
+    )
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(
@@ -503,7 +528,10 @@ REPLICAS = """
         model.compile(
             keras.optimizers.SGD(0.1),
             loss=SegmentationCrossentropy(),
-            metrics=[GlobalAccuracy(3), ClassAccuracy(3), MeanIoU(3)],
+            metrics=[
+                GlobalAccuracy(3), ClassAccuracy(3), MeanIoU(3),
+                BoundaryF1(3, tolerance=0.2),
+            ],
             jit_compile=False,
         )
         random = np.random.default_rng(0)
@@ -518,7 +546,7 @@ REPLICAS = """
     alone = evaluate()
     with strategy.scope():
         together = evaluate()
-    assert len(alone) == 4, alone
+    assert len(alone) == 5 and min(alone) > 0, alone
     np.testing.assert_allclose(together, alone, rtol=1e-5)
 """
 
@@ -543,6 +571,352 @@ def test_merge_state_takes_metrics_of_the_same_classes_only():
         MeanIoU(4),
         MeanIoU(3, ignore_class=0),
         keras.metrics.MeanIoU(3),
+        BoundaryF1(3),
     ):
         with pytest.raises(ValueError, match="`metrics` must all count"):
             MeanIoU(3).merge_state([other])
+
+
+# ------------------------------------------------------------- BoundaryF1
+
+
+def boundary(ids, true_ids, index):
+    """Boundary of a class, pixel by pixel, of one image."""
+    result = np.zeros(ids.shape, bool)
+    for row, column in np.ndindex(*ids.shape):
+        for step in ((0, 1), (1, 0), (1, 1)):
+            other = row + step[0], column + step[1]
+            if other[0] == ids.shape[0] or other[1] == ids.shape[1]:
+                continue
+            if 255 in (true_ids[row, column], true_ids[other]):
+                continue
+            if (ids[row, column] == index) != (ids[other] == index):
+                result[row, column] = True
+    return result
+
+
+def share_near(boundaries, others, distance):
+    """Share of the boundary pixels that are near the others."""
+    if not (boundaries.any() and others.any()):
+        return 0.0
+    distances = ndimage.distance_transform_edt(~others)
+    return (distances[boundaries] <= distance + 1e-4).mean()
+
+
+def boundary_oracle(y_true, predicted, num_classes, tolerance):
+    """F1 by image and class, NaN where there is none."""
+    scores = np.full((len(y_true), num_classes), np.nan)
+    distance = tolerance * np.hypot(*y_true.shape[1:])
+    for image, index in np.ndindex(*scores.shape):
+        true = boundary(y_true[image], y_true[image], index)
+        found = boundary(predicted[image], y_true[image], index)
+        if true.any():
+            precision = share_near(found, true, distance)
+            recall = share_near(true, found, distance)
+            both = precision + recall
+            scores[image, index] = 2 * precision * recall / both if both else 0
+    return scores
+
+
+def mean_over_images(scores):
+    return np.mean([np.nanmean(s) for s in scores if not np.isnan(s).all()])
+
+
+def patches(seed=0, shape=(3, 13, 17), num_classes=4, num_void=2):
+    """Masks of rectangles, with void, and noisy predictions shifted a bit.
+
+    Class 3 occurs in the last image and in predictions only.
+    """
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, num_classes - 1, (shape[0], 4, 5))
+    coarse[-1, 1, 1] = num_classes - 1
+    y_true = coarse.repeat(4, axis=1).repeat(4, axis=2)
+    y_true = y_true[:, : shape[1], : shape[2]].copy()
+    predicted = np.roll(y_true, (1, 2), axis=(1, 2))
+    noise = random.random(shape) < 0.05
+    predicted[noise] = num_classes - 1
+    for image in y_true:
+        for _ in range(num_void):
+            row, column = random.integers(0, shape[1]), random.integers(0, 9)
+            image[row : row + 3, column : column + 4] = 255
+    return y_true, predicted
+
+
+def discs(centre, radius, shape=(24, 30)):
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    inside = np.hypot(rows - centre[0], columns - centre[1]) <= radius
+    return inside.astype("int64")[None]
+
+
+def check_that_void_hides_predictions(metric):
+    y_true, predicted = patches()
+    clean = score(metric, y_true, predicted)
+    logits = np.eye(4, dtype="float32")[predicted]
+    for garbage in (0, 2, 99):
+        changed = np.where(y_true == 255, garbage, predicted)
+        assert score(metric, y_true, changed) == clean
+    for garbage in (np.nan, np.inf, 7.0):
+        logits[y_true == 255] = garbage
+        assert score(metric, y_true, logits) == clean
+    assert score(metric, y_true, np.where(y_true == 255, predicted, 3)) != clean
+
+
+def check_that_void_is_as_good_as_cut_off(metric):
+    """Pixels cannot be taken out of an image, but its margins can."""
+    y_true, predicted = patches(num_void=0)
+    margins = np.full(y_true.shape, 255)
+    margins[:, 1:10, 4:15] = y_true[:, 1:10, 4:15]
+    whole = metric(4, tolerance=1.9 / np.hypot(13, 17))
+    cut = metric(4, tolerance=1.9 / np.hypot(9, 11))
+    expected = score(cut, y_true[:, 1:10, 4:15], predicted[:, 1:10, 4:15])
+    assert score(whole, margins, predicted) == pytest.approx(expected)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(whole.per_class()),
+        ops.convert_to_numpy(cut.per_class()),
+        rtol=1e-6,
+    )
+
+
+def test_boundary_oracle_can_fail():
+    y_true, predicted = patches()
+    right = boundary_oracle(y_true, predicted, 4, 0.1)
+    for wrong in (
+        boundary_oracle(y_true, predicted, 4, 0.05),
+        boundary_oracle(np.where(y_true == 255, 1, y_true), predicted, 4, 0.1),
+        boundary_oracle(y_true, np.roll(predicted, 1, 1), 4, 0.1),
+    ):
+        assert mean_over_images(wrong) != pytest.approx(mean_over_images(right))
+
+
+@pytest.mark.parametrize("tolerance", [0, 0.04, 0.05, 0.1, 0.15, 0.3, 0.9])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_boundary_f1_equals_definition(tolerance, seed):
+    y_true, predicted = patches(seed)
+    metric = BoundaryF1(4, tolerance=tolerance)
+    scores = boundary_oracle(y_true, predicted, 4, tolerance)
+    assert score(metric, y_true, predicted) == pytest.approx(
+        mean_over_images(scores), rel=1e-5
+    )
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(metric.per_class()),
+        [np.nanmean(column) for column in scores.T],
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("tolerance", [0.0075, 0.03, 0.08])
+def test_boundary_f1_of_discs(tolerance):
+    y_true = discs((11, 14), 7)
+    for predicted in (discs((11, 14), 8.5), discs((12, 16), 7), 0 * y_true):
+        expected = boundary_oracle(y_true, predicted, 2, tolerance)
+        metric = BoundaryF1(2, tolerance=tolerance)
+        assert score(metric, y_true, predicted) == pytest.approx(
+            mean_over_images(expected), rel=1e-5
+        )
+    assert score(BoundaryF1(2, tolerance=tolerance), y_true, y_true) == 1
+    nothing = score(BoundaryF1(2, tolerance=tolerance), y_true, 0 * y_true)
+    assert nothing == 0
+
+
+@pytest.mark.parametrize("scale", [1, 2, 10])
+def test_a_distance_equal_to_the_tolerance_matches(scale):
+    """The diagonal is 50 pixels times the scale, the shift 5 times it."""
+    y_true = np.zeros((1, 30 * scale, 40 * scale), "int64")
+    predicted = y_true.copy()
+    y_true[0, 10, 10] = predicted[0, 10 + 3 * scale, 10 + 4 * scale] = 1
+    assert score(BoundaryF1(2, tolerance=0.1), y_true, predicted) == 1
+    assert score(BoundaryF1(2, tolerance=0.0999), y_true, predicted) < 1
+
+
+def test_boundary_f1_bounds_one_to_one_matching_from_above():
+    """Pairing each pixel once, as the authors do, finds a bit less."""
+    y_true, predicted = discs((11, 14), 7), discs((12, 15), 8)
+    true, found = (
+        np.argwhere(boundary(ids[0], y_true[0], 1))
+        for ids in (y_true, predicted)
+    )
+    distance = 0.05 * np.hypot(*y_true.shape[1:])
+    is_near = spatial.distance.cdist(true, found) <= distance
+    pairs = sparse.csgraph.maximum_bipartite_matching(
+        sparse.csr_matrix(is_near)
+    )
+    # F1 of P = pairs / found and R = pairs / true.
+    one_to_one = 2 * (pairs >= 0).sum() / (len(true) + len(found))
+    metric = BoundaryF1(2, tolerance=0.05)
+    metric.update_state(y_true, predicted)
+    several = float(metric.per_class()[1])
+    assert one_to_one < several < one_to_one + 0.1
+
+
+def test_classes_count_where_the_labels_have_a_boundary_of_them():
+    y_true = np.zeros((3, 4, 4), "int64")  # The first image has no boundary.
+    y_true[1, :, 2:] = 1
+    y_true[2] = [[0, 255, 2, 2]] * 4  # Nor has the last one, but for void.
+    predicted = y_true.copy()
+    predicted[0, 0, 0] = 2
+    predicted[1, 3] = 2
+    metric = BoundaryF1(3, tolerance=0)
+    scores = boundary_oracle(y_true, predicted, 3, 0)
+    assert np.isnan(scores).tolist() == [
+        [True] * 3,
+        [False, False, True],
+        [True] * 3,
+    ]
+    assert score(metric, y_true, predicted) == pytest.approx(
+        scores[1, :2].mean()
+    )
+    named = metric.per_class_by_name(("sky", "road", "car"))
+    assert named["sky"] == pytest.approx(scores[1, 0])
+    assert named["car"] is None
+
+
+@pytest.mark.parametrize("kind", ["logits", "half", "channel"])
+def test_boundary_f1_takes_what_other_metrics_take(kind):
+    y_true, predicted = patches()
+    y_pred = {
+        "logits": np.eye(4, dtype="float32")[predicted],
+        "half": np.eye(4, dtype="float16")[predicted],
+        "channel": predicted[..., None].astype("uint8"),
+    }[kind]
+    metric = BoundaryF1(4, tolerance=0.1)
+    expected = score(metric, y_true, predicted)
+    assert score(metric, y_true.astype("uint8")[..., None], y_pred) == expected
+
+
+def test_boundaries_at_void():
+    check_that_void_hides_predictions(BoundaryF1(4, tolerance=0.1))
+    check_that_void_is_as_good_as_cut_off(BoundaryF1)
+
+
+class BoundariesOfVoid(BoundaryF1):
+    """Broken: takes void for a class, as the authors do."""
+
+    def _boundaries(self, ids, true_ids):
+        return super()._boundaries(ids, ops.zeros_like(true_ids))
+
+
+def test_a_metric_that_sees_void_is_found():
+    with pytest.raises(AssertionError):
+        check_that_void_hides_predictions(BoundariesOfVoid(4, tolerance=0.1))
+    with pytest.raises(AssertionError):
+        check_that_void_is_as_good_as_cut_off(BoundariesOfVoid)
+
+
+def test_weight_0_makes_void():
+    y_true, predicted = patches(num_void=0)
+    random = np.random.default_rng(1)
+    weights = (random.random(y_true.shape) < 0.9) * 0.5
+    metric = BoundaryF1(4, tolerance=0.1)
+    expected = score(metric, np.where(weights, y_true, 255), predicted)
+    assert score(metric, y_true, predicted, weights) == expected
+    assert score(metric, y_true, predicted) != expected
+    images = np.array([0.0, 2.0, 1.0])
+    assert score(metric, y_true, predicted, images) == (
+        score(metric, y_true[1:], predicted[1:])
+    )
+
+
+def test_boundary_f1_over_batches_and_merged():
+    y_true, predicted = patches()
+    whole = BoundaryF1(4, tolerance=0.1)
+    expected = score(whole, y_true, predicted)
+    parts, merged = BoundaryF1(4, tolerance=0.1), BoundaryF1(4, tolerance=0.1)
+    for image in range(3):
+        one = slice(image, image + 1)
+        parts.update_state(y_true[one], predicted[one])
+        other = BoundaryF1(4, tolerance=0.1)
+        other.update_state(y_true[one], predicted[one])
+        merged.merge_state([other])
+    assert float(parts.result()) == pytest.approx(expected)
+    assert float(merged.result()) == pytest.approx(expected)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(merged.per_class()),
+        ops.convert_to_numpy(whole.per_class()),
+        rtol=1e-6,
+    )
+    with pytest.raises(ValueError, match=r"`metrics` must.*tolerance=0\.1"):
+        merged.merge_state([BoundaryF1(4)])
+    merged.reset_state()
+    assert float(merged.result()) == 0
+
+
+def test_boundary_f1_errors():
+    for shape in ((4,), (2, 4), (2, 3, 4, 5), (2, 3, 4, 5, 1)):
+        with pytest.raises(ValueError, match=r"\(batch, height, width\)"):
+            BoundaryF1(3).update_state(
+                np.zeros(shape, int), np.zeros(shape, int)
+            )
+    for tolerance in (-0.1, 1, 4.5, np.nan, None, "wide"):
+        with pytest.raises(ValueError, match=r"`tolerance` must.*tolerance="):
+            BoundaryF1(3, tolerance=tolerance)
+
+
+@pytest.mark.parametrize("jit_compile", [True, False])
+def test_boundary_f1_in_fit_and_evaluate(jit_compile, tmp_path):
+    if BACKEND == "torch" and jit_compile is True:
+        pytest.skip("torch.compile is not tried")
+    y_true, predicted = patches()
+    images = np.eye(4, dtype="float16")[predicted]
+    model = keras.Sequential(
+        [keras.Input((None, None, 4)), keras.layers.Conv2D(4, 1)]
+    )
+    model.set_weights([np.eye(4)[None, None], np.zeros(4)])
+    model.compile(
+        keras.optimizers.SGD(1e-6),
+        loss=SegmentationCrossentropy(),
+        metrics=[BoundaryF1(4, tolerance=0.1)],
+        jit_compile=jit_compile,
+    )
+    expected = pytest.approx(
+        mean_over_images(boundary_oracle(y_true, predicted, 4, 0.1)), rel=1e-5
+    )
+    history = model.fit(
+        images,
+        y_true,
+        batch_size=2,
+        verbose=0,
+        validation_data=(images, y_true),
+    ).history
+    assert history["boundary_f1"] == [expected]
+    assert history["val_boundary_f1"] == [expected]
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    results = again.evaluate(images, y_true, 2, verbose=0, return_dict=True)
+    assert results["boundary_f1"] == expected
+
+
+@tensorflow_only
+@pytest.mark.parametrize("jit_compile", [True, False])
+def test_boundary_f1_in_a_graph_with_unknown_sizes(jit_compile):
+    import tensorflow as tf
+
+    metric = BoundaryF1(4, tolerance=0.15)
+    update = tf.function(
+        metric.update_state,
+        input_signature=[
+            tf.TensorSpec((None, None, None), tf.int32),
+            tf.TensorSpec((None, None, None), tf.int32),
+        ],
+        jit_compile=jit_compile,
+    )
+    for shape in [(2, 9, 12), (1, 13, 17)]:
+        y_true, predicted = patches(shape=shape)
+        metric.reset_state()
+        update(y_true.astype("int32"), predicted.astype("int32"))
+        expected = boundary_oracle(y_true, predicted, 4, 0.15)
+        assert float(metric.result()) == pytest.approx(
+            mean_over_images(expected), rel=1e-5
+        )
+
+
+def test_boundary_f1_under_half_precision():
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        metric = BoundaryF1(2)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    stripes = np.zeros((1, 300, 400), "uint8")
+    stripes[:, ::2] = 1  # More boundary than float16 can count.
+    assert score(metric, stripes, stripes.astype("int32")) == 1
+    assert keras.backend.standardize_dtype(metric.result().dtype) == "float32"
