@@ -4,15 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_deconv import backends, labels
 from keras_deconv.labels import IgnoreClass, Tensor
 
 __all__ = ["SegmentationCrossentropy"]
-
-FLOAT32_MAX = float(np.finfo("float32").max)
 
 
 @keras.saving.register_keras_serializable("keras_deconv")
@@ -109,7 +106,7 @@ class SegmentationCrossentropy(keras.losses.Loss):
         super().__init__(
             name=name, reduction=reduction, dtype=labels.precise_dtype(dtype)
         )
-        self.class_weights = _class_weights(class_weights)
+        self.class_weights = labels.class_weights(class_weights)
         self.ignore_class = labels.ignore_class(ignore_class)
         self.from_logits = from_logits
 
@@ -193,24 +190,3 @@ class SegmentationCrossentropy(keras.losses.Loss):
                 f"{num_classes} classes."
             )
         return num_classes
-
-
-def _class_weights(
-    value: Sequence[float] | Mapping[int, float] | None,
-) -> tuple[float, ...] | None:
-    if value is None:
-        return None
-    try:
-        if isinstance(value, Mapping):  # as Keras' own class_weight
-            value = [value[i] for i in range(len(value))]
-        weights = tuple(float(v) for v in value)
-    except (KeyError, TypeError, ValueError):
-        weights = (-1.0,)
-    # Beyond float32 a weight would be infinite in the loss.
-    if not all(0 <= w <= FLOAT32_MAX for w in weights):
-        raise ValueError(
-            "`class_weights` must be finite floats >= 0, one per class, as a "
-            "sequence or as a dict by class id, or None. "
-            f" Received: class_weights={value!r}"
-        )
-    return weights
