@@ -496,7 +496,7 @@ def test_load_without_network_or_archives(tmp_path):
     with mock.patch.object(
         tfds.download.DownloadManager, "download", side_effect=OSError("gone")
     ):
-        with pytest.raises(OSError, match="gone.*copy its data_dir"):
+        with pytest.raises(OSError, match=r"gone.*copy its data_dir"):
             splits("caltech_birds2010", data_dir=tmp_path)
 
 

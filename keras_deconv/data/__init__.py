@@ -1,5 +1,6 @@
 """Data sets for semantic segmentation, on top of tensorflow-datasets."""
 
+from keras_deconv.data.augmentation import augmentation
 from keras_deconv.data.camvid import CamVid
 from keras_deconv.data.catalog import SegmentationSet, colour_map, describe
 from keras_deconv.data.pairs import load, segmentation_pairs, splits
@@ -9,6 +10,7 @@ __all__ = [
     "CamVid",
     "Scenes",
     "SegmentationSet",
+    "augmentation",
     "colour_map",
     "describe",
     "draw_scene",

@@ -636,12 +636,9 @@ def _download_and_prepare(
     builder: tfds.core.DatasetBuilder, manual_dir: str | None
 ) -> None:
     """Prepares a data set; says plainly what is wrong if that fails."""
-    # Some have no file name: those cannot be taken from a folder.
-    archives = sorted(
-        info.filename
-        for info in (builder.url_infos or {}).values()
-        if info.filename
-    )
+    files = [info.filename for info in (builder.url_infos or {}).values()]
+    # What has no name for tfds cannot be taken from a folder.
+    archives = sorted(name for name in files if name)
     # tfds would download what it does not find there, or try to.
     if (
         manual_dir is not None
@@ -665,7 +662,7 @@ def _download_and_prepare(
             advice = builder.MANUAL_DOWNLOAD_INSTRUCTIONS or (
                 f"put {', '.join(archives)} into a folder and give it as "
                 "manual_dir"
-                if archives
+                if archives and len(archives) == len(files)
                 else "prepare it where there is one and copy its data_dir"
             )
             raise OSError(
