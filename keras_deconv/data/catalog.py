@@ -233,6 +233,19 @@ def generic_names(num_classes: int) -> tuple[str, ...]:
     return tuple(f"class_{number}" for number in range(num_classes))
 
 
+def class_table(entry: SegmentationSet) -> list[int]:
+    """Gives the class of every label 0..255, and -1 for what is none.
+
+    One more -1 at the end is for whatever is no byte.
+    """
+    table = [-1] * 257
+    for label in entry.void_labels:
+        table[label] = VOID
+    for label, number in entry.labels.items():
+        table[label] = number
+    return table
+
+
 def _read_red_channel(example: dict[str, Any]) -> tf.Tensor:
     """Red is the category of scene_parse150, green counts the objects."""
     return example["annotation"][..., 0]

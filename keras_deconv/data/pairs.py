@@ -16,6 +16,7 @@ from keras_deconv.data import camvid, scenes  # noqa: F401
 from keras_deconv.data.catalog import (
     VOID,
     SegmentationSet,
+    class_table,
     describe,
     find,
     generic_names,
@@ -459,12 +460,7 @@ def _pair_maker(
     entry: SegmentationSet, image_size: int | Sequence[int] | None
 ) -> Callable[[tf.Tensor, dict[str, Any]], tuple[tf.Tensor, tf.Tensor]]:
     """Makes the function from a numbered example to uint8 (image, mask)."""
-    unknown = -1
-    classes = [unknown] * 257
-    for label in entry.void_labels:
-        classes[label] = VOID
-    for label, number in entry.labels.items():
-        classes[label] = number
+    classes = class_table(entry)
     if image_size is not None:
         image_size = arguments.ints(image_size, 2, "image_size", minimum=1)
 
@@ -492,7 +488,7 @@ def _pair_maker(
         )
         is_byte = (found >= 0) & (found < 256)
         mask = tf.gather(tf.constant(classes), tf.where(is_byte, found, 256))
-        is_known = mask != unknown
+        is_known = mask >= 0
         tf.debugging.Assert(
             tf.reduce_all(is_known),
             [
