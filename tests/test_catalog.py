@@ -345,11 +345,30 @@ def test_pairs_of_bool_masks():
     assert found.numpy().tolist() == [[[0, 1]]]
 
 
+def test_pairs_keys_of_a_known_set():
+    """They may repeat what is known, or read the set in another way."""
+    dataset = examples(segmentation_mask=np.ones((1, 2, 3, 1), np.uint8))
+    arguments = {"image_size": None, "batch_size": 1}
+    for name in ("oxford_iiit_pet", describe("oxford_iiit_pet")):
+        ((_, mask),) = segmentation_pairs(
+            dataset, name, image_key="image", num_classes=3, **arguments
+        )
+        assert np.all(mask == 0)
+    ((_, mask),) = segmentation_pairs(
+        dataset, "oxford_iiit_pet", num_classes=4, **arguments
+    )
+    assert np.all(mask == 1)
+    with pytest.raises(ValueError, match=r"without a SegmentationSet.*replace"):
+        segmentation_pairs(
+            dataset, describe("oxford_iiit_pet"), num_classes=4, **arguments
+        )
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"name": None}, "`num_classes` must be given with `image_key`"),
-        ({"image_key": "image"}, "`num_classes` must be given"),
+        ({"image_key": "photo"}, "`num_classes` must be given"),
         ({"num_classes": 1}, "`num_classes` must be an int >= 2"),
         ({"class_weights": [1, 2]}, "2 weights for 3 classes.*pet, background"),
         ({"class_weights": [1, -2, 3]}, "`class_weights` must be finite"),

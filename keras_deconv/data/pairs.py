@@ -343,19 +343,26 @@ def _describe(
     class_names: Sequence[str] | None = None,
 ) -> SegmentationSet:
     """Finds out what the features and labels of a set mean."""
-    if isinstance(name, SegmentationSet):
-        return name
-    is_described = (image_key, mask_key, num_classes) != (None, None, None)
-    entry = None if is_described or name is None else find(name)
+    given = (image_key, mask_key, num_classes)
+    entry = find(name) if isinstance(name, str) else name
     if entry is not None:
-        return entry
+        known = (entry.image_key, entry.mask_key, entry.num_classes)
+        pairs = zip(given, known, strict=True)
+        if all(value in (None, right) for value, right in pairs):
+            return entry
+    if isinstance(name, SegmentationSet):
+        raise ValueError(
+            "`image_key`, `mask_key` and `num_classes` are for sets without a "
+            f"SegmentationSet. Received: {given} beside {known} of "
+            f"{name.name!r}. Change it with dataclasses.replace."
+        )
     image_key = image_key or _IMAGE_KEY
     mask_key = mask_key or _MASK_KEY
     if num_classes is not None:
         number = labels.num_classes(num_classes)
         if class_names is None or len(class_names) != number:
             class_names = generic_names(number)
-    elif name is None or (class_names is None and is_described):
+    elif name is None or (class_names is None and any(given)):
         raise ValueError(
             "`num_classes` must be given with `image_key` and `mask_key`, or a "
             f"`name` without them. Received: name={name!r}, "
