@@ -218,21 +218,26 @@ def test_what_does_not_match(tmp_path, capsys):
     write_pairs(tmp_path)
     spoil_by_removing(tmp_path)
     message = (
-        r"with 2 pairs, 1 pictures without mask \(a\), "
-        r"1 masks without picture \(zebra\)\. Give `mask_suffix`"
+        r"with pairs: 2; pictures without mask: 1 \(a\); "
+        r"masks without picture: 1 \(zebra\)\. Give `mask_suffix`"
     )
     with pytest.raises(ValueError, match=message):
         read(tmp_path)
     ((image, _),) = read(tmp_path, unmatched="skip")
     assert len(image) == 2
-    assert "2 pairs, 1 pictures without mask (a)" in capsys.readouterr().out
+    assert (
+        "pairs: 2; pictures without mask: 1 (a); masks"
+        in capsys.readouterr().out
+    )
 
 
 def test_many_that_do_not_match(tmp_path):
     write_pairs(tmp_path, names=[f"p{number}" for number in range(8)])
     for path in (tmp_path / "masks").iterdir():
         path.rename(path.with_name("m" + path.name))
-    message = r"with 0 pairs, 8 pictures without mask \(p0, p1, .*p4, \.\.\.\)"
+    message = (
+        r"with pairs: 0; pictures without mask: 8 \(p0, p1, .*p4, \.\.\.\)"
+    )
     for unmatched in ("error", "skip"):
         with pytest.raises(ValueError, match=message):
             read(tmp_path, unmatched=unmatched)

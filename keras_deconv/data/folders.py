@@ -29,8 +29,11 @@ from keras_deconv.data.pairs import Augment, ClassWeights, segmentation_pairs
 StrPath: TypeAlias = str | os.PathLike[str]
 Classes: TypeAlias = int | Sequence[str] | SegmentationSet
 
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _MASK_SUFFIXES = (".png",)
+
+# How many names of files a report lists, for each thing it found.
+_NUM_SHOWN = 5
 
 # What the header of a PNG file says of its colours.
 _GREY, _RGB, _INDEXED, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
@@ -58,8 +61,8 @@ def from_folders(
 
     A picture and a mask belong together if their paths inside the two folders
     are the same but for the suffix: `photos/street/7.jpg` and
-    `truth/street/7.png`. Pictures are PNG, JPEG or BMP files, masks PNG files
-    of 8 bits or less, each of one of three kinds:
+    `truth/street/7.png`. Pictures are PNG or JPEG files, masks PNG files of 8
+    bits or less (JPEG would change labels), each of one of three kinds:
 
     - shades of grey: the shade of a pixel is its label;
     - indexed colours, as in VOC and DAVIS: the index is the label, whatever
@@ -361,25 +364,26 @@ def _match(
         if path not in mask_files.values()
     }
     both = sorted(image_files.keys() & mask_files.keys())
-    alone = [
-        f"{len(stems)} {kind} ({', '.join(stems[:5])}"
-        f"{', ...' if len(stems) > 5 else ''})"
-        for kind, stems in (
-            ("pictures without mask", sorted(image_files.keys() - set(both))),
-            ("masks without picture", sorted(mask_files.keys() - set(both))),
-        )
-        if stems
-    ]
-    report = f"{len(both)} pairs, {', '.join(alone)}"
-    if not both or (alone and unmatched == "error"):
+    report = [f"pairs: {len(both)}"]
+    for kind, stems in (
+        ("pictures without mask", image_files.keys() - set(both)),
+        ("masks without picture", mask_files.keys() - set(both)),
+    ):
+        if stems:
+            more = ", ..." if len(stems) > _NUM_SHOWN else ""
+            shown = ", ".join(sorted(stems)[:_NUM_SHOWN])
+            report.append(f"{kind}: {len(stems)} ({shown}{more})")
+    is_complete = len(report) == 1
+    if not both or (unmatched == "error" and not is_complete):
         raise ValueError(
             "`images` and `masks` must hold files of the same names, but for "
-            f"the suffix. Received: '{images}' and '{masks}' with {report}. "
+            f"the suffix. Received: '{images}' and '{masks}' with "
+            f"{'; '.join(report)}. "
             "Give `mask_suffix` if all masks are named so, or leave files out "
             "with unmatched='skip'."
         )
-    if alone:
-        print(f"'{images}' and '{masks}': {report}.")
+    if not is_complete:
+        print(f"'{images}' and '{masks}': {'; '.join(report)}.")
     return [(stem, image_files[stem], mask_files[stem]) for stem in both]
 
 
