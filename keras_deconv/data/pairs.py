@@ -250,7 +250,7 @@ def segmentation_pairs(
             Default: "segmentation_mask".
         num_classes: int. Number of classes, likewise.
         shuffle: bool. Draw a new order every epoch. All examples are shuffled
-            if they are cached, else 1000 at a time.
+            if they are cached, else (and of films) 1000 at a time.
         seed: int or None. Makes the orders of the epochs reproducible. It also
             makes `augment` run on one example after another, so that random
             numbers that it draws from a seed of its own are reproducible too.
