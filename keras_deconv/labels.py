@@ -6,7 +6,7 @@ no part. Any other id is a mistake in the data.
 """
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -18,6 +18,8 @@ from keras_deconv import backends
 Tensor: TypeAlias = Any
 Shape: TypeAlias = tuple[int | None, ...]
 IgnoreClass: TypeAlias = int | Sequence[int] | None
+
+FLOAT32_MAX = float(np.finfo("float32").max)
 
 LEFT_OUT = -1
 """What `class_ids` writes where a pixel takes no part."""
@@ -58,6 +60,32 @@ def ignore_class(value: object) -> int | tuple[int, ...] | None:
             "`ignore_class` must be an int, a tuple of ints or None (nothing "
             f"is void). Received: ignore_class={value!r}"
         ) from None
+
+
+def class_weights(
+    value: Sequence[float] | Mapping[int, float] | None,
+) -> tuple[float, ...] | None:
+    """Give one weight per class as plain floats, or None.
+
+    Raises:
+        ValueError: No numbers, a negative one, or one beyond float32.
+    """
+    if value is None:
+        return None
+    try:
+        if isinstance(value, Mapping):  # as Keras' own class_weight
+            value = [value[i] for i in range(len(value))]
+        weights = tuple(float(v) for v in value)
+    except (KeyError, TypeError, ValueError):
+        weights = (-1.0,)
+    # Beyond float32 a weight would be infinite in the loss.
+    if not all(0 <= w <= FLOAT32_MAX for w in weights):
+        raise ValueError(
+            "`class_weights` must be finite floats >= 0, one per class, as a "
+            "sequence or as a dict by class id, or None. "
+            f"Received: class_weights={value!r}"
+        )
+    return weights
 
 
 def precise_dtype(dtype: Any) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_deconv import backends, labels
@@ -22,8 +21,6 @@ __all__ = [
     "SegmentationFocal",
     "SegmentationTversky",
 ]
-
-FLOAT32_MAX = float(np.finfo("float32").max)
 
 
 class SegmentationLoss(keras.losses.Loss):
@@ -139,7 +136,7 @@ class PixelLoss(SegmentationLoss):
         dtype: Any,
     ) -> None:
         super().__init__(ignore_class, from_logits, reduction, name, dtype)
-        self.class_weights = _class_weights(class_weights)
+        self.class_weights = labels.class_weights(class_weights)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Weighted loss of every pixel, 0 where none is counted.
@@ -573,31 +570,12 @@ def _factor(value: float, name: str, may_be_zero: bool) -> float:
         result = float(value)
     except (TypeError, ValueError):
         result = math.nan
-    if not 0 <= result <= FLOAT32_MAX or (result == 0 and not may_be_zero):
+    if not 0 <= result <= labels.FLOAT32_MAX or (
+        result == 0 and not may_be_zero
+    ):
         rule = ">= 0" if may_be_zero else "> 0"
         raise ValueError(
             f"`{name}` must be a finite float {rule}. "
             f"Received: {name}={value!r}"
         )
     return result
-
-
-def _class_weights(
-    value: Sequence[float] | Mapping[int, float] | None,
-) -> tuple[float, ...] | None:
-    if value is None:
-        return None
-    try:
-        if isinstance(value, Mapping):  # as Keras' own class_weight
-            value = [value[i] for i in range(len(value))]
-        weights = tuple(float(v) for v in value)
-    except (KeyError, TypeError, ValueError):
-        weights = (-1.0,)
-    # Beyond float32 a weight would be infinite in the loss.
-    if not all(0 <= w <= FLOAT32_MAX for w in weights):
-        raise ValueError(
-            "`class_weights` must be finite floats >= 0, one per class, as a "
-            "sequence or as a dict by class id, or None. "
-            f"Received: class_weights={value!r}"
-        )
-    return weights

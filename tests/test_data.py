@@ -123,7 +123,7 @@ def test_describe_ignores_version_and_configuration():
 
 def test_describe_unknown_name():
     with pytest.raises(
-        ValueError, match=r"cam_vid, oxford_iiit_pet, scenes.*name='mnist'"
+        ValueError, match=r"cam_vid, .*oxford_iiit_pet, .*scenes.*name='mnist'"
     ):
         describe("mnist")
 
@@ -309,7 +309,7 @@ def test_load_unknown_version_or_configuration(scenes_dir, name):
 
 
 def test_load_unknown_set(tmp_path):
-    with raises_plainly(ValueError, "cam_vid, oxford_iiit_pet, scenes"):
+    with raises_plainly(ValueError, "name='nope'.*cam_vid, .*pet, .*scenes"):
         load("nope", "train", image_size=16, batch_size=1, data_dir=tmp_path)
 
 
@@ -866,7 +866,7 @@ def as_supervised():
         ),
         (column_examples, {"image_size": (0, 4)}, r"image_size=\(0, 4\)"),
         (column_examples, {"image_size": (4,)}, r"image_size=\(4,\)"),
-        (column_examples, {"name": "nope"}, "cam_vid, oxford_iiit_pet"),
+        (column_examples, {"name": "nope"}, "cam_vid, .*oxford_iiit_pet"),
         (
             column_examples,
             {"name": "cam_vid"},
@@ -880,9 +880,9 @@ def as_supervised():
             "'mask' of `dataset` must have one channel",
         ),
         (
-            lambda: column_examples(mask=np.zeros((1, 6, 24, 1), np.int32)),
+            lambda: column_examples(mask=np.zeros((1, 6, 24, 1), np.float32)),
             {},
-            "'mask' of `dataset` must be uint8",
+            "'mask' of `dataset` must be labels of an integer dtype",
         ),
     ],
 )

@@ -90,7 +90,10 @@ def test_mistakes_end_in_one_sentence(tmp_path):
         (["--learning-rate", "0"], "number above 0"),
         (["--seed", "x"], "integer >= 0"),
         (["--image-size", "0x0"], "HEIGHTxWIDTH"),
-        (["--dataset", "nope"], "cam_vid, oxford_iiit_pet, scenes"),
+        (
+            ["--dataset", "nope"],
+            "lost_and_found, oxford_iiit_pet, scene_parse150, scenes",
+        ),
         (["--output", __file__], "--output must be a folder"),
     ],
 )

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from keras_deconv import arguments
 
 VOID = 255
 """The label of pixels that count neither in training nor in scores."""
+
+Colour = tuple[int, int, int]
 
 
 def describe(name: str) -> SegmentationSet:
@@ -21,7 +28,9 @@ def describe(name: str) -> SegmentationSet:
         The `SegmentationSet` of that name.
 
     Raises:
-        ValueError: if the name is not in the catalog.
+        ValueError: if the name is not in the catalog. For sets that have masks
+            of objects, or none, though their names promise a segmentation, the
+            text says so.
 
     Example:
         >>> from keras_deconv.data import describe
@@ -30,15 +39,73 @@ def describe(name: str) -> SegmentationSet:
         >>> describe("cam_vid").num_classes
         11
     """
-    entry = _CATALOG.get(re.split("[/:]", str(name), maxsplit=1)[0])
+    entry = find(name)
     if entry is None:
-        known = ", ".join(sorted(_CATALOG))
+        known = ", ".join(names())
+        reason = _NO_CLASS_PER_PIXEL.get(_base_name(name))
         raise ValueError(
             f"`name` must be a data set of the catalog ({known}). "
-            f"Received: name={name!r}. Any other tfds set can be read with "
-            "segmentation_pairs and a SegmentationSet of your own."
+            f"Received: name={name!r}. "
+            + (f"It {reason}. " if reason else "")
+            + "For any other tfds set pass a SegmentationSet of your own as "
+            "`name`, or `image_key`, `mask_key` and `num_classes` to load."
         )
     return entry
+
+
+def find(name: str) -> SegmentationSet | None:
+    """Looks up a data set as `describe` does; None if it is not known."""
+    with_configuration = str(name).split(":", maxsplit=1)[0]
+    return _CATALOG.get(with_configuration) or _CATALOG.get(_base_name(name))
+
+
+def names() -> list[str]:
+    """Lists the data sets that are known."""
+    return sorted(_CATALOG)
+
+
+def _base_name(name: str) -> str:
+    return re.split("[/:]", str(name), maxsplit=1)[0]
+
+
+def colour_map(num_colours: int) -> tuple[Colour, ...]:
+    """Gives distinct colours, the same ones always.
+
+    The lowest bits of an index become the highest bits of red, green and blue
+    in turn, so that near indices get colours far apart.
+
+    Reference: the `VOCdevkit` of Everingham et al., 2010, "The Pascal Visual
+    Object Classes (VOC) Challenge", `VOCcode/VOClabelcolormap.m`. No
+    differences.
+
+    Args:
+        num_colours: int in 1..256.
+
+    Returns:
+        tuple of (red, green, blue) in 0..255. The first one is black.
+
+    Raises:
+        ValueError: if `num_colours` is not in 1..256.
+
+    Example:
+        >>> from keras_deconv.data import colour_map
+        >>> colour_map(4)
+        ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0))
+    """
+    if arguments.positive_int(num_colours, "num_colours") > 256:
+        raise ValueError(
+            "`num_colours` must be at most 256, for colours to be distinct. "
+            f"Received: num_colours={num_colours!r}"
+        )
+
+    def spread(index: int, channel: int) -> int:
+        bits = (index >> (3 * place + channel) & 1 for place in range(8))
+        return sum(bit << (7 - place) for place, bit in enumerate(bits))
+
+    return tuple(
+        (spread(index, 0), spread(index, 1), spread(index, 2))
+        for index in range(num_colours)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +116,10 @@ class SegmentationSet:
     some mark void with 0, some with 255. An entry maps them all to classes
     0..num_classes-1; whatever stands in `void_labels` becomes 255.
 
+    A mask is one channel of labels of an integer dtype or bool. Where a set
+    keeps it otherwise, `read_mask` says how to get it: one channel of several,
+    one mask per class or object, numbers written as colours.
+
     Args:
         name: str. Name of the set in tfds.
         image_key: str. Feature that holds the picture.
@@ -57,6 +128,12 @@ class SegmentationSet:
         palette: tuple of (red, green, blue) in 0..255, one per class.
         labels: mapping from label in the source, 0..255, to class.
         void_labels: tuple of the labels in the source, 0..255, that mean void.
+        read_mask: function from an example, a dict of tensors, to its labels,
+            an integer or bool tensor (height, width); in TensorFlow
+            operations. Default: the feature `mask_key` as it is.
+        frames_key: str. For films: feature that holds the frames, each of them
+            an example with `image_key` and `mask_key`. Default: none.
+        splits: tuple of str. Splits that have masks, where that is known.
 
     Raises:
         ValueError: if palette, labels and class names do not fit together.
@@ -74,15 +151,35 @@ class SegmentationSet:
         ... )
         >>> roads.num_classes
         2
+
+        One mask per class, the features "mask_road" and "mask_car":
+
+        >>> import tensorflow as tf
+        >>> def read_mask(example):
+        ...     road, car = example["mask_road"], example["mask_car"]
+        ...     road = tf.cast(road[..., 0], "int32")
+        ...     return tf.where(car[..., 0] > 0, 2, road)
+        >>> traffic = SegmentationSet(
+        ...     name="my_traffic",
+        ...     image_key="image",
+        ...     mask_key="mask_road",
+        ...     class_names=("other", "road", "car"),
+        ...     palette=((0, 0, 0), (128, 64, 128), (64, 0, 128)),
+        ...     labels={0: 0, 1: 1, 2: 2},
+        ...     read_mask=read_mask,
+        ... )
     """
 
     name: str
     image_key: str
     mask_key: str
     class_names: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
+    palette: tuple[Colour, ...]
     labels: Mapping[int, int]
     void_labels: tuple[int, ...] = ()
+    read_mask: Callable[[dict[str, Any]], tf.Tensor] | None = None
+    frames_key: str | None = None
+    splits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.palette) != self.num_classes:
@@ -112,6 +209,158 @@ class SegmentationSet:
         """How many classes there are; void is none of them."""
         return len(self.class_names)
 
+
+def plain_set(
+    name: str,
+    image_key: str,
+    mask_key: str,
+    class_names: tuple[str, ...],
+    **changes: Any,
+) -> SegmentationSet:
+    """Describes a set whose labels are classes, and 255 void."""
+    description: dict[str, Any] = {
+        "palette": colour_map(len(class_names)),
+        "labels": {label: label for label in range(len(class_names))},
+        "void_labels": (VOID,),
+    }
+    return SegmentationSet(
+        name, image_key, mask_key, class_names, **(description | changes)
+    )
+
+
+def generic_names(num_classes: int) -> tuple[str, ...]:
+    """Names for classes of which nothing but the number is known."""
+    return tuple(f"class_{number}" for number in range(num_classes))
+
+
+def class_table(entry: SegmentationSet) -> list[int]:
+    """Gives the class of every label 0..255, and -1 for what is none.
+
+    One more -1 at the end is for whatever is no byte.
+    """
+    table = [-1] * 257
+    for label in entry.void_labels:
+        table[label] = VOID
+    for label, number in entry.labels.items():
+        table[label] = number
+    return table
+
+
+def _read_red_channel(example: dict[str, Any]) -> tf.Tensor:
+    """Red is the category of scene_parse150, green counts the objects."""
+    return example["annotation"][..., 0]
+
+
+def _read_panoptic_mask(example: dict[str, Any]) -> tf.Tensor:
+    """Looks up the label of every segment; the colour is its number."""
+    colour = tf.cast(example["panoptic_image"], tf.int64)
+    segment = colour[..., 0] + 256 * colour[..., 1] + 65536 * colour[..., 2]
+    # One segment more, of a number that no colour has, for what is not listed.
+    objects = example["panoptic_objects"]
+    numbers = tf.concat([objects["id"], [2**24]], axis=0)
+    labels = tf.concat([objects["label"], [VOID]], axis=0)
+    order = tf.argsort(numbers)
+    numbers = tf.gather(numbers, order)
+    labels = tf.gather(labels, order)
+    place = tf.searchsorted(numbers, tf.reshape(segment, [-1]))
+    place = tf.reshape(place, tf.shape(segment))
+    is_listed = tf.gather(numbers, place) == segment
+    return tf.where(
+        is_listed, tf.gather(labels, place), tf.constant(VOID, tf.int64)
+    )
+
+
+def _read_abnormalities(example: dict[str, Any]) -> tf.Tensor:
+    """Joins the masks of all abnormalities of a mammogram."""
+    return tf.reduce_any(example["abnormalities"]["mask"][..., 0] > 0, axis=0)
+
+
+def _split_names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(", "))
+
+
+# Reference: https://github.com/mcordts/cityscapesScripts, labels.py: for each
+# of the classes that count in the benchmark the label of the masks, and colour.
+_CITYSCAPES = {
+    "road": (7, (128, 64, 128)),
+    "sidewalk": (8, (244, 35, 232)),
+    "building": (11, (70, 70, 70)),
+    "wall": (12, (102, 102, 156)),
+    "fence": (13, (190, 153, 153)),
+    "pole": (17, (153, 153, 153)),
+    "traffic light": (19, (250, 170, 30)),
+    "traffic sign": (20, (220, 220, 0)),
+    "vegetation": (21, (107, 142, 35)),
+    "terrain": (22, (152, 251, 152)),
+    "sky": (23, (70, 130, 180)),
+    "person": (24, (220, 20, 60)),
+    "rider": (25, (255, 0, 0)),
+    "car": (26, (0, 0, 142)),
+    "truck": (27, (0, 0, 70)),
+    "bus": (28, (0, 60, 100)),
+    "train": (31, (0, 80, 100)),
+    "motorcycle": (32, (0, 0, 230)),
+    "bicycle": (33, (119, 11, 32)),
+}
+_CITYSCAPES_LABELS = {
+    label: number for number, (label, _) in enumerate(_CITYSCAPES.values())
+}
+
+# The 100 categories of objects, in the order of their numbers 1..100.
+# Reference: https://github.com/CSAILVision/placeschallenge,
+# instancesegmentation/instanceInfo100_train.txt.
+_SCENE_PARSE_CLASSES = _split_names(
+    "bed, windowpane, cabinet, person, door, table, curtain, chair, car, "
+    "painting, sofa, shelf, mirror, armchair, seat, fence, desk, wardrobe, "
+    "lamp, bathtub, railing, cushion, box, column, signboard, "
+    "chest of drawers, counter, sink, fireplace, refrigerator, stairs, case, "
+    "pool table, pillow, screen door, bookcase, coffee table, toilet, flower, "
+    "book, bench, countertop, stove, palm, kitchen island, computer, "
+    "swivel chair, boat, arcade machine, bus, towel, light, truck, "
+    "chandelier, awning, streetlight, booth, television receiver, airplane, "
+    "apparel, pole, bannister, ottoman, bottle, van, ship, fountain, washer, "
+    "plaything, stool, barrel, basket, bag, minibike, oven, ball, food, step, "
+    "trade name, microwave, pot, animal, bicycle, dishwasher, screen, "
+    "sculpture, hood, sconce, vase, traffic light, tray, ashcan, fan, plate, "
+    "monitor, bulletin board, radiator, glass, clock, flag"
+)
+
+# 80 things, then 53 kinds of stuff, in the order of their numbers in COCO.
+# Reference: https://github.com/cocodataset/panopticapi,
+# panoptic_coco_categories.json.
+_COCO_CLASSES = _split_names(
+    "person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, "
+    "traffic light, fire hydrant, stop sign, parking meter, bench, bird, cat, "
+    "dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, "
+    "umbrella, handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, "
+    "kite, baseball bat, baseball glove, skateboard, surfboard, "
+    "tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, "
+    "banana, apple, sandwich, orange, broccoli, carrot, hot dog, pizza, "
+    "donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, "
+    "laptop, mouse, remote, keyboard, cell phone, microwave, oven, toaster, "
+    "sink, refrigerator, book, clock, vase, scissors, teddy bear, "
+    "hair drier, toothbrush, banner, blanket, bridge, cardboard, counter, "
+    "curtain, door-stuff, floor-wood, flower, fruit, gravel, house, light, "
+    "mirror-stuff, net, pillow, platform, playingfield, railroad, river, "
+    "road, roof, sand, sea, shelf, snow, stairs, tent, towel, wall-brick, "
+    "wall-stone, wall-tile, wall-wood, water-other, window-blind, "
+    "window-other, tree-merged, fence-merged, ceiling-merged, "
+    "sky-other-merged, cabinet-merged, table-merged, floor-other-merged, "
+    "pavement-merged, mountain-merged, grass-merged, dirt-merged, "
+    "paper-merged, food-other-merged, building-other-merged, rock-merged, "
+    "wall-other-merged, rug-merged"
+)
+
+_NO_CLASS_PER_PIXEL = {
+    "coco": "has boxes alone, but for coco/2017_panoptic",
+    "curated_breast_imaging_ddsm": "has masks in its configurations "
+    "original-calc and original-mass alone",
+    "lvis": "has masks of single objects that overlap, of 1203 classes",
+    "ref_coco": "has masks of the objects that a sentence refers to alone",
+    "segment_anything": "has masks of parts that overlap, without classes",
+    "voc": "has boxes alone in tfds",
+    "youtube_vis": "has masks of single objects in films, which overlap",
+}
 
 _CATALOG = {
     entry.name: entry
@@ -149,6 +398,7 @@ _CATALOG = {
             ),
             labels={label: label for label in range(11)},
             void_labels=(11,),
+            splits=("train", "validation", "test"),
         ),
         SegmentationSet(
             name="oxford_iiit_pet",
@@ -157,6 +407,7 @@ _CATALOG = {
             class_names=("pet", "background", "border"),
             palette=((220, 80, 60), (60, 90, 160), (250, 210, 90)),
             labels={1: 0, 2: 1, 3: 2},
+            splits=("train", "test"),
         ),
         SegmentationSet(
             name="scenes",
@@ -180,6 +431,95 @@ _CATALOG = {
             ),
             labels={label: label for label in range(6)},
             void_labels=(VOID,),
+            splits=("train", "validation", "test"),
+        ),
+        SegmentationSet(
+            name="cityscapes",
+            image_key="image_left",
+            mask_key="segmentation_label",
+            class_names=tuple(_CITYSCAPES),
+            palette=tuple(colour for _, colour in _CITYSCAPES.values()),
+            labels=_CITYSCAPES_LABELS,
+            # The other labels up to 33, and number plates, which are -1.
+            void_labels=(
+                *sorted(set(range(34)) - set(_CITYSCAPES_LABELS)),
+                VOID,
+            ),
+            # The masks of the test split are not published.
+            splits=("train", "validation"),
+        ),
+        # Obstacles are numbered by what they are; the ground around the road
+        # and the own car are not labelled.
+        SegmentationSet(
+            name="lost_and_found",
+            image_key="image_left",
+            mask_key="segmentation_label",
+            class_names=("road", "obstacle"),
+            palette=((128, 64, 128), (220, 20, 60)),
+            labels={1: 0, **dict.fromkeys(range(2, VOID), 1)},
+            void_labels=(0, VOID),
+            splits=("train", "test"),
+        ),
+        # The builder takes the masks of the instance task: 100 categories of
+        # objects, and 0 for walls, sky and all else.
+        plain_set(
+            "scene_parse150",
+            "image",
+            "annotation",
+            ("other", *_SCENE_PARSE_CLASSES),
+            void_labels=(),
+            read_mask=_read_red_channel,
+            splits=("train", "test"),
+        ),
+        plain_set(
+            "coco/2017_panoptic",
+            "image",
+            "panoptic_image",
+            _COCO_CLASSES,
+            read_mask=_read_panoptic_mask,
+            splits=("train", "validation"),
+        ),
+        plain_set(
+            "caltech_birds2010",
+            "image",
+            "segmentation_mask",
+            ("background", "bird"),
+            void_labels=(),
+            splits=("train", "test"),
+        ),
+        # Shades of grey say how many of the annotators saw a bird.
+        SegmentationSet(
+            name="caltech_birds2011",
+            image_key="image",
+            mask_key="segmentation_mask",
+            class_names=("background", "bird"),
+            palette=colour_map(2),
+            labels={shade: int(shade > 127) for shade in range(256)},
+            splits=("train", "test"),
+        ),
+        # Objects are numbered from 1 in every film, whatever they are.
+        SegmentationSet(
+            name="davis",
+            image_key="frames",
+            mask_key="segmentations",
+            class_names=("background", "object"),
+            palette=colour_map(2),
+            labels={0: 0, **dict.fromkeys(range(1, VOID), 1)},
+            void_labels=(VOID,),
+            frames_key="video",
+            splits=("train", "validation"),
+        ),
+        *(
+            plain_set(
+                f"curated_breast_imaging_ddsm/original-{kind}",
+                "image",
+                "abnormalities",
+                ("background", "abnormality"),
+                void_labels=(),
+                read_mask=_read_abnormalities,
+                splits=("train", "test"),
+            )
+            for kind in ("calc", "mass")
         ),
     )
 }

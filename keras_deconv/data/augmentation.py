@@ -1,0 +1,245 @@
+"""Random changes that picture and mask undergo together."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from keras_deconv import arguments
+from keras_deconv.data.catalog import VOID
+
+
+def augmentation(
+    *,
+    flip: bool = True,
+    scale: Sequence[float] | None = None,
+    rotation: float = 0.0,
+    crop: int | Sequence[int] | None = None,
+    brightness: float = 0.0,
+    contrast: float = 0.0,
+    seed: int | None = None,
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """Makes a function that changes a picture and its mask at random.
+
+    Flip, scale, rotation and crop are one change of coordinates, applied once
+    to both: bilinear in the picture, nearest in the mask, so no label comes up
+    that was not there. What comes in from outside is black in the picture and
+    void (255) in the mask, so nothing is learned from it. Brightness and
+    contrast change the picture alone.
+
+    Hand it to `load`, `segmentation_pairs` or `from_folders` as `augment`, or
+    to `map` of any dataset of (image, mask). It is made of TensorFlow
+    operations, as all of tf.data, and works on every backend of Keras. (The
+    random layers of Keras do not serve here: they fill picture and mask with
+    the same value, up to Keras 3.10 they interpolate between labels, and
+    RandomCrop needs sizes that are known.)
+
+    Args:
+        flip: bool. Mirror left and right, half of the time.
+        scale: tuple (smallest, largest) of floats > 0. Enlarge by a factor
+            drawn between them; below 1 it shrinks. Which part of a larger
+            picture is seen, and where a smaller one stands, is drawn as well.
+            Default: keep the size of things.
+        rotation: float in 0..180. Turn by an angle drawn between -rotation
+            and rotation, in degrees, about the centre.
+        crop: int or tuple (height, width) of ints > 0. Size of what is cut
+            out, at a random place of the scaled picture; a smaller picture
+            stands at a random place in it. Default: the size of the picture.
+        brightness: float in 0..1. Add up to this share of 255, or subtract.
+        contrast: float in 0..1. Multiply the distance of every pixel from the
+            mean of its channel by a factor in 1-contrast..1+contrast.
+        seed: int or None. Makes what is drawn reproducible: the first call of
+            a new function with this seed, the second one, and so on, as long
+            as calls follow one another. In `map` that takes
+            `num_parallel_calls=None`; `load` and the others see to it when
+            they are given a `seed` themselves.
+
+    Returns:
+        A function from `image`, a number tensor ([batch,] height, width,
+        channels) in 0..255, and `mask`, an integer tensor ([batch,] height,
+        width), to `image` as float32 in 0..255 and `mask` of the same dtype.
+        The pictures of a batch are changed each in its own way.
+
+    Raises:
+        ValueError: if an argument is outside its range.
+
+    Edge cases:
+        Within one pixel of its edge, a turned or scaled picture is mixed with
+        black. Masks need a dtype that holds 255.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_deconv.data import augmentation
+        >>> image = np.full((2, 3, 3), 100, np.uint8)
+        >>> mask = np.int32([[0, 1, 2], [0, 1, 2]])
+        >>> augment = augmentation(flip=False, crop=(2, 5), seed=1)
+        >>> image, mask = augment(image, mask)
+        >>> mask.numpy().tolist()
+        [[255, 255, 0, 1, 2], [255, 255, 0, 1, 2]]
+        >>> image[0, :, 0].numpy().tolist()
+        [0.0, 0.0, 100.0, 100.0, 100.0]
+    """
+    low, high = _scale(scale)
+    _in_range(rotation, "rotation", 180)
+    _in_range(brightness, "brightness", 1)
+    _in_range(contrast, "contrast", 1)
+    if crop is not None:
+        crop = arguments.ints(crop, 2, "crop", minimum=1)
+    if seed is None:
+        # As keras.utils.set_random_seed wants it.
+        seed = random.getrandbits(31)
+    # Its state is where tf.data works.
+    with tf.device("CPU:0"):
+        generator = tf.random.Generator.from_seed(seed)
+
+    def augment(
+        image: tf.Tensor, mask: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        image, mask = tf.convert_to_tensor(image), tf.convert_to_tensor(mask)
+        _check_pair(image, mask)
+        is_single = image.shape.rank == 3
+        if is_single:
+            image, mask = image[None], mask[None]
+        # Drawn at once, so that calls at the same time cannot mix up theirs.
+        seeds = generator.make_seeds(7)
+
+        def draw(row: int, low: float, high: float) -> tf.Tensor:
+            return tf.random.stateless_uniform(
+                [tf.shape(image)[0]], seeds[:, row], low, high
+            )
+
+        image_size = tf.shape(image)[1:3]
+        output_size = image_size if crop is None else tf.constant(crop)
+        coordinates = _coordinates(
+            tf.cast(image_size, tf.float32),
+            tf.cast(output_size, tf.float32),
+            mirror=tf.where(draw(0, 0, 1) < 0.5, -1.0, 1.0) if flip else 1.0,
+            factor=draw(1, low, high),
+            angle=draw(2, -1, 1) * math.radians(rotation),
+            place=(draw(3, 0, 1), draw(4, 0, 1)),
+        )
+        image = _move(
+            tf.cast(image, tf.float32), coordinates, output_size, "BILINEAR", 0
+        )
+        moved = _move(
+            tf.cast(mask[..., None], tf.int32),
+            coordinates,
+            output_size,
+            "NEAREST",
+            VOID,
+        )
+        mask = tf.cast(moved[..., 0], mask.dtype)
+        if brightness or contrast:
+            image = _change_colours(
+                image,
+                shift=255 * draw(5, -brightness, brightness),
+                factor=draw(6, 1 - contrast, 1 + contrast),
+            )
+        return (image[0], mask[0]) if is_single else (image, mask)
+
+    return augment
+
+
+def _coordinates(
+    image_size: tf.Tensor,
+    output_size: tf.Tensor,
+    *,
+    mirror: tf.Tensor | float,
+    factor: tf.Tensor,
+    angle: tf.Tensor,
+    place: tuple[tf.Tensor, tf.Tensor],
+) -> tf.Tensor:
+    """Says where in the picture each pixel of the output lies.
+
+    Returns:
+        float32 (batch, 8): rows a, b, c, d, e, f, 0, 0 with x = a*X + b*Y + c
+        and y = d*X + e*Y + f, for X, Y in the output, and x, y in the picture.
+    """
+    # Centres of the first and last pixel are 0 and size - 1.
+    middle_y, middle_x = tf.unstack((image_size - 1) / 2)
+    output_y, output_x = tf.unstack((output_size - 1) / 2)
+    # How far the middle of the output is from that of the scaled picture. The
+    # first pixels are whole pixels apart, so a crop alone interpolates nothing.
+    shifts = []
+    for axis in range(2):
+        slack = factor * image_size[axis] - output_size[axis]
+        shifts.append(tf.round(place[axis] * slack) - slack / 2)
+    shift_y, shift_x = shifts
+    cosine, sine = tf.cos(angle) / factor, tf.sin(angle) / factor
+    a, b = mirror * cosine, -mirror * sine
+    d, e = sine, cosine
+    from_x, from_y = shift_x - output_x, shift_y - output_y
+    c = a * from_x + b * from_y + middle_x
+    f = d * from_x + e * from_y + middle_y
+    nothing = tf.zeros_like(a)
+    return tf.stack([a, b, c, d, e, f, nothing, nothing], axis=-1)
+
+
+def _move(
+    tensor: tf.Tensor,
+    coordinates: tf.Tensor,
+    output_size: tf.Tensor,
+    interpolation: str,
+    fill: int,
+) -> tf.Tensor:
+    """Takes every pixel of the output from where the coordinates say."""
+    moved = tf.raw_ops.ImageProjectiveTransformV3(
+        images=tensor,
+        transforms=coordinates,
+        output_shape=output_size,
+        fill_value=float(fill),
+        interpolation=interpolation,
+        fill_mode="CONSTANT",
+    )
+    size = tf.get_static_value(output_size)
+    rows, columns = tensor.shape[1:3] if size is None else size
+    return tf.ensure_shape(
+        moved, (tensor.shape[0], rows, columns, tensor.shape[-1])
+    )
+
+
+def _change_colours(
+    image: tf.Tensor, shift: tf.Tensor, factor: tf.Tensor
+) -> tf.Tensor:
+    mean = tf.reduce_mean(image, axis=(1, 2), keepdims=True)
+    shift, factor = (value[:, None, None, None] for value in (shift, factor))
+    changed = (image - mean) * factor + mean + shift
+    return tf.clip_by_value(changed, 0.0, 255.0)
+
+
+def _scale(scale: Any) -> tuple[float, float]:
+    if scale is None:
+        return 1.0, 1.0
+    try:
+        low, high = (float(value) for value in scale)
+    except (TypeError, ValueError):
+        low, high = 0.0, 0.0
+    if not 0 < low <= high < math.inf:
+        raise ValueError(
+            "`scale` must be a tuple (smallest, largest) of floats > 0, such "
+            f"as (0.8, 1.25), or None. Received: scale={scale!r}"
+        )
+    return low, high
+
+
+def _in_range(value: Any, name: str, largest: int) -> None:
+    if not isinstance(value, int | float) or not 0 <= value <= largest:
+        raise ValueError(
+            f"`{name}` must be a number in 0..{largest}. "
+            f"Received: {name}={value!r}"
+        )
+
+
+def _check_pair(image: tf.Tensor, mask: tf.Tensor) -> None:
+    ranks = image.shape.rank, mask.shape.rank
+    if ranks not in ((3, 2), (4, 3)) or not mask.dtype.is_integer:
+        raise ValueError(
+            "`image` must have the axes ([batch,] height, width, channels) and "
+            "`mask`, of an integer dtype, the axes ([batch,] height, width). "
+            f"Received: image.shape={image.shape}, mask.shape={mask.shape}, "
+            f"mask.dtype={mask.dtype.name}"
+        )

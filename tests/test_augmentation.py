@@ -1,0 +1,356 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_deconv.data import augmentation, segmentation_pairs
+
+HEIGHT, WIDTH = 16, 24
+EVERYTHING = dict(
+    scale=(0.5, 2.0),
+    rotation=180,
+    crop=(20, 20),
+    brightness=0.0,
+    contrast=0.0,
+)
+
+
+def position_pair(num_pairs=40, axis=1):
+    """Pictures and masks that say in which column (or row) a pixel stands."""
+    place = np.indices((HEIGHT, WIDTH))[axis]
+    mask = np.broadcast_to(place, (num_pairs, HEIGHT, WIDTH)).astype(np.uint8)
+    image = np.repeat(10.0 * mask[..., None] + 10, 3, axis=-1)
+    return image.astype(np.float32), mask
+
+
+def augmented(image, mask, **options):
+    image, mask = augmentation(**options)(image, mask)
+    return image.numpy(), mask.numpy()
+
+
+# -------------------------------------------------------------- geometry
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"scale": (0.5, 2.0)},
+        {"rotation": 30},
+        {"crop": (7, 30)},
+        {"flip": False, "rotation": 180},
+        EVERYTHING,
+    ],
+    ids=str,
+)
+def test_mask_stays_with_image(options, axis):
+    image, mask = augmented(*position_pair(axis=axis), seed=1, **options)
+    inside = mask != 255
+    # Pictures are mixed with black within a pixel of their edge, which may
+    # have been enlarged to two.
+    black = image[..., 0] == 0
+    padded = np.pad(black, [(0, 0), (2, 2), (2, 2)], constant_values=True)
+    near_edge = sum(
+        padded[:, y : y + mask.shape[1], x : x + mask.shape[2]]
+        for y in range(5)
+        for x in range(5)
+    ).astype(bool)
+    whole = inside & ~near_edge
+    assert whole.mean() > 0.05
+    position = image[..., 0] / 10 - 1
+    error = np.abs(position - mask)[whole]
+    assert error.max() <= 0.5 + 1e-3
+    # Void is exactly where the picture is not, give or take that pixel.
+    assert not np.any(black & inside)
+    assert np.all(mask[~near_edge] != 255)
+
+
+def test_misalignment_would_be_seen():
+    image, mask = augmented(*position_pair(), rotation=30, seed=1)
+    _, other = augmented(*position_pair(), rotation=30, seed=2)
+    both = (mask != 255) & (other != 255) & (image[..., 0] > 0)
+    assert np.abs(image[..., 0] / 10 - 1 - other)[both].max() > 3
+
+
+def test_nothing_asked_changes_nothing():
+    image, mask = position_pair(2)
+    found_image, found_mask = augmented(image, mask, flip=False, seed=3)
+    np.testing.assert_array_equal(found_image, image)
+    np.testing.assert_array_equal(found_mask, mask)
+
+
+def test_flip_half_of_the_time():
+    image, mask = position_pair(200)
+    found_image, found_mask = augmented(image, mask, seed=1)
+    flipped = found_mask[:, 0, 0] == WIDTH - 1
+    assert 70 < flipped.sum() < 130
+    np.testing.assert_array_equal(
+        found_mask[flipped], mask[flipped][:, :, ::-1]
+    )
+    np.testing.assert_array_equal(found_mask[~flipped], mask[~flipped])
+    np.testing.assert_allclose(
+        found_image[flipped], image[flipped][:, :, ::-1], atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("crop", [(5, 7), (6, 24), (16, 1)])
+def test_crop_is_a_piece_of_the_picture(crop):
+    rows, found_rows = augmented(
+        *position_pair(200, axis=0), flip=False, crop=crop, seed=1
+    )
+    columns, found_columns = augmented(
+        *position_pair(200, axis=1), flip=False, crop=crop, seed=1
+    )
+    assert rows.shape == (200, *crop, 3)
+    tops, lefts = found_rows[:, 0, 0], found_columns[:, 0, 0]
+    assert set(tops) == set(range(HEIGHT - crop[0] + 1))
+    assert set(lefts) == set(range(WIDTH - crop[1] + 1))
+    for top, left, *found in zip(
+        tops, lefts, rows, found_rows, columns, found_columns, strict=True
+    ):
+        height, width = crop
+        place = np.indices((HEIGHT, WIDTH))
+        piece = place[:, top : top + height, left : left + width]
+        for axis in range(2):
+            image, mask = found[2 * axis : 2 * axis + 2]
+            np.testing.assert_array_equal(mask, piece[axis])
+            np.testing.assert_allclose(
+                image[..., 1], 10 * piece[axis] + 10, atol=1e-3
+            )
+
+
+def test_crop_larger_than_the_picture():
+    image, mask = augmented(
+        *position_pair(100), flip=False, crop=(HEIGHT + 3, WIDTH), seed=1
+    )
+    void_rows = np.all(mask == 255, axis=2)
+    assert np.all(void_rows.sum(axis=1) == 3)
+    assert {int(np.argmin(rows)) for rows in void_rows} == {0, 1, 2, 3}
+    assert np.all(image[void_rows] == 0)
+    assert not np.any(mask[~void_rows] == 255)
+
+
+def test_shrinking_leaves_a_border_of_void():
+    image, mask = augmented(*position_pair(200), scale=(0.5, 0.5), seed=1)
+    rows = np.any(mask != 255, axis=2)
+    columns = np.any(mask != 255, axis=1)
+    assert np.all(rows.sum(axis=1) == HEIGHT // 2)
+    assert np.all(columns.sum(axis=1) == WIDTH // 2)
+    inside = rows[:, :, None] & columns[:, None, :]
+    np.testing.assert_array_equal(mask != 255, inside)
+    # Anywhere.
+    assert set(np.argmax(rows, axis=1)) == set(range(HEIGHT // 2 + 1))
+    assert set(np.argmax(columns, axis=1)) == set(range(WIDTH // 2 + 1))
+    assert np.all(image[~inside] < 200)
+
+
+def test_enlarging_brings_in_nothing():
+    _, mask = augmented(*position_pair(50), scale=(1.0, 3.0), seed=1)
+    assert mask.max() < WIDTH
+    # The widest view is nearly everything, the narrowest about a third.
+    spread = np.ptp(mask.astype(int), axis=(1, 2))
+    assert spread.max() >= WIDTH - 3
+    assert spread.min() <= WIDTH // 2
+
+
+def test_turned_by_up_to_rotation():
+    size = 41
+    ramp = np.indices((size, size))[1].astype(np.float32) + 1
+    images = np.broadcast_to(ramp[None, ..., None], (100, size, size, 1))
+    image, mask = augmented(
+        images,
+        np.zeros(images.shape[:3], np.uint8),
+        flip=False,
+        rotation=30,
+        seed=1,
+    )
+    centre = size // 2
+    slope_x = image[:, centre, centre + 1, 0] - image[:, centre, centre - 1, 0]
+    slope_y = image[:, centre + 1, centre, 0] - image[:, centre - 1, centre, 0]
+    angle = np.degrees(np.arctan2(slope_y, slope_x))
+    assert np.abs(angle).max() <= 30.01
+    assert angle.max() > 25
+    assert angle.min() < -25
+    # The centre stays, corners come from outside.
+    np.testing.assert_allclose(image[:, centre, centre, 0], centre + 1, 1e-4)
+    assert np.all(mask[np.abs(angle) > 5][:, 0, 0] == 255)
+
+
+def test_no_label_is_invented():
+    mask = np.zeros((30, HEIGHT, WIDTH), np.int32)
+    mask[:, ::2, ::3] = 200
+    image = np.zeros((30, HEIGHT, WIDTH, 3), np.uint8)
+    _, found = augmented(image, mask, seed=4, **EVERYTHING)
+    assert set(np.unique(found)) == {0, 200, 255}
+
+
+# --------------------------------------------------------------- colours
+
+
+def test_brightness_shifts_the_picture_alone():
+    image = np.full((60, 2, 3, 3), 100, np.uint8)
+    mask = np.ones((60, 2, 3), np.uint8)
+    found, found_mask = augmented(image, mask, brightness=0.2, seed=1)
+    np.testing.assert_array_equal(found_mask, mask)
+    shifts = found[:, 0, 0, 0] - 100
+    np.testing.assert_allclose(
+        found, np.broadcast_to(found[:, :1, :1, :1], found.shape), rtol=1e-5
+    )
+    assert 45 < np.abs(shifts).max() <= 51.01
+    assert shifts.min() < 0 < shifts.max()
+
+
+def test_contrast_keeps_the_mean():
+    image, mask = position_pair(60)
+    image = image / 2 + 60  # far enough from 0 and 255
+    found, found_mask = augmented(image, mask, flip=False, contrast=0.3, seed=1)
+    np.testing.assert_array_equal(found_mask, mask)
+    np.testing.assert_allclose(
+        found.mean(axis=(1, 2)), image.mean(axis=(1, 2)), rtol=1e-4
+    )
+    factors = found.std(axis=(1, 2)) / image.std(axis=(1, 2))
+    assert 0.69 < factors.min() < 0.8
+    assert 1.2 < factors.max() < 1.31
+
+
+def test_values_stay_in_range():
+    image, mask = position_pair(50)
+    found, _ = augmented(image, mask, brightness=1.0, contrast=1.0, seed=1)
+    assert found.dtype == np.float32
+    assert found.min() == 0
+    assert found.max() == 255
+
+
+# ------------------------------------------------------ types and shapes
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "int64"])
+def test_dtypes(dtype):
+    image = np.full((3, 4, 1), 7, np.uint8)
+    mask = np.ones((3, 4), dtype)
+    image, mask = augmented(image, mask, crop=(5, 5), seed=1)
+    assert (image.dtype, image.shape) == (np.float32, (5, 5, 1))
+    assert (mask.dtype, mask.shape) == (dtype, (5, 5))
+    assert set(np.unique(mask)) == {1, 255}
+
+
+def test_shapes_in_a_dataset():
+    image, mask = position_pair(3)
+    pairs = tf.data.Dataset.from_tensor_slices((image, mask))
+    plain = pairs.map(augmentation()).element_spec
+    assert plain[0].shape.as_list() == [HEIGHT, WIDTH, 3]
+    assert plain[1].shape.as_list() == [HEIGHT, WIDTH]
+    batches = pairs.batch(2).map(augmentation(crop=8)).element_spec
+    assert batches[0].shape.as_list() == [None, 8, 8, 3]
+    assert batches[1].shape.as_list() == [None, 8, 8]
+    unknown = tf.data.Dataset.from_generator(
+        lambda: zip(image, mask, strict=True),
+        output_signature=(
+            tf.TensorSpec((None, None, 3), tf.float32),
+            tf.TensorSpec((None, None), tf.uint8),
+        ),
+    ).map(augmentation(rotation=10))
+    assert unknown.element_spec[0].shape.as_list() == [None, None, 3]
+    assert [i.shape for i, _ in unknown] == [(HEIGHT, WIDTH, 3)] * 3
+
+
+# ----------------------------------------------------------------- seeds
+
+
+def epochs(parallel=None, seed=5, count=2):
+    pairs = tf.data.Dataset.from_tensor_slices(position_pair(12))
+    pairs = pairs.map(
+        augmentation(seed=seed, **EVERYTHING), num_parallel_calls=parallel
+    )
+    return [np.stack([m for _, m in pairs]) for _ in range(count)]
+
+
+def test_seed_makes_it_reproducible():
+    first, second = epochs()
+    assert np.any(first != second)
+    again = epochs()
+    np.testing.assert_array_equal(again, [first, second])
+    assert np.any(epochs(seed=6)[0] != first)
+    # Every example is changed in its own way.
+    assert len({m.tobytes() for m in first}) > 10
+
+
+def test_without_a_seed_keras_decides():
+    results = []
+    for _ in range(2):
+        keras.utils.set_random_seed(3)
+        results.append(epochs(seed=None, count=1))
+    np.testing.assert_array_equal(*results)
+    assert np.any(epochs(seed=None, count=1)[0] != results[0][0])
+
+
+def test_calls_at_the_same_time_do_not_mix():
+    image, mask = position_pair(60)
+    pairs = tf.data.Dataset.from_tensor_slices((image, mask)).map(
+        augmentation(flip=True, crop=(HEIGHT, 5), seed=1), num_parallel_calls=8
+    )
+    for found_image, found_mask in pairs.as_numpy_iterator():
+        np.testing.assert_allclose(
+            found_image[..., 0], 10.0 * found_mask + 10, atol=1e-3
+        )
+
+
+def test_pairs_with_augmentation_are_reproducible():
+    def run():
+        image, mask = position_pair(10)
+        dataset = tf.data.Dataset.from_tensor_slices(
+            {"image": np.uint8(image), "segmentation_mask": mask[..., None]}
+        )
+        pairs = segmentation_pairs(
+            dataset,
+            num_classes=WIDTH,
+            image_size=None,
+            batch_size=4,
+            shuffle=True,
+            seed=2,
+            augment=augmentation(seed=2, **EVERYTHING),
+        )
+        return [
+            np.concatenate([m for _, m in pairs.as_numpy_iterator()])
+            for _ in range(2)
+        ]
+
+    first, second = run()
+    assert first.shape == (10, 20, 20)
+    assert np.any(first != second)
+    np.testing.assert_array_equal(run(), [first, second])
+
+
+# ---------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scale": 0.5}, r"`scale` must be a tuple.*Received: scale=0\.5"),
+        ({"scale": (2, 1)}, "`scale` must be a tuple"),
+        ({"scale": (0, 1)}, "`scale` must be a tuple"),
+        ({"rotation": -1}, r"`rotation` must be a number in 0\.\.180"),
+        ({"crop": (0, 4)}, r"crop=\(0, 4\)"),
+        ({"brightness": 2}, r"`brightness` must be a number in 0\.\.1"),
+        ({"contrast": "much"}, "contrast='much'"),
+    ],
+)
+def test_wrong_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        augmentation(**options)
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "mask_shape", "dtype"),
+    [
+        ((4, 4), (4, 4), "uint8"),
+        ((4, 4, 3), (4, 4, 1), "uint8"),
+        ((4, 4, 3), (4, 4), "float32"),
+        ((2, 4, 4, 3), (4, 4), "uint8"),
+    ],
+)
+def test_wrong_pairs(image_shape, mask_shape, dtype):
+    with pytest.raises(ValueError, match=r"`image` must have.*mask\.shape="):
+        augmentation()(np.zeros(image_shape), np.zeros(mask_shape, dtype))

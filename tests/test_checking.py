@@ -1,0 +1,193 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_deconv.data import check, draw_scene, from_folders, load
+from tests.tiny_datasets import write_camvid
+
+IMAGE = np.zeros((4, 6, 3), np.float32)
+
+
+def mask_of(*values):
+    """A mask of 24 pixels that has these labels, and 0 elsewhere."""
+    mask = np.zeros(24, np.int32)
+    mask[: len(values)] = values
+    return mask.reshape(4, 6)
+
+
+def run(pairs, num_classes=3, **options):
+    return check(pairs, num_classes, verbose=False, **options)
+
+
+def test_counts_of_a_good_set():
+    report = run([(IMAGE, mask_of(1, 1, 2, 255)), (IMAGE, mask_of(255))])
+    assert report.ok
+    assert report.num_examples == 2
+    assert report.pixel_counts == (20 + 23, 2, 1)
+    assert report.num_void_pixels == 2
+    assert report.absent_classes == ()
+    assert report.sizes == {(4, 6): 2}
+    assert report.failures == report.mismatches == ()
+    assert str(report).startswith("ok: 2 examples, 3 classes\n")
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+@pytest.mark.parametrize("last_axis", [False, True])
+def test_batches_are_taken_apart(batch_size, last_axis):
+    masks = np.stack(
+        [mask_of(number % 3, 77 * (number == 3)) for number in range(5)]
+    )
+    if last_axis:
+        masks = masks[..., None]
+    images = np.stack([IMAGE] * 5)
+    weights = np.ones((5, 4, 6))
+    pairs = tf.data.Dataset.from_tensor_slices((images, masks, weights))
+    report = run(pairs.batch(batch_size))
+    assert report == run(pairs)
+    assert report.strays == {77: (3,)}
+    assert report.num_examples == 5
+
+
+def test_strays_with_the_first_examples_that_have_them():
+    pairs = [
+        (IMAGE, mask_of(7, -1 if number == 4 else 0)) for number in range(12)
+    ]
+    report = run(pairs)
+    assert not report.ok
+    assert report.strays == {7: tuple(range(10)), -1: (4,)}
+    text = str(report)
+    assert "Label 7 is neither class nor void; in examples 0, 1, 2" in text
+    assert text.index("Label -1") < text.index("Label 7")
+
+
+def test_labels_that_are_no_whole_numbers():
+    report = run([(IMAGE, np.where(mask_of(1) == 1, 0.5, 0.0))])
+    assert report.strays == {0.5: (0,)}
+    assert "Label 0.5" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("ignore_class", "counts", "num_void", "strays"),
+    [
+        (255, (21, 1, 1), 1, set()),
+        (None, (21, 1, 1), 0, {255}),
+        ((255, 1), (21, 0, 1), 2, set()),
+        (0, (0, 1, 1), 21, {255}),
+    ],
+)
+def test_ignore_class(ignore_class, counts, num_void, strays):
+    report = run([(IMAGE, mask_of(1, 2, 255))], ignore_class=ignore_class)
+    assert report.pixel_counts == counts
+    assert report.num_void_pixels == num_void
+    assert set(report.strays) == strays
+
+
+def test_absent_classes_are_told_but_ok():
+    report = run([(IMAGE, mask_of(1))], num_classes=5)
+    assert report.ok
+    assert report.absent_classes == (2, 3, 4)
+    assert "Classes that never occur: 2, 3, 4" in str(report)
+
+
+def test_sizes_and_mismatches():
+    wide = np.zeros((4, 9, 3))
+    report = run([(IMAGE, mask_of()), (wide, mask_of()), (IMAGE, mask_of())])
+    assert report.sizes == {(4, 6): 2, (4, 9): 1}
+    assert report.mismatches == (1,)
+    assert not report.ok
+    assert "differ in size in examples 1" in str(report)
+
+
+def test_reading_goes_on_after_a_failure():
+    def fail(number):
+        tf.debugging.Assert(number % 4 != 2, ["Number", number, "is bad"])
+        return IMAGE, mask_of(1)
+
+    for parallel in (None, 2):
+        pairs = tf.data.Dataset.range(8).map(fail, num_parallel_calls=parallel)
+        report = run(pairs)
+        assert report.num_examples == 6
+        assert report.failures == (
+            "[Number] [2] [is bad]",
+            "[Number] [6] [is bad]",
+        )
+        assert "2 could not be read:" in str(report)
+        assert not report.ok
+
+
+def test_reading_ends_where_nothing_comes():
+    class Broken:
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            raise OSError("the disk is gone")
+
+    report = run(Broken())
+    assert report.num_examples == 0
+    assert report.failures[0] == "the disk is gone"
+    assert report.failures[-1].startswith("Given up: 100 failures")
+
+
+def test_nothing_is_not_ok():
+    report = run([])
+    assert not report.ok
+    assert str(report).startswith("NOT OK: 0 examples")
+
+
+def test_faulty_files_are_named(tmp_path):
+    write_camvid(tmp_path, {"train": 4})
+    (tmp_path / "trainannot" / "train_1.png").write_bytes(b"not a picture")
+    pairs = from_folders(
+        tmp_path / "train",
+        tmp_path / "trainannot",
+        classes=11,
+        void_labels=(11,),
+        image_size=None,
+        batch_size=1,
+    )
+    report = run(pairs, num_classes=11)
+    assert report.num_examples == 3
+    (failure,) = report.failures
+    assert "trainannot/train_1.png' must be a PNG file" in failure
+    assert failure.endswith("no PNG file.")
+
+
+def test_loaded_set_is_ok(tmp_path, capsys):
+    pairs = load(
+        "scenes",
+        "validation",
+        image_size=None,
+        batch_size=16,
+        data_dir=tmp_path,
+    )
+    capsys.readouterr()
+    report = check(pairs, num_classes=6)
+    assert "4/4" in capsys.readouterr().out
+    assert report.ok
+    assert report.num_examples == 50
+    masks = np.stack([draw_scene((1, number))[1] for number in range(50)])
+    assert report.pixel_counts == tuple(np.bincount(masks.flat)[:6].tolist())
+    assert report.num_void_pixels == np.sum(masks == 255)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([{"image": IMAGE}], "Received: dict"),
+        ([(IMAGE,)], "Received: tuple"),
+        ([(IMAGE[..., 0], mask_of())], r"Received: shapes \(4, 6\)"),
+        ([(IMAGE, np.zeros((4, 6, 3)))], "Received: shapes"),
+        ([(IMAGE[None], np.zeros((2, 4, 6)))], "Received: shapes"),
+    ],
+)
+def test_what_gives_no_pairs(pairs, message):
+    with pytest.raises(ValueError, match=f"`dataset` must give.*{message}"):
+        run(pairs)
+
+
+def test_wrong_arguments():
+    with pytest.raises(ValueError, match="`num_classes` must be"):
+        run([], num_classes=1)
+    with pytest.raises(ValueError, match="`ignore_class` must be"):
+        run([], ignore_class="void")

@@ -1,0 +1,505 @@
+import os
+import pathlib
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from keras_deconv.data import (
+    augmentation,
+    colour_map,
+    describe,
+    from_folders,
+    load,
+    splits,
+    to_tfds,
+)
+from tests.tiny_datasets import write_camvid, write_png
+
+REAL_CAMVID = pathlib.Path(__file__).parents[2] / "shared" / "camvid"
+CLASSES = 3
+LABELS = np.uint8([[0, 1, 2, 255], [2, 2, 0, 1]])
+PALETTE = ((128, 64, 128), (0, 0, 0), (220, 20, 60))
+VOID_COLOUR = (255, 255, 255)
+
+
+def write_indexed_png(path, labels, palette, depth=8):
+    """An indexed PNG by the book; TensorFlow writes none."""
+
+    def chunk(kind, body):
+        checksum = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + checksum
+
+    height, width = labels.shape
+    bits = (labels[..., None] >> np.arange(depth)[::-1] & 1).reshape(height, -1)
+    rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in bits)
+    header = struct.pack(">IIBBBBB", width, height, depth, 3, 0, 0, 0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"PLTE", np.uint8(palette).tobytes())
+        + chunk(b"tRNS", b"\0\xff")
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def write_grey(path, labels):
+    write_png(path, labels[..., None])
+
+
+def write_indexed(path, labels):
+    # Two indices have one colour, as unused ones often do.
+    write_indexed_png(path, labels, ((9, 9, 9),) * 256)
+
+
+def write_colours(path, labels):
+    colours = np.full((256, 3), VOID_COLOUR, np.uint8)
+    colours[:CLASSES] = PALETTE
+    write_png(path, colours[labels])
+
+
+def write_colours_and_alpha(path, labels):
+    colours = np.full((256, 4), (*VOID_COLOUR, 7), np.uint8)
+    colours[:CLASSES, :3] = PALETTE
+    write_png(path, colours[labels])
+
+
+def write_pairs(folder, write_mask=write_grey, names=("a", "b/c", "d")):
+    """Pictures whose red is ten times the label, masks of the same."""
+    for number, name in enumerate(names):
+        labels = np.roll(LABELS, number, axis=1)
+        image = np.repeat((10 * labels.astype(int) % 256)[..., None], 3, -1)
+        write_png(folder / "images" / f"{name}.png", np.uint8(image))
+        write_mask(folder / "masks" / f"{name}.png", labels)
+    return folder / "images", folder / "masks"
+
+
+def read(folder, **options):
+    options = {
+        "classes": CLASSES,
+        "image_size": None,
+        "batch_size": 3,
+    } | options
+    return from_folders(folder / "images", folder / "masks", **options)
+
+
+ALL_KINDS = [
+    (write_grey, {}),
+    (write_indexed, {}),
+    (write_indexed, {"palette": PALETTE, "void_colours": (VOID_COLOUR,)}),
+    (write_colours, {"palette": PALETTE, "void_colours": (VOID_COLOUR,)}),
+    (
+        write_colours_and_alpha,
+        {"palette": PALETTE, "void_colours": (VOID_COLOUR,)},
+    ),
+]
+
+
+@pytest.mark.parametrize(("write_mask", "options"), ALL_KINDS)
+def test_kinds_of_masks(tmp_path, write_mask, options):
+    write_pairs(tmp_path, write_mask)
+    pairs = read(tmp_path, **options)
+    assert len(pairs) == 1
+    assert pairs.element_spec[0].shape.as_list() == [None, None, None, 3]
+    ((image, mask),) = pairs.as_numpy_iterator()
+    expected = [np.roll(LABELS, number, axis=1) for number in range(3)]
+    np.testing.assert_array_equal(mask, expected)
+    np.testing.assert_array_equal(image[..., 0], 10 * mask % 256)
+    assert (image.dtype, mask.dtype) == (np.float32, np.int32)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_indexed_masks_of_few_bits(tmp_path, depth):
+    write_pairs(tmp_path, names=["a"])
+    labels = (np.arange(10).reshape(2, 5) % 2**depth).astype(np.uint8)
+    write_png(tmp_path / "images" / "a.png", np.zeros((2, 5, 3), np.uint8))
+    colours = colour_map(2**depth)
+    write_indexed_png(tmp_path / "masks" / "a.png", labels, colours, depth)
+    ((_, mask),) = read(tmp_path, classes=2**depth)
+    np.testing.assert_array_equal(mask[0], labels)
+
+
+def test_labels_of_a_description(tmp_path):
+    """Grey masks by its labels, colours by its palette; void, too."""
+    entry = describe("cityscapes")
+    labels = np.uint8([[7, 33, 0, 26]])
+    classes = [[0, 18, 255, 13]]
+    image = np.zeros((1, 4, 3), np.uint8)
+    colours = np.uint8(
+        [[entry.palette[0], entry.palette[18], (0, 0, 0), entry.palette[13]]]
+    )
+    for name, mask in (("grey", labels[..., None]), ("colours", colours)):
+        write_png(tmp_path / "images" / f"{name}.png", image)
+        write_png(tmp_path / "masks" / f"{name}.png", mask)
+    ((_, mask),) = read(tmp_path, classes=entry, void_colours=[(0, 0, 0)])
+    assert mask.numpy().tolist() == [classes, classes]
+
+
+def test_camvid_layout(tmp_path):
+    write_camvid(tmp_path, {"train": 2})
+    ((_, mask),) = from_folders(
+        tmp_path / "train",
+        tmp_path / "trainannot",
+        classes=11,
+        void_labels=[11],
+        image_size=None,
+        batch_size=2,
+    )
+    expected = np.arange(16) % 12
+    expected[expected == 11] = 255
+    assert np.all(mask == expected)
+
+
+def test_options_of_the_pipeline(tmp_path):
+    write_pairs(tmp_path)
+
+    def run():
+        pairs = read(
+            tmp_path,
+            image_size=(8, 8),
+            batch_size=2,
+            shuffle=True,
+            seed=3,
+            augment=augmentation(crop=5, seed=1),
+            class_weights=[1, 2, 3],
+        )
+        assert len(pairs) == 2
+        return list(pairs.as_numpy_iterator())
+
+    first, second = run(), run()
+    assert [len(image) for image, _, _ in first] == [2, 1]
+    for one, other in zip(first, second, strict=True):
+        image, mask, weight = one
+        assert image.shape[1:] == (5, 5, 3)
+        np.testing.assert_array_equal(
+            weight, np.array([1, 2, 3, 0])[np.minimum(mask, 3)]
+        )
+        for element, again in zip(one, other, strict=True):
+            np.testing.assert_array_equal(element, again)
+
+
+# -------------------------------------------------------------- matching
+
+
+def test_jpeg_pictures_and_masks_in_one_folder(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("x", "y"):
+        image = np.full((2, 4, 3), 80, np.uint8)
+        jpeg = tf.io.encode_jpeg(image, quality=100).numpy()
+        (folder / f"{name}.JPG").write_bytes(jpeg)
+        write_grey(folder / f"{name}_mask.png", LABELS)
+    (folder / "._x_mask.png").write_bytes(b"left by macOS")
+    (folder / "notes.txt").write_text("no picture")
+    pairs = from_folders(
+        folder,
+        folder,
+        classes=3,
+        mask_suffix="_mask",
+        image_size=None,
+        batch_size=2,
+    )
+    ((image, mask),) = pairs.as_numpy_iterator()
+    assert np.abs(image - 80).max() <= 2
+    np.testing.assert_array_equal(mask, [LABELS, LABELS])
+
+
+def spoil_by_removing(folder):
+    (folder / "masks" / "a.png").unlink()
+    write_grey(folder / "masks" / "zebra.png", LABELS)
+
+
+def test_what_does_not_match(tmp_path, capsys):
+    write_pairs(tmp_path)
+    spoil_by_removing(tmp_path)
+    message = (
+        r"with pairs: 2; pictures without mask: 1 \(a\); "
+        r"masks without picture: 1 \(zebra\)\. Give `mask_suffix`"
+    )
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path)
+    ((image, _),) = read(tmp_path, unmatched="skip")
+    assert len(image) == 2
+    assert (
+        "pairs: 2; pictures without mask: 1 (a); masks"
+        in capsys.readouterr().out
+    )
+
+
+def test_many_that_do_not_match(tmp_path):
+    write_pairs(tmp_path, names=[f"p{number}" for number in range(8)])
+    for path in (tmp_path / "masks").iterdir():
+        path.rename(path.with_name("m" + path.name))
+    message = (
+        r"with pairs: 0; pictures without mask: 8 \(p0, p1, .*p4, \.\.\.\)"
+    )
+    for unmatched in ("error", "skip"):
+        with pytest.raises(ValueError, match=message):
+            read(tmp_path, unmatched=unmatched)
+
+
+def remove_folder(folder):
+    (folder / "masks").rename(folder / "elsewhere")
+
+
+def empty_folder(folder):
+    remove_folder(folder)
+    (folder / "masks").mkdir()
+
+
+def twice(folder):
+    (folder / "images" / "a.jpg").write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (remove_folder, "`masks` must be a folder that exists.*/masks'"),
+        (empty_folder, r"`masks` must hold \.png files.*which has none"),
+        (twice, r"`images` must have one file of a name.*a\.jpg.*a\.png"),
+    ],
+)
+def test_faulty_folders(tmp_path, spoil, message):
+    write_pairs(tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": 1}, "`num_classes` must be an int >= 2"),
+        ({"classes": "road"}, "`classes` must be an int, a sequence of names"),
+        ({"palette": PALETTE[:2]}, "2 colours for 3 classes"),
+        ({"palette": [*PALETTE[:2], PALETTE[0]]}, "must be distinct"),
+        (
+            {"palette": PALETTE, "void_colours": PALETTE[:1]},
+            "must be distinct",
+        ),
+        ({"palette": [*PALETTE[:2], (0, 256, 0)]}, r"\(0, 256, 0\)"),
+        ({"palette": [*PALETTE[:2], 7]}, "Received: 7"),
+        (
+            {
+                "palette": PALETTE,
+                "void_labels": (),
+                "void_colours": [VOID_COLOUR],
+            },
+            "`void_colours` need a label",
+        ),
+        ({"void_labels": [2]}, "must be distinct and in"),
+        ({"unmatched": "ignore"}, "`unmatched` must be one of 'error', 'skip'"),
+        ({"batch_size": 0}, "`batch_size` must be"),
+    ],
+)
+def test_wrong_arguments(tmp_path, change, message):
+    write_pairs(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path, **change)
+
+
+# ---------------------------------------------------------- faulty files
+
+
+def not_a_picture(path):
+    path.write_bytes(b"not a picture")
+
+
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def sixteen_bits(path):
+    write_png(path, np.zeros((2, 4, 1), np.uint16))
+
+
+def in_colour(path):
+    write_colours(path, LABELS)
+
+
+def unknown_label(path):
+    write_grey(path, np.full_like(LABELS, 77))
+
+
+def other_size(path):
+    write_grey(path, LABELS[:, :3])
+
+
+FAULTY_MASKS = [
+    (not_a_picture, {}, r"Mask '.*c\.png' must be.*no PNG file"),
+    (cut_off, {}, r"File '.*c\.png' cannot be read"),
+    (sixteen_bits, {}, r"Mask '.*c\.png' must be.*16 bits"),
+    (in_colour, {}, r"Mask '.*c\.png' is an RGB picture.*`palette`"),
+    (
+        in_colour,
+        {"palette": PALETTE},
+        r"c\.png'.*Found 1 others: \(255, 255, 255\)\. .*nearest",
+    ),
+    (unknown_label, {}, r"77"),
+    (other_size, {}, "must have the same size"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "options", "message"), FAULTY_MASKS)
+def test_faulty_mask(tmp_path, spoil, options, message):
+    write_pairs(tmp_path)
+    spoil(tmp_path / "masks" / "b" / "c.png")
+    pairs = read(tmp_path, batch_size=1, **options)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message) as error:
+        list(pairs)
+    assert "b/c" in str(error.value)
+
+
+def test_faulty_picture(tmp_path):
+    write_pairs(tmp_path)
+    cut_off(tmp_path / "images" / "d.png")
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"File '.*d\.png' cannot be read"
+    ):
+        list(read(tmp_path))
+
+
+# --------------------------------------------------------------- to_tfds
+
+
+def write_set(folder, data_dir, name="own_streets", **options):
+    pair = folder / "images", folder / "masks"
+    options = {"classes": ["road", "car", "sky"]} | options
+    return to_tfds(
+        name, {"train": pair, "test": pair}, data_dir=data_dir, **options
+    )
+
+
+@pytest.mark.parametrize(("write_mask", "options"), ALL_KINDS)
+def test_to_tfds_and_back(tmp_path, write_mask, options):
+    write_pairs(tmp_path, write_mask)
+    data_dir = tmp_path / "data"
+    sizes = write_set(tmp_path, data_dir, **options)
+    assert sizes == {"train": 3, "test": 3}
+    assert splits("own_streets", data_dir=data_dir) == sizes
+    ((image, mask),) = load(
+        "own_streets",
+        "test",
+        image_size=None,
+        batch_size=3,
+        data_dir=data_dir,
+        class_weights=[1, 1, 1],
+    ).map(lambda image, mask, weight: (image, mask))
+    np.testing.assert_array_equal(image[..., 0], 10 * mask.numpy() % 256)
+    assert set(np.unique(mask)) == {0, 1, 2, 255}
+    # And by tfds itself.
+    dataset, info = tfds.load(
+        "own_streets", split="train", data_dir=data_dir, with_info=True
+    )
+    assert info.features["segmentation_mask"].names == ["road", "car", "sky"]
+    found = {e["file_name"].numpy().decode() for e in dataset}
+    assert found == {"a", "b/c", "d"}
+
+
+def test_to_tfds_maps_labels_to_classes(tmp_path):
+    entry = describe("cityscapes")
+    write_png(tmp_path / "images" / "a.png", np.zeros((1, 3, 3), np.uint8))
+    write_grey(tmp_path / "masks" / "a.png", np.uint8([[7, 33, 4]]))
+    write_set(tmp_path, tmp_path / "data", classes=entry)
+    ((_, mask),) = load(
+        "own_streets",
+        "train",
+        image_size=None,
+        batch_size=1,
+        data_dir=tmp_path / "data",
+    )
+    assert mask.numpy().tolist() == [[[0, 18, 255]]]
+
+
+@pytest.mark.parametrize(("spoil", "options", "message"), FAULTY_MASKS)
+def test_to_tfds_faulty_mask(tmp_path, spoil, options, message):
+    write_pairs(tmp_path)
+    path = tmp_path / "masks" / "b" / "c.png"
+    good = path.read_bytes()
+    spoil(path)
+    data_dir = tmp_path / "data"
+    if options:
+        # The others have no colours to look up, and need none.
+        message = message.split(r"\.png'")[-1]
+    with pytest.raises(ValueError, match=message) as error:
+        write_set(tmp_path, data_dir, **options)
+    assert "c.png" in str(error.value)
+    # Nothing is left that a second call would take for the set.
+    path.write_bytes(good)
+    assert write_set(tmp_path, data_dir) == {"train": 3, "test": 3}
+
+
+def test_to_tfds_does_not_overwrite(tmp_path):
+    write_pairs(tmp_path)
+    write_set(tmp_path, tmp_path / "data")
+    with pytest.raises(ValueError, match="there already, delete its folder"):
+        write_set(tmp_path, tmp_path / "data")
+    write_set(tmp_path, tmp_path / "data", version="1.1.0")
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil", "/tmp/evil", "a/b", "My_Set", "1a", "a.b", "", "a\n"]
+)
+def test_to_tfds_stays_in_its_folder(tmp_path, name):
+    write_pairs(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="`name` must be small letters"):
+        write_set(tmp_path, tmp_path / "data", name=name)
+    pair = tmp_path / "images", tmp_path / "masks"
+    for change in (
+        {"folders": {"../../evil": pair}},
+        {"folders": {"all": pair}},
+        {"folders": {}},
+        {"version": "../1.0.0"},
+        {"version": "1.0"},
+    ):
+        arguments = {"folders": {"train": pair}, "classes": 3} | change
+        (key,) = change
+        with pytest.raises(ValueError, match=f"`{key}` must be|in `{key}`"):
+            to_tfds("good", data_dir=tmp_path / "data", **arguments)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["cam_vid", "oxford_iiit_pet", "mnist"])
+def test_to_tfds_names_that_are_taken(tmp_path, name):
+    write_pairs(tmp_path)
+    with pytest.raises(ValueError, match="must not be that of a data set"):
+        write_set(tmp_path, tmp_path / "data", name=name)
+
+
+def test_to_tfds_names_of_files_lead_nowhere(tmp_path):
+    """A link among the masks is read; what is written has no file names."""
+    write_pairs(tmp_path, names=["a"])
+    outside = tmp_path / "outside.png"
+    os.rename(tmp_path / "masks" / "a.png", outside)
+    (tmp_path / "masks" / "a.png").symlink_to(outside)
+    odd = "x..\\..\\evil"
+    os.rename(tmp_path / "images" / "a.png", tmp_path / f"images/{odd}.png")
+    os.rename(tmp_path / "masks" / "a.png", tmp_path / f"masks/{odd}.png")
+    before = {*tmp_path.rglob("*")}
+    write_set(tmp_path, tmp_path / "data")
+    written = {*tmp_path.rglob("*")} - before
+    assert all((tmp_path / "data") in [p, *p.parents] for p in written)
+    assert not any("evil" in path.name for path in written)
+
+
+@pytest.mark.skipif(
+    not REAL_CAMVID.exists(), reason=f"CamVid is not at {REAL_CAMVID}"
+)
+def test_real_camvid():
+    pairs = from_folders(
+        REAL_CAMVID / "val",
+        REAL_CAMVID / "valannot",
+        classes=describe("cam_vid"),
+        image_size=None,
+        batch_size=2,
+        cache=False,
+    )
+    image, mask = next(iter(pairs))
+    assert image.shape[1:3] == mask.shape[1:]
+    assert set(np.unique(mask)) <= {*range(11), 255}
