@@ -3,31 +3,44 @@
 __version__ = "0.1.0"
 
 import importlib
+import pathlib
+import sys
 from types import ModuleType
 
-from keras_deconv import (
-    inference,
-    initializers,
-    layers,
-    losses,
-    metrics,
-    models,
-    ops,
-)
-from keras_deconv.layers import (
-    BedOfNailsUnpool1D,
-    BedOfNailsUnpool2D,
-    BedOfNailsUnpool3D,
-    MaxPoolWithArgmax1D,
-    MaxPoolWithArgmax2D,
-    MaxPoolWithArgmax3D,
-    MaxUnpool1D,
-    MaxUnpool2D,
-    MaxUnpool3D,
-    NearestUnpool1D,
-    NearestUnpool2D,
-    NearestUnpool3D,
-)
+
+def _is_command() -> bool:
+    """Whether this process is `keras-deconv` or `python -m keras_deconv`."""
+    name = pathlib.Path(sys.argv[0]).stem if sys.argv else ""
+    started = zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
+    return name == "keras-deconv" or ("-m", "keras_deconv") in started
+
+
+# The command answers --help and mistakes at once, and imports what it needs
+# after that: TensorFlow takes seconds.
+if not _is_command():
+    from keras_deconv import (
+        inference,
+        initializers,
+        layers,
+        losses,
+        metrics,
+        models,
+        ops,
+    )
+    from keras_deconv.layers import (
+        BedOfNailsUnpool1D,
+        BedOfNailsUnpool2D,
+        BedOfNailsUnpool3D,
+        MaxPoolWithArgmax1D,
+        MaxPoolWithArgmax2D,
+        MaxPoolWithArgmax3D,
+        MaxUnpool1D,
+        MaxUnpool2D,
+        MaxUnpool3D,
+        NearestUnpool1D,
+        NearestUnpool2D,
+        NearestUnpool3D,
+    )
 
 __all__ = [
     "BedOfNailsUnpool1D",

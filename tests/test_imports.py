@@ -23,6 +23,8 @@ LEVELS = [
     {"losses", "metrics"},
     {"inference"},
     {"data"},
+    {"command"},
+    {"__main__"},
 ]
 
 

@@ -1,0 +1,101 @@
+"""`keras-deconv check`, `info` and `export`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import pathlib
+import platform
+
+import keras
+import tensorflow as tf
+
+import keras_deconv
+from keras_deconv import data
+from keras_deconv.command import parser, runs, sources
+from keras_deconv.data import catalog
+
+
+def check(options: argparse.Namespace) -> int:
+    """Reads a data set and reports its faults."""
+    source = sources.from_options(options)
+    dataset = source.load(
+        options.split or "train",
+        image_size=None,
+        # Of a batch all is lost if one is unreadable.
+        batch_size=1,
+        shuffle=False,
+        cache=False,
+    )
+    report = data.check(dataset, source.num_classes)
+    print(report)
+    names = enumerate(source.class_names)
+    print("Classes: " + ", ".join(f"{number} {name}" for number, name in names))
+    return 0 if report.ok else 1
+
+
+def export(options: argparse.Namespace) -> int:
+    """Writes a SavedModel."""
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError("a SavedModel needs KERAS_BACKEND=tensorflow")
+    model, _ = runs.load(options.model_path)
+    model.export(options.output, verbose=False)
+    print(f"Wrote {options.output}")
+    return 0
+
+
+def info(options: argparse.Namespace) -> int:
+    """Tells what a model or a data set is, or what there is."""
+    if options.subject is None:
+        _describe_installation()
+    elif pathlib.Path(options.subject).expanduser().exists():
+        _describe_model(options.subject)
+    elif options.subject.endswith(".keras"):
+        runs.load(options.subject)  # Says that there is no such file.
+    else:
+        _describe_set(options.subject)
+    return 0
+
+
+def _describe_installation() -> None:
+    print(f"keras_deconv {keras_deconv.__version__}")
+    print(f"Python {platform.python_version()}")
+    for package in ("tensorflow", "keras", "tensorflow-datasets", "numpy"):
+        print(f"{package} {importlib.metadata.version(package)}")
+    print(f"Keras backend: {keras.backend.backend()}")
+    devices = [device.name for device in tf.config.list_physical_devices()]
+    print(f"Devices: {', '.join(devices)}")
+    print(f"Data sets: {', '.join(catalog.names())}")
+    print(f"Models: {', '.join(parser.MODELS)}")
+    print(f"Decoders: {', '.join(parser.DECODERS)}")
+
+
+def _describe_model(path: str) -> None:
+    model, run = runs.load(path)
+    height, width = run.image_size or ("any height", "any width")
+    print(
+        f"{model.name}: {len(model.layers)} layers, "
+        f"{model.count_params():,} parameters"
+    )
+    print(f"Pictures of {height} x {width}, resized before prediction")
+    if run.options:
+        source = run.options["dataset"] or run.options["images"]
+        state = "finished" if run.is_finished else "not finished"
+        print(f"Trained on {source} ({state})")
+    _print_classes(run.class_names, run.palette)
+
+
+def _describe_set(name: str) -> None:
+    entry = data.describe(name)
+    print(f"{entry.name}: {entry.num_classes} classes")
+    print(f"Splits with masks: {', '.join(entry.splits)}")
+    _print_classes(entry.class_names, entry.palette)
+
+
+def _print_classes(
+    names: list[str] | tuple[str, ...],
+    palette: list[list[int]] | tuple[catalog.Colour, ...],
+) -> None:
+    for number, (name, colour) in enumerate(zip(names, palette, strict=True)):
+        red, green, blue = colour
+        print(f"{number:>4}  #{red:02x}{green:02x}{blue:02x}  {name}")

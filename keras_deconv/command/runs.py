@@ -1,0 +1,150 @@
+"""The folder that a training writes, and models that come from one or not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import zipfile
+from typing import Any
+
+import keras
+
+import keras_deconv
+
+# Importing models is what makes Keras know the layers of a saved one.
+from keras_deconv import data, models  # noqa: F401
+from keras_deconv.data.catalog import VOID, generic_names
+
+MODEL_FILE = "model.keras"
+RUN_FILE = "run.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What must be known of a model to measure it and to predict with it.
+
+    Args:
+        class_names: one name per class.
+        palette: one (red, green, blue) per class.
+        image_size: height and width that pictures are resized to; None to
+            leave them as they are.
+        ignore_class: the label that means void.
+        options: the options of the training, by their names in the command;
+            empty for a model that comes from elsewhere.
+        is_finished: whether the training came to its end.
+        versions: of the packages that trained.
+    """
+
+    class_names: list[str]
+    palette: list[list[int]]
+    image_size: list[int] | None
+    ignore_class: int = VOID
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    is_finished: bool = False
+    versions: dict[str, str] = dataclasses.field(
+        default_factory=lambda: {
+            "keras_deconv": keras_deconv.__version__,
+            "keras": keras.__version__,
+        }
+    )
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are; void is none of them."""
+        return len(self.class_names)
+
+    def write(self, folder: pathlib.Path) -> None:
+        """Writes `run.json`."""
+        text = json.dumps(dataclasses.asdict(self), indent=2)
+        write_whole(folder / RUN_FILE, f"{text}\n")
+
+
+def read(folder: pathlib.Path) -> Run | None:
+    """Reads `run.json`; None if there is none.
+
+    Raises:
+        ValueError: it is not what a training writes.
+    """
+    path = folder / RUN_FILE
+    if not path.is_file():
+        return None
+    try:
+        return Run(**json.loads(path.read_text()))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} must be as keras-deconv train writes it. "
+            f"Received: {error}. Delete it to train anew there."
+        ) from error
+
+
+def load(path: str) -> tuple[keras.Model, Run]:
+    """Loads the model of a run folder, or a model file.
+
+    Raises:
+        ValueError: there is no model, or none from pictures to classes.
+    """
+    file = pathlib.Path(path).expanduser()
+    if file.is_dir():
+        file = file / MODEL_FILE
+    if not file.is_file():
+        raise ValueError(
+            f"MODEL must be {_MODEL}. Received: {path!r}, but there is no "
+            f"file '{file}'."
+        )
+    if not zipfile.is_zipfile(file):
+        raise ValueError(
+            f"MODEL must be {_MODEL}. '{file}' is none, or is not complete."
+        )
+    try:
+        model = keras.saving.load_model(file, compile=False, safe_mode=True)
+    except Exception as error:  # Whatever foreign layers lead to.
+        reason = str(error).split("\n")[0][:200]
+        raise ValueError(
+            f"MODEL must be {_MODEL} with layers that are known here. "
+            f"Received: '{file}', of which Keras says: {reason}"
+        ) from error
+    takes, gives = model.input_shape, model.output_shape
+    if not (
+        isinstance(takes, tuple)
+        and isinstance(gives, tuple)
+        and len(takes) == len(gives) == 4
+        and takes[-1] == 3
+        and gives[-1]
+    ):
+        raise ValueError(
+            "MODEL must map pictures (batch, height, width, 3) to classes "
+            f"(batch, height, width, num_classes). Received: '{file}', which "
+            f"maps {takes} to {gives}."
+        )
+    run = read(file.parent)
+    if run is None:
+        run = _foreign(takes, gives[-1])
+    if run.num_classes != gives[-1]:
+        raise ValueError(
+            f"'{file}' and '{RUN_FILE}' beside it must belong together. "
+            f"Received: {gives[-1]} classes and {run.num_classes}."
+        )
+    return model, run
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+    """Writes a file so that it is never half written, even when killed."""
+    part = path.with_name(f".{path.name}")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+_MODEL = f"a folder that keras-deconv train wrote, with {MODEL_FILE}, or a "
+_MODEL += ".keras file"
+
+
+def _foreign(takes: tuple[Any, ...], num_classes: int) -> Run:
+    """What is known of a model without `run.json`: its shapes."""
+    image_size = None if None in takes[1:3] else list(takes[1:3])
+    return Run(
+        class_names=list(generic_names(num_classes)),
+        palette=[list(colour) for colour in data.colour_map(num_classes)],
+        image_size=image_size,
+    )
