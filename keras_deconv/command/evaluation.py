@@ -67,7 +67,12 @@ def evaluate(options: argparse.Namespace) -> int:
                 "DATASET, or --images, must be given for a model without "
                 f"{runs.RUN_FILE} beside it. Received: {options.model_path!r}"
             )
-        given = argparse.Namespace(**run.options)
+        # The data may have moved since.
+        moved = {
+            name: getattr(options, name) or run.options.get(name)
+            for name in ("data_dir", "manual_dir")
+        }
+        given = argparse.Namespace(**{**run.options, **moved})
     source = sources.from_options(given)
     if source.num_classes != run.num_classes:
         raise ValueError(

@@ -9,6 +9,7 @@ import argparse
 import math
 import os
 import re
+import sys
 from collections.abc import Sequence
 
 import keras_deconv
@@ -109,15 +110,23 @@ data sets and models that there are.
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads arguments; ends the process with 2 where they are wrong."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    parser, commands = _parsers()
+    if not given or given[0] not in commands:
+        parser.parse_args(given)  # --help, or no such command.
+    command = commands[given[0]]
+    # Intermixed, so that options may stand before a data set and after it.
+    options = command.parse_intermixed_args(given[1:])
     problem = _problem(options)
     if problem:
-        parser.error(problem)
+        command.error(problem)
     return options
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parsers() -> tuple[
+    argparse.ArgumentParser, dict[str, argparse.ArgumentParser]
+]:
+    """The parser of all, and that of each command."""
     parser = argparse.ArgumentParser(
         prog="keras-deconv",
         description=_DESCRIPTION,
@@ -127,9 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--version", action="version", version=keras_deconv.__version__
     )
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND"
-    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(
         name: str, module: str, summary: str, description: str
@@ -141,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        command.set_defaults(module=module)
+        command.set_defaults(command=name, module=module)
         command.add_argument(
             "--debug", action="store_true", help="show where an error is from"
         )
@@ -155,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_info(
         add("info", "inspection", "tell about models and data sets", _INFO)
     )
-    return parser
+    return parser, commands.choices
 
 
 def _add_train(command: argparse.ArgumentParser) -> None:

@@ -114,11 +114,11 @@ class History(keras.callbacks.Callback):
         self.model_file = folder / runs.MODEL_FILE
         self.patience = patience
         self.num_done = 0
-        for file in self._backups():
-            self.num_done = int(file.name.split(".")[0])
-            # Or there would be nothing to load its state into.
-            model.optimizer.build(model.trainable_variables)
+        # Or there would be nothing to load its state into.
+        model.optimizer.build(model.trainable_variables)
+        for file in self._backups()[-1:]:
             model.load_weights(file)
+            self.num_done = int(file.name.split(".")[0])
         # An epoch that was written down and not backed up is repeated.
         self.rows = self._read_rows()[: self.num_done]
 

@@ -1,0 +1,645 @@
+"""The command: what it writes, what it says, and how it goes on."""
+
+import csv
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_deconv import blocks, callbacks, data, losses, metrics, models
+from keras_deconv.command import main, parser, prediction, runs, training
+from tests import tiny_datasets
+
+REAL_CAMVID = pathlib.Path(__file__).parents[2] / "shared" / "camvid"
+SIZE = (16, 24)
+SEED = 3
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    data.splits("scenes", data_dir=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def train_options(data_dir):
+    """A training of seconds, of a network with dropout, with augmentation."""
+    return [
+        *["--data-dir", str(data_dir), "--image-size", "16x24"],
+        *["--train-split", "train[:16]", "--val-split", "validation[:8]"],
+        *["--model", "bayesian_segnet_basic", "--epochs", "3", "--augment"],
+        *["--batch-size", "4", "--seed", str(SEED)],
+    ]
+
+
+@pytest.fixture(scope="module")
+def run_folder(train_options, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    assert main(["train", *train_options, "--output", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    """A model that comes from elsewhere: without run.json, without dropout."""
+    path = tmp_path_factory.mktemp("model") / "foreign.keras"
+    models.SegNetBasic((*SIZE, 3), 6).save(path)
+    return path
+
+
+def tiny_model(input_shape, num_classes, *, decoder):
+    """Stands for any network where only the command is tested."""
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    logits = keras.layers.Conv2D(num_classes, 3, padding="same")(x)
+    return keras.Model(
+        inputs, keras.layers.Activation("linear", dtype="float32")(logits)
+    )
+
+
+@pytest.fixture
+def tiny_models(monkeypatch):
+    for name in parser.MODELS.values():
+        monkeypatch.setattr(models, name, tiny_model)
+
+
+def read_history(folder):
+    with (folder / "history.csv").open(newline="") as text:
+        return list(csv.DictReader(text))
+
+
+def write_scenes(folder, num_pictures=3):
+    """Writes drawn scenes as folders of pictures and masks."""
+    for number in range(num_pictures):
+        image, mask = data.draw_scene(number)
+        name = f"{number}.png"
+        tiny_datasets.write_png(folder / "images" / name, image)
+        tiny_datasets.write_png(folder / "masks" / name, mask[..., None])
+    return [
+        *["--images", str(folder / "images")],
+        *["--masks", str(folder / "masks")],
+    ]
+
+
+def test_help_comes_without_tensorflow():
+    result = subprocess.run(
+        [
+            *[sys.executable, "-X", "importtime", "-m", "keras_deconv"],
+            *["train", "--help"],
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "keras-deconv train" in result.stdout
+    assert "(default: runs/DATASET_MODEL)" in result.stdout
+    assert "keras_deconv.command.parser" in result.stderr
+    for module in ("tensorflow", "numpy", "keras_deconv.models"):
+        assert module not in result.stderr
+
+
+def test_names_are_those_of_the_library():
+    assert parser.DECODERS == blocks.DECODERS
+    assert all(callable(getattr(models, m)) for m in parser.MODELS.values())
+    assert all(callable(getattr(losses, m)) for m in parser.LOSSES.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("", "COMMAND"),
+        ("dance", "invalid choice"),
+        ("train --epochs 0", "integer >= 1"),
+        ("train --batch-size -1", "integer >= 1"),
+        ("train --learning-rate nan", "number above 0"),
+        ("train --learning-rate 0", "number above 0"),
+        ("train --seed x", "integer >= 0"),
+        ("train --image-size 0x0", "HEIGHTxWIDTH"),
+        ("train --image-size 64", "such as 180x240"),
+        ("train --model unet", "segnet_basic"),
+        ("train --classes 1", "2 to 255"),
+        ("train --classes a,a", "different names"),
+        ("train --void-labels 256", "0 to 255"),
+        ("train --images a", "--masks"),
+        ("train --images a --masks b", "--classes"),
+        ("train cam_vid --images a --masks b --classes 2", "not both"),
+        ("train --val-images a", "--val-masks"),
+        ("train --val-images a --val-masks b", "--images"),
+        ("train --encoder-weights imagenet", "not for segnet_basic"),
+        ("train --loss dice --class-weights median", "crossentropy and focal"),
+        ("train --smo", "unrecognized"),
+        ("evaluate", "MODEL"),
+        ("predict model picture", "--output"),
+        ("predict m p --output o --monte-carlo 0", "integer >= 1"),
+        ("export model", "--output"),
+    ],
+)
+def test_wrong_usage_ends_with_2(arguments, words, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments.split())
+    assert end.value.code == 2
+    printed = capsys.readouterr()
+    assert words in printed.err
+    assert "usage:" in printed.err
+    assert printed.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("train nope", "lost_and_found, oxford_iiit_pet, scene_parse150"),
+        ("train cam_vid --manual-dir {tmp}/none", "{tmp}/none"),
+        ("train --train-split nope {data}", "one of the splits"),
+        ("train --val-split nope {data}", "one of the splits"),
+        ("train --model deconvnet {data}", "at least 193"),
+        ("train --early-stopping 2 --val-split none {data}", "validation"),
+        ("train --output {here}", "--output must be a folder"),
+        ("train --output {tmp}/foreign", "without run.json"),
+        ("train --images {tmp}/no --masks b --classes 2", "{tmp}/no"),
+        ("evaluate {tmp}/none", "there is no file"),
+        ("evaluate {tmp}", "model.keras"),
+        ("evaluate {here}", "is not complete"),
+        ("evaluate {tmp}/truncated.keras", "is not complete"),
+        ("evaluate {tmp}/other.keras", "to classes"),
+        ("evaluate {tmp}/layer.keras", "known here"),
+        ("evaluate {model}", "DATASET, or --images, must be given"),
+        ("evaluate {model} cam_vid", "11 classes in cam_vid, 6"),
+        ("evaluate {model} {data} scenes --split x", "one of the splits"),
+        ("predict {model} {tmp}/empty --output {tmp}/o", "which has none"),
+        ("predict {model} {tmp}/*.jpg --output {tmp}/o", "which has none"),
+        (
+            "predict {model} {tmp}/p.png --output {tmp}/o --monte-carlo 2",
+            "with dropout",
+        ),
+        ("predict {model} {tmp}/p.png --output {here}", "File exists"),
+        ("export {tmp}/none --output {tmp}/saved", "there is no file"),
+        ("info none.keras", "there is no file"),
+        ("info voc", "has boxes alone"),
+        ("check nope", "must be a data set of the catalog"),
+    ],
+)
+def test_mistakes_end_with_1_and_one_line(
+    arguments, words, capsys, tmp_path, data_dir, model_file, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "model.keras").touch()
+    whole = model_file.read_bytes()
+    (tmp_path / "truncated.keras").write_bytes(whole[: len(whole) // 2])
+    if "other" in arguments:
+        other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+        other.save(tmp_path / "other.keras")
+    if "layer" in arguments:
+        save_with_unknown_layer(tmp_path / "layer.keras")
+    tiny_datasets.write_png(tmp_path / "p.png", data.draw_scene(0)[0])
+
+    def fill(text):
+        return (
+            text.replace("{tmp}", str(tmp_path))
+            .replace("{model}", str(model_file))
+            .replace("{here}", __file__)
+            .replace("{data}", f"--data-dir {data_dir}")
+        )
+
+    assert main(fill(arguments).split()) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") or "\nerror: " in error
+    assert error.count("error: ") == 1
+    assert error.endswith("\n")
+    assert fill(words) in error.splitlines()[-1]
+
+
+def save_with_unknown_layer(path):
+    class Unknown(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs
+
+    keras.Sequential([keras.Input((4, 4, 3)), Unknown()]).save(path)
+
+
+def test_debug_and_faults_of_ours_show_where(monkeypatch):
+    with pytest.raises(ValueError, match="there is no file"):
+        main(["evaluate", "none", "--debug"])
+    monkeypatch.setattr(runs, "load", lambda path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["evaluate", "none"])
+
+
+def test_train_writes_everything(run_folder):
+    assert [row["epoch"] for row in read_history(run_folder)] == list("123")
+    found = {path.name for path in run_folder.iterdir()}
+    assert found == {
+        *["model.keras", "history.csv", "per_class.csv", "previews"],
+        "run.json",
+    }
+    assert len(list((run_folder / "previews").iterdir())) == 3
+    record = json.loads((run_folder / "run.json").read_text())
+    assert record["is_finished"]
+    assert record["class_names"] == list(data.describe("scenes").class_names)
+    assert record["image_size"] == list(SIZE)
+    assert record["options"]["model"] == "bayesian_segnet_basic"
+    with (run_folder / "per_class.csv").open(newline="") as text:
+        rows = list(csv.DictReader(text))
+    assert [row["class"] for row in rows] == record["class_names"]
+    # What is kept is the best epoch.
+    best = max(float(row["val_mean_iou"]) for row in read_history(run_folder))
+    mean = np.mean([float(row["iou"]) for row in rows])
+    np.testing.assert_allclose(mean, best, atol=1e-5)
+
+
+def test_a_finished_run_is_left_alone(run_folder, train_options, capsys):
+    before = (run_folder / "model.keras").read_bytes()
+    arguments = ["train", *train_options, "--output", str(run_folder)]
+    assert main(arguments) == 0
+    assert "is finished" in capsys.readouterr().out
+    assert main([*arguments, "--loss", "dice", "--epochs", "9"]) == 1
+    error = capsys.readouterr().err
+    assert "--loss was crossentropy and is dice" in error
+    assert "--epochs was 3 and is 9" in error
+    assert f"delete {run_folder}" in error
+    assert (run_folder / "model.keras").read_bytes() == before
+
+
+def train_with_api(name, train_split, epochs, **where):
+    """The same training, as a user of the library writes it."""
+    keras.utils.set_random_seed(SEED)
+    num_classes = data.describe(name).num_classes
+    epoch = tf.Variable(0, dtype="int64", trainable=False)
+    train_set = data.load(
+        name,
+        train_split,
+        image_size=SIZE,
+        batch_size=4,
+        augment=data.augmentation(scale=(1.0, 1.5), brightness=0.1),
+        seed=SEED,
+        epoch=epoch,
+        **where,
+    )
+    model = models.BayesianSegNetBasic((*SIZE, 3), num_classes)
+    decay = keras.optimizers.schedules.CosineDecay(
+        2e-3, epochs * len(train_set)
+    )
+    model.compile(
+        keras.optimizers.Adam(decay),
+        losses.SegmentationCrossentropy(),
+        metrics=[metrics.MeanIoU(num_classes)],
+    )
+    history = model.fit(
+        train_set,
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=[callbacks.EpochSeed(SEED, epoch)],
+    )
+    return model, history.history
+
+
+def assert_same_weights(first, second):
+    for one, other in zip(first.weights, second.weights, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(train_options, tmp_path_factory):
+    """Without validation, so that what is kept is the last epoch."""
+    folder = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    arguments = ["train", *train_options, "--val-split", "none"]
+    assert main([*arguments, "--output", str(folder)]) == 0
+    return folder, arguments
+
+
+def test_the_library_gives_the_same(uninterrupted, data_dir):
+    folder, _ = uninterrupted
+    model, history = train_with_api(
+        "scenes", "train[:16]", 3, data_dir=data_dir
+    )
+    written = [float(row["loss"]) for row in read_history(folder)]
+    np.testing.assert_allclose(written, history["loss"], rtol=1e-6)
+    assert_same_weights(runs.load(str(folder))[0], model)
+
+
+@pytest.mark.skipif(not REAL_CAMVID.exists(), reason="no CamVid here")
+def test_the_library_gives_the_same_on_camvid(tmp_path):
+    where = {"data_dir": tmp_path / "tfds", "manual_dir": REAL_CAMVID}
+    arguments = [
+        *["train", "cam_vid", "--output", str(tmp_path / "run")],
+        *["--data-dir", str(where["data_dir"])],
+        *["--manual-dir", str(where["manual_dir"]), "--image-size", "16x24"],
+        *["--train-split", "train[:16]", "--val-split", "none", "--augment"],
+        *["--model", "bayesian_segnet_basic", "--epochs", "2"],
+        *["--batch-size", "4", "--seed", str(SEED)],
+    ]
+    assert main(arguments) == 0
+    model, history = train_with_api("cam_vid", "train[:16]", 2, **where)
+    written = [float(row["loss"]) for row in read_history(tmp_path / "run")]
+    np.testing.assert_allclose(written, history["loss"], rtol=1e-6)
+    assert_same_weights(runs.load(str(tmp_path / "run"))[0], model)
+
+
+def test_a_killed_training_goes_on(uninterrupted, tmp_path, capsys):
+    folder, arguments = uninterrupted
+    arguments = [*arguments, "--output", str(tmp_path / "run")]
+    backup = tmp_path / "run" / "backup" / "1.weights.h5"
+    code = (
+        "import sys, time, keras_deconv.callbacks as callbacks\n"
+        "from keras_deconv.command import main\n"
+        # Half a second a batch, so that the signal comes in mid-epoch.
+        "def wait(self, batch, logs=None): time.sleep(0.5)\n"
+        "callbacks.EpochSeed.on_train_batch_begin = wait\n"
+        "main(sys.argv[1:])\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stdout=subprocess.DEVNULL
+    ) as process:
+        while not backup.exists() and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(0.7)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert [row["epoch"] for row in read_history(tmp_path / "run")] == ["1"]
+
+    capsys.readouterr()
+    assert main(arguments) == 0
+    assert "Resuming at epoch 2 of 3." in capsys.readouterr().out
+    rows = read_history(tmp_path / "run")
+    assert [row["epoch"] for row in rows] == list("123")
+    for row, other in zip(rows, read_history(folder), strict=True):
+        np.testing.assert_allclose(
+            float(row["loss"]), float(other["loss"]), rtol=1e-6
+        )
+    assert_same_weights(
+        runs.load(str(tmp_path / "run"))[0], runs.load(str(folder))[0]
+    )
+    assert not backup.parent.exists()
+
+
+def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):
+    model = models.SegNetBasic((*SIZE, 3), 6)
+    model.compile("adam", losses.SegmentationCrossentropy())
+    history = training.History(tmp_path, model, patience=2)
+    history.set_model(model)
+    for epoch, score in enumerate([0.2, 0.5, 0.4]):
+        history.on_epoch_end(epoch, {"loss": 1.0, "val_mean_iou": score})
+    assert not history.is_stuck
+    (tmp_path / "backup" / "3.weights.h5").rename(
+        tmp_path / "backup" / "2.weights.h5"
+    )
+    # Killed while writing: what is not complete has another name.
+    (tmp_path / "backup" / "part.weights.h5").write_bytes(b"half")
+    history = training.History(tmp_path, model, patience=2)
+    history.set_model(model)
+    assert history.num_done == 2
+    # The best score and the count of epochs without a better one are kept.
+    written = (tmp_path / "model.keras").stat().st_mtime_ns
+    history.on_epoch_end(2, {"loss": 1.0, "val_mean_iou": 0.45})
+    assert not history.is_stuck
+    history.on_epoch_end(3, {"loss": 1.0, "val_mean_iou": 0.5})
+    assert history.is_stuck
+    assert model.stop_training
+    assert (tmp_path / "model.keras").stat().st_mtime_ns == written
+    assert [row["epoch"] for row in read_history(tmp_path)] == list("1234")
+    # Killed after that: there is nothing more to train.
+    assert training.History(tmp_path, model, patience=2).is_stuck
+
+
+def test_interrupt_keeps_what_was_learned(
+    tiny_models, train_options, tmp_path, capsys, monkeypatch
+):
+    def interrupt(self, batch, logs=None):
+        raise KeyboardInterrupt
+
+    arguments = ["train", *train_options, "--output", str(tmp_path)]
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.EpochSeed, "on_train_batch_end", interrupt)
+        assert main(arguments) == 130
+    assert "What has been learned is in" in capsys.readouterr().out
+    assert runs.load(str(tmp_path))[1].num_classes == 6
+    assert main(arguments) == 0
+    assert len(read_history(tmp_path)) == 3
+
+
+def test_a_loss_that_is_no_number_is_not_kept(
+    tiny_models, train_options, tmp_path, capsys
+):
+    assert (
+        main(
+            [
+                *["train", *train_options, "--learning-rate", "1e30"],
+                *["--output", str(tmp_path)],
+            ]
+        )
+        == 1
+    )
+    assert "smaller --learning-rate" in capsys.readouterr().err
+    assert not (tmp_path / "backup").exists()
+
+
+def test_every_option_of_training(tiny_models, data_dir, tmp_path, capsys):
+    common = ["train", "--smoke", "--data-dir", str(data_dir)]
+    common += ["--image-size", "16x24", "--preview-every", "0"]
+    for number, options in enumerate(
+        [
+            "--loss dice --mixed-precision bfloat16 --val-split none",
+            "--loss focal --class-weights median --train-split train[:8]",
+            "--loss tversky --model enet --decoder bed_of_nails",
+            "--class-weights enet --train-split train[:8] --early-stopping 1",
+        ]
+    ):
+        output = tmp_path / str(number)
+        arguments = [*common, *options.split(), "--output", str(output)]
+        assert main(arguments) == 0, options
+        assert len(read_history(output)) == 1
+    assert "Class weights: sky" in capsys.readouterr().out
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_training_on_folders(tiny_models, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = write_scenes(tmp_path)
+    arguments = ["train", *folders, "--classes", "a,b,c,d,e,f"]
+    arguments += ["--image-size", "16x24", "--epochs", "1"]
+    assert main(arguments) == 0
+    assert "without validation" in capsys.readouterr().out
+    run = tmp_path / "runs" / "images_segnet_basic"
+    assert not (run / "per_class.csv").exists()
+    assert main(["evaluate", str(run)]) == 0
+    assert "split train" in capsys.readouterr().out
+    # A label that is no class.
+    arguments[arguments.index("a,b,c,d,e,f")] = "5"
+    assert main([*arguments, "--output", "other"]) == 1
+    printed = capsys.readouterr()
+    assert "NOT OK" in printed.out
+    assert "cannot be trained on" in printed.err
+    assert not (tmp_path / "other" / "run.json").exists()
+
+
+def test_validation_on_folders(tiny_models, tmp_path, capsys):
+    folders = write_scenes(tmp_path)
+    arguments = ["train", *folders, "--classes", "6", "--image-size", "16x24"]
+    arguments += ["--val-images", folders[1], "--val-masks", folders[3]]
+    arguments += ["--epochs", "1", "--output", str(tmp_path / "run")]
+    assert main(arguments) == 0
+    assert "validating on validation" in capsys.readouterr().out
+    assert "class_5" in (tmp_path / "run" / "per_class.csv").read_text()
+
+
+def test_evaluate_measures_as_the_library(
+    run_folder, data_dir, tmp_path, capsys
+):
+    written = tmp_path / "scores.json"
+    assert (
+        main(
+            [
+                *["evaluate", str(run_folder), "--split", "test[:8]"],
+                *["--json", str(written)],
+            ]
+        )
+        == 0
+    )
+    printed = capsys.readouterr().out
+    for words in ("global accuracy", "boundary F1", "pavement"):
+        assert words in printed
+    scores = json.loads(written.read_text())
+    test_set = data.load(
+        *["scenes", "test[:8]"],
+        image_size=SIZE,
+        batch_size=8,
+        data_dir=data_dir,
+    )
+    model = keras.saving.load_model(run_folder / "model.keras", compile=False)
+    [(images, masks)] = test_set
+    logits = model.predict(images, verbose=0)
+    for metric in (
+        metrics.GlobalAccuracy(6),
+        metrics.ClassAccuracy(6),
+        metrics.MeanIoU(6),
+        metrics.BoundaryF1(6),
+    ):
+        metric.update_state(masks, logits)
+        np.testing.assert_allclose(
+            scores[metric.name], float(metric.result()), atol=1e-6
+        )
+    iou = metrics.MeanIoU(6)
+    iou.update_state(masks, logits)
+    np.testing.assert_allclose(
+        [values["iou"] for values in scores["classes"].values()],
+        np.asarray(iou.per_class()),
+        atol=1e-6,
+    )
+
+
+def test_evaluate_a_model_from_elsewhere(model_file, data_dir, capsys):
+    arguments = ["evaluate", str(model_file), "scenes", "--split", "test[:4]"]
+    assert main([*arguments, "--data-dir", str(data_dir)]) == 0
+    assert "pavement" in capsys.readouterr().out
+
+
+def test_predict_writes_masks_of_the_size_of_the_picture(
+    run_folder, tmp_path, capsys
+):
+    for place in ("a/street.png", "b/street.png", "b/deep/one.png"):
+        path = tmp_path / "in" / place
+        tiny_datasets.write_png(path, data.draw_scene(0)[0])
+    (tmp_path / "in" / "broken.jpg").write_bytes(b"no picture")
+    output = tmp_path / "out"
+    assert (
+        main(
+            [
+                *["predict", str(run_folder), str(tmp_path / "in")],
+                *[str(tmp_path / "in" / "b" / "*.png")],
+                *[str(tmp_path / "missing.png"), "--output", str(output)],
+            ]
+        )
+        == 1
+    )
+    printed = capsys.readouterr()
+    assert "Wrote 3 labelled pictures" in printed.out
+    assert "broken.jpg cannot be read" in printed.err
+    assert "missing.png cannot be read" in printed.err
+    assert sorted(path.name for path in output.iterdir()) == sorted(
+        f"{name}_{kind}.png"
+        for name in ("in_a_street", "in_b_street", "one")
+        for kind in ("mask", "colour", "overlay")
+    )
+    image = data.draw_scene(0)[0]
+    mask = tf.io.decode_png((output / "one_mask.png").read_bytes())
+    assert mask.shape == (*image.shape[:2], 1)
+    # The same by hand.
+    model = keras.saving.load_model(run_folder / "model.keras", compile=False)
+    small = tf.image.resize(image[None], SIZE, antialias=True)
+    logits = model.predict(np.round(small), verbose=0)
+    probabilities = tf.image.resize(tf.nn.softmax(logits), image.shape[:2])
+    expected = np.argmax(probabilities[0], axis=-1)
+    assert (mask.numpy()[..., 0] == expected).mean() > 0.999
+    colour = tf.io.decode_png((output / "one_colour.png").read_bytes())
+    palette = np.array(data.describe("scenes").palette)
+    np.testing.assert_array_equal(colour, palette[mask.numpy()[..., 0]])
+
+
+def test_predict_says_how_sure_it_is(run_folder, tmp_path):
+    tiny_datasets.write_png(tmp_path / "street.png", data.draw_scene(0)[0])
+    arguments = ["predict", str(run_folder), str(tmp_path / "street.png")]
+    arguments += ["--monte-carlo", "2", "--output", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    figure = tmp_path / "out" / "street_uncertainty.png"
+    assert figure.stat().st_size > 5000
+    assert (tmp_path / "out" / "street_mask.png").exists()
+
+
+def test_output_names_are_distinct_and_stay_inside():
+    files = ["x/a.png", "x/a.jpg", "y/a.png", "b.png", "../up.png", "x/...png"]
+    files = [pathlib.Path("/pictures/here", file) for file in files]
+    names = prediction._output_names(files)
+    assert len(set(names)) == len(files)
+    assert not any("/" in name for name in names)
+    assert names[3] == "b"
+    assert names[0].endswith("x_a")
+    assert names[1] == f"{names[0]}_2"
+
+
+def test_export_gives_a_saved_model(model_file, tmp_path):
+    output = tmp_path / "saved"
+    assert main(["export", str(model_file), "--output", str(output)]) == 0
+    images = np.zeros((1, *SIZE, 3), "float32")
+    model = keras.saving.load_model(model_file)
+    served = tf.saved_model.load(output)
+    np.testing.assert_allclose(
+        served.serve(images),
+        model.predict(images, verbose=0),
+        atol=1e-4,
+    )
+
+
+def test_check_reports(tmp_path, data_dir, capsys):
+    folders = write_scenes(tmp_path)
+    assert main(["check", *folders, "--classes", "6"]) == 0
+    printed = capsys.readouterr().out
+    assert "ok: 3 examples, 6 classes" in printed
+    assert "5 class_5" in printed
+    assert main(["check", *folders, "--classes", "5"]) == 1
+    assert "NOT OK" in capsys.readouterr().out
+    arguments = [*folders, "--classes", "5", "--void-labels", "5,255"]
+    assert main(["check", *arguments]) == 0
+    arguments = ["check", "--split", "test[:3]", "--data-dir", str(data_dir)]
+    assert main(arguments) == 0
+
+
+def test_info_tells_what_there_is(run_folder, model_file, capsys):
+    for arguments, words in (
+        ([], ["tensorflow", "CPU", "cam_vid", "segnet_basic"]),
+        (["cam_vid"], ["11 classes", "#804080  road", "validation"]),
+        ([str(run_folder)], ["parameters", "16 x 24", "scenes (finished)"]),
+        ([str(model_file)], ["class_5", "16 x 24"]),
+    ):
+        assert main(["info", *arguments]) == 0
+        printed = capsys.readouterr().out
+        assert all(word in printed for word in words), printed
