@@ -19,6 +19,7 @@ def _is_command() -> bool:
 # after that: TensorFlow takes seconds.
 if not _is_command():
     from keras_deconv import (
+        callbacks,
         inference,
         initializers,
         layers,
@@ -26,6 +27,7 @@ if not _is_command():
         metrics,
         models,
         ops,
+        visualize,
     )
     from keras_deconv.layers import (
         BedOfNailsUnpool1D,
@@ -55,6 +57,7 @@ __all__ = [
     "NearestUnpool1D",
     "NearestUnpool2D",
     "NearestUnpool3D",
+    "callbacks",
     "data",
     "inference",
     "initializers",
@@ -63,6 +66,7 @@ __all__ = [
     "metrics",
     "models",
     "ops",
+    "visualize",
 ]
 
 
