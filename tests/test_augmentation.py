@@ -23,8 +23,14 @@ def position_pair(num_pairs=40, axis=1):
     return image.astype(np.float32), mask
 
 
-def augmented(image, mask, **options):
-    image, mask = augmentation(**options)(image, mask)
+def seeded(**options):
+    """For `map` of a dataset."""
+    augment = augmentation(**options)
+    return lambda image, mask: augment(image, mask, seed=(0, 1))
+
+
+def augmented(image, mask, seed=1, **options):
+    image, mask = augmentation(**options)(image, mask, seed=(0, seed))
     return image.numpy(), mask.numpy()
 
 
@@ -238,10 +244,10 @@ def test_dtypes(dtype):
 def test_shapes_in_a_dataset():
     image, mask = position_pair(3)
     pairs = tf.data.Dataset.from_tensor_slices((image, mask))
-    plain = pairs.map(augmentation()).element_spec
+    plain = pairs.map(seeded()).element_spec
     assert plain[0].shape.as_list() == [HEIGHT, WIDTH, 3]
     assert plain[1].shape.as_list() == [HEIGHT, WIDTH]
-    batches = pairs.batch(2).map(augmentation(crop=8)).element_spec
+    batches = pairs.batch(2).map(seeded(crop=8)).element_spec
     assert batches[0].shape.as_list() == [None, 8, 8, 3]
     assert batches[1].shape.as_list() == [None, 8, 8]
     unknown = tf.data.Dataset.from_generator(
@@ -250,7 +256,7 @@ def test_shapes_in_a_dataset():
             tf.TensorSpec((None, None, 3), tf.float32),
             tf.TensorSpec((None, None), tf.uint8),
         ),
-    ).map(augmentation(rotation=10))
+    ).map(seeded(rotation=10))
     assert unknown.element_spec[0].shape.as_list() == [None, None, 3]
     assert [i.shape for i, _ in unknown] == [(HEIGHT, WIDTH, 3)] * 3
 
@@ -258,68 +264,83 @@ def test_shapes_in_a_dataset():
 # ----------------------------------------------------------------- seeds
 
 
-def epochs(parallel=None, seed=5, count=2):
-    pairs = tf.data.Dataset.from_tensor_slices(position_pair(12))
-    pairs = pairs.map(
-        augmentation(seed=seed, **EVERYTHING), num_parallel_calls=parallel
+def test_seed_is_all_that_is_drawn_from():
+    first = augmented(*position_pair(), seed=1, **EVERYTHING)
+    again = augmented(*position_pair(), seed=1, **EVERYTHING)
+    other = augmented(*position_pair(), seed=2, **EVERYTHING)
+    for a, b, c in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert np.any(a != c)
+    # Every picture of a batch is changed in its own way.
+    assert len({mask.tobytes() for mask in first[1]}) > 30
+
+
+def drawn_pairs(augment, num_epochs=2, **options):
+    """Masks of some epochs of shuffled and augmented pairs."""
+    image, mask = position_pair(10)
+    mask = mask + np.arange(10, dtype=np.uint8)[:, None, None]
+    dataset = tf.data.Dataset.from_tensor_slices(
+        {"image": np.uint8(image), "segmentation_mask": mask[..., None]}
     )
-    return [np.stack([m for _, m in pairs]) for _ in range(count)]
+    pairs = segmentation_pairs(
+        dataset,
+        num_classes=WIDTH + 10,
+        image_size=None,
+        batch_size=4,
+        shuffle=True,
+        augment=augment,
+        **options,
+    )
+    assert len(pairs) == 3
+    return [
+        np.concatenate([m for _, m in pairs.as_numpy_iterator()])
+        for _ in range(num_epochs)
+    ]
 
 
-def test_seed_makes_it_reproducible():
-    first, second = epochs()
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("augment", [None, augmentation(**EVERYTHING)])
+def test_pairs_are_reproducible(augment, cache):
+    first, second = drawn_pairs(augment, seed=2, cache=cache)
     assert np.any(first != second)
-    again = epochs()
+    again = drawn_pairs(augment, seed=2, cache=cache)
     np.testing.assert_array_equal(again, [first, second])
-    assert np.any(epochs(seed=6)[0] != first)
-    # Every example is changed in its own way.
-    assert len({m.tobytes() for m in first}) > 10
+    assert np.any(drawn_pairs(augment, seed=3)[0] != first)
 
 
 def test_without_a_seed_keras_decides():
     results = []
     for _ in range(2):
-        keras.utils.set_random_seed(3)
-        results.append(epochs(seed=None, count=1))
+        keras.utils.set_random_seed(0)
+        results.append(drawn_pairs(augmentation(**EVERYTHING)))
     np.testing.assert_array_equal(*results)
-    assert np.any(epochs(seed=None, count=1)[0] != results[0][0])
+    other, _ = drawn_pairs(augmentation(**EVERYTHING))
+    assert np.any(other != results[0][0])
 
 
-def test_calls_at_the_same_time_do_not_mix():
-    image, mask = position_pair(60)
-    pairs = tf.data.Dataset.from_tensor_slices((image, mask)).map(
-        augmentation(flip=True, crop=(HEIGHT, 5), seed=1), num_parallel_calls=8
+@pytest.mark.parametrize("augment", [None, augmentation(**EVERYTHING)])
+def test_epoch_and_seed_are_all_that_matters(augment):
+    epoch = tf.Variable(3, dtype="int64")
+    third, same = drawn_pairs(augment, seed=2, epoch=epoch)
+    np.testing.assert_array_equal(same, third)
+    epoch.assign(4)
+    fourth, _ = drawn_pairs(augment, seed=2, epoch=epoch)
+    assert np.any(fourth != third)
+    epoch.assign(3)
+    np.testing.assert_array_equal(
+        drawn_pairs(augment, seed=2, epoch=epoch)[0], third
     )
-    for found_image, found_mask in pairs.as_numpy_iterator():
-        np.testing.assert_allclose(
-            found_image[..., 0], 10.0 * found_mask + 10, atol=1e-3
-        )
+    assert np.any(drawn_pairs(augment, seed=1, epoch=epoch)[0] != third)
 
 
-def test_pairs_with_augmentation_are_reproducible():
-    def run():
-        image, mask = position_pair(10)
-        dataset = tf.data.Dataset.from_tensor_slices(
-            {"image": np.uint8(image), "segmentation_mask": mask[..., None]}
-        )
-        pairs = segmentation_pairs(
-            dataset,
-            num_classes=WIDTH,
-            image_size=None,
-            batch_size=4,
-            shuffle=True,
-            seed=2,
-            augment=augmentation(seed=2, **EVERYTHING),
-        )
-        return [
-            np.concatenate([m for _, m in pairs.as_numpy_iterator()])
-            for _ in range(2)
-        ]
+def test_augmentation_without_seed_in_pairs():
+    def mirror(image, mask):
+        return image[:, ::-1], mask[:, ::-1]
 
-    first, second = run()
-    assert first.shape == (10, 20, 20)
-    assert np.any(first != second)
-    np.testing.assert_array_equal(run(), [first, second])
+    plain, mirrored = (
+        drawn_pairs(augment, seed=2)[0] for augment in (None, mirror)
+    )
+    np.testing.assert_array_equal(mirrored, plain[:, :, ::-1])
 
 
 # ---------------------------------------------------------------- errors
@@ -353,4 +374,4 @@ def test_wrong_arguments(options, message):
 )
 def test_wrong_pairs(image_shape, mask_shape, dtype):
     with pytest.raises(ValueError, match=r"`image` must have.*mask\.shape="):
-        augmentation()(np.zeros(image_shape), np.zeros(mask_shape, dtype))
+        augmented(np.zeros(image_shape), np.zeros(mask_shape, dtype))

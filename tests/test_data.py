@@ -271,6 +271,29 @@ def test_load_shuffles_training_splits_only(scenes_dir):
     )
 
 
+def test_load_several_splits(scenes_dir):
+    def blacken(image, mask):
+        return 0 * image, mask
+
+    train, validation = load(
+        "scenes",
+        ["train[:4]", "validation[:6]"],
+        image_size=16,
+        batch_size=4,
+        data_dir=scenes_dir,
+        augment=blacken,
+        class_weights=[2.0] * 6,
+    )
+    [(image, _, weight)] = train
+    assert not np.any(image)
+    assert np.any(weight == 2)
+    # What changes the training is not for what it is measured on.
+    (image, _), (last, _) = validation
+    assert len(image) == 4
+    assert len(last) == 2
+    assert np.any(image)
+
+
 def test_load_shuffles_without_cache(scenes_dir):
     pairs = load(
         "scenes",

@@ -165,7 +165,7 @@ def test_options_of_the_pipeline(tmp_path):
             batch_size=2,
             shuffle=True,
             seed=3,
-            augment=augmentation(crop=5, seed=1),
+            augment=augmentation(crop=5),
             class_weights=[1, 2, 3],
         )
         assert len(pairs) == 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,8 +20,7 @@ def augmentation(
     crop: int | Sequence[int] | None = None,
     brightness: float = 0.0,
     contrast: float = 0.0,
-    seed: int | None = None,
-) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
     """Makes a function that changes a picture and its mask at random.
 
     Flip, scale, rotation and crop are one change of coordinates, applied once
@@ -31,8 +29,8 @@ def augmentation(
     void (255) in the mask, so nothing is learned from it. Brightness and
     contrast change the picture alone.
 
-    Hand it to `load`, `segmentation_pairs` or `from_folders` as `augment`, or
-    to `map` of any dataset of (image, mask). It is made of TensorFlow
+    Hand it to `load`, `segmentation_pairs` or `from_folders` as `augment`: they
+    give it a new seed for every picture and epoch. It is made of TensorFlow
     operations, as all of tf.data, and works on every backend of Keras. (The
     random layers of Keras do not serve here: they fill picture and mask with
     the same value, up to Keras 3.10 they interpolate between labels, and
@@ -52,17 +50,15 @@ def augmentation(
         brightness: float in 0..1. Add up to this share of 255, or subtract.
         contrast: float in 0..1. Multiply the distance of every pixel from the
             mean of its channel by a factor in 1-contrast..1+contrast.
-        seed: int or None. Makes what is drawn reproducible: the first call of
-            a new function with this seed, the second one, and so on, as long
-            as calls follow one another. In `map` that takes
-            `num_parallel_calls=None`; `load` and the others see to it when
-            they are given a `seed` themselves.
 
     Returns:
-        A function from `image`, a number tensor ([batch,] height, width,
-        channels) in 0..255, and `mask`, an integer tensor ([batch,] height,
-        width), to `image` as float32 in 0..255 and `mask` of the same dtype.
-        The pictures of a batch are changed each in its own way.
+        A function `augment(image, mask, seed)`. It takes `image`, a number
+        tensor ([batch,] height, width, channels) in 0..255, and `mask`, an
+        integer tensor ([batch,] height, width), and returns `image` as float32
+        in 0..255 and `mask` of the same dtype. The pictures of a batch are
+        changed each in its own way. `seed`, an integer tensor of shape (2,),
+        is all that what is drawn depends on, as in
+        `tf.random.stateless_uniform`.
 
     Raises:
         ValueError: if an argument is outside its range.
@@ -76,8 +72,8 @@ def augmentation(
         >>> from keras_deconv.data import augmentation
         >>> image = np.full((2, 3, 3), 100, np.uint8)
         >>> mask = np.int32([[0, 1, 2], [0, 1, 2]])
-        >>> augment = augmentation(flip=False, crop=(2, 5), seed=1)
-        >>> image, mask = augment(image, mask)
+        >>> augment = augmentation(flip=False, crop=(2, 5))
+        >>> image, mask = augment(image, mask, seed=(0, 1))
         >>> mask.numpy().tolist()
         [[255, 255, 0, 1, 2], [255, 255, 0, 1, 2]]
         >>> image[0, :, 0].numpy().tolist()
@@ -89,27 +85,20 @@ def augmentation(
     _in_range(contrast, "contrast", 1)
     if crop is not None:
         crop = arguments.ints(crop, 2, "crop", minimum=1)
-    if seed is None:
-        # As keras.utils.set_random_seed wants it.
-        seed = random.getrandbits(31)
-    # Its state is where tf.data works.
-    with tf.device("CPU:0"):
-        generator = tf.random.Generator.from_seed(seed)
 
     def augment(
-        image: tf.Tensor, mask: tf.Tensor
+        image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         image, mask = tf.convert_to_tensor(image), tf.convert_to_tensor(mask)
         _check_pair(image, mask)
         is_single = image.shape.rank == 3
         if is_single:
             image, mask = image[None], mask[None]
-        # Drawn at once, so that calls at the same time cannot mix up theirs.
-        seeds = generator.make_seeds(7)
+        seeds = tf.random.split(seed, 7)
 
         def draw(row: int, low: float, high: float) -> tf.Tensor:
             return tf.random.stateless_uniform(
-                [tf.shape(image)[0]], seeds[:, row], low, high
+                [tf.shape(image)[0]], seeds[row], low, high
             )
 
         image_size = tf.shape(image)[1:3]

@@ -53,6 +53,7 @@ def from_folders(
     unmatched: str = "error",
     shuffle: bool = False,
     seed: int | None = None,
+    epoch: tf.Variable | None = None,
     cache: bool = True,
     augment: Augment | None = None,
     class_weights: ClassWeights | None = None,
@@ -90,6 +91,7 @@ def from_folders(
             picture, or `"skip"` to leave them out and print how many.
         shuffle: bool. As in `segmentation_pairs`.
         seed: int or None. As in `segmentation_pairs`.
+        epoch: `tf.Variable` or None. As in `segmentation_pairs`.
         cache: bool. As in `segmentation_pairs`.
         augment: function or None. As in `segmentation_pairs`.
         class_weights: floats or None. As in `segmentation_pairs`.
@@ -160,6 +162,7 @@ def from_folders(
         batch_size=batch_size,
         shuffle=shuffle,
         seed=seed,
+        epoch=epoch,
         cache=cache,
         augment=augment,
         class_weights=class_weights,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -24,9 +26,7 @@ from keras_deconv.data.catalog import (
     plain_set,
 )
 
-Augment: TypeAlias = Callable[
-    [tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]
-]
+Augment: TypeAlias = Callable[..., tuple[tf.Tensor, tf.Tensor]]
 ClassWeights: TypeAlias = Sequence[float] | Mapping[int, float]
 
 # How many examples are shuffled at a time when they are not in memory anyway.
@@ -39,7 +39,7 @@ _MASK_KEY = "segmentation_mask"
 
 def load(
     name: str | SegmentationSet,
-    split: str,
+    split: str | Sequence[str],
     *,
     image_size: int | Sequence[int] | None,
     batch_size: int,
@@ -50,10 +50,11 @@ def load(
     num_classes: int | None = None,
     shuffle: bool | None = None,
     seed: int | None = None,
+    epoch: tf.Variable | None = None,
     cache: bool = True,
     augment: Augment | None = None,
     class_weights: ClassWeights | None = None,
-) -> tf.data.Dataset:
+) -> Any:
     """Loads a data set as batches of pictures and masks, ready for `fit`.
 
     The set is prepared first if `data_dir` does not hold it yet, which
@@ -75,7 +76,9 @@ def load(
         name: str. A data set of tfds, with configuration and version if need
             be, e.g. `"oxford_iiit_pet:4.*.*"`. Or a `SegmentationSet`.
         split: str. A split or a slice of one, as in tfds: `"train"`,
-            `"train[:10%]"`, `"train+validation"`. `splits` lists them.
+            `"train[:10%]"`, `"train+validation"`. `splits` lists them. Or a
+            sequence of such: `augment` and `class_weights` are then for those
+            of them that are (part of) a training split.
         image_size: int, tuple (height, width) of ints > 0, or None. See
             `segmentation_pairs`.
         batch_size: int > 0.
@@ -88,12 +91,14 @@ def load(
             names that the feature `mask_key` has, if it has names.
         shuffle: bool. Default: whether `split` is (part of) a training split.
         seed: int or None. As in `segmentation_pairs`.
+        epoch: `tf.Variable` or None. As in `segmentation_pairs`.
         cache: bool. Keep the resized pictures in memory.
         augment: function or None. As in `segmentation_pairs`.
         class_weights: floats or None. As in `segmentation_pairs`.
 
     Returns:
-        A `tf.data.Dataset` as from `segmentation_pairs`.
+        A `tf.data.Dataset` as from `segmentation_pairs`, or a list of them if
+        `split` is a sequence.
 
     Raises:
         ValueError: if `name` is unknown, the set has no such split (the text
@@ -107,39 +112,77 @@ def load(
         >>> import tempfile
         >>> from keras_deconv.data import load
         >>> with tempfile.TemporaryDirectory() as folder:  # doctest: +ELLIPSIS
-        ...     train = load("scenes", "train[:16]", image_size=(48, 64),
-        ...                  batch_size=8, data_dir=folder)
+        ...     train, validation = load(
+        ...         "scenes", ["train[:16]", "validation"],
+        ...         image_size=(48, 64), batch_size=8, data_dir=folder)
         ...     [(image, mask), _] = train
         Downloading and preparing dataset ...
-        >>> tuple(image.shape), tuple(mask.shape), len(train)
-        ((8, 48, 64, 3), (8, 48, 64), 2)
+        >>> tuple(image.shape), tuple(mask.shape), len(train), len(validation)
+        ((8, 48, 64, 3), (8, 48, 64), 2, 7)
     """
     # Before anything is prepared, which can take long.
-    if not isinstance(split, str):
+    is_single = isinstance(split, str)
+    all_splits = [split] if is_single else split
+    if (
+        not isinstance(all_splits, Sequence)
+        or not all_splits
+        or not all(isinstance(one, str) for one in all_splits)
+    ):
         raise ValueError(
-            "`split` must be a str such as 'train' or 'train[:10%]'. "
-            f"Received: split={split!r}"
+            "`split` must be a str such as 'train' or 'train[:10%]', or a "
+            f"sequence of them. Received: split={split!r}"
         )
-    _check_arguments(image_size, batch_size, augment)
-    if shuffle is None:
-        shuffle = split.startswith("train")
+    _check_arguments(image_size, batch_size, seed, epoch, augment)
     builder = _find_builder(name, data_dir)
     entry = _describe(
         name, image_key, mask_key, num_classes, _class_names(builder, mask_key)
     )
     _table_of_weights(class_weights, entry)
     _prepare(builder, manual_dir)
+
+    def read(split: str) -> tf.data.Dataset:
+        is_training = split.startswith("train")
+        is_shuffled = is_training if shuffle is None else shuffle
+        changes: dict[str, Any] = (
+            {"augment": augment, "class_weights": class_weights}
+            if is_single or is_training
+            else {}
+        )
+        # Once everything is in the cache, the order of files is nothing.
+        examples = _examples(builder, split, is_shuffled and not cache, seed)
+        return segmentation_pairs(
+            examples,
+            entry,
+            image_size=image_size,
+            batch_size=batch_size,
+            shuffle=is_shuffled,
+            seed=seed,
+            epoch=epoch,
+            cache=cache,
+            **changes,
+        )
+
+    datasets = [read(one) for one in all_splits]
+    return datasets[0] if is_single else datasets
+
+
+def _examples(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    shuffle_files: bool,
+    seed: int | None,
+) -> tf.data.Dataset:
+    """Reads the examples of a split that is prepared."""
     read_config = tfds.ReadConfig(
         # tfds would keep the pictures in memory at full size.
         try_autocache=False,
         shuffle_seed=seed,
+        # An order that a seed gives is the same in every epoch.
+        shuffle_reshuffle_each_iteration=seed is None,
     )
     try:
-        dataset = builder.as_dataset(
-            split=split,
-            # Once everything is in the cache, the order of files is nothing.
-            shuffle_files=shuffle and not cache,
-            read_config=read_config,
+        return builder.as_dataset(
+            split=split, shuffle_files=shuffle_files, read_config=read_config
         )
     except NotImplementedError as error:
         raise ValueError(
@@ -158,17 +201,6 @@ def load(
             f"'{builder.data_dir}' ({available}), or a slice such as "
             f"'train[:10%]'. Received: split={split!r}. {error}"
         ) from None
-    return segmentation_pairs(
-        dataset,
-        entry,
-        image_size=image_size,
-        batch_size=batch_size,
-        shuffle=shuffle,
-        seed=seed,
-        cache=cache,
-        augment=augment,
-        class_weights=class_weights,
-    )
 
 
 def splits(
@@ -216,6 +248,7 @@ def segmentation_pairs(
     num_classes: int | None = None,
     shuffle: bool = False,
     seed: int | None = None,
+    epoch: tf.Variable | None = None,
     cache: bool = True,
     augment: Augment | None = None,
     class_weights: ClassWeights | None = None,
@@ -251,13 +284,21 @@ def segmentation_pairs(
         num_classes: int. Number of classes, likewise.
         shuffle: bool. Draw a new order every epoch. All examples are shuffled
             if they are cached, else (and of films) 1000 at a time.
-        seed: int or None. Makes the orders of the epochs reproducible. It also
-            makes `augment` run on one example after another, so that random
-            numbers that it draws from a seed of its own are reproducible too.
+        seed: int >= 0 or None. Makes order and augmentation of every epoch
+            reproducible: the first time the dataset is gone through, the
+            second time, and so on.
+        epoch: `tf.Variable`, an integer scalar, or None. The number of the
+            epoch, read when one begins: order and augmentation then depend on
+            `seed` and this number alone, however often the dataset was gone
+            through. `callbacks.EpochSeed` writes it. So a training that was
+            cut off and resumed sees what it would have seen.
         cache: bool. Keep the resized examples in memory, 4 bytes per pixel.
         augment: function or None. From `image`, float32 (height, width,
             channels) in 0..255, and `mask`, int32 (height, width), to another
-            such pair, e.g. what `augmentation` returns.
+            such pair, e.g. what `augmentation` returns. If it has an argument
+            `seed`, it is given an integer tensor of shape (2,), another one
+            for every example and epoch, as `tf.random.stateless_uniform` and
+            its kin take it; what is random in other ways is not reproducible.
         class_weights: sequence of one finite float >= 0 per class, or dict
             from class to weight. Adds a third element to what the dataset
             gives: the weight of every pixel, 0 for void, which `fit` takes as
@@ -298,7 +339,7 @@ def segmentation_pairs(
         >>> weight[0].numpy().tolist()
         [[0.5, 1.0], [4.0, 4.0]]
     """
-    _check_arguments(image_size, batch_size, augment)
+    _check_arguments(image_size, batch_size, seed, epoch, augment)
     entry = _describe(name, image_key, mask_key, num_classes)
     weights = _table_of_weights(class_weights, entry)
     dataset = _single_examples(dataset, entry)
@@ -309,18 +350,15 @@ def segmentation_pairs(
     )
     if cache:
         pairs = pairs.cache()
-    if shuffle:
+    if shuffle or augment is not None:
         num_examples = int(pairs.cardinality())
-        buffer_size = (
+        shuffle_size = (
             num_examples
             if cache and num_examples > 0
             else _UNCACHED_SHUFFLE_SIZE
         )
-        pairs = pairs.shuffle(buffer_size, seed=seed)
-    if augment is not None:
-        pairs = pairs.map(
-            _checked(augment),
-            num_parallel_calls=tf.data.AUTOTUNE if seed is None else None,
+        pairs = _drawn_by_epoch(
+            pairs, shuffle_size if shuffle else 0, augment, seed, epoch
         )
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = (
@@ -438,14 +476,74 @@ def _batch_maker(
     return make_batch
 
 
-def _checked(augment: Augment) -> Augment:
+def _drawn_by_epoch(
+    pairs: tf.data.Dataset,
+    shuffle_size: int,
+    augment: Augment | None,
+    seed: int | None,
+    epoch: tf.Variable | None,
+) -> tf.data.Dataset:
+    """Draws the order and the changes of an epoch from the epoch's seed."""
+    if seed is None:
+        # As keras.utils.set_random_seed wants it.
+        seed = random.getrandbits(31)
+
+    def draw(epoch_seed: tf.Tensor) -> tf.data.Dataset:
+        if not tf.executing_eagerly():
+            # For this function alone: TensorFlow mixes its own seed into ours,
+            # and fails if its own is 0 and ours a tensor.
+            tf.random.set_seed(1)
+        drawn = pairs
+        if shuffle_size:
+            drawn = drawn.shuffle(
+                shuffle_size, seed=epoch_seed, reshuffle_each_iteration=False
+            )
+        if augment is not None:
+            drawn = drawn.enumerate().map(
+                _augmenting(augment, epoch_seed),
+                num_parallel_calls=tf.data.AUTOTUNE,
+            )
+        return drawn
+
+    if epoch is None:
+        numbers = tf.data.Dataset.random(
+            seed, rerandomize_each_iteration=True
+        ).take(1)
+    else:
+        numbers = tf.data.Dataset.from_tensors(seed).map(
+            lambda seed: _mixed(seed, epoch)
+        )
+    epochs = numbers.flat_map(draw)
+    cardinality = int(pairs.cardinality())
+    return (
+        epochs.apply(tf.data.experimental.assert_cardinality(cardinality))
+        if cardinality >= 0
+        else epochs
+    )
+
+
+def _mixed(seed: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+    """A seed (int64 scalar) that is another one for every number."""
+    seed = tf.stack([tf.cast(seed, tf.int64), tf.cast(number, tf.int64)])
+    return tf.random.stateless_uniform(
+        [], seed, maxval=2**31 - 1, dtype=tf.int64
+    )
+
+
+def _augmenting(
+    augment: Augment, epoch_seed: tf.Tensor
+) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
     """Holds an augmentation to what it promises, as far as can be seen."""
+    takes_seed = "seed" in inspect.signature(augment).parameters
 
     def augment_pair(
-        image: tf.Tensor, mask: tf.Tensor
+        number: tf.Tensor, pair: tuple[tf.Tensor, tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
+        image, mask = pair
         num_channels = image.shape[-1]
-        pair = augment(tf.cast(image, tf.float32), tf.cast(mask, tf.int32))
+        image, mask = tf.cast(image, tf.float32), tf.cast(mask, tf.int32)
+        options = {"seed": tf.stack([epoch_seed, number])} if takes_seed else {}
+        pair = augment(image, mask, **options)
         if isinstance(pair, tuple) and len(pair) == 2:
             image, mask = (tf.convert_to_tensor(element) for element in pair)
             ranks = image.shape.rank or 3, mask.shape.rank or 2
@@ -539,8 +637,22 @@ def _resize(
 def _check_arguments(
     image_size: int | Sequence[int] | None,
     batch_size: int,
+    seed: int | None,
+    epoch: tf.Variable | None,
     augment: Augment | None,
 ) -> None:
+    if seed is not None:
+        arguments.natural_int(seed, "seed")
+    # A number would never change.
+    if epoch is not None and not (
+        isinstance(epoch, tf.Variable)
+        and epoch.dtype.is_integer
+        and epoch.shape.rank == 0
+    ):
+        raise ValueError(
+            "`epoch` must be a tf.Variable that holds one integer, such as "
+            f"tf.Variable(0, dtype='int64'), or None. Received: epoch={epoch!r}"
+        )
     if image_size is not None:
         arguments.ints(image_size, 2, "image_size", minimum=1)
     arguments.positive_int(batch_size, "batch_size")
