@@ -55,7 +55,7 @@ def model_file(tmp_path_factory):
     return path
 
 
-def tiny_model(input_shape, num_classes, *, decoder):
+def tiny_model(input_shape, num_classes, *, decoder="max_unpool"):
     """Stands for any network where only the command is tested."""
     inputs = keras.Input(input_shape)
     x = keras.layers.Rescaling(1 / 255)(inputs)
@@ -163,7 +163,7 @@ def test_wrong_usage_ends_with_2(arguments, words, capsys):
         ("train --early-stopping 2 --val-split none {data}", "validation"),
         ("train --output {here}", "--output must be a folder"),
         ("train --output {tmp}/foreign", "without run.json"),
-        ("train --images {tmp}/no --masks b --classes 2", "{tmp}/no"),
+        ("train --images {tmp} --masks {tmp}/no --classes 2", "{tmp}/no"),
         ("evaluate {tmp}/none", "there is no file"),
         ("evaluate {tmp}", "model.keras"),
         ("evaluate {here}", "is not complete"),
@@ -235,7 +235,7 @@ def test_debug_and_faults_of_ours_show_where(monkeypatch):
 
 
 def test_train_writes_everything(run_folder):
-    assert [row["epoch"] for row in read_history(run_folder)] == list("123")
+    assert [row["epoch"] for row in read_history(run_folder)] == list("012")
     found = {path.name for path in run_folder.iterdir()}
     assert found == {
         *["model.keras", "history.csv", "per_class.csv", "previews"],
@@ -249,11 +249,8 @@ def test_train_writes_everything(run_folder):
     assert record["options"]["model"] == "bayesian_segnet_basic"
     with (run_folder / "per_class.csv").open(newline="") as text:
         rows = list(csv.DictReader(text))
-    assert [row["class"] for row in rows] == record["class_names"]
-    # What is kept is the best epoch.
-    best = max(float(row["val_mean_iou"]) for row in read_history(run_folder))
-    mean = np.mean([float(row["iou"]) for row in rows])
-    np.testing.assert_allclose(mean, best, atol=1e-5)
+    assert [row["class"] for row in rows] == 3 * record["class_names"]
+    assert [row["epoch"] for row in rows[::6]] == list("012")
 
 
 def test_a_finished_run_is_left_alone(run_folder, train_options, capsys):
@@ -304,8 +301,11 @@ def train_with_api(name, train_split, epochs, **where):
 
 
 def assert_same_weights(first, second):
+    # On the CPUs where it was tried: to the bit.
     for one, other in zip(first.weights, second.weights, strict=True):
-        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-6)
+        np.testing.assert_allclose(
+            one.numpy(), other.numpy(), rtol=0, atol=1e-6
+        )
 
 
 @pytest.fixture(scope="module")
@@ -328,7 +328,7 @@ def test_the_library_gives_the_same(uninterrupted, data_dir):
 
 
 @pytest.mark.skipif(not REAL_CAMVID.exists(), reason="no CamVid here")
-def test_the_library_gives_the_same_on_camvid(tmp_path):
+def test_the_library_gives_the_same_on_camvid(tiny_models, tmp_path):
     where = {"data_dir": tmp_path / "tfds", "manual_dir": REAL_CAMVID}
     arguments = [
         *["train", "cam_vid", "--output", str(tmp_path / "run")],
@@ -365,13 +365,13 @@ def test_a_killed_training_goes_on(uninterrupted, tmp_path, capsys):
         time.sleep(0.7)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    assert [row["epoch"] for row in read_history(tmp_path / "run")] == ["1"]
+    assert [row["epoch"] for row in read_history(tmp_path / "run")] == ["0"]
 
     capsys.readouterr()
     assert main(arguments) == 0
     assert "Resuming at epoch 2 of 3." in capsys.readouterr().out
     rows = read_history(tmp_path / "run")
-    assert [row["epoch"] for row in rows] == list("123")
+    assert [row["epoch"] for row in rows] == list("012")
     for row, other in zip(rows, read_history(folder), strict=True):
         np.testing.assert_allclose(
             float(row["loss"]), float(other["loss"]), rtol=1e-6
@@ -379,6 +379,8 @@ def test_a_killed_training_goes_on(uninterrupted, tmp_path, capsys):
     assert_same_weights(
         runs.load(str(tmp_path / "run"))[0], runs.load(str(folder))[0]
     )
+    by_class = (tmp_path / "run" / "per_class.csv").read_text()
+    assert by_class.count("pavement") == 3
     assert not backup.parent.exists()
 
 
@@ -406,7 +408,7 @@ def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):
     assert history.is_stuck
     assert model.stop_training
     assert (tmp_path / "model.keras").stat().st_mtime_ns == written
-    assert [row["epoch"] for row in read_history(tmp_path)] == list("1234")
+    assert [row["epoch"] for row in read_history(tmp_path)] == list("0123")
     # Killed after that: there is nothing more to train.
     assert training.History(tmp_path, model, patience=2).is_stuck
 
@@ -433,7 +435,7 @@ def test_a_loss_that_is_no_number_is_not_kept(
     assert (
         main(
             [
-                *["train", *train_options, "--learning-rate", "1e30"],
+                *["train", *train_options, "--learning-rate", "1e38"],
                 *["--output", str(tmp_path)],
             ]
         )
@@ -470,7 +472,7 @@ def test_training_on_folders(tiny_models, tmp_path, capsys, monkeypatch):
     assert main(arguments) == 0
     assert "without validation" in capsys.readouterr().out
     run = tmp_path / "runs" / "images_segnet_basic"
-    assert not (run / "per_class.csv").exists()
+    assert "training" in (run / "per_class.csv").read_text()
     assert main(["evaluate", str(run)]) == 0
     assert "split train" in capsys.readouterr().out
     # A label that is no class.

@@ -58,14 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _explain(error: Exception) -> str | None:
     """One line on a mistake of the user; None for what is none."""
-    if isinstance(error, ModuleNotFoundError):
-        if error.name and error.name.startswith("keras_deconv"):
-            return None
-        return (
-            f"this needs a package that is not installed: {error.name}. "
-            f"Install it with: pip install {error.name}"
-        )
-    if isinstance(error, ValueError | OSError):
+    if isinstance(error, ValueError | OSError | ImportError):
         text = str(error)
     else:
         import tensorflow as tf

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import json
 import pathlib
@@ -47,14 +46,6 @@ class Scores:
             ),
         ]
         return "\n".join(lines)
-
-    def write_csv(self, path: pathlib.Path) -> None:
-        """Writes a row for each class."""
-        with path.open("w", newline="") as text:
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(["class", "accuracy", "iou", "boundary_f1"])
-            for name, scores in self.classes.items():
-                writer.writerow([name, *scores.values()])
 
 
 def evaluate(options: argparse.Namespace) -> int:

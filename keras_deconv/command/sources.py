@@ -62,7 +62,7 @@ class Source:
     def __str__(self) -> str:
         return self.options.dataset or self.options.images
 
-    def _where(self) -> dict[str, str | None]:
+    def _where(self) -> dict[str, Any]:
         return {
             "data_dir": self.options.data_dir,
             "manual_dir": self.options.manual_dir,

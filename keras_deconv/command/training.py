@@ -142,7 +142,8 @@ class History(keras.callbacks.Callback):
         before = [float(row.get(_SCORE, 0)) for row in self.rows]
         if _SCORE not in row or row[_SCORE] > max(before, default=-1):
             self.save_model(self.model)
-        self.rows.append({"epoch": epoch + 1, **row})
+        # Counted from 0, as Keras and PerClassReport do.
+        self.rows.append({"epoch": epoch, **row})
         text = io.StringIO()
         writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -425,6 +426,11 @@ def _fit(
     watchers: list[keras.callbacks.Callback] = [
         keras.callbacks.TerminateOnNaN(),
         callbacks.EpochSeed(options.seed, epoch),
+        callbacks.PerClassReport(
+            run.class_names,
+            path=history.folder / "per_class.csv",
+            print_function=lambda table: None,
+        ),
     ]
     if options.tensorboard:
         watchers.append(keras.callbacks.TensorBoard(tensorboard))
@@ -454,13 +460,12 @@ def _fit(
 def _close(
     history: History, validation: tf.data.Dataset | None, run: runs.Run
 ) -> None:
-    """Measures the model that is kept, class by class."""
+    """Says how good the model is that is kept, class by class."""
     folder = history.folder
     print(f"Saved {history.model_file}")
     if validation is not None:
         model, _ = runs.load(str(folder))
         scores = evaluation.measure(model, validation, run, verbose=0)
         print(f"\nValidation, the best epoch:\n{scores}")
-        scores.write_csv(folder / "per_class.csv")
     dataclasses.replace(run, is_finished=True).write(folder)
     history.forget()
