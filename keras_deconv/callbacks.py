@@ -411,7 +411,10 @@ class PerClassReport(keras.callbacks.Callback):
         return rows
 
     def _report(self, epoch: int, split: str, scores: list[Row]) -> None:
-        self.print_function(f"Epoch {epoch + 1}, {split}\n{_table(scores)}")
+        # The progress bar of fit has not ended its line yet.
+        start = "\n" if self.params.get("verbose") in (1, "auto") else ""
+        title = f"{start}Epoch {epoch + 1}, {split}"
+        self.print_function(f"{title}\n{_table(scores)}")
         self._rows = [
             *(self._rows or []),
             *({"epoch": epoch, "split": split, **row} for row in scores),

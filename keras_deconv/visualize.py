@@ -461,7 +461,7 @@ def _rgb(image: Any, name: str, size: tuple[int, ...]) -> np.ndarray:
     if image.max() <= 1 and (image % 1).any():
         raise ValueError(
             f"`{name}` must hold numbers in 0..255. Received: fractions in "
-            f"0..1. Multiply by 255."
+            "0..1. Multiply by 255."
         )
     rgb = np.broadcast_to(image, (*image.shape[:-1], 3))
     return np.rint(rgb).astype("uint8")
