@@ -10,9 +10,12 @@ from types import ModuleType
 
 def _is_command() -> bool:
     """Whether this process is `keras-deconv` or `python -m keras_deconv`."""
-    name = pathlib.Path(sys.argv[0]).stem if sys.argv else ""
+    name = pathlib.Path(sys.argv[0]).name if sys.argv else ""
     started = zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
-    return name == "keras-deconv" or ("-m", "keras_deconv") in started
+    return (
+        name in ("keras-deconv", "keras-deconv.exe")
+        or ("-m", "keras_deconv") in started
+    )
 
 
 # The command answers --help and mistakes at once, and imports what it needs

@@ -416,7 +416,7 @@ def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):
 def test_interrupt_keeps_what_was_learned(
     tiny_models, train_options, tmp_path, capsys, monkeypatch
 ):
-    def interrupt(self, batch, logs=None):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     arguments = ["train", *train_options, "--output", str(tmp_path)]
@@ -425,7 +425,12 @@ def test_interrupt_keeps_what_was_learned(
         assert main(arguments) == 130
     assert "What has been learned is in" in capsys.readouterr().out
     assert runs.load(str(tmp_path))[1].num_classes == 6
+    # Once more when all is learned, and only the scores are missing.
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_close", interrupt)
+        assert main(arguments) == 130
     assert main(arguments) == 0
+    assert "Resuming at epoch 4" not in capsys.readouterr().out
     assert len(read_history(tmp_path)) == 3
 
 
@@ -585,6 +590,16 @@ def test_predict_writes_masks_of_the_size_of_the_picture(
     colour = tf.io.decode_png((output / "one_colour.png").read_bytes())
     palette = np.array(data.describe("scenes").palette)
     np.testing.assert_array_equal(colour, palette[mask.numpy()[..., 0]])
+
+
+def test_predict_at_the_size_of_the_picture(tmp_path):
+    models.SegNetBasic((None, None, 3), 6).save(tmp_path / "free.keras")
+    tiny_datasets.write_png(tmp_path / "street.png", data.draw_scene(0)[0])
+    arguments = ["predict", str(tmp_path / "free.keras")]
+    arguments += [str(tmp_path / "street.png"), "--output", str(tmp_path / "o")]
+    assert main(arguments) == 0
+    mask = tf.io.decode_png((tmp_path / "o" / "street_mask.png").read_bytes())
+    assert mask.shape == (96, 128, 1)
 
 
 def test_predict_says_how_sure_it_is(run_folder, tmp_path):

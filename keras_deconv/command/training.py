@@ -404,7 +404,7 @@ def _say_start(history: History, options: argparse.Namespace) -> None:
         print(f"Training on {len(devices)} GPU: {details.get('device_name')}")
     else:
         print(f"Training on the CPU ({os.cpu_count()} cores), no GPU found.")
-    if history.num_done:
+    if 0 < history.num_done < _num_epochs(options):
         print(
             f"Resuming at epoch {history.num_done + 1} of "
             f"{_num_epochs(options)}."
