@@ -450,6 +450,18 @@ def test_a_loss_that_is_no_number_is_not_kept(
     assert not (tmp_path / "backup").exists()
 
 
+@pytest.mark.parametrize(
+    ("package", "options"),
+    [("matplotlib", []), ("tensorboard", ["--tensorboard"])],
+)
+def test_missing_packages_are_named(package, options, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: {package: None}.get(name, 1)
+    )
+    assert main(["train", *options]) == 1
+    assert f"pip install {package}" in capsys.readouterr().err
+
+
 def test_every_option_of_training(tiny_models, data_dir, tmp_path, capsys):
     common = ["train", "--smoke", "--data-dir", str(data_dir)]
     common += ["--image-size", "16x24", "--preview-every", "0"]

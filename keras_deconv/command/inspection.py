@@ -39,6 +39,8 @@ def export(options: argparse.Namespace) -> int:
     if keras.backend.backend() != "tensorflow":
         raise ValueError("a SavedModel needs KERAS_BACKEND=tensorflow")
     model, _ = runs.load(options.model_path)
+    # One tensor in, not a list of one, which Keras 3.10 makes of it in loading.
+    model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     model.export(options.output, verbose=False)
     print(f"Wrote {options.output}")
     return 0
