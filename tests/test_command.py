@@ -648,6 +648,21 @@ def test_export_gives_a_saved_model(model_file, tmp_path):
     )
 
 
+def test_errors_while_reading_are_one_plain_line(model_file, tmp_path, capsys):
+    folders = write_scenes(tmp_path)
+    mask = np.full((48, 64, 1), 77, "uint8")
+    tiny_datasets.write_png(tmp_path / "masks" / "1.png", mask)
+    image = np.zeros((48, 64, 3), "uint8")
+    tiny_datasets.write_png(tmp_path / "images" / "1.png", image)
+    arguments = ["evaluate", str(model_file), *folders, "--classes", "6"]
+    assert main(arguments) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: [Data set")
+    assert "example 1" in error
+    assert "[77]" in error
+    assert "Assert_1" not in error
+
+
 def test_check_reports(tmp_path, data_dir, capsys):
     folders = write_scenes(tmp_path)
     assert main(["check", *folders, "--classes", "6"]) == 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -17,7 +18,14 @@ from keras_deconv.command import parser
 
 __all__ = ["main"]
 
-DONE, FAILED, INTERRUPTED = 0, 1, 130
+# What TensorFlow says of its own code, before and after what happened.
+_WHERE = re.compile(
+    r"^.*assertion failed:|\[\[.*?\]\]|\[Op:[^\]]*\]"
+    r"|Traceback \(most recent call last\).*",
+    re.DOTALL,
+)
+
+FAILED, INTERRUPTED = 1, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,7 +73,5 @@ def _explain(error: Exception) -> str | None:
 
         if not isinstance(error, tf.errors.OpError):
             return None
-        text = str(error.message)
-    # After it TensorFlow says where in its own code it was.
-    text = text.split("Traceback (most recent call last)")[0]
+        text = _WHERE.sub("", str(error.message))
     return " ".join(text.split()) or type(error).__name__
