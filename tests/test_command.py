@@ -352,8 +352,8 @@ def test_a_killed_training_goes_on(uninterrupted, tmp_path, capsys):
     code = (
         "import sys, time, keras_deconv.callbacks as callbacks\n"
         "from keras_deconv.command import main\n"
-        # Half a second a batch, so that the signal comes in mid-epoch.
-        "def wait(self, batch, logs=None): time.sleep(0.5)\n"
+        # Slow batches, so that the signal comes in mid-epoch.
+        "def wait(self, batch, logs=None): time.sleep(0.3)\n"
         "callbacks.EpochSeed.on_train_batch_begin = wait\n"
         "main(sys.argv[1:])\n"
     )
@@ -362,7 +362,7 @@ def test_a_killed_training_goes_on(uninterrupted, tmp_path, capsys):
     ) as process:
         while not backup.exists() and process.poll() is None:
             time.sleep(0.05)
-        time.sleep(0.7)
+        time.sleep(0.5)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert [row["epoch"] for row in read_history(tmp_path / "run")] == ["0"]
