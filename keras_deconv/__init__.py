@@ -6,6 +6,7 @@ import importlib
 from types import ModuleType
 
 from keras_deconv import (
+    callbacks,
     inference,
     initializers,
     layers,
@@ -13,6 +14,7 @@ from keras_deconv import (
     metrics,
     models,
     ops,
+    visualize,
 )
 from keras_deconv.layers import (
     BedOfNailsUnpool1D,
@@ -42,6 +44,7 @@ __all__ = [
     "NearestUnpool1D",
     "NearestUnpool2D",
     "NearestUnpool3D",
+    "callbacks",
     "data",
     "inference",
     "initializers",
@@ -50,6 +53,7 @@ __all__ = [
     "metrics",
     "models",
     "ops",
+    "visualize",
 ]
 
 

@@ -102,3 +102,11 @@ def global_seed(seed: int) -> Iterator[None]:
             yield
     else:
         yield
+
+
+def set_global_seed(seed: int) -> None:
+    """Draw from `seed` from now on, as `global_seed` does for a while."""
+    if keras.config.backend() == "torch":
+        import torch
+
+        torch.manual_seed(seed)

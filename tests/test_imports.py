@@ -21,7 +21,8 @@ LEVELS = [
     {"models"},
     {"labels"},
     {"losses", "metrics"},
-    {"inference"},
+    {"inference", "visualize"},
+    {"callbacks"},
     {"data"},
 ]
 

@@ -1,0 +1,593 @@
+"""Pictures of masks, predictions and their uncertainty.
+
+Arrays become colours with numpy alone. Figures need matplotlib, which is
+imported when one is drawn; no backend is chosen and nothing is kept, so that
+servers and notebooks may draw as they like: `figure.savefig(path)`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_deconv import labels
+from keras_deconv.labels import IgnoreClass
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+__all__ = [
+    "VOID_COLOUR",
+    "colour_mask",
+    "draw_predictions",
+    "draw_uncertainty",
+    "overlay",
+]
+
+Palette = Sequence[Sequence[int]] | np.ndarray
+Legend = list[tuple[str, str]]
+
+VOID_COLOUR = (255, 255, 255)
+"""White, which no palette of the catalog gives to a class."""
+
+ERROR_COLOUR = (230, 0, 60)
+# Weights of red, green and blue in the brightness of a colour (Rec. 601).
+BRIGHTNESS = (0.299, 0.587, 0.114)
+
+# Sizes in figures: inches, and points for the text.
+CELL_AREA = 4.6
+CELL_SIDES = (1.7, 4.6)
+TITLE_HEIGHT = 0.32
+COLOUR_BAR_WIDTH = 0.8
+TEXT_SIZE = 9.0
+POINTS_PER_INCH = 72
+
+
+def colour_mask(
+    mask: Any, palette: Palette, ignore_class: IgnoreClass = 255
+) -> np.ndarray:
+    """Paint each class of a mask in its colour, and void in white.
+
+    Args:
+        mask: Array of any integer dtype `(..., height, width)`: class ids, or
+            void.
+        palette: One (red, green, blue) in 0..255 for each class; for a set of
+            the catalog `data.describe(name).palette`.
+        ignore_class: int, tuple of ints or None. Labels that are void.
+
+    Returns:
+        uint8 array `(..., height, width, 3)`.
+
+    Raises:
+        ValueError: Labels that are neither class nor void, no integers, or no
+            palette.
+
+    Edge cases:
+        A label that is both void and a class is void, as in the metrics.
+
+    Example:
+        >>> from keras_deconv.visualize import colour_mask
+        >>> colour_mask([[0, 1, 255]], [(0, 0, 0), (128, 0, 64)]).tolist()
+        [[[0, 0, 0], [128, 0, 64], [255, 255, 255]]]
+    """
+    colours = _colours(palette)
+    ids = _class_ids(mask, "mask", len(colours), ignore_class)
+    return _paint(ids, colours)
+
+
+def overlay(
+    image: Any,
+    mask: Any,
+    palette: Palette,
+    *,
+    opacity: float = 0.5,
+    ignore_class: IgnoreClass = 255,
+) -> np.ndarray:
+    """Lay the colours of a mask over its image.
+
+    Args:
+        image: uint8 or float array in 0..255, RGB `(..., height, width, 3)` or
+            grey, `(..., height, width, 1)` or `(..., height, width)`.
+        mask: Array of any integer dtype `(..., height, width)`: class ids, or
+            void.
+        palette: One (red, green, blue) in 0..255 for each class.
+        opacity: float in 0..1. Share of the colour: 0 is the image, 1 the mask.
+        ignore_class: int, tuple of ints or None. Labels that are void; there
+            the image stays as it is.
+
+    Returns:
+        uint8 array `(..., height, width, 3)`.
+
+    Raises:
+        ValueError: As `colour_mask`; image and mask of different sizes, an
+            image of another range, an opacity outside 0..1.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_deconv.visualize import overlay
+        >>> image = np.full((1, 2, 3), 100, "uint8")
+        >>> overlay(image, [[0, 255]], [(200, 0, 50)]).tolist()
+        [[[150, 50, 75], [100, 100, 100]]]
+    """
+    if not 0 <= opacity <= 1:
+        raise ValueError(
+            "`opacity` must be a float in 0..1 (0 is the image, 1 the mask). "
+            f"Received: opacity={opacity!r}"
+        )
+    colours = _colours(palette)
+    ids = _class_ids(mask, "mask", len(colours), ignore_class)
+    rgb = _rgb(image, "image", ids.shape)
+    mixed = (1 - opacity) * rgb + opacity * _paint(ids, colours)
+    is_void = (ids == labels.LEFT_OUT)[..., None]
+    return np.where(is_void, rgb, np.rint(mixed)).astype("uint8")
+
+
+def draw_predictions(
+    images: Any,
+    predictions: Any,
+    truths: Any = None,
+    *,
+    class_names: Sequence[str],
+    palette: Palette,
+    ignore_class: IgnoreClass = 255,
+    names: Sequence[str] | None = None,
+) -> Figure:
+    """Draw image, truth, prediction and errors side by side, row by row.
+
+    The map of errors is the image in grey, wrong pixels in red and void
+    hatched; its title says which share of the pixels that are not void is
+    wrong. The legend holds the classes that occur, and void if it does.
+
+    Args:
+        images: uint8 or float array in 0..255, `(batch, height, width, 3)`, or
+            grey, `(batch, height, width, 1)` or `(batch, height, width)`.
+        predictions: Class ids of any integer dtype `(batch, height, width)`,
+            or logits or probabilities, float `(batch, height, width,
+            num_classes)`, of which the largest wins.
+        truths: Class ids or void, of any integer dtype, `(batch, height,
+            width)` or `(batch, height, width, 1)`. None: image, prediction and
+            the prediction laid over the image are drawn.
+        class_names: One str per class; for a set of the catalog
+            `data.describe(name).class_names`.
+        palette: One (red, green, blue) in 0..255 for each class.
+        ignore_class: int, tuple of ints or None. Labels that are void.
+        names: One str per image, such as its file, to stand above it.
+
+    Returns:
+        `matplotlib.figure.Figure`; `figure.savefig(path)` writes it. In a
+        notebook it shows as the last expression of a cell.
+
+    Raises:
+        ValueError: Arrays that do not belong together, labels that are neither
+            class nor void, an image of another range.
+        ImportError: matplotlib is not installed.
+
+    Edge cases:
+        Where a class is predicted that the truth calls void, nothing is
+        wrong. Without any pixel that counts the title says so.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_deconv import visualize
+        >>> images = np.zeros((1, 2, 3, 3), "uint8")
+        >>> figure = visualize.draw_predictions(
+        ...     images,
+        ...     predictions=[[[0, 1, 1], [0, 0, 0]]],
+        ...     truths=[[[0, 0, 1], [0, 0, 255]]],
+        ...     class_names=("sky", "road"),
+        ...     palette=((128, 128, 128), (128, 64, 128)),
+        ... )
+        >>> [axis.get_title() for axis in figure.axes]
+        ['image', 'truth', 'prediction', 'wrong: 20.0 %']
+    """
+    colours = _colours(palette)
+    class_names = _class_names(class_names, len(colours))
+    predicted = _predicted_ids(predictions, len(colours), ignore_class)
+    rgb = _rgb(images, "images", predicted.shape)
+    names = _names(names, len(rgb))
+    painted = _paint(predicted, colours)
+    occurring = predicted
+    if truths is None:
+        mixed = overlay(rgb, predicted, colours, ignore_class=labels.LEFT_OUT)
+        columns = {"image": rgb, "prediction": painted, "overlay": mixed}
+    else:
+        true = _class_ids(
+            _without_last_axis(truths), "truths", len(colours), ignore_class
+        )
+        _check_sizes(true.shape, predicted.shape, "truths", "predictions")
+        counted = true != labels.LEFT_OUT
+        wrong = counted & (true != predicted)
+        columns = {
+            "image": rgb,
+            "truth": _paint(true, colours),
+            "prediction": painted,
+            "wrong": _error_map(rgb, wrong, ~counted),
+        }
+        occurring = np.stack([true, predicted])
+    figure, axes = _grid(
+        len(rgb),
+        len(columns),
+        rgb.shape[1:3],
+        _legend_entries(occurring, class_names, colours),
+    )
+    for column, (title, pictures) in enumerate(columns.items()):
+        axes[0][column].set_title(title, fontsize=TEXT_SIZE)
+        for row, picture in enumerate(pictures):
+            axes[row][column].imshow(picture, interpolation="nearest")
+    if truths is not None:
+        for row in range(len(rgb)):
+            title = _share_title(wrong[row].sum(), counted[row].sum())
+            axes[row][-1].set_title(title, fontsize=TEXT_SIZE)
+    _write_names(figure, axes, names)
+    return figure
+
+
+def draw_uncertainty(
+    images: Any,
+    prediction: Any,
+    *,
+    class_names: Sequence[str],
+    palette: Palette,
+    names: Sequence[str] | None = None,
+) -> Figure:
+    """Draw what a model predicts and how sure it is, row by row.
+
+    Image, classes, mean variance, predictive entropy (nats) and mutual
+    information (nats). The scale of a map starts at 0 and is the same in all
+    rows; bright is unsure.
+
+    Args:
+        images: uint8 or float array in 0..255, `(batch, height, width, 3)`, or
+            grey, `(batch, height, width, 1)` or `(batch, height, width)`: what
+            the model was given.
+        prediction: `inference.MonteCarloPrediction` of these images.
+        class_names: One str per class.
+        palette: One (red, green, blue) in 0..255 for each class.
+        names: One str per image, such as its file, to stand above it.
+
+    Returns:
+        `matplotlib.figure.Figure`; `figure.savefig(path)` writes it.
+
+    Raises:
+        ValueError: Images and prediction do not belong together.
+        ImportError: matplotlib is not installed.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_deconv import inference, models, visualize
+        >>> model = models.BayesianSegNetBasic((8, 8, 3), 2)
+        >>> images = np.zeros((1, 8, 8, 3), "float32")
+        >>> figure = visualize.draw_uncertainty(
+        ...     images,
+        ...     inference.predict_monte_carlo(model, images, 2, verbose=0),
+        ...     class_names=("sky", "road"),
+        ...     palette=((128, 128, 128), (128, 64, 128)),
+        ... )
+        >>> figure.axes[3].get_title()
+        'predictive entropy (nats)'
+    """
+    colours = _colours(palette)
+    class_names = _class_names(class_names, len(colours))
+    ids = _class_ids(
+        prediction.class_ids, "prediction.class_ids", len(colours), None
+    )
+    rgb = _rgb(images, "images", ids.shape)
+    names = _names(names, len(rgb))
+    maps = {
+        "mean variance": prediction.mean_variance,
+        "predictive entropy (nats)": prediction.predictive_entropy,
+        "mutual information (nats)": prediction.mutual_information,
+    }
+    pictures = {"image": rgb, "classes": _paint(ids, colours)}
+    figure, axes = _grid(
+        len(rgb),
+        len(pictures) + len(maps),
+        rgb.shape[1:3],
+        _legend_entries(ids, class_names, colours),
+        extra_width=COLOUR_BAR_WIDTH,
+    )
+    columns = {**pictures, **maps}
+    for column, (title, values) in enumerate(columns.items()):
+        values = np.asarray(values)
+        # A map that is 0 everywhere has a scale all the same.
+        largest = float(values.max()) or 1.0
+        axes[0][column].set_title(title, fontsize=TEXT_SIZE)
+        for row, picture in enumerate(values):
+            # What is RGB takes no notice of scale and colour map.
+            drawn = axes[row][column].imshow(
+                picture,
+                cmap="viridis",
+                vmin=0,
+                vmax=largest,
+                interpolation="nearest",
+            )
+            if title in maps:
+                _draw_colour_bar(drawn)
+    _write_names(figure, axes, names)
+    return figure
+
+
+def _share_title(num_wrong: int, num_counted: int) -> str:
+    if not num_counted:
+        return "nothing to compare"
+    return f"wrong: {100 * num_wrong / num_counted:.1f} %"
+
+
+def _draw_colour_bar(drawn: AxesImage) -> None:
+    """A scale beside a picture, as high as it is."""
+    height, width = drawn.get_size()
+    # Widths are shares of that of the picture, which may be a narrow one.
+    unit = 0.02 * max(2, height / width)
+    beside = drawn.axes.inset_axes((1 + unit, 0, 1.5 * unit, 1))
+    # Numbers in full: a factor above the bar would push the title up.
+    drawn.axes.figure.colorbar(drawn, cax=beside, format="%.3g")
+    beside.tick_params(labelsize=TEXT_SIZE - 2)
+    beside.locator_params(nbins=4)
+
+
+def _colours(palette: Palette) -> np.ndarray:
+    """The palette as uint8 array (num_classes, 3)."""
+    try:
+        colours = np.asarray(palette)
+    except ValueError:  # rows of different lengths
+        colours = np.zeros(0)
+    if (
+        colours.ndim != 2
+        or colours.shape[0] == 0
+        or colours.shape[1] != 3
+        or colours.dtype.kind not in "iu"
+        or colours.min() < 0
+        or colours.max() > 255
+    ):
+        raise ValueError(
+            "`palette` must hold one (red, green, blue) of ints in 0..255 for "
+            f"each class. Received: palette={palette!r}. "
+            "data.colour_map(num_classes) makes one."
+        )
+    return colours.astype("uint8")
+
+
+def _class_names(class_names: Sequence[str], num_classes: int) -> list[str]:
+    names = [str(name) for name in class_names]
+    if isinstance(class_names, str) or len(names) != num_classes:
+        raise ValueError(
+            "`class_names` must hold one name for each colour of `palette`, "
+            f"{num_classes} in all (void is no class). "
+            f"Received: class_names={class_names!r}"
+        )
+    return names
+
+
+def _names(names: Sequence[str] | None, num_images: int) -> list[str]:
+    if names is None:
+        return []
+    if isinstance(names, str) or len(names) != num_images:
+        raise ValueError(
+            f"`names` must hold one name for each of the {num_images} images. "
+            f"Received: names={names!r}"
+        )
+    return [str(name) for name in names]
+
+
+def _class_ids(
+    mask: Any, name: str, num_classes: int, ignore_class: IgnoreClass
+) -> np.ndarray:
+    """Class ids, and `labels.LEFT_OUT` where the mask is void."""
+    mask = np.asarray(mask)
+    if mask.ndim < 2 or mask.size == 0 or mask.dtype.kind not in "iu":
+        raise ValueError(
+            f"`{name}` must hold integers, (..., height, width), at least one "
+            f"pixel. Received: {name}.shape={mask.shape}, "
+            f"dtype={mask.dtype.name}. Logits become class ids with "
+            "logits.argmax(-1)."
+        )
+    void = labels.ignore_class(ignore_class)
+    is_void = np.isin(mask, [] if void is None else void)
+    strays = mask[~is_void & ((mask < 0) | (mask >= num_classes))]
+    if strays.size:
+        found = np.unique(strays)
+        listed = ", ".join(map(str, found[:10].tolist()))
+        more = ", ..." if len(found) > 10 else ""
+        raise ValueError(
+            f"`{name}` must hold class ids 0..{num_classes - 1}, one for each "
+            f"colour of `palette`, or void (ignore_class={ignore_class}). "
+            f"Received other labels: {listed}{more}. Add them to "
+            "`ignore_class` if they are void, or give each its colour."
+        )
+    return np.where(is_void, labels.LEFT_OUT, mask.astype("int64"))
+
+
+def _predicted_ids(
+    predictions: Any, num_classes: int, ignore_class: IgnoreClass
+) -> np.ndarray:
+    predictions = np.asarray(predictions)
+    if predictions.dtype.kind not in "iu":
+        if predictions.ndim != 4 or predictions.shape[-1] != num_classes:
+            raise ValueError(
+                "`predictions` must be class ids, integers (batch, height, "
+                "width), or logits or probabilities (batch, height, width, "
+                f"{num_classes}), one for each colour of `palette`. Received: "
+                f"predictions.shape={predictions.shape}, "
+                f"dtype={predictions.dtype.name}. A single one becomes a batch "
+                "by prediction[None]."
+            )
+        predictions = predictions.argmax(-1)
+    predictions = _without_last_axis(predictions)
+    if predictions.ndim != 3:
+        raise ValueError(
+            "`predictions` that are class ids must have the shape (batch, "
+            f"height, width). Received: predictions.shape={predictions.shape}. "
+            "A single one becomes a batch by prediction[None]."
+        )
+    return _class_ids(predictions, "predictions", num_classes, ignore_class)
+
+
+def _without_last_axis(mask: Any) -> np.ndarray:
+    """A batch of masks without the axis of size 1 it may end with."""
+    mask = np.asarray(mask)
+    return mask[..., 0] if mask.ndim == 4 and mask.shape[-1] == 1 else mask
+
+
+def _rgb(image: Any, name: str, size: tuple[int, ...]) -> np.ndarray:
+    """The image as uint8 `size + (3,)`.
+
+    Raises:
+        ValueError: Another size, other channels, or values outside 0..255.
+    """
+    image = np.asarray(image)
+    if image.ndim == len(size):
+        image = image[..., None]
+    if image.ndim != len(size) + 1 or image.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"`{name}` must be grey or RGB, {size} or {(*size, 3)}. Received: "
+            f"{name}.shape={image.shape}. Of more channels choose three, as "
+            f"{name}[..., :3]."
+        )
+    _check_sizes(image.shape[:-1], size, name, "the masks")
+    # A comparison with NaN is false, so that NaN is refused too.
+    if image.dtype.kind not in "iuf" or not (
+        image.min() >= 0 and image.max() <= 255
+    ):
+        raise ValueError(
+            f"`{name}` must hold numbers in 0..255. Received: "
+            f"dtype={image.dtype.name}, from {image.min()} to {image.max()}. "
+            "Give the image as it was before it was normalised."
+        )
+    if image.max() <= 1 and (image % 1).any():
+        raise ValueError(
+            f"`{name}` must hold numbers in 0..255. Received: fractions in "
+            "0..1. Multiply by 255."
+        )
+    rgb = np.broadcast_to(image, (*image.shape[:-1], 3))
+    return np.rint(rgb).astype("uint8")
+
+
+def _check_sizes(
+    shape: tuple[int, ...], expected: tuple[int, ...], name: str, other: str
+) -> None:
+    if shape != expected:
+        raise ValueError(
+            f"`{name}` must have the size of {other}. Received: {shape} and "
+            f"{expected}. Masks are resized with nearest neighbour only."
+        )
+
+
+def _paint(ids: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    # LEFT_OUT is -1: it takes the last colour.
+    return np.vstack([colours, VOID_COLOUR]).astype("uint8")[ids]
+
+
+def _error_map(
+    rgb: np.ndarray, wrong: np.ndarray, is_void: np.ndarray
+) -> np.ndarray:
+    """The image in grey, errors in one colour, void in stripes."""
+    height, width = rgb.shape[1:3]
+    # Neither black nor white, for the colour and the stripes to stand out.
+    grey = 60 + 0.55 * (rgb @ np.array(BRIGHTNESS))
+    result = np.repeat(grey[..., None], 3, axis=-1)
+    # As wide in large pictures as in small ones.
+    stripe = max(1, round(min(height, width) / 60))
+    rows, columns = np.indices((height, width))
+    stripes = np.where((rows + columns) // stripe % 4 == 0, 120, 255)
+    result = np.where(is_void[..., None], stripes[..., None], result)
+    return np.where(wrong[..., None], ERROR_COLOUR, result).astype("uint8")
+
+
+def _legend_entries(
+    occurring: np.ndarray, class_names: list[str], colours: np.ndarray
+) -> Legend:
+    """Name and colour, as matplotlib takes it, of what occurs; void last."""
+    ids = np.unique(occurring)
+    entries = [(class_names[i], colours[i]) for i in ids if i >= 0]
+    if labels.LEFT_OUT in ids:
+        entries.append(("void", VOID_COLOUR))
+    return [(name, bytes(colour).hex()) for name, colour in entries]
+
+
+def _grid(
+    num_rows: int,
+    num_columns: int,
+    image_size: tuple[int, int],
+    legend: Legend,
+    extra_width: float = 0.0,
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with room for pictures of a size, and the legend below them."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "Drawing needs matplotlib, which is not installed: "
+            'pip install "keras-deconv[examples]"'
+        ) from error
+
+    aspect = image_size[1] / image_size[0]
+    smallest, largest = CELL_SIDES
+    width = min(max(math.sqrt(CELL_AREA * aspect), smallest), largest)
+    height = min(width / aspect, largest)
+    figure_width = num_columns * (width + extra_width)
+    num_legend_columns, legend_height = _legend_size(legend, figure_width)
+    figure = Figure(
+        figsize=(
+            figure_width,
+            num_rows * (height + TITLE_HEIGHT) + legend_height,
+        ),
+        dpi=120,
+        layout="constrained",
+    )
+    axes = figure.subplots(num_rows, num_columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    _draw_legend(figure, legend, num_legend_columns)
+    return figure, axes.tolist()
+
+
+def _legend_size(legend: Legend, figure_width: float) -> tuple[int, float]:
+    """Columns that fit beside each other, and the height in inches."""
+    # Around a name: patch, gap and distance of columns, as matplotlib has it.
+    widest = (
+        max(_text_width(name) for name, _ in legend)
+        + 5.5 * TEXT_SIZE / POINTS_PER_INCH
+    )
+    columns = max(1, min(len(legend), int(figure_width / widest)))
+    rows = math.ceil(len(legend) / columns)
+    return columns, (rows * 1.5 + 1.5) * TEXT_SIZE / POINTS_PER_INCH
+
+
+def _text_width(text: str) -> float:
+    """Width of a text in inches."""
+    from matplotlib.textpath import TextPath
+
+    extents = TextPath((0, 0), text, size=TEXT_SIZE).get_extents()
+    return extents.width / POINTS_PER_INCH
+
+
+def _draw_legend(figure: Figure, legend: Legend, num_columns: int) -> None:
+    from matplotlib.patches import Patch
+
+    figure.legend(
+        handles=[
+            Patch(facecolor=f"#{colour}", edgecolor="grey", label=name)
+            for name, colour in legend
+        ],
+        loc="outside lower center",
+        ncols=num_columns,
+        fontsize=TEXT_SIZE,
+        frameon=False,
+    )
+
+
+def _write_names(
+    figure: Figure, axes: list[list[Axes]], names: list[str]
+) -> None:
+    """The name of each image above it, its end where it is too long."""
+    room = 0.9 * figure.get_figwidth() / len(axes[0])
+    for row, name in zip(axes, names, strict=False):
+        short = name
+        while len(short) > 4 and _text_width(short) > room:
+            short = "..." + short[4:]
+        row[0].set_title(short, fontsize=TEXT_SIZE)

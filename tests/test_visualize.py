@@ -1,0 +1,307 @@
+"""Pictures: colours by hand, figures by what they hold and where it lies."""
+
+import builtins
+import sys
+
+import numpy as np
+import pytest
+
+from keras_deconv import data, inference, visualize
+from keras_deconv.data import catalog
+
+PALETTE = ((0, 0, 0), (128, 0, 64), (10, 20, 30))
+NAMES = ("sky", "road", "car")
+NAMING = dict(class_names=NAMES, palette=PALETTE)
+IMAGES = np.full((1, 2, 3, 3), 100, "uint8")
+TRUTHS = np.array([[[0, 0, 1], [0, 0, 255]]])
+PREDICTIONS = np.array([[[0, 1, 1], [0, 0, 0]]])
+
+
+def draw(images=IMAGES, predictions=PREDICTIONS, truths=TRUTHS, **options):
+    return visualize.draw_predictions(
+        images, predictions, truths, **{**NAMING, **options}
+    )
+
+
+def pictures(figure):
+    """The arrays shown, row by row."""
+    return [axis.images[0].get_array() for axis in figure.axes]
+
+
+def titles(figure):
+    return [axis.get_title() for axis in figure.axes]
+
+
+def legend(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def cut_texts(figure):
+    """Texts that reach beyond the figure, or over another text."""
+    figure.draw_without_rendering()
+    texts = [*figure.legends[0].get_texts()]
+    for axis in figure.axes:
+        texts.append(axis.title)
+        for beside in axis.child_axes:
+            low, high = beside.get_ylim()
+            texts += [
+                text
+                for text in beside.get_yticklabels()
+                if low <= text.get_position()[1] <= high  # else not drawn
+            ]
+    boxes = [
+        (text.get_text(), text.get_window_extent())
+        for text in texts
+        if text.get_text()
+    ]
+    whole = figure.bbox
+    for number, (text, box) in enumerate(boxes):
+        if not (
+            whole.x0 <= box.x0
+            and box.x1 <= whole.x1
+            and whole.y0 <= box.y0
+            and box.y1 <= whole.y1
+        ):
+            yield text
+        if any(box.overlaps(other) for _, other in boxes[:number]):
+            yield text
+
+
+def bad_aspects(figure, image_size):
+    """Pictures that are stretched or tiny, in inches."""
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        box = axis.images[0].get_window_extent()
+        stretched = box.width / box.height / (image_size[1] / image_size[0])
+        longer = max(box.width, box.height) / figure.dpi
+        if abs(stretched - 1) > 0.05 or longer < 1.5:
+            yield axis.get_title(), box
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64"])
+def test_colour_mask(dtype):
+    mask = np.array([[[0, 1, 255]]], dtype)
+    painted = visualize.colour_mask(mask, PALETTE)
+    assert painted.dtype == "uint8"
+    assert painted.tolist() == [[[[0, 0, 0], [128, 0, 64], [255, 255, 255]]]]
+    assert visualize.VOID_COLOUR == (255, 255, 255)
+
+
+def test_void_may_be_other_labels_several_or_none():
+    painted = visualize.colour_mask([[0, 1, -1]], PALETTE, (-1, 1))
+    assert painted[0].tolist() == [[0, 0, 0], [255] * 3, [255] * 3]
+    with pytest.raises(ValueError, match="other labels: 255"):
+        visualize.colour_mask([[0, 255]], PALETTE, None)
+
+
+def test_every_class_of_the_catalog_differs_from_void():
+    for name in catalog.names():
+        palette = data.describe(name).palette
+        assert visualize.VOID_COLOUR not in palette
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 1), (2, 3, 3)])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_overlay_of_grey_and_rgb(shape, dtype):
+    image = np.full(shape, 100, dtype)
+    mixed = visualize.overlay(image, TRUTHS[0], PALETTE, opacity=0.25)
+    assert mixed.dtype == "uint8"
+    assert mixed.shape == (2, 3, 3)
+    assert mixed[0, 0].tolist() == [75, 75, 75]
+    assert mixed[0, 2].tolist() == [107, 75, 91]
+    assert mixed[1, 2].tolist() == [100, 100, 100]  # void
+
+
+def test_opacity_from_image_to_mask():
+    image, mask = IMAGES[0], PREDICTIONS[0]
+    painted = visualize.colour_mask(mask, PALETTE)
+    for opacity, expected in ((0, image), (1, painted)):
+        mixed = visualize.overlay(image, mask, PALETTE, opacity=opacity)
+        np.testing.assert_array_equal(mixed, expected)
+
+
+def test_columns_and_legend_hold_what_occurs():
+    figure = draw()
+    assert titles(figure) == ["image", "truth", "prediction", "wrong: 20.0 %"]
+    image, truth, prediction, errors = pictures(figure)
+    np.testing.assert_array_equal(image, IMAGES[0])
+    painted = visualize.colour_mask(TRUTHS[0], PALETTE)
+    np.testing.assert_array_equal(truth, painted)
+    painted = visualize.colour_mask(PREDICTIONS[0], PALETTE)
+    np.testing.assert_array_equal(prediction, painted)
+    is_red = (errors == visualize.ERROR_COLOUR).all(-1)
+    assert is_red.tolist() == [[False, True, False], [False] * 3]
+    # Not the car, which is neither there nor predicted.
+    assert legend(figure) == ["sky", "road", "void"]
+
+
+def test_without_truths_the_prediction_lies_over_the_image():
+    figure = draw(truths=None)
+    assert titles(figure) == ["image", "prediction", "overlay"]
+    np.testing.assert_array_equal(
+        pictures(figure)[-1],
+        visualize.overlay(IMAGES[0], PREDICTIONS[0], PALETTE),
+    )
+    assert legend(figure) == ["sky", "road"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_logits_are_argmaxed(dtype):
+    logits = np.eye(3, dtype=dtype)[PREDICTIONS] - 5
+    expected = pictures(draw())
+    for ours, theirs in zip(
+        pictures(draw(IMAGES, logits)), expected, strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_masks_with_a_last_axis_of_one():
+    figure = draw(predictions=PREDICTIONS[..., None], truths=TRUTHS[..., None])
+    assert titles(figure) == titles(draw())
+
+
+def test_nothing_but_void():
+    figure = draw(truths=np.full_like(TRUTHS, 255))
+    assert titles(figure)[-1] == "nothing to compare"
+
+
+def test_shares_and_names_stand_in_their_rows():
+    figure = draw(
+        np.repeat(IMAGES, 2, 0),
+        np.concatenate([PREDICTIONS, TRUTHS]),
+        np.concatenate([TRUTHS, TRUTHS]),
+        names=("a.png", "folder/" * 9 + "b.png"),
+    )
+    first, *_, last = titles(figure)
+    assert (first, last) == ("a.png", "wrong: 0.0 %")
+    long = titles(figure)[4]
+    assert long.startswith("...")
+    assert long.endswith("b.png")
+
+
+def test_a_figure_keeps_nothing_and_chooses_no_backend():
+    was_there = "matplotlib.pyplot" in sys.modules
+    draw()
+    assert ("matplotlib.pyplot" in sys.modules) == was_there
+
+
+def random_masks(num_classes, num_images, size, rng):
+    return rng.integers(0, num_classes, (num_images, *size))
+
+
+SIZES = [(45, 61), (30, 120), (120, 30), (30, 300)]
+
+
+@pytest.mark.parametrize("num_images", [1, 4])
+@pytest.mark.parametrize("num_classes", [6, 150])
+@pytest.mark.parametrize("size", SIZES)
+def test_nothing_is_cut_or_stretched(num_classes, num_images, size, rng):
+    truths = random_masks(num_classes, num_images, size, rng)
+    truths[:, 0, 0] = 255
+    figure = draw(
+        np.zeros((*truths.shape, 3)),
+        random_masks(num_classes, num_images, size, rng),
+        truths,
+        class_names=[f"chest of drawers {i}" for i in range(num_classes)],
+        palette=data.colour_map(num_classes),
+        names=[f"{i:040}.png" for i in range(num_images)],
+    )
+    assert len(legend(figure)) == num_classes + 1
+    assert list(cut_texts(figure)) == []
+    assert list(bad_aspects(figure, size)) == []
+
+
+def test_the_checks_of_the_layout_can_fail():
+    figure = draw(np.zeros((1, 2, 3, 3)))
+    assert not list(cut_texts(figure))
+    assert not list(bad_aspects(figure, (2, 3)))
+    assert list(bad_aspects(figure, (3, 2)))
+    figure.axes[1].set_title("truth" * 40)
+    assert len(list(cut_texts(figure))) > 1
+    figure.axes[0].set_aspect("auto")
+    figure.set_size_inches(5, 5)
+    assert list(bad_aspects(figure, (2, 3)))
+
+
+def prediction_of(ids, scale=1.0):
+    values = np.linspace(0, scale, ids.size, dtype="float32").reshape(ids.shape)
+    return inference.MonteCarloPrediction(
+        None, ids, None, values / 4, values * 2, values / 9
+    )
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 0.0])
+@pytest.mark.parametrize("size", SIZES)
+def test_uncertainty(size, scale, rng):
+    ids = random_masks(3, 2, size, rng)
+    figure = visualize.draw_uncertainty(
+        np.zeros((*ids.shape, 1)), prediction_of(ids, scale), **NAMING
+    )
+    assert titles(figure)[:5] == [
+        "image",
+        "classes",
+        "mean variance",
+        "predictive entropy (nats)",
+        "mutual information (nats)",
+    ]
+    maps = [axis.images[0] for axis in figure.axes[2:5]]
+    assert {drawn.get_cmap().name for drawn in maps} == {"viridis"}
+    # One scale in all rows.
+    for first, second in zip(figure.axes[2:5], figure.axes[7:], strict=True):
+        assert first.images[0].get_clim() == second.images[0].get_clim()
+    assert [len(a.child_axes) for a in figure.axes] == [0, 0, 1, 1, 1] * 2
+    assert maps[1].get_clim()[1] == pytest.approx(scale * 2 or 1)
+    assert list(cut_texts(figure)) == []
+    assert list(bad_aspects(figure, size)) == []
+
+
+def test_without_matplotlib(monkeypatch):
+    imported = builtins.__import__
+
+    def refuse(name, *rest):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return imported(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(ImportError, match=r'install "keras-deconv\[examples\]'):
+        draw()
+    assert visualize.colour_mask([[0]], PALETTE).shape == (1, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (dict(images=IMAGES[0]), "`images` must have the size of the masks"),
+        (dict(images=IMAGES[..., :2]), r"choose three, as images\[..., :3\]"),
+        (dict(images=IMAGES[:, :1]), "`images` must have the size"),
+        (dict(images=IMAGES / 255), "Multiply by 255"),
+        (dict(images=IMAGES - 200.0), "from -100.0 to -100.0"),
+        (dict(images=IMAGES * np.nan), "numbers in 0..255"),
+        (dict(predictions=PREDICTIONS[0]), r"prediction\[None\]"),
+        (dict(predictions=PREDICTIONS / 1), "logits or probabilities"),
+        (dict(predictions=np.zeros((1, 2, 3, 2))), "width, 3\\)"),
+        (dict(predictions=PREDICTIONS + 3), "other labels: 3, 4"),
+        (dict(truths=TRUTHS[:, :1]), "`truths` must have the size"),
+        (dict(truths=TRUTHS / 1), "`truths` must hold integers"),
+        (dict(truths=TRUTHS + 1), "`truths` .* other labels: 256"),
+        (dict(class_names=NAMES[:2]), "`class_names` must hold one name"),
+        (dict(palette=(*PALETTE[:2], (1, 2))), "`palette` must hold"),
+        (dict(palette=((0, 0, 300),) * 3), "`palette` must hold"),
+        (dict(palette=np.ones((3, 3)) / 2), "`palette` must hold"),
+        (dict(names=("a", "b")), "`names` must hold one name"),
+        (dict(ignore_class="void"), "`ignore_class` must be"),
+    ],
+)
+def test_mistakes(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        draw(**arguments)
+
+
+def test_more_mistakes():
+    with pytest.raises(ValueError, match="`opacity` must be a float"):
+        visualize.overlay(IMAGES[0], TRUTHS[0], PALETTE, opacity=1.5)
+    with pytest.raises(ValueError, match=r"`image` must have the size"):
+        visualize.overlay(IMAGES[0, :1], TRUTHS[0], PALETTE)
+    with pytest.raises(ValueError, match=r"1, 2, 3, .*10, \.{4} Add"):
+        visualize.colour_mask(np.arange(20).reshape(4, 5), PALETTE[:1])
