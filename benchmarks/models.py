@@ -11,7 +11,6 @@ import argparse
 import functools
 import json
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,9 @@ import keras
 import numpy as np
 
 # The file beside this one: scripts find what lies in their own folder.
-from unpool import (
+from measuring import (
     about,
+    image_size,
     in_turns,
     peak_bytes,
     positive_int,
@@ -144,15 +144,6 @@ def memory_of(options: argparse.Namespace) -> dict[str, Any]:
         peak_bytes=peak,
         training_bytes=peak - before,
     )
-
-
-def image_size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} must be HEIGHTxWIDTH in pixels, such as 180x240"
-        )
-    return int(match[1]), int(match[2])
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -99,6 +99,19 @@ def test_every_decoder_is_timed(tmp_path):
         assert is_time(row["baselines"])
 
 
+def test_every_way_to_feed_is_timed(tmp_path):
+    rows = report("data.py", tmp_path)["rows"]
+    assert [row["what"] for row in rows] == [
+        "from disk",
+        "from disk, augmented",
+        "cached",
+        "cached, augmented",
+        "train SegNetBasic",
+    ]
+    assert all(row["images_per_second"] > 0 for row in rows)
+    assert rows[-1]["trainings"] == 1
+
+
 def test_mistake_ends_in_one_sentence():
     result = run("unpool.py", "--case", "9x9")
     assert result.returncode == 2

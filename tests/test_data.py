@@ -699,22 +699,7 @@ def test_load_passes_on_errors_it_does_not_know(tmp_path, no_network):
 
 
 def test_load_takes_mock_data(tmp_path):
-    def as_dataset(self, split, **_):
-        keys = {"image", "segmentation_mask"}
-        specs = {
-            key: tf.TensorSpec(info.shape, info.np_dtype)
-            for key, info in self.info.features.get_tensor_info().items()
-            if key in keys
-        }
-        example = {
-            "image": np.zeros((7, 9, 3), np.uint8),
-            "segmentation_mask": np.full((7, 9, 1), 3, np.uint8),
-        }
-        return tf.data.Dataset.from_generator(
-            lambda: [example] * 5, output_signature=specs
-        ).apply(tf.data.experimental.assert_cardinality(5))
-
-    with tfds.testing.mock_data(as_dataset_fn=as_dataset):
+    with tiny_datasets.mock_pets():
         pairs = load(
             "oxford_iiit_pet",
             "train",

@@ -1,5 +1,7 @@
 """Every example in a docstring and every Python block of the README runs."""
 
+import ast
+import contextlib
 import doctest
 import importlib
 import pkgutil
@@ -10,6 +12,8 @@ import numpy as np
 import pytest
 
 import keras_deconv
+from keras_deconv import data, losses, metrics, models
+from tests import tiny_datasets
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(
@@ -52,14 +56,53 @@ def readme_blocks():
     return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
 
 
+# Keras 3.15 warns of its own default where it is given a tf.data.Dataset.
+fit_may_say_shuffle = pytest.mark.filterwarnings("ignore:`shuffle=True` was")
+
+
+@fit_may_say_shuffle
 def test_readme_blocks():
     blocks = readme_blocks()
     assert len(blocks) >= 3
     x = np.arange(30, dtype="float32").reshape(1, 5, 6, 1)
     names = {"x": x}
     for block in blocks:
-        exec(block, names)
+        with pets_from_mock(block):
+            exec(block, names)
     assert tuple(names["y"].shape) == x.shape
+
+
+def pets_from_mock(block):
+    is_needed = "oxford_iiit_pet" in block
+    return tiny_datasets.mock_pets() if is_needed else contextlib.nullcontext()
+
+
+@fit_may_say_shuffle
+def test_three_lines_to_fit():
+    [block] = (b for b in readme_blocks() if "oxford_iiit_pet" in b)
+    lines = [
+        node
+        for node in ast.parse(block).body
+        if not isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    *three, fit = (ast.unparse(line) for line in lines)
+    assert len(three) == 3
+    assert fit == "model.fit(train, validation_data=val)"
+    # The same three on drawn scenes.
+    for pets, scenes in (
+        ("oxford_iiit_pet:4.*.*", "scenes"),
+        ("['train', 'test']", "['train[:16]', 'validation[:8]']"),
+        ("(96, 128", "(48, 64"),
+        ("num_classes=3", "num_classes=6"),
+    ):
+        assert any(pets in line for line in three), pets
+        three = [line.replace(pets, scenes) for line in three]
+    names = {"data": data, "losses": losses}
+    names |= {"metrics": metrics, "models": models}
+    exec("\n".join(three), names)
+    history = eval(fit, names).history
+    assert set(history) == {"loss", "mean_iou", "val_loss", "val_mean_iou"}
+    assert np.isfinite(list(history.values())).all()
 
 
 def test_a_broken_example_fails():
