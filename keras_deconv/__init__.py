@@ -3,49 +3,33 @@
 __version__ = "0.1.0"
 
 import importlib
-import pathlib
-import sys
 from types import ModuleType
 
-
-def _is_command() -> bool:
-    """Whether this process is `keras-deconv` or `python -m keras_deconv`."""
-    name = pathlib.Path(sys.argv[0]).name if sys.argv else ""
-    started = zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
-    return (
-        name in ("keras-deconv", "keras-deconv.exe")
-        or ("-m", "keras_deconv") in started
-    )
-
-
-# The command answers --help and mistakes at once, and imports what it needs
-# after that: TensorFlow takes seconds.
-if not _is_command():
-    from keras_deconv import (
-        callbacks,
-        inference,
-        initializers,
-        layers,
-        losses,
-        metrics,
-        models,
-        ops,
-        visualize,
-    )
-    from keras_deconv.layers import (
-        BedOfNailsUnpool1D,
-        BedOfNailsUnpool2D,
-        BedOfNailsUnpool3D,
-        MaxPoolWithArgmax1D,
-        MaxPoolWithArgmax2D,
-        MaxPoolWithArgmax3D,
-        MaxUnpool1D,
-        MaxUnpool2D,
-        MaxUnpool3D,
-        NearestUnpool1D,
-        NearestUnpool2D,
-        NearestUnpool3D,
-    )
+from keras_deconv import (
+    callbacks,
+    inference,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    models,
+    ops,
+    visualize,
+)
+from keras_deconv.layers import (
+    BedOfNailsUnpool1D,
+    BedOfNailsUnpool2D,
+    BedOfNailsUnpool3D,
+    MaxPoolWithArgmax1D,
+    MaxPoolWithArgmax2D,
+    MaxPoolWithArgmax3D,
+    MaxUnpool1D,
+    MaxUnpool2D,
+    MaxUnpool3D,
+    NearestUnpool1D,
+    NearestUnpool2D,
+    NearestUnpool3D,
+)
 
 __all__ = [
     "BedOfNailsUnpool1D",

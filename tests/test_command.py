@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from keras_deconv import blocks, callbacks, data, losses, metrics, models
-from keras_deconv.command import main, parser, prediction, runs, training
+from keras_deconv_command import main, parser, prediction, runs, training
 from tests import tiny_datasets
 
 REAL_CAMVID = pathlib.Path(__file__).parents[2] / "shared" / "camvid"
@@ -92,7 +92,7 @@ def write_scenes(folder, num_pictures=3):
 def test_help_comes_without_tensorflow():
     result = subprocess.run(
         [
-            *[sys.executable, "-X", "importtime", "-m", "keras_deconv"],
+            *[sys.executable, "-X", "importtime", "-m", "keras_deconv_command"],
             *["train", "--help"],
         ],
         capture_output=True,
@@ -101,7 +101,7 @@ def test_help_comes_without_tensorflow():
     )
     assert "keras-deconv train" in result.stdout
     assert "(default: runs/DATASET_MODEL)" in result.stdout
-    assert "keras_deconv.command.parser" in result.stderr
+    assert "keras_deconv_command.parser" in result.stderr
     for module in ("tensorflow", "numpy", "keras_deconv.models"):
         assert module not in result.stderr
 
@@ -351,7 +351,7 @@ def test_a_killed_training_goes_on(uninterrupted, tmp_path, capsys):
     backup = tmp_path / "run" / "backup" / "1.weights.h5"
     code = (
         "import sys, time, keras_deconv.callbacks as callbacks\n"
-        "from keras_deconv.command import main\n"
+        "from keras_deconv_command import main\n"
         # Slow batches, so that the signal comes in mid-epoch.
         "def wait(self, batch, logs=None): time.sleep(0.3)\n"
         "callbacks.EpochSeed.on_train_batch_begin = wait\n"

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums
 
+import keras_deconv_command
 from keras_deconv.data import (
     CamVid,
     Scenes,
@@ -21,6 +22,7 @@ from keras_deconv.data import (
     load,
     segmentation_pairs,
     splits,
+    to_tfds,
 )
 from keras_deconv.losses import SegmentationCrossentropy
 from keras_deconv.metrics import MeanIoU
@@ -119,6 +121,24 @@ def test_describe_ignores_version_and_configuration():
     entry = describe("oxford_iiit_pet")
     assert describe("oxford_iiit_pet:4.*.*") is entry
     assert describe("oxford_iiit_pet/any:4.0.0") is entry
+
+
+def test_describe_a_set_made_of_folders(tmp_path):
+    for number in range(2):
+        image, mask = draw_scene(number, (12, 16))
+        tiny_datasets.write_png(tmp_path / "x" / f"{number}.png", image)
+        tiny_datasets.write_png(
+            tmp_path / "y" / f"{number}.png", mask[..., None]
+        )
+    names = ("sky", "wall", "tree", "road", "sign", "car")
+    folders = {"train": (tmp_path / "x", tmp_path / "y")}
+    to_tfds("own_scenes", folders, classes=names, data_dir=tmp_path / "tfds")
+    entry = describe("own_scenes", data_dir=tmp_path / "tfds")
+    assert entry.class_names == names
+    arguments = ["check", "own_scenes", "--data-dir", str(tmp_path / "tfds")]
+    assert keras_deconv_command.main(arguments) == 0
+    with pytest.raises(ValueError, match="name='own_scenes'"):
+        describe("own_scenes", data_dir=tmp_path)
 
 
 def test_describe_unknown_name():

@@ -20,6 +20,7 @@ MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(keras_deconv.__path__, "keras_deconv.")
 )
+MODULES.append("keras_deconv_command")
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 

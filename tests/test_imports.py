@@ -24,8 +24,6 @@ LEVELS = [
     {"inference", "visualize"},
     {"callbacks"},
     {"data"},
-    {"command"},
-    {"__main__"},
 ]
 
 

@@ -2,7 +2,7 @@
 
 from keras_deconv.data.augmentation import augmentation
 from keras_deconv.data.camvid import CamVid
-from keras_deconv.data.catalog import SegmentationSet, colour_map, describe
+from keras_deconv.data.catalog import SegmentationSet, colour_map
 from keras_deconv.data.checking import DataReport, check
 from keras_deconv.data.folders import from_folders, to_tfds
 from keras_deconv.data.frequencies import (
@@ -14,7 +14,12 @@ from keras_deconv.data.frequencies import (
     enet_weights,
     median_frequency_weights,
 )
-from keras_deconv.data.pairs import load, segmentation_pairs, splits
+from keras_deconv.data.pairs import (
+    describe,
+    load,
+    segmentation_pairs,
+    splits,
+)
 from keras_deconv.data.scenes import Scenes, draw_scene
 
 __all__ = [

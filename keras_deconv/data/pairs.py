@@ -19,9 +19,9 @@ from keras_deconv.data.catalog import (
     VOID,
     SegmentationSet,
     class_table,
-    describe,
     find,
     generic_names,
+    known_set,
     names,
     plain_set,
 )
@@ -122,12 +122,8 @@ def load(
     """
     # Before anything is prepared, which can take long.
     is_single = isinstance(split, str)
-    all_splits = [split] if is_single else split
-    if (
-        not isinstance(all_splits, Sequence)
-        or not all_splits
-        or not all(isinstance(one, str) for one in all_splits)
-    ):
+    all_splits = [split] if isinstance(split, str) else list(split)
+    if not all_splits or not all(isinstance(one, str) for one in all_splits):
         raise ValueError(
             "`split` must be a str such as 'train' or 'train[:10%]', or a "
             f"sequence of them. Received: split={split!r}"
@@ -201,6 +197,45 @@ def _examples(
             f"'{builder.data_dir}' ({available}), or a slice such as "
             f"'train[:10%]'. Received: split={split!r}. {error}"
         ) from None
+
+
+def describe(
+    name: str, *, data_dir: str | os.PathLike[str] | None = None
+) -> SegmentationSet:
+    """Says what the masks of a data set mean.
+
+    Args:
+        name: str. Name as tfds writes it, with or without configuration and
+            version, e.g. `"cam_vid"` or `"oxford_iiit_pet:4.*.*"`.
+        data_dir: path of prepared sets, for those that `to_tfds` wrote there.
+
+    Returns:
+        The `SegmentationSet` of that name.
+
+    Raises:
+        ValueError: if the name is neither in the catalog nor a prepared set
+            whose masks have names for their classes. For sets that have masks
+            of objects, or none, though their names promise a segmentation, the
+            text says so.
+
+    Example:
+        >>> from keras_deconv.data import describe
+        >>> describe("oxford_iiit_pet:4.*.*").class_names
+        ('pet', 'background', 'border')
+        >>> describe("cam_vid").num_classes
+        11
+    """
+    entry = find(name)
+    if entry is not None:
+        return entry
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+        class_names = builder.is_prepared() and _class_names(builder, None)
+    except (tfds.core.DatasetNotFoundError, AssertionError, ValueError):
+        class_names = None
+    if class_names:
+        return plain_set(name, _IMAGE_KEY, _MASK_KEY, tuple(class_names))
+    return known_set(name)
 
 
 def splits(
@@ -407,7 +442,7 @@ def _describe(
             f"image_key={image_key!r}, mask_key={mask_key!r}."
         )
     elif class_names is None:
-        return describe(name)
+        return known_set(name)
     return plain_set(str(name), image_key, mask_key, tuple(class_names))
 
 

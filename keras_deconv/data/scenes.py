@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_deconv import arguments
-from keras_deconv.data.catalog import VOID, describe
+from keras_deconv.data.catalog import VOID, known_set
 
-_ENTRY = describe("scenes")
+_ENTRY = known_set("scenes")
 _SKY, _BUILDING, _ROAD, _PAVEMENT, _TREE, _CAR = range(_ENTRY.num_classes)
 
 # Every split draws from its own stream of seeds, so no picture occurs twice.

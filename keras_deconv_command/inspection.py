@@ -12,8 +12,8 @@ import tensorflow as tf
 
 import keras_deconv
 from keras_deconv import data
-from keras_deconv.command import parser, runs, sources
 from keras_deconv.data import catalog
+from keras_deconv_command import parser, runs, sources
 
 
 def check(options: argparse.Namespace) -> int:

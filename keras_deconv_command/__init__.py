@@ -3,7 +3,8 @@
 A thin layer: it parses, calls what the library has, and prints. One module for
 what there is to do: `training`, `evaluation`, `prediction` and `inspection`.
 Nothing here but they import Keras or TensorFlow, so that `--help` and mistakes
-in the options are answered at once.
+in the options are answered at once. That is why it is a package beside
+`keras_deconv`, whose layers Keras has to know as soon as it is imported.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from keras_deconv.command import parser
+from keras_deconv_command import parser
 
 __all__ = ["main"]
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         130 stopped by Ctrl-C. Mistakes in the options end the process with 2.
 
     Example:
-        >>> from keras_deconv.command import main
+        >>> from keras_deconv_command import main
         >>> main(["info", "scenes"])  # doctest: +ELLIPSIS
         scenes: 6 classes
         ...
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         module = importlib.import_module(
-            f"keras_deconv.command.{options.module}"
+            f"keras_deconv_command.{options.module}"
         )
         return getattr(module, options.command)(options)
     except KeyboardInterrupt:

@@ -21,9 +21,9 @@ import keras
 import tensorflow as tf
 
 from keras_deconv import callbacks, data, losses, metrics, models
-from keras_deconv.command import evaluation, parser, runs, sources
-from keras_deconv.command.sources import Source
 from keras_deconv.data.catalog import VOID
+from keras_deconv_command import evaluation, parser, runs, sources
+from keras_deconv_command.sources import Source
 
 # Options that change what is written, or where things lie, not what is learned.
 _HARMLESS = {"data_dir", "manual_dir"}

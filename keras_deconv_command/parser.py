@@ -11,8 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-
-import keras_deconv
+from importlib import metadata
 
 # Name in the command, name in `keras_deconv.models`.
 MODELS = {
@@ -134,7 +133,7 @@ def _parsers() -> tuple[
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--version", action="version", version=keras_deconv.__version__
+        "--version", action="version", version=metadata.version("keras-deconv")
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

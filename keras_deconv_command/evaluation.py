@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from keras_deconv import losses, metrics
-from keras_deconv.command import runs, sources
+from keras_deconv_command import runs, sources
 
 _SCORES = {
     "global_accuracy": "global accuracy",

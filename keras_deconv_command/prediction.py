@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_deconv import inference, visualize
-from keras_deconv.command import runs
+from keras_deconv_command import runs
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 

@@ -34,7 +34,7 @@ class Source:
         """The splits that have masks; prepares a set that is not there."""
         if self.folders:
             return list(self.folders)
-        known = data.describe(self.options.dataset).splits
+        known = _describe(self.options).splits
         available = data.splits(self.options.dataset, **self._where())
         return [split for split in available if split in known or not known]
 
@@ -69,6 +69,10 @@ class Source:
         }
 
 
+def _describe(options: argparse.Namespace) -> data.SegmentationSet:
+    return data.describe(options.dataset, data_dir=options.data_dir)
+
+
 def from_options(options: argparse.Namespace) -> Source:
     """The source that options of the command name.
 
@@ -76,7 +80,7 @@ def from_options(options: argparse.Namespace) -> Source:
         ValueError: the data set is not known.
     """
     if options.dataset:
-        entry = data.describe(options.dataset)
+        entry = _describe(options)
         return Source(options, {}, entry.class_names, entry.palette)
     folders = {"train": (options.images, options.masks)}
     if getattr(options, "val_images", None):
