@@ -125,7 +125,7 @@ def test_describe_ignores_version_and_configuration():
 
 def test_describe_a_set_made_of_folders(tmp_path):
     for number in range(2):
-        image, mask = draw_scene(number, (12, 16))
+        image, mask = draw_scene(number, (16, 16))
         tiny_datasets.write_png(tmp_path / "x" / f"{number}.png", image)
         tiny_datasets.write_png(
             tmp_path / "y" / f"{number}.png", mask[..., None]
