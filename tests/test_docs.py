@@ -1,6 +1,5 @@
 """Every example in a docstring and every Python block of the README runs."""
 
-import ast
 import contextlib
 import doctest
 import importlib
@@ -81,18 +80,14 @@ def pets_from_mock(block):
 @fit_may_say_shuffle
 def test_three_lines_to_fit():
     [block] = (b for b in readme_blocks() if "oxford_iiit_pet" in b)
-    lines = [
-        node
-        for node in ast.parse(block).body
-        if not isinstance(node, ast.Import | ast.ImportFrom)
-    ]
-    *three, fit = (ast.unparse(line) for line in lines)
+    imports, *three, fit = (line for line in block.splitlines() if line)
+    assert imports.startswith("from keras_deconv import")
     assert len(three) == 3
     assert fit == "model.fit(train, validation_data=val)"
     # The same three on drawn scenes.
     for pets, scenes in (
         ("oxford_iiit_pet:4.*.*", "scenes"),
-        ("['train', 'test']", "['train[:16]', 'validation[:8]']"),
+        ('["train", "test"]', '["train[:16]", "validation[:8]"]'),
         ("(96, 128", "(48, 64"),
         ("num_classes=3", "num_classes=6"),
     ):
