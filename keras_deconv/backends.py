@@ -102,3 +102,15 @@ def global_seed(seed: int) -> Iterator[None]:
             yield
     else:
         yield
+
+
+@contextlib.contextmanager
+def no_gradients() -> Iterator[None]:
+    """Keep nothing for a backward pass, which PyTorch does unless told."""
+    if keras.config.backend() == "torch":
+        import torch
+
+        with torch.no_grad():
+            yield
+    else:
+        yield
