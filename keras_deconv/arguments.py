@@ -5,7 +5,10 @@ to write instead.
 """
 
 import math
+import numbers
 import operator
+import os
+import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -126,12 +129,13 @@ def rate(value: object, name: str) -> float:
     Raises:
         ValueError: It is none.
     """
-    if not isinstance(value, int | float) or not 0 <= value < 1:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < 1:
         raise ValueError(
             f"`{name}` must be a rate of at least 0 and below 1. Received: "
             f"{name}={value!r}"
         )
-    return value
+    return float(value)
 
 
 def image_shape(
@@ -191,9 +195,18 @@ def transposed_kernel_size(value: object, strides: int, name: str) -> int:
             f"`{name}` should be a multiple of the strides, {strides}: "
             "otherwise some outputs sum more terms than their neighbours, "
             f"which draws a checkerboard. Received: {name}={size}",
-            stacklevel=3,
+            stacklevel=_level_of_caller(),
         )
     return size
+
+
+def _level_of_caller() -> int:
+    """Stack level, for a warning, of whoever called this package."""
+    package = os.path.dirname(__file__)
+    level, frame = 0, sys._getframe()
+    while frame is not None and frame.f_code.co_filename.startswith(package):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def strides(

@@ -338,9 +338,10 @@ def _encode_and_decode(
     """All of a SegNet between the image and the classifier."""
     decoder = arguments.choice(decoder, "decoder", blocks.DECODERS)
     arguments.rate(dropout, "dropout")
-    arguments.transposed_kernel_size(
-        decoder_kernel_size, 2, "decoder_kernel_size"
-    )
+    if decoder == "conv_transpose":
+        arguments.transposed_kernel_size(
+            decoder_kernel_size, 2, "decoder_kernel_size"
+        )
     dropout_rates = [
         dropout if number in DROPOUT_STAGES else 0.0
         for number in range(1, len(encoder_filters) + 1)
