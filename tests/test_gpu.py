@@ -4,7 +4,7 @@ The first part needs no GPU. It asks TensorFlow's registry, which knows the
 kernels of all devices that it was built for, whether each operation of a
 training step has one, whether results depend on the order of threads, and
 whether an index would have to go through the memory of the host. The second
-part, `pytest -m gpu`, runs on one.
+part, `pytest -n 0 -m gpu`, runs on one.
 """
 
 import contextlib
