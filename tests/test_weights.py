@@ -1,4 +1,9 @@
-"""Weights of VGG-16 for the encoders, and recomputed statistics."""
+"""Weights of VGG-16 for the encoders, and recomputed statistics.
+
+Runs on every Keras backend; data sets are tf.data pipelines on each.
+"""
+
+import sys
 
 import keras
 import numpy as np
@@ -145,7 +150,11 @@ def test_fully_connected_layers_of_keras(tmp_path, rng):
 def test_pth_files(rng, tmp_path, nested):
     torch = pytest.importorskip("torch")
     state = state_dict(rng, batch_norm=True)
-    tensors = {name: torch.from_numpy(v) for name, v in state.items()}
+    # As `named_parameters` gives them: numbers that learn.
+    tensors = {
+        name: torch.nn.Parameter(torch.from_numpy(v))
+        for name, v in state.items()
+    }
     path = tmp_path / "vgg16_bn.pth"
     torch.save({"state_dict": tensors} if nested else tensors, path)
     net = SegNet((8, 8, 3), 4, encoder_weights=str(path))
@@ -196,24 +205,140 @@ def test_vgg16_weights_take_rgb(tmp_path, rng):
     )
 
 
+def test_suffix_in_capitals_and_the_home_folder(
+    rng, save, monkeypatch, tmp_path
+):
+    state = state_dict(rng, batch_norm=False)
+    save(state, "vgg16.SafeTensors")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    net = SegNet((8, 8, 3), 4, encoder_weights="~/vgg16.SafeTensors")
+    kernel = state["features.28.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(net.get_layer("block5_conv3").kernel, kernel)
+
+
+@pytest.mark.parametrize("network", [SegNet, DeconvNet])
+def test_encoder_weights_are_looked_at_before_a_model_is_built(
+    network, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(keras, "Input", lambda *args, **options: 1 / 0)
+    (tmp_path / "folder.pth").mkdir()
+    (tmp_path / "vgg16.npz").touch()
+    for value in (
+        *(True, 5, {}, b"x.pth", "", "vgg16", "~nobody/x.pth"),
+        *(tmp_path / "missing.pth", tmp_path / "missing.h5"),
+        *(tmp_path / "folder.pth", tmp_path / "vgg16.npz"),
+    ):
+        with pytest.raises(ValueError, match=r"`encoder_weights` must be None"):
+            network((224, 224, 3), 4, encoder_weights=value)
+
+
 def test_bad_encoder_weights(tmp_path, rng, save):
     with pytest.raises(ValueError, match="3 channels"):
         SegNet((8, 8, 1), 4, encoder_weights="imagenet")
-    with pytest.raises(ValueError, match="`encoder_weights` must be"):
-        SegNet((8, 8, 3), 4, encoder_weights=tmp_path / "missing.weights.h5")
-    with pytest.raises(ValueError, match="must be a PyTorch state dict"):
-        SegNet((8, 8, 3), 4, encoder_weights=tmp_path / "missing.safetensors")
+    (tmp_path / "junk.weights.h5").write_bytes(b"junk")
+    with pytest.raises(ValueError, match="`encoder_weights` must be None"):
+        SegNet((8, 8, 3), 4, encoder_weights=tmp_path / "junk.weights.h5")
+
+
+def test_keras_weights_must_be_finite(tmp_path):
+    vgg16 = keras.applications.VGG16(include_top=False, weights=None)
+    bias = vgg16.get_layer("block5_conv3").bias
+    bias.assign(np.full(512, np.nan))
+    vgg16.save_weights(tmp_path / "vgg16.weights.h5")
+    with pytest.raises(ValueError, match="block5_conv3's bias is not"):
+        SegNet((8, 8, 3), 4, encoder_weights=tmp_path / "vgg16.weights.h5")
+
+
+def changed(state, name, change):
+    """The state dict with one array changed; without it for None."""
+    array = change(state[name].copy())
+    rest = {n: v for n, v in state.items() if n != name}
+    return rest if array is None else {name: array} | rest
+
+
+def fill(value):
+    def function(array):
+        array.flat[-1] = value
+        return array
+
+    return function
+
+
+def test_every_array_is_checked_before_one_is_loaded(rng, save):
     state = state_dict(rng, batch_norm=True)
-    del state["features.0.bias"]
-    with pytest.raises(ValueError, match=r"torchvision's vgg16.*features\.0"):
-        SegNet((8, 8, 3), 4, encoder_weights=save(state))
-    state = {"layer1.weight": np.zeros((3, 3), "float32")}
-    with pytest.raises(ValueError, match="in which 0 convolutions"):
-        SegNet((8, 8, 3), 4, encoder_weights=save(state))
-    state = state_dict(rng, batch_norm=True)
-    state["features.0.weight"] = state["features.0.weight"][:32]
-    with pytest.raises(ValueError, match="`encoder_weights` must be"):
-        SegNet((8, 8, 3), 4, encoder_weights=save(state))
+    net = SegNet((8, 8, 3), 4)
+    before = net.get_weights()
+    for name, change, message in (
+        ("features.0.bias", lambda a: None, r"shape \(64,\), and is missing"),
+        ("features.41.weight", lambda a: None, "and is missing"),
+        ("features.1.running_mean", lambda a: None, "and is missing"),
+        ("features.0.weight", lambda a: a[:32], r"\(64, 3, 3, 3\), and is"),
+        ("features.0.weight", lambda a: a[:, :1].copy(), r"\(64, 1, 3, 3\)"),
+        ("features.40.bias", lambda a: a[:1], r"\(512,\), and is \(1,\)"),
+        ("features.41.weight", lambda a: a[:1], r"\(512,\), and is \(1,\)"),
+        ("features.40.weight", fill(np.nan), "must be finite.*40.weight is"),
+        ("features.41.running_mean", fill(np.inf), "must be finite"),
+        ("features.41.running_var", fill(-1e-3), "variances at least 0"),
+    ):
+        path = save(changed(state, name, change))
+        with pytest.raises(ValueError, match=message):
+            weights.load_vgg16(net, path)
+    for old, new in zip(before, net.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
+def test_state_dicts_of_others_are_counted(rng, save):
+    state = state_dict(rng, batch_norm=False)
+    prefixed = {f"module.{name}": v for name, v in state.items()}
+    message = r"with 13 conv.* with 0; .* begin with \['module\.features\.0"
+    with pytest.raises(ValueError, match=message):
+        SegNet((8, 8, 3), 4, encoder_weights=save(prefixed))
+    vgg19 = state | {"features.99.weight": state["features.0.weight"]}
+    with pytest.raises(ValueError, match="with 14; its names"):
+        SegNet((8, 8, 3), 4, encoder_weights=save(vgg19))
+
+
+@pytest.mark.slow
+def test_fully_connected_layers_are_checked(rng, save):
+    state = state_dict(rng, batch_norm=False)
+    options = dict(input_shape=(224, 224, 3), num_classes=4)
+    with pytest.raises(ValueError, match=r"classifier\.0\.weight .* missing"):
+        DeconvNet(**options, encoder_weights=save(state))
+    state["classifier.0.weight"] = np.zeros((512 * 49, 4096), "float32")
+    with pytest.raises(ValueError, match=r"\(4096, 25088\), and is \(25088"):
+        DeconvNet(**options, encoder_weights=save(state))
+
+
+def test_files_that_are_no_state_dict(tmp_path, save):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "vgg16.pth"
+
+    def message(match):
+        with pytest.raises(ValueError, match=match) as caught:
+            SegNet((8, 8, 3), 4, encoder_weights=path)
+        assert caught.value.__suppress_context__ or not caught.value.__context__
+        assert "weights_only" not in str(caught.value)
+
+    for junk in (b"", b"junk" * 50, b"PK\x03\x04junk"):
+        path.write_bytes(junk)
+        message("must be a PyTorch state dict.*failed with")
+    # A whole model, and what is no dict.
+    for value in (torch.nn.Linear(2, 2), [torch.zeros(2)], {"state_dict": 5}):
+        torch.save(value, path)
+        message("must be a PyTorch state dict.*failed with")
+    for value in ({}, {0: torch.zeros(1), "epoch": 3}):
+        torch.save(value, path)
+        message(r"with 0; its names begin with \[\]")
+    path = tmp_path / "vgg16.safetensors"
+    path.write_bytes(b"junk")
+    message("failed with SafetensorError")
+
+
+def test_a_missing_package_is_named(monkeypatch, rng, save):
+    path = save(state_dict(rng, batch_norm=False))
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    with pytest.raises(ValueError, match=r"pip install 'keras-deconv\[torch"):
+        SegNet((8, 8, 3), 4, encoder_weights=path)
 
 
 def test_imagenet_without_a_network_says_which_file_to_put_where(

@@ -1,5 +1,7 @@
 """Weights that do not come from `fit`: pre-trained, and recomputed."""
 
+import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
@@ -23,6 +25,7 @@ CONVOLUTIONS = tuple(
 )
 # Fully connected layers as convolutions: kernel size, channels, filters.
 FULLY_CONNECTED = {"fc6": (7, 512, 4096), "fc7": (1, 4096, 4096)}
+KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
 TORCH_SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
@@ -33,6 +36,32 @@ class ConvWeights(NamedTuple):
     bias: np.ndarray
     # Scale, shift, mean and variance + epsilon of batch normalisation.
     norm: tuple[np.ndarray, ...] | None = None
+
+
+def check_encoder_weights(value: object) -> None:
+    """Refuse what `load_vgg16` cannot read, before a model is built for it.
+
+    Args:
+        value: None, "imagenet", or a path as str or `os.PathLike`; `~` is the
+            home folder, and the case of the suffix does not matter.
+
+    Raises:
+        ValueError: It is none of them, or no file is there.
+    """
+    if value is None:
+        return
+    suffixes = (*KERAS_SUFFIXES, *TORCH_SUFFIXES)
+    if isinstance(value, str | os.PathLike):
+        path = Path(os.path.expanduser(value))
+        if value == "imagenet":
+            return
+        if path.suffix.lower() in suffixes and path.is_file():
+            return
+    raise ValueError(
+        "`encoder_weights` must be None, 'imagenet', or the path of a file "
+        f"that is there and ends in {', '.join(suffixes)}. Received: "
+        f"encoder_weights={value!r}"
+    )
 
 
 def load_vgg16(model: keras.Model, weights: str | Path) -> None:
@@ -55,12 +84,14 @@ def load_vgg16(model: keras.Model, weights: str | Path) -> None:
             file that `keras.applications.VGG16` takes; or the path of
             torchvision's `vgg16` or `vgg16_bn` state dict: .pth or .pt (needs
             torch) or .safetensors (needs safetensors), both in the extra
-            `keras-deconv[torch]`.
+            `keras-deconv[torch]`. Code in a file is never run.
 
     Raises:
-        ValueError: The input has not 3 channels, or the weights cannot be had
-            or are those of another network. The model is not changed then.
+        ValueError: The input has not 3 channels, or the weights cannot be had,
+            are those of another network, or hold NaN, infinities or a negative
+            variance. The model is not changed then.
     """
+    check_encoder_weights(weights)
     if model.input_shape[-1] != 3:
         raise ValueError(
             "`encoder_weights` of VGG-16 need an `input_shape` with 3 "
@@ -68,18 +99,12 @@ def load_vgg16(model: keras.Model, weights: str | Path) -> None:
             "encoder_weights=None for other channel counts."
         )
     names = [*CONVOLUTIONS, *_fully_connected(model)]
-    if Path(weights).suffix in TORCH_SUFFIXES:
-        source = _read_torch(Path(weights), names)
+    path = Path(os.path.expanduser(weights))
+    if path.suffix.lower() in TORCH_SUFFIXES:
+        shapes = {n: tuple(model.get_layer(n).kernel.shape) for n in names}
+        source = _read_torch(path, shapes)
     else:
-        source = _read_keras(weights, names)
-    for name, values in source.items():
-        kernel = model.get_layer(name).kernel
-        if values.kernel.shape != tuple(kernel.shape):
-            raise ValueError(
-                "`encoder_weights` must be those of VGG-16. Received: "
-                f"{str(weights)!r}, whose {name} has a kernel of "
-                f"{values.kernel.shape} instead of {tuple(kernel.shape)}"
-            )
+        source = _read_keras(path, names)
     for name, values in source.items():
         conv, norm = model.get_layer(name), model.get_layer(f"{name}_norm")
         conv.set_weights([values.kernel, values.bias][: len(conv.weights)])
@@ -229,6 +254,8 @@ def _read_keras(
         # Keras counts the fully connected layers from 1.
         source = {"fc6": "fc1", "fc7": "fc2"}.get(name, name)
         kernel, bias = vgg16.get_layer(source).get_weights()
+        _check_numbers(kernel, f"{source}'s kernel", weights)
+        _check_numbers(bias, f"{source}'s bias", weights)
         if name == CONVOLUTIONS[0]:
             kernel = kernel[:, :, ::-1]
             bias = bias - np.einsum("hwio,i->o", kernel, VGG16_MEAN)
@@ -239,57 +266,72 @@ def _read_keras(
     return read
 
 
-def _read_torch(path: Path, names: list[str]) -> dict[str, ConvWeights]:
+def _read_torch(
+    path: Path, kernel_shapes: dict[str, tuple[int, ...]]
+) -> dict[str, ConvWeights]:
     state = _read_state_dict(path)
-    sources = sorted(
-        (
-            key.removesuffix(".weight")
-            for key, value in state.items()
-            if re.fullmatch(r"features\.\d+\.weight", key) and value.ndim == 4
-        ),
-        key=lambda key: int(key.split(".")[1]),
+    numbers = sorted(
+        int(key.split(".")[1])
+        for key, value in state.items()
+        if re.fullmatch(r"features\.\d+\.weight", key) and value.ndim == 4
     )
-    # torchvision's classifier: linear, ReLU, dropout, linear, ...
-    sources += [
-        {"fc6": "classifier.0", "fc7": "classifier.3"}[n] for n in names[13:]
-    ]
-    try:
-        read = {
-            name: _read_torch_layer(state, source, name)
-            for name, source in zip(names, sources, strict=True)
-        }
-    except (KeyError, ValueError) as error:
+    if len(numbers) != len(CONVOLUTIONS):
         raise ValueError(
             "`encoder_weights` must be the state dict of torchvision's vgg16 "
-            f"or vgg16_bn. Received: {str(path)!r}, in which "
-            f"{len(sources)} convolutions are named as theirs: {error}"
-        ) from error
+            f"or vgg16_bn, with {len(CONVOLUTIONS)} convolutions named "
+            f"features.<number>.weight. Received: {str(path)!r} with "
+            f"{len(numbers)}; its names begin with {list(state)[:3]}"
+        )
+    # torchvision's classifier: linear, ReLU, dropout, linear, ...
+    sources = {"fc6": "classifier.0", "fc7": "classifier.3"}
+    for name, number in zip(CONVOLUTIONS, numbers, strict=True):
+        sources[name] = f"features.{number}"
+    has_norm = any(key.endswith("running_mean") for key in state)
+    read = {}
+    for name, (*size, channels, filters) in kernel_shapes.items():
+        source = sources[name]
+        shapes = {f"{source}.weight": (filters, channels, *size)}
+        if name in FULLY_CONNECTED:
+            shapes = {f"{source}.weight": (filters, channels * math.prod(size))}
+        shapes[f"{source}.bias"] = (filters,)
+        if has_norm and name in CONVOLUTIONS:
+            norm = f"features.{numbers[CONVOLUTIONS.index(name)] + 1}"
+            for part in ("weight", "bias", "running_mean", "running_var"):
+                shapes[f"{norm}.{part}"] = (filters,)
+        for key, expected in shapes.items():
+            found = state[key].shape if key in state else "missing"
+            if found != expected:
+                raise ValueError(
+                    "`encoder_weights` must be the state dict of torchvision's "
+                    f"vgg16 or vgg16_bn. Received: {str(path)!r}, whose {key} "
+                    f"must have the shape {expected}, and is {found}"
+                )
+            _check_numbers(state[key], key, path)
+        kernel, bias, *parts = (
+            state[key].astype("float32", copy=False) for key in shapes
+        )
+        kernel = kernel.reshape(filters, channels, *size).transpose(2, 3, 1, 0)
+        if name == CONVOLUTIONS[0]:
+            kernel = kernel / (255 * TORCH_STD)[:, None]
+            bias = bias - np.einsum("hwio,i->o", kernel, 255 * TORCH_MEAN)
+        read[name] = ConvWeights(kernel, bias, tuple(parts) or None)
     return read
 
 
-def _read_torch_layer(
-    state: dict[str, np.ndarray], source: str, name: str
-) -> ConvWeights:
-    kernel, bias = state[f"{source}.weight"], state[f"{source}.bias"]
-    if name in FULLY_CONNECTED:
-        size, channels, filters = FULLY_CONNECTED[name]
-        kernel = kernel.reshape(filters, channels, size, size)
-    kernel = kernel.transpose(2, 3, 1, 0)
-    if name == CONVOLUTIONS[0]:
-        kernel = kernel / (255 * TORCH_STD)[:, None]
-        bias = bias - np.einsum("hwio,i->o", kernel, 255 * TORCH_MEAN)
-    home, number = source.split(".")
-    norm = f"{home}.{int(number) + 1}"
-    if f"{norm}.running_mean" not in state:
-        return ConvWeights(kernel, bias)
-    parts = ("weight", "bias", "running_mean", "running_var")
-    return ConvWeights(kernel, bias, tuple(state[f"{norm}.{p}"] for p in parts))
+def _check_numbers(array: np.ndarray, name: str, weights: str | Path) -> None:
+    """Refuse numbers that no training leaves."""
+    negative = name.endswith("running_var") and (array < 0).any()
+    if negative or not np.isfinite(array).all():
+        raise ValueError(
+            "`encoder_weights` must be finite, and variances at least 0. "
+            f"Received: {str(weights)!r}, whose {name} is not"
+        )
 
 
 def _read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """Arrays of a PyTorch file by name, without running code from it."""
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             from safetensors.numpy import load_file
 
             return load_file(path)
@@ -298,9 +340,9 @@ def _read_state_dict(path: Path) -> dict[str, np.ndarray]:
         state = torch.load(path, map_location="cpu", weights_only=True)
         state = state.get("state_dict", state)
         return {
-            name: value.float().numpy()
+            name: value.detach().float().numpy()
             for name, value in state.items()
-            if isinstance(value, torch.Tensor)
+            if isinstance(name, str) and isinstance(value, torch.Tensor)
         }
     except ImportError as error:
         raise ValueError(
@@ -308,8 +350,10 @@ def _read_state_dict(path: Path) -> dict[str, np.ndarray]:
             f"pip install 'keras-deconv[torch]'. {error}"
         ) from error
     except Exception as error:
+        # Not quoted: PyTorch advises to run the code in the file.
         raise ValueError(
             "`encoder_weights` must be a PyTorch state dict if it ends in "
-            f"{', '.join(TORCH_SUFFIXES)}. Received: {str(path)!r}, which "
-            f"failed with: {error}"
-        ) from error
+            f"{', '.join(TORCH_SUFFIXES)}: tensors by name and nothing else, "
+            "as from torch.save(model.state_dict(), path). Received: "
+            f"{str(path)!r}, which failed with {type(error).__name__}"
+        ) from None
