@@ -1,15 +1,18 @@
 """Weights that do not come from `fit`: pre-trained, and recomputed."""
 
+import contextlib
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import layers
+
+from keras_deconv import arguments, backends
 
 # Mean colour (RGB, 0..255) that VGG-16 was trained to have taken away.
 VGG16_MEAN = np.array([123.68, 116.779, 103.939], "float32")
@@ -139,17 +142,26 @@ def recompute_batch_statistics(
     small batches are smaller.
 
     Args:
-        model: Built model. Layers with `trainable=False` are left as they are,
-            as in training; dropout is on, as in training.
+        model: Built model. Batch normalisations are set wherever it holds
+            them, in models and layers inside it too. Layers with
+            `trainable=False` are left as they are, as in training; dropout is
+            on, as in training.
         dataset: `tf.data.Dataset` or other iterable of batches: images, or
             tuples that begin with them, as `fit` takes.
-        steps: int >= 1. Batches to read; None for all of them. A data set that
-            repeats for ever needs it.
-        verbose: 0 silent, 1 progress bar.
+        steps: int >= 1. Batches to read at most; None for all of them. A data
+            set that repeats for ever needs it.
+        verbose: 0 silent, 1 progress bar, without an end where the data set
+            does not know its length.
 
     Raises:
-        ValueError: The model has no batch normalisation to set, or the data set
-            has no batch. Whatever is raised, statistics are as before.
+        ValueError: An argument breaks the rule that the error names, the data
+            set has no batch, or a batch makes a mean or variance NaN or
+            infinite. Whatever is raised, statistics are as before.
+
+    Edge cases:
+        A layer that is called several times in a pass gets the average over
+        its calls; one that is not called keeps what it has. Statistics that
+        are NaN or infinite before are mended.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -162,52 +174,117 @@ def recompute_batch_statistics(
         >>> bool(np.any(np.asarray(norm.moving_mean) != 0))
         True
     """
-    norms = [norm for norm in _batch_norms(model) if norm.trainable]
+    if not isinstance(model, keras.Model) or not model.built:
+        raise ValueError(
+            "`model` must be a keras.Model that is built: call it on a batch "
+            f"first. Received: model={model!r}"
+        )
+    if not isinstance(dataset, Iterable) or hasattr(dataset, "shape"):
+        raise ValueError(
+            "`dataset` must be an iterable of batches. Make one of an array: "
+            "tf.data.Dataset.from_tensor_slices(array).batch(batch_size). "
+            f"Received: dataset of type {type(dataset).__name__}"
+        )
+    if steps is None:
+        steps = _num_batches(dataset)
+    else:
+        steps = arguments.positive_int(steps, "steps")
+    norms = [n for n in _batch_norms(model) if n.trainable and n.built]
     if not norms:
         raise ValueError(
             "`model` must have a BatchNormalization layer with trainable=True. "
             f"Received: {model.name!r} without one"
         )
-    before = [_statistics(norm) for norm in norms]
-    momenta = [norm.momentum for norm in norms]
-    sums = [np.zeros(np.shape(s)) for s in before]
-    num_images = 0
-    if steps is None and isinstance(dataset, Sized):
-        steps = len(dataset)
+    totals: list[Any] = [0.0] * len(norms)
+    weights = [0] * len(norms)
+    step = 0
     progress = keras.utils.Progbar(steps, verbose=verbose)
-    try:
-        for norm in norms:
-            norm.momentum = 0.0  # so that a batch leaves its own statistics
+    with contextlib.ExitStack() as stack:
+        calls = [stack.enter_context(_measuring(norm)) for norm in norms]
         for step, batch in enumerate(dataset, start=1):
             images, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
-            model(images, training=True)
-            size = int(np.shape(images)[0])
-            for total, norm in zip(sums, norms, strict=True):
-                total += size * _statistics(norm)
-            num_images += size
+            with backends.no_gradients():
+                model(images, training=True)
+            size = int(keras.tree.flatten(images)[0].shape[0])
+            for i, measured in enumerate(calls):
+                if not np.isfinite(measured).all():
+                    raise ValueError(
+                        "`dataset` must give batches that keep the model "
+                        "finite; look for NaN in the batch and in the weights. "
+                        f"Received: batch {step}, counted from 1, whose mean "
+                        f"or variance in {norms[i].name!r} is NaN or infinite"
+                    )
+                totals[i] += size * sum(measured)
+                weights[i] += size * len(measured)
+                measured.clear()
             progress.update(step)
             if step == steps:
                 break
-        if not num_images:
-            raise ValueError(
-                "`dataset` must give at least one batch of images. Received: "
-                f"{dataset!r}, which is empty"
-            )
-    except BaseException:
-        _set_statistics(norms, before)
-        raise
+    if step == 0:
+        raise ValueError(
+            "`dataset` must give at least one batch of images. Received: "
+            f"{dataset!r}, which is empty"
+        )
+    for norm, total, weight in zip(norms, totals, weights, strict=True):
+        if weight:
+            _set_statistics(norm, total / weight)
+
+
+def _num_batches(dataset: Any) -> int | None:
+    """Length of a data set that ends; None where it does not know."""
+    try:
+        return len(dataset)
+    except TypeError:
+        cardinality = getattr(dataset, "cardinality", lambda: None)()
+    if cardinality == -1:  # tf.data.INFINITE_CARDINALITY
+        raise ValueError(
+            "`steps` must be an int >= 1 for a `dataset` that repeats for "
+            "ever. Received: steps=None"
+        )
+    return None
+
+
+def _batch_norms(model: keras.Model) -> list[Any]:
+    """Batch normalisations of a model and of all that it holds, each once."""
+    norms, seen, todo = [], set(), [model]
+    while todo:
+        layer = todo.pop(0)  # so that they come in order
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        if isinstance(layer, layers.BatchNormalization):
+            norms.append(layer)
+        # Keras keeps the layers in a layer, however they are nested, in a list
+        # among its attributes.
+        for value in vars(layer).values():
+            values = value if isinstance(value, list) else [value]
+            todo += [v for v in values if isinstance(v, keras.Layer)]
+    return norms
+
+
+@contextlib.contextmanager
+def _measuring(norm: Any) -> Iterator[list[np.ndarray]]:
+    """Give a list that takes the statistics of each call; then undo it all."""
+    call, momentum, before = norm.call, norm.momentum, _statistics(norm)
+    measured = []
+
+    def measure(*args: Any, **options: Any) -> Any:
+        outputs = call(*args, **options)
+        measured.append(_statistics(norm))
+        return outputs
+
+    # A call leaves its own statistics and, times 0, those from before; but 0
+    # times NaN is NaN.
+    finite = np.where(np.isfinite(before), before, [[0.0], [1.0]])
+    _set_statistics(norm, finite)
+    norm.momentum = 0.0
+    norm.call = measure
+    try:
+        yield measured
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-    _set_statistics(norms, [total / num_images for total in sums])
-
-
-def _batch_norms(layer: Any) -> Iterator[Any]:
-    """Batch normalisations of a model and of the models in it."""
-    if isinstance(layer, layers.BatchNormalization):
-        yield layer
-    for inner in getattr(layer, "layers", ()):
-        yield from _batch_norms(inner)
+        del norm.call
+        norm.momentum = momentum
+        _set_statistics(norm, before)
 
 
 def _statistics(norm: Any) -> np.ndarray:
@@ -216,10 +293,10 @@ def _statistics(norm: Any) -> np.ndarray:
     return np.stack([keras.ops.convert_to_numpy(v) for v in values])
 
 
-def _set_statistics(norms: list[Any], statistics: list[np.ndarray]) -> None:
-    for norm, (mean, variance) in zip(norms, statistics, strict=True):
-        norm.moving_mean.assign(mean)
-        norm.moving_variance.assign(variance)
+def _set_statistics(norm: Any, statistics: np.ndarray) -> None:
+    mean, variance = statistics
+    norm.moving_mean.assign(mean)
+    norm.moving_variance.assign(variance)
 
 
 def _fully_connected(model: keras.Model) -> list[str]:
