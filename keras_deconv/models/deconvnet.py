@@ -93,6 +93,7 @@ def DeconvNet(  # noqa: N802
     arguments.positive_int(num_classes, "num_classes")
     arguments.positive_int(fc_units, "fc_units")
     arguments.classifier_activation(classifier_activation)
+    weights.check_encoder_weights(encoder_weights)
     decoder = arguments.choice(decoder, "decoder", blocks.DECODERS)
     if decoder == "conv_transpose":
         arguments.transposed_kernel_size(

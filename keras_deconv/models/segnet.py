@@ -93,6 +93,7 @@ def SegNet(  # noqa: N802
     """
     arguments.positive_int(num_classes, "num_classes")
     arguments.classifier_activation(classifier_activation)
+    weights.check_encoder_weights(encoder_weights)
     inputs = keras.Input(arguments.image_shape(input_shape), name="image")
     x = _encode_and_decode(
         inputs,
