@@ -24,6 +24,7 @@ import tensorflow as tf
 from tensorflow.python.framework import kernels as registry
 
 from keras_deconv import fused, losses, models, ops
+from tests import networks
 
 needs_gpu_kernels = pytest.mark.skipif(
     not tf.test.is_built_with_cuda(),
@@ -275,7 +276,13 @@ NETWORKS = {
 def _training_step(network, policy, is_fused):
     """All steps of one training step: Keras does the same in `fit`."""
     image_size = (193, 209) if network == "DeconvNet" else (32, 48)
-    with _ways(is_fused), _policy(policy):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        _ways(is_fused),
+        _policy(policy),
+    ):
+        # The same operations on fewer channels.
+        networks.make_slim(patch)
         model = NETWORKS[network]((*image_size, 3), 4)
         optimizer = keras.optimizers.Adam()
         if policy == "mixed_float16":
