@@ -512,7 +512,7 @@ def test_uncertainty_is_larger_where_the_image_is_unclear():
         (dict(model=Subclassed()), "`model` must be a built"),
         (dict(model=None), "`model` must be a built"),
         (
-            dict(model=graph(lambda x: [x, x], shape=(16, 24, 3))),
+            dict(model=graph(lambda x: [x + 1] * 2, shape=(16, 24, 3))),
             "`model` must be a built .* one output",
         ),
         (
