@@ -44,7 +44,7 @@ def _as_int(value: object) -> int | None:
         return None
     try:
         return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
+    except (AttributeError, TypeError):  # What TensorFlow raises, and others.
         return None
 
 
