@@ -4,11 +4,11 @@ Every error names the argument, states the rule, shows what came and says what
 to write instead.
 """
 
+import inspect
 import math
 import numbers
 import operator
 import os
-import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -129,8 +129,11 @@ def rate(value: object, name: str) -> float:
     Raises:
         ValueError: It is none.
     """
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not 0 <= value < 1:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, numbers.Real)
+        or not 0 <= float(value) < 1
+    ):
         raise ValueError(
             f"`{name}` must be a rate of at least 0 and below 1. Received: "
             f"{name}={value!r}"
@@ -203,7 +206,7 @@ def transposed_kernel_size(value: object, strides: int, name: str) -> int:
 def _level_of_caller() -> int:
     """Stack level, for a warning, of whoever called this package."""
     package = os.path.dirname(__file__)
-    level, frame = 0, sys._getframe()
+    level, frame = 0, inspect.currentframe()
     while frame is not None and frame.f_code.co_filename.startswith(package):
         level, frame = level + 1, frame.f_back
     return level
