@@ -4,8 +4,11 @@ Every error names the argument, states the rule, shows what came and says what
 to write instead.
 """
 
+import inspect
 import math
+import numbers
 import operator
+import os
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -41,7 +44,7 @@ def _as_int(value: object) -> int | None:
         return None
     try:
         return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
+    except (AttributeError, TypeError):  # What TensorFlow raises, and others.
         return None
 
 
@@ -126,12 +129,16 @@ def rate(value: object, name: str) -> float:
     Raises:
         ValueError: It is none.
     """
-    if not isinstance(value, int | float) or not 0 <= value < 1:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, numbers.Real)
+        or not 0 <= float(value) < 1
+    ):
         raise ValueError(
             f"`{name}` must be a rate of at least 0 and below 1. Received: "
             f"{name}={value!r}"
         )
-    return value
+    return float(value)
 
 
 def image_shape(
@@ -191,9 +198,18 @@ def transposed_kernel_size(value: object, strides: int, name: str) -> int:
             f"`{name}` should be a multiple of the strides, {strides}: "
             "otherwise some outputs sum more terms than their neighbours, "
             f"which draws a checkerboard. Received: {name}={size}",
-            stacklevel=3,
+            stacklevel=_level_of_caller(),
         )
     return size
+
+
+def _level_of_caller() -> int:
+    """Stack level, for a warning, of whoever called this package."""
+    package = os.path.dirname(__file__)
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename.startswith(package):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def strides(

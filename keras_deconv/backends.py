@@ -63,13 +63,31 @@ def widest_int() -> str:
     return "int64"
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` as a graph on TensorFlow; elsewhere as it is."""
-    if keras.config.backend() == "tensorflow":
-        import tensorflow as tf
+MAX_GRAPHS = 16
+"""How many shapes get a graph of their own; a large network's takes 20 MB."""
 
-        return tf.function(function, reduce_retracing=True)
-    return function
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` as a graph on TensorFlow; elsewhere as it is.
+
+    A graph that knows all sizes is the faster one. So each of the first shapes
+    of the first argument has its own, and those that come later share.
+    """
+    if keras.config.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    exact = tf.function(function)
+    shared = tf.function(function, reduce_retracing=True)
+    shapes: set[tuple] = set()
+
+    def call(first: Any, *rest: Any) -> Any:
+        shape = tuple(first.shape)
+        if len(shapes) < MAX_GRAPHS:
+            shapes.add(shape)
+        return (exact if shape in shapes else shared)(first, *rest)
+
+    return call
 
 
 def repeat(times: Any, body: Callable[[Any, Any], Any], state: Any) -> Any:
@@ -110,3 +128,15 @@ def set_global_seed(seed: int) -> None:
         import torch
 
         torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def no_gradients() -> Iterator[None]:
+    """Keep nothing for a backward pass, which PyTorch does unless told."""
+    if keras.config.backend() == "torch":
+        import torch
+
+        with torch.no_grad():
+            yield
+    else:
+        yield

@@ -77,10 +77,15 @@ def conv_norm(
 def _fresh(initializer: Any) -> Any:
     """An instance of its own for each layer, with a seed of its own.
 
-    An initializer gives the same values whenever it is asked for a shape.
+    An initializer gives the same values whenever it is asked for a shape. One
+    that does not say what it was made with stays as it is.
     """
-    if isinstance(initializer, keras.initializers.Initializer):
-        return type(initializer).from_config(initializer.get_config())
+    base = keras.initializers.Initializer
+    if (
+        isinstance(initializer, base)
+        and type(initializer).get_config is not base.get_config
+    ):
+        return initializer.clone()
     return initializer
 
 

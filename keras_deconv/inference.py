@@ -1,6 +1,7 @@
 """Prediction beyond `model.predict`: by sampling, and pixel by pixel."""
 
 import contextlib
+import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -20,16 +21,16 @@ __all__ = [
 
 Tensor = Any
 
-DROPOUTS = (
-    layers.Dropout,
-    layers.SpatialDropout1D,
-    layers.SpatialDropout2D,
-    layers.SpatialDropout3D,
-    layers.GaussianDropout,
-    layers.AlphaDropout,
+DROPOUTS = (layers.Dropout, layers.GaussianDropout, layers.AlphaDropout)
+# They draw random numbers in training, and are no dropout.
+AUGMENTATIONS = (
+    layers.GaussianNoise,
+    *(getattr(layers, name) for name in dir(layers) if name[:4] == "Rand"),
 )
 # A layer's seeds are counted from its number times this.
 SEEDS_PER_LAYER = 2**20
+# Seeds are int32 on some backends.
+MAX_SEED = 2**31 - 1
 
 
 class MonteCarloPrediction(NamedTuple):
@@ -95,18 +96,20 @@ def predict_monte_carlo(
     https://arxiv.org/abs/1703.02910, section 4.
 
     Args:
-        model: Functional or Sequential model with one input, one output and
-            dropout layers, such as `models.BayesianSegNet`. Models inside it
-            are sampled too. Without dropout all samples are equal, and a
-            warning says so.
+        model: Functional or Sequential model with one input, one output of two
+            classes or more, and dropout layers, such as
+            `models.BayesianSegNet`. Models inside it are sampled too, if they
+            are Functional or Sequential. Without dropout all samples are
+            equal, and a warning says so.
         images: Array or tensor `(batch, height, width, channels)` that the
-            model takes.
+            model takes. On JAX not inside a compiled function.
         samples: int >= 1, in a compiled function also a scalar int tensor.
             Weight averaging is beaten from about 6, 40 are close to the limit.
-        batch_size: int >= 1. Images at a time, so that they fit in memory.
-        seed: int >= 0. The same seed gives the same samples, with the same
-            batch size and backend; the model's own sequence goes on
-            afterwards as if nothing had been drawn. None: it draws on.
+        batch_size: int >= 1. Images at a time, so that they fit in memory. The
+            last batch is filled up, so that one graph does for all.
+        seed: int from 0 to 2**31 - 1. The same seed gives the same samples,
+            with the same batch size and backend; the model's own sequence goes
+            on afterwards as if nothing had been drawn. None: it draws on.
         from_logits: Whether the model gives logits, or probabilities.
         verbose: 0 silent, 1 progress bar. A compiled function is silent, and
             takes the batch as a whole.
@@ -115,7 +118,17 @@ def predict_monte_carlo(
         A `MonteCarloPrediction`.
 
     Raises:
-        ValueError: An argument breaks the rule that the error names.
+        ValueError: An argument breaks the rule that the error names. Of
+            `from_logits` that is seen where the model ends in a softmax or a
+            sigmoid, and where what it gives can be read.
+
+    Edge cases:
+        - A layer that has dropout inside, such as `LSTM(dropout=0.1)`, a
+          wrapper or a subclassed model, is refused: its dropout cannot be
+          switched on alone, and left off it would look certain. So is every
+          layer with random seeds that may be for dropout.
+        - Noise and random augmentation are off, as in prediction.
+        - Dropout without a seed generator of its layer goes unnoticed.
 
     Example:
         In a SavedModel, with the number of samples as an input:
@@ -139,14 +152,20 @@ def predict_monte_carlo(
         >>> outputs["mean_variance"].shape.as_list()
         [1, 8, 8]
     """
-    sampler = _sampler(model)
+    _check_graph(model)
     _check_from_logits(model, from_logits)
     images = _check_images(model, images)
-    if not ops.is_tensor(samples):
-        arguments.positive_int(samples, "samples")
-    arguments.positive_int(batch_size, "batch_size")
-    if seed is not None:
-        arguments.natural_int(seed, "seed")
+    samples = _check_samples(samples)
+    batch_size = arguments.positive_int(batch_size, "batch_size")
+    seed = _check_seed(seed)
+    is_traced = _is_traced(model, images)
+    if is_traced and keras.config.backend() == "jax":
+        raise ValueError(
+            "`images` must have values on JAX: compiled functions cannot "
+            "change a model's seeds, which are variables. Call "
+            "predict_monte_carlo outside of jax.jit. Received: traced images"
+        )
+    sampler = _sampler(model)
     if not sampler.generators:
         warnings.warn(
             "`model` has no dropout, so that all samples are equal. Received: "
@@ -154,20 +173,26 @@ def predict_monte_carlo(
             "with dropout=0.5",
             stacklevel=2,
         )
-    if ops.is_tensor(images) and backends.is_traced(images):
+    if is_traced:
         with _seeded(sampler.generators, seed):
             return sampler.plain(images, samples, from_logits)
+    images = ops.convert_to_numpy(images)
     # A tensor, so that another number needs no new graph.
     samples = ops.convert_to_tensor(samples, "int32")
+
+    def predict(chosen: np.ndarray) -> list[np.ndarray]:
+        # One dtype, so that another needs no new graph.
+        batch = ops.cast(images[chosen], model.inputs[0].dtype)
+        prediction = sampler.compiled(batch, samples, from_logits)
+        arrays = [ops.convert_to_numpy(tensor) for tensor in prediction]
+        if not from_logits:
+            _check_probabilities(arrays[0])
+        return arrays
+
     with _seeded(sampler.generators, seed):
-        parts = [
-            map(
-                ops.convert_to_numpy,
-                sampler.compiled(batch, samples, from_logits),
-            )
-            for batch in _batches(images, batch_size, verbose)
-        ]
-    return MonteCarloPrediction(*map(np.concatenate, zip(*parts, strict=True)))
+        return MonteCarloPrediction(
+            *_in_batches(predict, len(images), batch_size, verbose)
+        )
 
 
 def predict_sliding_window(
@@ -203,7 +228,8 @@ def predict_sliding_window(
 
     Raises:
         ValueError: The model does not take patches of a known size to one
-            vector each, or the images have other channels.
+            vector each, or the images have other channels or, inside a
+            compiled function, no values.
 
     Example:
         >>> import numpy as np
@@ -215,25 +241,30 @@ def predict_sliding_window(
         >>> logits.shape
         (1, 5, 6, 4)
     """
+    _check_graph(model)
     patch_size = _patch_size(model)
-    arguments.positive_int(batch_size, "batch_size")
-    images = ops.convert_to_numpy(_check_images(model, images, any_size=True))
+    batch_size = arguments.positive_int(batch_size, "batch_size")
+    images = _check_images(model, images, any_size=True)
+    if _is_traced(model, images):
+        raise ValueError(
+            "`images` must have values: predict_sliding_window cannot be "
+            "compiled. Call it outside. Received: traced images"
+        )
     before = [(0, 0), *((n // 2, (n - 1) // 2) for n in patch_size), (0, 0)]
     # A view: patches are only copied batch by batch.
     patches = np.lib.stride_tricks.sliding_window_view(
-        np.pad(images, before), patch_size, axis=(1, 2)
+        np.pad(ops.convert_to_numpy(images), before), patch_size, axis=(1, 2)
     )
-    num_images, height, width = patches.shape[:3]
-    rows, columns = np.divmod(np.arange(num_images * height * width), width)
-    numbers, rows = np.divmod(rows, height)
-    logits = [
+    size = patches.shape[:3]
+
+    def predict(chosen: np.ndarray) -> list[np.ndarray]:
+        batch = patches[np.unravel_index(chosen, size)]
         # The window's axes are the last: back before the channels.
-        model.predict_on_batch(
-            np.moveaxis(patches[numbers[i], rows[i], columns[i]], 1, -1)
-        )
-        for i in _batches(np.arange(len(rows)), batch_size, verbose)
-    ]
-    return np.concatenate(logits).reshape(num_images, height, width, -1)
+        scores = model.predict_on_batch(np.moveaxis(batch, 1, -1))
+        return [np.asarray(y, "float32") for y in keras.tree.flatten(scores)]
+
+    [scores] = _in_batches(predict, math.prod(size), batch_size, verbose)
+    return scores.reshape(*size, -1)
 
 
 class _Sampler(NamedTuple):
@@ -242,6 +273,7 @@ class _Sampler(NamedTuple):
     plain: Callable[..., MonteCarloPrediction]
     compiled: Callable[..., MonteCarloPrediction]
     generators: list[keras.random.SeedGenerator]
+    layers_and_rates: list[tuple[layers.Layer, Any]]
 
 
 _SAMPLERS: weakref.WeakKeyDictionary[keras.Model, _Sampler] = (
@@ -250,31 +282,74 @@ _SAMPLERS: weakref.WeakKeyDictionary[keras.Model, _Sampler] = (
 
 
 def _sampler(model: keras.Model) -> _Sampler:
-    if not getattr(model, "inputs", None) or not (
-        len(model.inputs) == len(model.outputs) == 1
+    """Prepare a model, anew where its layers or their rates have changed."""
+    parts = list(_layers_of(model))
+    layers_and_rates = [(part, getattr(part, "rate", None)) for part in parts]
+    known = _SAMPLERS.get(model)
+    if known is not None and known.layers_and_rates == layers_and_rates:
+        return known
+    for part in parts:
+        _check_is_sampled(part)
+    # A second graph over the same layers. That of `model` as it is would be
+    # compiled as `model` is.
+    stochastic = _with_dropout_on(
+        keras.Model(model.inputs[0], model.outputs[0])
+    )
+
+    def sample(
+        images: Tensor, samples: Any, from_logits: bool
+    ) -> MonteCarloPrediction:
+        return _sample(stochastic, images, samples, from_logits)
+
+    _SAMPLERS[model] = _Sampler(
+        sample,
+        backends.compiled(sample),
+        [p.seed_generator for p in parts if isinstance(p, DROPOUTS) and p.rate],
+        layers_and_rates,
+    )
+    return _SAMPLERS[model]
+
+
+def _is_graph(layer: Any) -> bool:
+    """Whether it is a Functional model, or a Sequential one that is built."""
+    return isinstance(layer, keras.Model) and bool(
+        getattr(layer, "inputs", None)
+    )
+
+
+def _layers_of(model: keras.Model) -> Iterator[layers.Layer]:
+    """Layers of a model and of the graphs inside it, in order."""
+    for layer in model.layers:
+        if _is_graph(layer):
+            yield from _layers_of(layer)
+        else:
+            yield layer
+
+
+def _check_is_sampled(layer: layers.Layer) -> None:
+    """Refuse a layer that has dropout inside, where it stays off.
+
+    Random seeds are the variables that are no weights.
+
+    Raises:
+        ValueError: It has seeds, and may need them for dropout.
+    """
+    if (
+        len(layer.variables) > len(layer.weights)
+        and not isinstance(layer, (*DROPOUTS, *AUGMENTATIONS))
+        # Recurrent layers have seeds without dropout, too.
+        and (
+            getattr(layer, "dropout", True)
+            or getattr(layer, "recurrent_dropout", True)
+        )
     ):
         raise ValueError(
-            "`model` must be a built Functional or Sequential model with one "
-            f"input and one output. Received: {model!r}"
+            "`model` must have its dropout in layers such as keras.layers."
+            "Dropout, in Functional or Sequential models. Inside other layers "
+            "it cannot be switched on alone, and they would look certain. "
+            f"Received: layer {layer.name!r} of class {type(layer).__name__}, "
+            "which has random seeds"
         )
-    if model not in _SAMPLERS:
-        # A second graph over the same layers. That of `model` as it is would
-        # be compiled as `model` is.
-        stochastic = keras.models.clone_model(
-            keras.Model(model.inputs[0], model.outputs[0]),
-            clone_function=_with_dropout_on,
-            recursive=True,
-        )
-
-        def sample(
-            images: Tensor, samples: Any, from_logits: bool
-        ) -> MonteCarloPrediction:
-            return _sample(stochastic, images, samples, from_logits)
-
-        _SAMPLERS[model] = _Sampler(
-            sample, backends.compiled(sample), list(_seed_generators(model))
-        )
-    return _SAMPLERS[model]
 
 
 class _DropoutOn(layers.Layer):
@@ -288,16 +363,10 @@ class _DropoutOn(layers.Layer):
         return self.dropout(inputs, training=True)
 
 
-def _with_dropout_on(layer: layers.Layer) -> layers.Layer:
+def _with_dropout_on(layer: Any) -> Any:
+    if _is_graph(layer):
+        return keras.models.clone_model(layer, clone_function=_with_dropout_on)
     return _DropoutOn(layer) if isinstance(layer, DROPOUTS) else layer
-
-
-def _seed_generators(layer: Any) -> Iterator[keras.random.SeedGenerator]:
-    """Sources of randomness of the dropouts in a model, in order."""
-    if isinstance(layer, DROPOUTS) and layer.rate:
-        yield layer.seed_generator
-    for inner in getattr(layer, "layers", ()):
-        yield from _seed_generators(inner)
 
 
 @contextlib.contextmanager
@@ -319,6 +388,7 @@ def _seeded(
             generator.state.assign(state)
 
 
+@backends.no_gradients()
 def _sample(
     stochastic: keras.Model, images: Tensor, samples: Any, from_logits: bool
 ) -> MonteCarloPrediction:
@@ -362,16 +432,51 @@ def _entropy(probabilities: Tensor) -> Tensor:
     return -ops.sum(probabilities * logarithms, axis=-1)
 
 
-def _batches(items: Any, batch_size: int, verbose: int) -> Iterator[Any]:
-    """Slices of `items` along the first axis, with a progress bar."""
-    progress = keras.utils.Progbar(len(items), verbose=verbose)
-    for start in range(0, len(items), batch_size):
-        yield items[start : start + batch_size]
-        progress.update(min(start + batch_size, len(items)))
+def _in_batches(
+    function: Callable[[np.ndarray], Sequence[np.ndarray]],
+    number: int,
+    batch_size: int,
+    verbose: int,
+) -> list[np.ndarray]:
+    """Arrays of what `function` gives for the items from 0 to `number`.
+
+    It takes as many indices each time, so that one graph does for all: the
+    last batch is filled up with the last item.
+    """
+    batch_size = min(batch_size, number)
+    progress = keras.utils.Progbar(number, verbose=verbose)
+    wholes: list[np.ndarray] = []
+    for start in range(0, number, batch_size):
+        stop = min(start + batch_size, number)
+        chosen = np.arange(start, start + batch_size)
+        parts = function(np.minimum(chosen, number - 1))
+        wholes = wholes or [
+            np.empty((number, *part.shape[1:]), part.dtype) for part in parts
+        ]
+        for whole, part in zip(wholes, parts, strict=True):
+            # Replicas of a distribution strategy each give all: cut.
+            whole[start:stop] = part[: stop - start]
+        progress.update(stop)
+    return wholes
+
+
+def _check_graph(model: Any) -> None:
+    """Refuse what is no model, is not built, or has several ends.
+
+    Raises:
+        ValueError: As described.
+    """
+    if not _is_graph(model) or not (
+        len(model.inputs) == len(model.outputs) == 1
+    ):
+        raise ValueError(
+            "`model` must be a built Functional or Sequential model with one "
+            f"input and one output. Received: {model!r}"
+        )
 
 
 def _patch_size(model: keras.Model) -> tuple[int, int]:
-    takes, gives = model.input_shape, model.output_shape
+    takes, gives = model.inputs[0].shape, model.outputs[0].shape
     if len(takes) != 4 or None in takes[1:] or len(gives) != 2:
         raise ValueError(
             "`model` must map patches (batch, height, width, channels) of "
@@ -387,17 +492,18 @@ def _check_images(
     """Images as array or tensor of a shape that the model takes.
 
     Raises:
-        ValueError: The shape is another, or there is no image.
+        ValueError: The shape is another, there is no image, or no numbers.
     """
     if not ops.is_tensor(images):
         images = np.asarray(images)
-    takes = list(model.input_shape)
+    arguments.check_number_dtype(images.dtype, "images")
+    takes = list(model.inputs[0].shape)
     if any_size:
         takes[1:-1] = [None] * (len(takes) - 2)
     shape = tuple(images.shape)
     if (
         len(shape) != len(takes)
-        or shape[0] == 0
+        or 0 in shape
         or any(
             s is not None and t is not None and s != t
             for s, t in zip(shape, takes, strict=True)
@@ -411,14 +517,102 @@ def _check_images(
     return images
 
 
-def _check_from_logits(model: keras.Model, from_logits: bool) -> None:
-    last = model.layers[-1]
-    activation = getattr(last, "activation", None)
-    if from_logits and (
-        isinstance(last, layers.Softmax)
-        or activation is keras.activations.softmax
-    ):
+def _is_traced(model: keras.Model, images: Any) -> bool:
+    """Whether a function is being compiled, with whatever images."""
+    return backends.is_traced(ops.cast(images[:1], model.inputs[0].dtype))
+
+
+def _check_samples(samples: Any) -> Any:
+    """An int >= 1, or where a function is compiled an int32 tensor.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not ops.is_tensor(samples):
+        return arguments.positive_int(samples, "samples")
+    if not backends.is_traced(samples):
+        return _check_samples(ops.convert_to_numpy(samples))
+    dtype = keras.backend.standardize_dtype(samples.dtype)
+    if "int" not in dtype or tuple(samples.shape) != ():
         raise ValueError(
-            "`from_logits` must be False for a model that ends in a softmax: "
-            f"{model.name!r} gives probabilities. Received: from_logits=True"
+            "`samples` must be an int >= 1 or a scalar tensor of it. "
+            f"Received: shape {tuple(samples.shape)}, dtype {dtype}"
+        )
+    backends.require(
+        samples >= 1, "`samples` must be an int >= 1. Received:", samples
+    )
+    return ops.cast(samples, "int32")
+
+
+def _check_seed(seed: Any) -> int | None:
+    """A seed that every backend takes, or None.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if seed is None:
+        return None
+    number = arguments.natural_int(seed, "seed")
+    if number > MAX_SEED:
+        raise ValueError(
+            f"`seed` must be an int from 0 to {MAX_SEED}. Received: "
+            f"seed={seed!r}"
+        )
+    return number
+
+
+def _check_from_logits(model: keras.Model, from_logits: Any) -> None:
+    """Refuse one class, and to take the softmax of a softmax or a sigmoid.
+
+    Raises:
+        ValueError: As described.
+    """
+    if not isinstance(from_logits, bool):
+        raise ValueError(
+            "`from_logits` must be True or False. Received: "
+            f"from_logits={from_logits!r}"
+        )
+    shape = model.outputs[0].shape
+    if len(shape) < 2 or shape[-1] == 1:
+        raise ValueError(
+            "`model` must give two classes or more along the last axis: the "
+            "softmax of one is 1. A binary model needs a logit for each of its "
+            f"two classes. Received: {model.name!r} with outputs of shape "
+            f"{shape}"
+        )
+    last = _last_operation(model)
+    # An operation of Keras, or the activation of a layer.
+    function = getattr(last, "activation", None) or type(last)
+    name = getattr(function, "__name__", "").lower()
+    if from_logits and name in ("softmax", "sigmoid"):
+        raise ValueError(
+            "`from_logits` must be False for a model that ends in a softmax; "
+            "one that ends in a sigmoid, whose classes do not exclude each "
+            "other, is not taken. Received: from_logits=True, and "
+            f"{model.name!r} ends in a {name}"
+        )
+
+
+def _last_operation(model: keras.Model) -> Any:
+    """The operation that gives the output, be it in a model inside."""
+    last = keras.Model(model.inputs, model.outputs).operations[-1]
+    if _is_graph(last) and len(last.outputs) == 1:
+        return _last_operation(last)
+    return last
+
+
+def _check_probabilities(probabilities: np.ndarray) -> None:
+    """Refuse what is no softmax; NaN passes.
+
+    Raises:
+        ValueError: Numbers below 0, or that do not add up to 1 but by the
+            rounding of half precision.
+    """
+    sums = probabilities.sum(axis=-1)
+    if (probabilities < 0).any() or (np.abs(sums - 1) > 0.01).any():
+        raise ValueError(
+            "`from_logits` must be True for a model whose outputs are no "
+            "probabilities, at least 0 and with a sum of 1 over the classes. "
+            f"Received: from_logits=False, outputs from {probabilities.min()} "
+            f"on, sums from {sums.min()} to {sums.max()}"
         )

@@ -35,18 +35,20 @@ class BilinearInitializer(keras.initializers.Initializer):
 
     Args:
         strides: int or one int per spatial axis: the strides of the layer.
-            None: half the kernel, rounded up, which is right for that width.
+            None: half the kernel, rounded up, where the kernel has that width
+            for these strides: 4 for 2, 5 for 3, 8 for 4.
 
     Call arguments:
-        shape: `(*kernel_size, filters, channels)`.
+        shape: `(*kernel_size, filters, channels)`. Filters beyond the number
+            of channels start at 0.
         dtype: A float dtype; None for `keras.config.floatx()`.
 
     Returns:
         Tensor of that shape and dtype, values 0..1.
 
     Raises:
-        ValueError: `strides` are no ints >= 1, or the shape is not that of a
-            kernel.
+        ValueError: `strides` are no ints >= 1, or None for a kernel of another
+            width; the shape is not that of a kernel, or the dtype no float.
 
     Example:
         >>> import keras, keras_deconv
@@ -64,8 +66,9 @@ class BilinearInitializer(keras.initializers.Initializer):
 
     def __call__(self, shape: Any, dtype: Any = None) -> Tensor:
         kernel_size, filters, channels = _split(shape)
+        dtype = _float_dtype(dtype)
         if self.strides is None:
-            strides = tuple((size + 1) // 2 for size in kernel_size)
+            strides = _strides_of(kernel_size)
         else:
             strides = arguments.ints(
                 self.strides, len(kernel_size), "strides", minimum=1
@@ -74,7 +77,7 @@ class BilinearInitializer(keras.initializers.Initializer):
         for size, stride in zip(kernel_size, strides, strict=True):
             window = np.multiply.outer(window, _triangle(size, stride))
         kernel = window[..., None, None] * np.eye(filters, channels)
-        return ops.convert_to_tensor(kernel, dtype or keras.config.floatx())
+        return ops.convert_to_tensor(kernel, dtype)
 
     def get_config(self) -> dict[str, Any]:
         return {"strides": self.strides}
@@ -107,7 +110,8 @@ class ICNR(keras.initializers.Initializer):
 
     Raises:
         ValueError: `strides` are no ints >= 1, the shape is not that of a
-            kernel, or the kernel is no multiple of the strides.
+            kernel, the kernel is no multiple of the strides, or the dtype no
+            float.
 
     Example:
         >>> import keras, keras_deconv
@@ -137,7 +141,9 @@ class ICNR(keras.initializers.Initializer):
             )
         small = [k // s for k, s in zip(kernel_size, strides, strict=True)]
         # As a convolution's kernel, for the initializer's fan-in to be right.
-        kernel = self.initializer((*small, channels, filters), dtype=dtype)
+        kernel = self.initializer(
+            (*small, channels, filters), dtype=_float_dtype(dtype)
+        )
         kernel = ops.swapaxes(kernel, -1, -2)
         for axis, stride in enumerate(strides):
             kernel = ops.repeat(kernel, stride, axis=axis)
@@ -158,13 +164,37 @@ def _strides(value: arguments.IntOrInts) -> int | tuple[int, ...]:
 
 def _split(shape: Any) -> tuple[tuple[int, ...], int, int]:
     """Kernel size, filters and channels of a transposed convolution."""
-    if len(shape) < 3:
+    sizes = arguments.counts(shape, "shape")
+    if len(sizes) < 3:
         raise ValueError(
             "`shape` must be (*kernel_size, filters, channels), the kernel of "
-            f"a transposed convolution. Received: shape={tuple(shape)}"
+            f"a transposed convolution. Received: shape={sizes}"
         )
-    *kernel_size, filters, channels = shape
+    *kernel_size, filters, channels = sizes
     return tuple(kernel_size), filters, channels
+
+
+def _float_dtype(dtype: Any) -> str:
+    name = keras.backend.standardize_dtype(dtype)
+    if not keras.backend.is_float_dtype(name):
+        raise ValueError(
+            "`dtype` must be a float dtype for the values of a kernel. "
+            f"Received: dtype={dtype!r}"
+        )
+    return name
+
+
+def _strides_of(kernel_size: tuple[int, ...]) -> tuple[int, ...]:
+    """The strides that a kernel is as wide as linear interpolation for."""
+    # 2 * strides - strides % 2 is 1, 4, 5, 8, 9 and so on.
+    if any(size % 4 > 1 for size in kernel_size):
+        raise ValueError(
+            "`strides` must be given for a kernel that is not "
+            "2 * strides - strides % 2 wide, as 4 is for 2. Received: "
+            f"strides=None, kernel of {kernel_size}. Give the strides of the "
+            "layer, e.g. BilinearInitializer(strides=2)."
+        )
+    return tuple((size + 1) // 2 for size in kernel_size)
 
 
 def _triangle(size: int, stride: int) -> np.ndarray:

@@ -73,9 +73,13 @@ def scenes(size, number=4):
 
 
 def patches(size, images, masks):
-    """Every pixel's patch and class, as `predict_sliding_window` cuts them."""
-    before = [(0, 0), *((n // 2, (n - 1) // 2) for n in size), (0, 0)]
-    views = np.lib.stride_tricks.sliding_window_view(
-        np.pad(images, before), size, axis=(1, 2)
-    )
-    return np.moveaxis(views, 3, -1).reshape(-1, *size, 3), masks.reshape(-1)
+    """Every pixel's patch and class, one by one: the pixel at size // 2."""
+    height, width = size
+    black = [(0, 0), (height, height), (width, width), (0, 0)]
+    cut = [
+        image[top : top + height, left : left + width]
+        for image in np.pad(images, black)
+        for top in height - height // 2 + np.arange(images.shape[1])
+        for left in width - width // 2 + np.arange(images.shape[2])
+    ]
+    return np.stack(cut), masks.reshape(-1)

@@ -24,6 +24,11 @@ def test_bad_ints(value):
     assert repr(value) in str(error.value)
 
 
+def test_a_tensor_of_a_float_is_no_int():
+    with pytest.raises(ValueError, match="`seed` must be an int >= 0"):
+        arguments.natural_int(keras.ops.convert_to_tensor(2.5), "seed")
+
+
 def test_strides_default_to_the_window():
     assert keras_deconv.MaxUnpool2D((2, 3)).strides == (2, 3)
 

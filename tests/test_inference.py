@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_deconv import backends, blocks, inference, models
+from tests import networks
 
 as_numpy = keras.ops.convert_to_numpy
 
@@ -66,15 +67,22 @@ def test_moments_are_those_of_the_samples():
     assert prediction.probabilities.dtype == "float32"
 
 
-def test_without_dropout_the_variance_is_0():
-    model = models.BayesianSegNetBasic((16, 24, 3), 4, dropout=0.0)
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: models.BayesianSegNetBasic((2, 2, 3), 4, dropout=0.0),
+        lambda: tiny(rate=0.0),
+    ],
+)
+def test_without_dropout_the_variance_is_0(build):
+    model, x = build(), IMAGES[:, :2, :2]
     with pytest.warns(UserWarning, match="`model` has no dropout"):
-        prediction = sample(model)
+        prediction = sample(model, x)
     assert not prediction.variance.any()
     np.testing.assert_allclose(prediction.mutual_information, 0, atol=1e-6)
     np.testing.assert_allclose(
         prediction.probabilities,
-        keras.ops.softmax(model.predict(IMAGES, verbose=0)),
+        keras.ops.softmax(model.predict(x, verbose=0)),
         atol=1e-5,
     )
 
@@ -119,17 +127,89 @@ def test_layers_of_dropout_draw_different_masks():
     assert sample(model, np.ones((1, 64)), 1, seed=0).probabilities.std() > 0
 
 
-def test_batches_of_any_size(model):
-    whole = sample(model, batch_size=3, samples=200)
-    parts = sample(model, batch_size=2, samples=200)
-    for a, b in zip(whole, parts, strict=True):
-        assert a.shape == b.shape
-    # Estimates of the same mean.
-    np.testing.assert_allclose(
-        whole.probabilities.mean((0, 1, 2)),
-        parts.probabilities.mean((0, 1, 2)),
-        atol=0.02,
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 8])
+def test_batches_keep_the_order_of_images(batch_size):
+    """Image i is of class i, and dropout makes it unsure."""
+    classes = np.arange(5)
+    inputs = keras.Input((2, 2, 5))
+    model = keras.Model(inputs, keras.layers.Dropout(0.3)(inputs))
+    x = np.broadcast_to(9 * np.eye(5)[:, None, None], (5, 2, 2, 5))
+    prediction = sample(model, x, 60, seed=0, batch_size=batch_size)
+    assert prediction.class_ids.dtype == "int32"
+    np.testing.assert_array_equal(
+        prediction.class_ids, np.broadcast_to(classes[:, None, None], (5, 2, 2))
     )
+    # The class's own value alone is dropped, now and then.
+    np.testing.assert_array_equal(
+        prediction.variance.argmax(-1), prediction.class_ids
+    )
+    for array in prediction:
+        assert array.shape[:3] == (5, 2, 2)
+        assert np.isfinite(array).all()
+
+
+class Watch(keras.layers.Layer):
+    """Remembers what `look` says of its inputs."""
+
+    def __init__(self, look, **options):
+        super().__init__(**options)
+        self.look, self.seen = look, []
+
+    def call(self, inputs):
+        self.seen.append(self.look(inputs))
+        return inputs
+
+
+def watched(look):
+    """A model with dropout, any size of image, and the layer that watches."""
+    inputs = keras.Input((None, None, 3))
+    watch = Watch(look)
+    x = keras.layers.Dropout(0.5)(watch(inputs))
+    return keras.Model(inputs, x), watch.seen
+
+
+def test_one_graph_does_for_all_batches():
+    model, seen = watched(lambda x: tuple(x.shape))
+    sample(model, IMAGES)  # makes the copy that is sampled
+    del seen[:]
+    x = np.ones((5, 2, 2, 3), "uint8")
+    for dtype in ("uint8", "float32", "int64"):
+        sample(model, x.astype(dtype), samples=2, batch_size=2)
+    assert set(seen) == {(2, 2, 2, 3)}
+    if keras.config.backend() == "tensorflow":
+        assert len(seen) == 2  # the first sample, and the loop
+    del seen[:]
+    sample(model, x[:1], batch_size=4)
+    assert set(seen) == {(1, 2, 2, 3)}
+
+
+def test_so_many_shapes_have_a_graph_of_their_own(monkeypatch):
+    if keras.config.backend() != "tensorflow":
+        pytest.skip("TensorFlow graphs")
+    monkeypatch.setattr(backends, "MAX_GRAPHS", 2)
+    shapes = []
+
+    def function(x):
+        shapes.append(tuple(x.shape))
+        return x + 1
+
+    compiled = backends.compiled(function)
+    for size in (1, 2, 3, 4, 5, 1, 2):
+        x = np.ones(size, "float32")
+        np.testing.assert_array_equal(
+            as_numpy(compiled(keras.ops.convert_to_tensor(x))), x + 1
+        )
+    assert shapes == [(1,), (2,), (3,), (None,)]
+
+
+def test_nothing_is_kept_for_gradients():
+    torch = pytest.importorskip("torch")
+    if keras.config.backend() != "torch":
+        pytest.skip("PyTorch keeps what it computes, unless told")
+    model, seen = watched(lambda x: torch.is_grad_enabled())
+    sample(model, samples=3)
+    assert seen[-3:] == [False] * 3
+    assert torch.is_grad_enabled()
 
 
 def test_bounds(model):
@@ -164,15 +244,168 @@ def test_a_sequential_model_and_a_compiled_one():
     assert sample(model, x).variance.max() > 0
 
 
+def graph(*steps, shape=(2, 2, 3)):
+    """A model of one layer or operation after the other."""
+    inputs = outputs = keras.Input(shape)
+    for step in steps:
+        outputs = step(outputs)
+    return keras.Model(inputs, outputs)
+
+
+def test_models_inside_models_inside_models():
+    inner = graph(keras.layers.Dropout(0.5))
+    middle = keras.Sequential([keras.Input((2, 2, 3)), inner])
+    model = graph(middle)
+    x = np.ones((1, 2, 2, 3), "float32")
+    first, again = sample(model, x, seed=1), sample(model, x, seed=1)
+    assert first.variance.max() > 0
+    np.testing.assert_array_equal(first.variance, again.variance)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.Dropout(0.5),
+        keras.layers.SpatialDropout1D(0.5),
+        keras.layers.GaussianDropout(0.5),
+        keras.layers.AlphaDropout(0.5),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_every_kind_of_dropout_is_sampled(layer):
+    model, x = graph(layer, shape=(4, 3)), np.ones((1, 4, 3), "float32")
+    first, again = sample(model, x, seed=1), sample(model, x, seed=1)
+    assert first.variance.max() > 0
+    np.testing.assert_array_equal(first.variance, again.variance)
+
+
+class Inside(keras.layers.Layer):
+    """A layer with dropout of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.dropout_layer = keras.layers.Dropout(0.5)
+
+    def call(self, inputs, training=False):
+        return self.dropout_layer(inputs, training=training)
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dropout_layer = keras.layers.Dropout(0.5)
+
+    def call(self, inputs, training=False):
+        return self.dropout_layer(inputs, training=training)
+
+
+def attend(inputs):
+    layer = keras.layers.MultiHeadAttention(2, 2, dropout=0.5)
+    return layer(inputs, inputs)
+
+
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [
+        (Inside(), "Inside"),
+        (Subclassed(), "Subclassed"),
+        (graph(Subclassed(), shape=(4, 3)), "Subclassed"),
+        (
+            keras.layers.TimeDistributed(keras.layers.Dropout(0.5)),
+            "TimeDistributed",
+        ),
+        (keras.layers.LSTM(3, dropout=0.5), "LSTM"),
+        (keras.layers.LSTM(3, recurrent_dropout=0.5), "LSTM"),
+        (attend, "MultiHeadAttention"),
+    ],
+)
+def test_dropout_that_would_stay_off_is_refused(step, name):
+    model = graph(keras.layers.Dropout(0.5), step, shape=(4, 3))
+    with pytest.raises(ValueError, match=f"of class {name}, which has random"):
+        sample(model, np.ones((1, 4, 3), "float32"))
+
+
+def test_what_draws_without_dropout_is_left_off():
+    model = graph(
+        keras.layers.RandomFlip(),
+        keras.layers.GaussianNoise(1.0),
+        keras.layers.Reshape((4, 3)),
+        keras.layers.LSTM(3),
+    )
+    x = np.arange(12.0).reshape(1, 2, 2, 3)
+    with pytest.warns(UserWarning, match="`model` has no dropout"):
+        assert not sample(model, x).variance.any()
+
+
+def test_a_model_that_changes_is_sampled_as_it_is():
+    x = np.ones((1, 2, 2, 3), "float32")
+    model = keras.Sequential(
+        [keras.Input((2, 2, 3)), keras.layers.Dropout(0.5)]
+    )
+    assert sample(model, x).variance.max() > 0.01
+    assert inference._sampler(model) is inference._sampler(model)
+    model.layers[0].rate = 1e-6
+    assert sample(model, x).variance.max() < 0.01
+    model.add(keras.layers.Dense(5))
+    assert sample(model, x).probabilities.shape == (1, 2, 2, 5)
+
+
 def test_probabilities():
-    inputs = keras.Input((2, 2, 3))
-    x = keras.layers.Dropout(0.5)(inputs)
-    model = keras.Model(inputs, keras.layers.Softmax()(x))
-    with pytest.raises(ValueError, match="`from_logits` must be False"):
-        sample(model, np.ones((1, 2, 2, 3)))
+    model = graph(keras.layers.Dropout(0.5), keras.layers.Softmax())
     ours = sample(model, np.ones((1, 2, 2, 3)), seed=2, from_logits=False)
     theirs = sample(tiny(), np.ones((1, 2, 2, 3)), seed=2)
     np.testing.assert_allclose(ours.variance, theirs.variance, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("last", "name"),
+    [
+        (keras.layers.Softmax(), "softmax"),
+        (keras.layers.Activation("softmax"), "softmax"),
+        (keras.layers.Dense(2, activation="sigmoid"), "sigmoid"),
+        (keras.ops.softmax, "softmax"),
+        (keras.ops.sigmoid, "sigmoid"),
+        (graph(graph(keras.layers.Softmax())), "softmax"),
+        (
+            keras.Sequential([keras.Input((2, 2, 3)), keras.layers.Softmax()]),
+            "softmax",
+        ),
+    ],
+)
+def test_no_softmax_of_a_softmax(last, name):
+    model = graph(keras.layers.Dropout(0.5), last)
+    with pytest.raises(ValueError, match=f"ends in a {name}"):
+        sample(model, np.ones((1, 2, 2, 3)))
+
+
+def test_logits_of_an_inner_model_with_two_outputs():
+    inputs = keras.Input((2, 2, 3))
+    inner = keras.Model(inputs, [inputs + 1, keras.ops.softmax(inputs)])
+    model = graph(keras.layers.Dropout(0.5), lambda x: inner(x)[0])
+    assert sample(model, np.ones((1, 2, 2, 3))).variance.max() > 0
+
+
+@pytest.mark.parametrize("scores", [[1, 1, 1], [2, -1, 0]])
+def test_logits_are_no_probabilities(scores):
+    x = np.broadcast_to(np.float32(scores), (1, 2, 2, 3))
+    with pytest.raises(ValueError, match="`from_logits` must be True"):
+        sample(tiny(rate=1e-6), x, from_logits=False)
+
+
+def test_on_jax_nothing_is_traced():
+    jax = pytest.importorskip("jax")
+    if keras.config.backend() != "jax":
+        pytest.skip("JAX keeps no variables in what it compiles")
+    model, x = tiny(), IMAGES[:, :2, :2]
+    for function in (
+        jax.jit(lambda x: sample(model, x).variance),
+        jax.jit(lambda _: sample(model, IMAGES[:, :2, :2]).variance),
+        jax.vmap(lambda x: sample(model, x[None]).variance),
+    ):
+        with pytest.raises(ValueError, match="`images` must have values"):
+            function(x)
+    # The model has come to no harm.
+    assert sample(model, x).variance.max() > 0
 
 
 def test_in_a_function_and_a_saved_model(model, tmp_path):
@@ -186,16 +419,21 @@ def test_in_a_function_and_a_saved_model(model, tmp_path):
             tf.TensorSpec((), "int32", "samples"),
         ]
     )
-    def function(images, samples):
+    def serve(images, samples):
         return inference.predict_monte_carlo(model, images, samples)._asdict()
 
-    seeded = tf.function(lambda x: sample(model, x, seed=4))
-    for a, b in zip(seeded(IMAGES), sample(model, seed=4), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    expected = sample(model, seed=4)
+    for function in (
+        tf.function(lambda x: sample(model, x, seed=4)),
+        # Images of NumPy in a graph.
+        tf.function(lambda _: sample(model, seed=4)),
+    ):
+        for a, b in zip(function(IMAGES), expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
     archive = keras.export.ExportArchive()
     archive.track(model)
-    archive.add_endpoint("monte_carlo", function)
+    archive.add_endpoint("monte_carlo", serve)
     archive.write_out(tmp_path / "model", verbose=False)
     loaded = tf.saved_model.load(tmp_path / "model")
     served = loaded.signatures["monte_carlo"]
@@ -208,6 +446,28 @@ def test_in_a_function_and_a_saved_model(model, tmp_path):
     # Anew each time.
     again = served(images=tf.constant(IMAGES), samples=tf.constant(20))
     assert np.any(outputs["variance"] != again["variance"])
+
+
+def test_samples_as_tensor_of_a_function():
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("TensorFlow graphs")
+    model, x = tiny(), IMAGES[:, :2, :2]
+
+    @tf.function
+    def function(samples):
+        return sample(model, x, samples, seed=3).variance
+
+    expected = sample(model, x, 5, seed=3).variance
+    for dtype in ("int32", "int64", "uint8"):
+        np.testing.assert_allclose(
+            function(tf.constant(5, dtype)), expected, atol=1e-6
+        )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`samples` must"):
+        function(tf.constant(0))
+    for wrong in (tf.constant(2.7), tf.constant([3]), tf.constant("3")):
+        with pytest.raises(ValueError, match="`samples` must"):
+            function(wrong)
 
 
 def test_uncertainty_is_larger_where_the_image_is_unclear():
@@ -240,10 +500,29 @@ def test_uncertainty_is_larger_where_the_image_is_unclear():
         (dict(samples=2.5), "`samples` must be an int >= 1"),
         (dict(batch_size=0), "`batch_size` must be an int >= 1"),
         (dict(seed=-1), "`seed` must be an int >= 0"),
+        (dict(seed=2**31), "`seed` must be an int from 0 to 2147483647"),
+        (dict(from_logits=None), "`from_logits` must be True or False"),
+        (dict(from_logits="no"), "`from_logits` must be True or False"),
+        (dict(images=np.full(IMAGES.shape, "0")), "`images` must hold floats"),
         (dict(images=IMAGES[0]), r"images\[None\]"),
         (dict(images=IMAGES[:0]), "at least one image"),
         (dict(images=IMAGES[..., :2]), "`images` must be a batch"),
+        (dict(images=IMAGES[:, :0]), "at least one image"),
         (dict(model=keras.layers.Dense(1)), "`model` must be a built"),
+        (dict(model=Subclassed()), "`model` must be a built"),
+        (dict(model=None), "`model` must be a built"),
+        (
+            dict(model=graph(lambda x: [x + 1] * 2, shape=(16, 24, 3))),
+            "`model` must be a built .* one output",
+        ),
+        (
+            dict(model=graph(keras.layers.Dense(1), shape=(16, 24, 3))),
+            "two classes or more .* shape .*, 1",
+        ),
+        (
+            dict(model=graph(lambda x: x[:, 0, 0, 0], shape=(16, 24, 3))),
+            "two classes or more",
+        ),
     ],
 )
 def test_mistakes(model, arguments, words):
@@ -251,6 +530,31 @@ def test_mistakes(model, arguments, words):
         inference.predict_monte_carlo(
             **{"model": model, "images": IMAGES, "verbose": 0, **arguments}
         )
+
+
+def test_the_largest_seed():
+    assert sample(tiny(), IMAGES[:, :2, :2], seed=2**31 - 1).variance.max() > 0
+
+
+@pytest.mark.parametrize("value", [0, 2.7, [3], [3, 4]])
+def test_samples_are_one_int(value):
+    value = keras.ops.convert_to_tensor(value)
+    with pytest.raises(ValueError, match="`samples` must be an int >= 1"):
+        sample(tiny(), IMAGES[:, :2, :2], value)
+
+
+def test_samples_and_images_as_tensors():
+    x = IMAGES[:, :2, :2]
+    np.testing.assert_allclose(
+        sample(
+            tiny(),
+            keras.ops.convert_to_tensor(x),
+            keras.ops.convert_to_tensor(5),
+            seed=1,
+        ).variance,
+        sample(tiny(), x, 5, seed=1).variance,
+        atol=1e-6,
+    )
 
 
 def test_sliding_window_gives_each_pixel_its_own_patch(rng):
@@ -262,6 +566,38 @@ def test_sliding_window_gives_each_pixel_its_own_patch(rng):
         x = rng.standard_normal((2, 7, 9, 2)).astype("float32")
         y = inference.predict_sliding_window(model, x, batch_size=50, verbose=0)
         np.testing.assert_array_equal(y, x)
+
+
+def test_sliding_window_cuts_the_patch_around_each_pixel(rng):
+    """A model that returns its patch returns those that loops cut."""
+    for size in ((4, 6), (5, 3)):
+        model = graph(keras.layers.Flatten(), shape=(*size, 3))
+        x = rng.standard_normal((2, 7, 5, 3)).astype("float32")
+        cut, numbers = networks.patches(size, x, np.arange(70))
+        y = inference.predict_sliding_window(model, x, batch_size=9, verbose=0)
+        np.testing.assert_array_equal(y.reshape(cut.shape), cut[numbers])
+
+
+def test_sliding_window_gives_float32():
+    inputs = keras.Input((3, 3, 2), dtype="float16")
+    model = keras.Model(inputs, {"scores": inputs[:, 1, 1]})
+    x = np.arange(24.0).reshape(1, 3, 4, 2)
+    y = inference.predict_sliding_window(model, x, verbose=0)
+    assert y.dtype == "float32"
+    np.testing.assert_array_equal(y, x)
+
+
+def test_sliding_window_on_several_devices(monkeypatch, rng):
+    """With a MirroredStrategy each replica predicts the whole batch."""
+    inputs = keras.Input((3, 3, 2))
+    model = keras.Model(inputs, inputs[:, 1, 1])
+    predict = model.predict_on_batch
+    monkeypatch.setattr(
+        model, "predict_on_batch", lambda x: np.concatenate([predict(x)] * 2)
+    )
+    x = rng.standard_normal((2, 4, 5, 2)).astype("float32")
+    y = inference.predict_sliding_window(model, x, batch_size=7, verbose=0)
+    np.testing.assert_array_equal(y, x)
 
 
 def test_sliding_window_of_a_convolution(rng):
@@ -288,11 +624,44 @@ def test_sliding_window_is_what_predict_says_of_the_patch(rng):
     )
 
 
-def test_sliding_window_mistakes(model):
-    with pytest.raises(ValueError, match="`model` must map patches"):
-        inference.predict_sliding_window(model, IMAGES, verbose=0)
-    classifier = models.PatchClassifier((8, 8, 3), 4)
-    with pytest.raises(ValueError, match=r"of shape \(None, None, None, 3\)"):
-        inference.predict_sliding_window(classifier, IMAGES[..., :1])
-    with pytest.raises(ValueError, match="`batch_size`"):
-        inference.predict_sliding_window(classifier, IMAGES, batch_size=0)
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (dict(model=graph(keras.layers.Dense(1))), "`model` must map patches"),
+        (
+            dict(model=graph(lambda x: x[:, 0, 0], shape=(None, 2, 3))),
+            "`model` must map patches",
+        ),
+        (dict(model=graph(lambda x: [x[:, 0, 0]] * 2)), "one output"),
+        (dict(model=Subclassed()), "`model` must be a built"),
+        (dict(model=keras.layers.Dense(1)), "`model` must be a built"),
+        (dict(model=None), "`model` must be a built"),
+        (dict(images=IMAGES[..., :1]), r"of shape \(None, None, None, 3\)"),
+        (dict(images=IMAGES[:, :0]), "at least one image"),
+        (dict(batch_size=0), "`batch_size`"),
+    ],
+)
+def test_sliding_window_mistakes(arguments, words):
+    model = graph(lambda x: x[:, 0, 0])
+    with pytest.raises(ValueError, match=words):
+        inference.predict_sliding_window(
+            **{"model": model, "images": IMAGES, "verbose": 0, **arguments}
+        )
+
+
+def test_sliding_window_is_not_compiled():
+    model = graph(lambda x: x[:, 0, 0])
+
+    def function(_):
+        return inference.predict_sliding_window(model, IMAGES, verbose=0)
+
+    if keras.config.backend() == "tensorflow":
+        compiled = backends.compiled(function)
+    elif keras.config.backend() == "jax":
+        import jax
+
+        compiled = jax.jit(function)
+    else:
+        pytest.skip("PyTorch runs what it cannot compile")
+    with pytest.raises(ValueError, match="`images` must have values"):
+        compiled(keras.ops.zeros(1))

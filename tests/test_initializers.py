@@ -29,7 +29,7 @@ def upsample(x, initializer, kernel_size, strides, filters):
 @pytest.mark.parametrize("given", [True, False])
 def test_bilinear_is_linear_interpolation(kernel_size, strides, given, rng):
     """A plane through the pixels stays that plane, away from the border."""
-    if not given and (kernel_size + 1) // 2 != strides:
+    if not given and kernel_size != 2 * strides - strides % 2:
         pytest.skip("the kernel does not tell these strides")
     rows, columns = np.mgrid[:7, :8].astype("float32")
     x = np.stack([2 * rows - 3 * columns, rows + 5], axis=-1)[None]
@@ -114,7 +114,7 @@ def test_icnr_of_the_window_is_convolution_and_nearest(rng):
 )
 def test_initializers_are_saved(initializer, tmp_path):
     layer = keras.layers.Conv2DTranspose(
-        4, (4, 6), strides=2, kernel_initializer=initializer
+        4, (4, 8), strides=2, kernel_initializer=initializer
     )
     model = keras.Sequential([keras.Input((5, 5, 2)), layer])
     model.save(tmp_path / "model.keras")
@@ -122,8 +122,23 @@ def test_initializers_are_saved(initializer, tmp_path):
     again = loaded.layers[0].kernel_initializer
     assert type(again) is type(initializer)
     assert again.get_config() == initializer.get_config()
-    shape = (4, 6, 2, 2)
+    shape = (4, 8, 2, 2)
     np.testing.assert_array_equal(again(shape), initializer(shape))
+
+
+def test_bilinear_asks_for_strides_that_the_kernel_does_not_tell():
+    """With strides of 2 half of this kernel would be a quarter too dark."""
+    for kernel_size in (2, 3, 6, 7):
+        with pytest.raises(ValueError, match=r"BilinearInitializer\(strides"):
+            BilinearInitializer()((kernel_size, kernel_size, 1, 1))
+    net = SegNetBasic(
+        (8, 8, 3),
+        2,
+        decoder="conv_transpose",
+        decoder_initializer=BilinearInitializer(strides=2),
+    )
+    y = net.get_layer("decoder1_unpool")(np.ones((1, 4, 4, 64), "float32"))
+    np.testing.assert_allclose(y, 1)
 
 
 def test_half_precision():
@@ -142,8 +157,14 @@ def test_mistakes():
         BilinearInitializer((2, 0))
     with pytest.raises(ValueError, match="`strides` must be an int or"):
         BilinearInitializer((2, 2, 2))((4, 4, 1, 1))
-    with pytest.raises(ValueError, match="`shape` must be"):
-        BilinearInitializer()((3, 3))
+    for shape in ((4, 4), (0, 4, 1, 1), (None, 4, 1, 1), 5):
+        with pytest.raises(ValueError, match="`shape` must be"):
+            BilinearInitializer()(shape)
+        with pytest.raises(ValueError, match="`shape` must be"):
+            ICNR(2)(shape)
+    for initializer in (BilinearInitializer(), ICNR(2)):
+        with pytest.raises(ValueError, match="`dtype` must be a float"):
+            initializer((4, 4, 1, 1), dtype="int32")
 
 
 def test_decoders_of_the_networks_take_them(rng):
@@ -165,5 +186,10 @@ def test_decoders_of_the_networks_take_them(rng):
 
 
 def test_an_uneven_kernel_is_warned_of():
-    with pytest.warns(UserWarning, match="draws a checkerboard"):
-        SegNetBasic((8, 8, 3), 2, decoder_kernel_size=3)
+    # Where it is used; and the warning points to this file.
+    SegNetBasic((8, 8, 3), 2, decoder_kernel_size=3)
+    with pytest.warns(UserWarning, match="draws a checkerboard") as caught:
+        SegNetBasic(
+            (8, 8, 3), 2, decoder="conv_transpose", decoder_kernel_size=3
+        )
+    assert [w.filename for w in caught] == [__file__]

@@ -23,6 +23,11 @@ from keras_deconv.models import (
 from tests import networks
 
 
+def without_values():
+    """For what is read off a network: its weights get shapes, and no room."""
+    return keras.StatelessScope(initialize_variables=False)
+
+
 def count(weights):
     return sum(math.prod(w.shape) for w in weights)
 
@@ -59,7 +64,8 @@ BAYESIAN = {SegNet: BayesianSegNet, SegNetBasic: BayesianSegNetBasic}
     + [(BAYESIAN[row[0]], *row[1:]) for row in PUBLISHED if row[0] in BAYESIAN],
 )
 def test_parameters(model, num_classes, options, trainable, fixed):
-    net = model((None, None, 3), num_classes, **options)
+    with without_values():
+        net = model((None, None, 3), num_classes, **options)
     assert count(net.trainable_weights) == trainable
     seeds = [w for w in net.non_trainable_weights if "seed" in w.path]
     assert count(net.non_trainable_weights) - count(seeds) == fixed
@@ -67,7 +73,8 @@ def test_parameters(model, num_classes, options, trainable, fixed):
 
 @pytest.mark.parametrize("decoder", blocks.DECODERS)
 def test_sizes_of_every_stage(decoder):
-    net = SegNet((360, 480, 3), 11, decoder=decoder)
+    with without_values():
+        net = SegNet((360, 480, 3), 11, decoder=decoder)
     heights = [360, 180, 90, 45, 23, 12]
     widths = [480, 240, 120, 60, 30, 15]
     filters = [64, 128, 256, 512, 512]
@@ -235,7 +242,8 @@ def set_identity_norms_and_close_extensions(net):
 
 def test_enet_projects_before_it_unpools():
     """The index has 64 and 16 channels, the input of the block 128 and 64."""
-    net = ENet((64, 96, 3), 5)
+    with without_values():
+        net = ENet((64, 96, 3), 5)
     for up, down, size in (
         ("bottleneck4_0", "bottleneck2_0", (16, 24, 64)),
         ("bottleneck5_0", "bottleneck1_0", (32, 48, 16)),
@@ -254,13 +262,148 @@ def test_enet_projects_before_it_unpools():
     }
     for name, shape in shapes.items():
         assert net.get_layer(name).output.shape == (None, *shape)
-    rates = {
-        layer.rate
+
+
+def of_blocks(stage, *numbers):
+    return [f"bottleneck{stage}_{number}" for number in numbers]
+
+
+def test_enet_block_by_block():
+    """As the authors' Lua has it, see their `encoder.lua`, `decoder.lua`."""
+    with without_values():
+        net = ENet((64, 96, 3), 5)
+    found = {
+        layer.name: (
+            layer.kernel_size,
+            layer.strides[0],
+            layer.dilation_rate[0],
+            layer.use_bias,
+        )
         for layer in net.layers
-        if isinstance(layer, keras.layers.SpatialDropout2D)
-        and layer.name.startswith(("bottleneck1", "bottleneck2", "bottleneck3"))
+        if isinstance(layer, keras.layers.Conv2D)
+        and layer.name.startswith("bottleneck")
     }
-    assert rates == {0.01, 0.1}
+    expected = {}
+    down, up = ["bottleneck1_0", "bottleneck2_0"], of_blocks(4, 0)
+    up += of_blocks(5, 0)
+    eight = [*of_blocks(2, *range(1, 9)), *of_blocks(3, *range(8))]
+    dilations = dict(
+        zip(eight, 2 * [1, 2, None, 4, 1, 8, None, 16], strict=True)
+    )
+    others = [*of_blocks(1, 1, 2, 3, 4), *of_blocks(4, 1, 2), *of_blocks(5, 1)]
+    dilations |= dict.fromkeys(others + down, 1)
+    for name, dilation in dilations.items():
+        expected[f"{name}_conv1"] = ((1, 1), 1, 1, False)
+        expected[f"{name}_conv2"] = ((3, 3), 1, dilation, True)
+        expected[f"{name}_conv3"] = ((1, 1), 1, 1, False)
+        if dilation is None:
+            expected[f"{name}_conv2_row"] = ((1, 5), 1, 1, False)
+            expected[f"{name}_conv2"] = ((5, 1), 1, 1, True)
+    for name in down:
+        expected[f"{name}_conv1"] = ((2, 2), 2, 1, False)
+    for name in up:
+        for part in ("conv1", "conv3", "projection"):
+            expected[f"{name}_{part}"] = ((1, 1), 1, 1, False)
+    assert found == expected
+
+    rates = {
+        layer.name.removesuffix("_dropout"): layer.rate
+        for layer in net.layers
+        if isinstance(layer, keras.layers.Dropout)
+    }
+    assert rates == {
+        **dict.fromkeys(of_blocks(1, *range(5)), 0.01),
+        **dict.fromkeys(["bottleneck2_0", *eight], 0.1),
+    }
+    activations = {
+        type(layer)
+        for layer in net.layers
+        if layer.name.startswith(("bottleneck4", "bottleneck5"))
+        and layer.name.endswith("lu")
+    }
+    assert activations == {keras.layers.ReLU}
+
+
+@pytest.mark.parametrize("size", [6, 7])
+def test_enet_transposed_convolution_is_aligned_as_in_torch(size, rng):
+    """Torch's padding 1 and output padding 1: input i meets 2i - 1 .. 2i + 1.
+
+    (`conv2` of an up block: what its kernel makes of a single pixel.)
+    """
+    half = -(-size // 2)
+    inputs = keras.Input((half, half, 64))
+    like = keras.Input((size, size, 64))
+    _, pooling = blocks.pool(like, decoder="nearest", name="pool")
+    x = enet._up_block(inputs, 64, pooling, "nearest", "up")
+    net = keras.Model([inputs, like], x)
+    part = keras.Model([inputs, like], net.get_layer("up_conv2_crop").output)
+    net.get_layer("up_conv1").set_weights([np.eye(64, 16)[None, None]])
+    norm = net.get_layer("up_conv1_norm")
+    ones, zeros = np.ones(16), np.zeros(16)
+    norm.set_weights([ones, zeros, zeros, ones - norm.epsilon])
+    x = np.zeros((1, half, half, 64), "float32")
+    x[0, 1, 2, 3] = 1
+    y = np.asarray(part([x, np.zeros((1, size, size, 64), "float32")]))
+    kernel = np.asarray(net.get_layer("up_conv2").kernel)[:, :, :, 3]
+    expected = np.zeros((1, size, size, 16), "float32")
+    expected[0, 1:4, 3:6] = kernel[:, : size - 3]
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+@pytest.mark.parametrize(
+    "build",
+    [
+        SegNetBasic,
+        ENet,
+        functools.partial(FullResolutionNet, filters=(4,)),
+    ],
+)
+def test_any_number_of_channels(build, channels):
+    net = build((None, None, channels), 5)
+    assert net(np.zeros((1, 17, 23, channels))).shape == (1, 17, 23, 5)
+
+
+def test_segnet_basic_has_no_relu_in_its_decoder():
+    names = {layer.name for layer in SegNetBasic((8, 8, 3), 2).layers}
+    relus = {name for name in names if name.endswith("relu")}
+    assert relus == {f"block{number}_conv1_relu" for number in range(1, 5)}
+
+
+def test_first_values_are_the_authors():
+    net = DeconvNet((193, 193, 3), 2, fc_units=8)
+    norms = [
+        layer
+        for layer in net.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    for layer in norms:
+        np.testing.assert_allclose(layer.beta, 0.001)
+    encoder, decoder = (
+        np.asarray(net.get_layer(name).kernel)
+        for name in ("block4_conv2", "decoder4_conv2")
+    )
+    assert encoder.std() == pytest.approx((2 / (9 * 512)) ** 0.5, rel=0.05)
+    assert decoder.std() == pytest.approx(0.01, rel=0.05)
+
+
+def test_own_initializers_keep_what_they_were_made_with():
+    class Constant(keras.initializers.Initializer):
+        def __init__(self, value):
+            self.value = value
+
+        def __call__(self, shape, dtype=None):
+            return keras.ops.full(shape, self.value, dtype)
+
+    net = SegNetBasic(
+        (8, 8, 3),
+        2,
+        decoder="conv_transpose",
+        decoder_initializer=Constant(7.0),
+    )
+    for number in range(1, 5):
+        layer = net.get_layer(f"decoder{number}_unpool")
+        np.testing.assert_array_equal(layer.kernel, 7)
 
 
 def test_enet_channels_that_are_new_are_0():
@@ -296,7 +439,8 @@ def test_enet_convolutions_are_aligned_as_in_torch():
 
 
 def test_deconvnet_narrows_to_one_pixel_and_returns():
-    net = DeconvNet((224, 224, 3), 21, fc_units=16)
+    with without_values():
+        net = DeconvNet((224, 224, 3), 21, fc_units=16)
     for name, shape in {
         "block5_pool": (7, 7, 512),
         "fc6": (1, 1, 16),
@@ -379,7 +523,8 @@ def test_local_response_norm_is_caffes(rng):
 
 
 def test_softmax_and_dropout():
-    net = SegNet((None, None, 3), 5, dropout=0.5)
+    with without_values():
+        net = SegNet((None, None, 3), 5, dropout=np.float32(0.5))
     names = {layer.name for layer in net.layers if "dropout" in layer.name}
     assert names == {
         f"{half}{number}_dropout"
@@ -403,6 +548,7 @@ def test_softmax_and_dropout():
         (dict(num_classes="11"), "`num_classes` must be"),
         (dict(num_classes=2.5), "`num_classes` must be"),
         (dict(dropout="0.5"), "`dropout` must be"),
+        (dict(dropout=False), "`dropout` must be"),
         (dict(decoder="unpool"), "'max_unpool', 'bed_of_nails', 'nearest'"),
         (dict(dropout=1.0), "`dropout` must be"),
         (dict(classifier_activation="relu"), "`classifier_activation`"),

@@ -1,4 +1,9 @@
-"""Weights of VGG-16 for the encoders, and recomputed statistics."""
+"""Weights of VGG-16 for the encoders, and recomputed statistics.
+
+Runs on every Keras backend; data sets are tf.data pipelines on each.
+"""
+
+import sys
 
 import keras
 import numpy as np
@@ -145,7 +150,11 @@ def test_fully_connected_layers_of_keras(tmp_path, rng):
 def test_pth_files(rng, tmp_path, nested):
     torch = pytest.importorskip("torch")
     state = state_dict(rng, batch_norm=True)
-    tensors = {name: torch.from_numpy(v) for name, v in state.items()}
+    # As `named_parameters` gives them: numbers that learn.
+    tensors = {
+        name: torch.nn.Parameter(torch.from_numpy(v))
+        for name, v in state.items()
+    }
     path = tmp_path / "vgg16_bn.pth"
     torch.save({"state_dict": tensors} if nested else tensors, path)
     net = SegNet((8, 8, 3), 4, encoder_weights=str(path))
@@ -196,24 +205,140 @@ def test_vgg16_weights_take_rgb(tmp_path, rng):
     )
 
 
+def test_suffix_in_capitals_and_the_home_folder(
+    rng, save, monkeypatch, tmp_path
+):
+    state = state_dict(rng, batch_norm=False)
+    save(state, "vgg16.SafeTensors")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    net = SegNet((8, 8, 3), 4, encoder_weights="~/vgg16.SafeTensors")
+    kernel = state["features.28.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(net.get_layer("block5_conv3").kernel, kernel)
+
+
+@pytest.mark.parametrize("network", [SegNet, DeconvNet])
+def test_encoder_weights_are_looked_at_before_a_model_is_built(
+    network, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(keras, "Input", lambda *args, **options: 1 / 0)
+    (tmp_path / "folder.pth").mkdir()
+    (tmp_path / "vgg16.npz").touch()
+    for value in (
+        *(True, 5, {}, b"x.pth", "", "vgg16", "~nobody/x.pth"),
+        *(tmp_path / "missing.pth", tmp_path / "missing.h5"),
+        *(tmp_path / "folder.pth", tmp_path / "vgg16.npz"),
+    ):
+        with pytest.raises(ValueError, match=r"`encoder_weights` must be None"):
+            network((224, 224, 3), 4, encoder_weights=value)
+
+
 def test_bad_encoder_weights(tmp_path, rng, save):
     with pytest.raises(ValueError, match="3 channels"):
         SegNet((8, 8, 1), 4, encoder_weights="imagenet")
-    with pytest.raises(ValueError, match="`encoder_weights` must be"):
-        SegNet((8, 8, 3), 4, encoder_weights=tmp_path / "missing.weights.h5")
-    with pytest.raises(ValueError, match="must be a PyTorch state dict"):
-        SegNet((8, 8, 3), 4, encoder_weights=tmp_path / "missing.safetensors")
+    (tmp_path / "junk.weights.h5").write_bytes(b"junk")
+    with pytest.raises(ValueError, match="`encoder_weights` must be None"):
+        SegNet((8, 8, 3), 4, encoder_weights=tmp_path / "junk.weights.h5")
+
+
+def test_keras_weights_must_be_finite(tmp_path):
+    vgg16 = keras.applications.VGG16(include_top=False, weights=None)
+    bias = vgg16.get_layer("block5_conv3").bias
+    bias.assign(np.full(512, np.nan))
+    vgg16.save_weights(tmp_path / "vgg16.weights.h5")
+    with pytest.raises(ValueError, match="block5_conv3's bias is not"):
+        SegNet((8, 8, 3), 4, encoder_weights=tmp_path / "vgg16.weights.h5")
+
+
+def changed(state, name, change):
+    """The state dict with one array changed; without it for None."""
+    array = change(state[name].copy())
+    rest = {n: v for n, v in state.items() if n != name}
+    return rest if array is None else {name: array} | rest
+
+
+def fill(value):
+    def function(array):
+        array.flat[-1] = value
+        return array
+
+    return function
+
+
+def test_every_array_is_checked_before_one_is_loaded(rng, save):
     state = state_dict(rng, batch_norm=True)
-    del state["features.0.bias"]
-    with pytest.raises(ValueError, match=r"torchvision's vgg16.*features\.0"):
-        SegNet((8, 8, 3), 4, encoder_weights=save(state))
-    state = {"layer1.weight": np.zeros((3, 3), "float32")}
-    with pytest.raises(ValueError, match="in which 0 convolutions"):
-        SegNet((8, 8, 3), 4, encoder_weights=save(state))
-    state = state_dict(rng, batch_norm=True)
-    state["features.0.weight"] = state["features.0.weight"][:32]
-    with pytest.raises(ValueError, match="`encoder_weights` must be"):
-        SegNet((8, 8, 3), 4, encoder_weights=save(state))
+    net = SegNet((8, 8, 3), 4)
+    before = net.get_weights()
+    for name, change, message in (
+        ("features.0.bias", lambda a: None, r"shape \(64,\), and is missing"),
+        ("features.41.weight", lambda a: None, "and is missing"),
+        ("features.1.running_mean", lambda a: None, "and is missing"),
+        ("features.0.weight", lambda a: a[:32], r"\(64, 3, 3, 3\), and is"),
+        ("features.0.weight", lambda a: a[:, :1].copy(), r"\(64, 1, 3, 3\)"),
+        ("features.40.bias", lambda a: a[:1], r"\(512,\), and is \(1,\)"),
+        ("features.41.weight", lambda a: a[:1], r"\(512,\), and is \(1,\)"),
+        ("features.40.weight", fill(np.nan), "must be finite.*40.weight is"),
+        ("features.41.running_mean", fill(np.inf), "must be finite"),
+        ("features.41.running_var", fill(-1e-3), "variances at least 0"),
+    ):
+        path = save(changed(state, name, change))
+        with pytest.raises(ValueError, match=message):
+            weights.load_vgg16(net, path)
+    for old, new in zip(before, net.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
+def test_state_dicts_of_others_are_counted(rng, save):
+    state = state_dict(rng, batch_norm=False)
+    prefixed = {f"module.{name}": v for name, v in state.items()}
+    message = r"with 13 conv.* with 0; .* begin with \['module\.features\.0"
+    with pytest.raises(ValueError, match=message):
+        SegNet((8, 8, 3), 4, encoder_weights=save(prefixed))
+    vgg19 = state | {"features.99.weight": state["features.0.weight"]}
+    with pytest.raises(ValueError, match="with 14; its names"):
+        SegNet((8, 8, 3), 4, encoder_weights=save(vgg19))
+
+
+@pytest.mark.slow
+def test_fully_connected_layers_are_checked(rng, save):
+    state = state_dict(rng, batch_norm=False)
+    options = dict(input_shape=(224, 224, 3), num_classes=4)
+    with pytest.raises(ValueError, match=r"classifier\.0\.weight .* missing"):
+        DeconvNet(**options, encoder_weights=save(state))
+    state["classifier.0.weight"] = np.zeros((512 * 49, 4096), "float32")
+    with pytest.raises(ValueError, match=r"\(4096, 25088\), and is \(25088"):
+        DeconvNet(**options, encoder_weights=save(state))
+
+
+def test_files_that_are_no_state_dict(tmp_path, save):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "vgg16.pth"
+
+    def message(match):
+        with pytest.raises(ValueError, match=match) as caught:
+            SegNet((8, 8, 3), 4, encoder_weights=path)
+        assert caught.value.__suppress_context__ or not caught.value.__context__
+        assert "weights_only" not in str(caught.value)
+
+    for junk in (b"", b"junk" * 50, b"PK\x03\x04junk"):
+        path.write_bytes(junk)
+        message("must be a PyTorch state dict.*failed with")
+    # A whole model, and what is no dict.
+    for value in (torch.nn.Linear(2, 2), [torch.zeros(2)], {"state_dict": 5}):
+        torch.save(value, path)
+        message("must be a PyTorch state dict.*failed with")
+    for value in ({}, {0: torch.zeros(1), "epoch": 3}):
+        torch.save(value, path)
+        message(r"with 0; its names begin with \[\]")
+    path = tmp_path / "vgg16.safetensors"
+    path.write_bytes(b"junk")
+    message("failed with SafetensorError")
+
+
+def test_a_missing_package_is_named(monkeypatch, rng, save):
+    path = save(state_dict(rng, batch_norm=False))
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    with pytest.raises(ValueError, match=r"pip install 'keras-deconv\[torch"):
+        SegNet((8, 8, 3), 4, encoder_weights=path)
 
 
 def test_imagenet_without_a_network_says_which_file_to_put_where(
@@ -236,7 +361,22 @@ def batches(rng, number=5, batch_size=4):
     return x
 
 
-def first_norm(x):
+def moments(*parts):
+    """Mean and variance of each batch, averaged over the batches."""
+    axes = (0, 1, 2)
+    return [
+        np.mean([function(part, axis=axes) for part in parts], axis=0)
+        for function in (np.mean, np.var)
+    ]
+
+
+def assert_statistics(norm, expected, rtol=1e-4):
+    moving = (norm.moving_mean, norm.moving_variance)
+    for ours, value in zip(moving, expected, strict=True):
+        np.testing.assert_allclose(as_numpy(ours), value, rtol=rtol)
+
+
+def first_norm():
     """A model whose first batch normalisation sees the image itself."""
     norm = keras.layers.BatchNormalization(name="norm")
     model = keras.Sequential(
@@ -253,21 +393,12 @@ def first_norm(x):
 @pytest.mark.parametrize("batch_size", [4, 6])
 def test_statistics_are_averages_over_the_batches(rng, batch_size):
     x = batches(rng)
-    model, norm = first_norm(x)
+    model, norm = first_norm()
     dataset = tf.data.Dataset.from_tensor_slices((x, x)).batch(batch_size)
     models.recompute_batch_statistics(model, dataset, verbose=0)
     parts = [x[i : i + batch_size] for i in range(0, len(x), batch_size)]
-    sizes = [len(part) for part in parts]
-    for ours, function in (
-        (norm.moving_mean, np.mean),
-        (norm.moving_variance, np.var),
-    ):
-        expected = np.average(
-            [function(part, axis=(0, 1, 2)) for part in parts],
-            axis=0,
-            weights=sizes,
-        )
-        np.testing.assert_allclose(ours, expected, rtol=1e-4)
+    # Each part as often as it has images: a smaller last one counts less.
+    assert_statistics(norm, moments(*(p for p in parts for _ in p)))
     assert norm.momentum == 0.99
 
 
@@ -285,31 +416,156 @@ def test_a_model_predicts_what_it_saw_in_training(rng):
 
 def test_steps_frozen_layers_and_inner_models(rng):
     x = batches(rng)
-    inner, norm = first_norm(x)
+    inner, norm = first_norm()
     inner.get_layer("second").trainable = False
     model = keras.Sequential([keras.Input((8, 8, 3)), inner])
     forever = tf.data.Dataset.from_tensor_slices(x).batch(4).repeat()
     models.recompute_batch_statistics(model, forever, steps=2, verbose=0)
-    expected = np.mean([x[:4].mean((0, 1, 2)), x[4:8].mean((0, 1, 2))], axis=0)
-    np.testing.assert_allclose(norm.moving_mean, expected, rtol=1e-4)
-    np.testing.assert_array_equal(inner.get_layer("second").moving_mean, 0)
+    assert_statistics(norm, moments(x[:4], x[4:8]))
+    assert_statistics(inner.get_layer("second"), (0, 1), rtol=0)
 
 
 def test_statistics_stay_where_something_is_wrong(rng):
     x = batches(rng)
-    model, norm = first_norm(x)
+    model, norm = first_norm()
+    nan = np.full_like(x[:4], np.nan)
+    # What the normalisation has from before is another model's business.
+    norm.set_weights([np.full(3, v) for v in (1, 0, 5, 7)])
 
     def breaks():
         yield x[:4]
         raise OSError("the disk is gone")
 
-    with pytest.raises(OSError, match="the disk"):
-        models.recompute_batch_statistics(model, breaks(), verbose=0)
-    with pytest.raises(ValueError, match="`dataset` must give"):
-        models.recompute_batch_statistics(model, [], verbose=0)
-    np.testing.assert_array_equal(norm.moving_mean, 0)
-    np.testing.assert_array_equal(norm.moving_variance, 1)
-    assert norm.momentum == 0.99
+    def fails(dataset, match, error=ValueError):
+        with pytest.raises(error, match=match):
+            models.recompute_batch_statistics(model, dataset, verbose=0)
+        assert_statistics(norm, (5, 7), rtol=0)
+        assert norm.momentum == 0.99
+        assert "call" not in vars(norm)
+
+    fails(breaks(), "the disk", OSError)
+    fails([], "`dataset` must give at least")
+    fails([x[:4], nan], "batch 2, counted from 1, .*'norm' is NaN")
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     with pytest.raises(ValueError, match="`model` must have a Batch"):
         models.recompute_batch_statistics(model, [x], verbose=0)
+
+
+def test_statistics_that_are_not_finite_are_mended(rng):
+    x = batches(rng, 1)
+    model, norm = first_norm()
+    norm.moving_mean.assign(np.array([np.nan, np.inf, 3]))
+    norm.moving_variance.assign(np.array([np.nan, np.inf, 3]))
+    models.recompute_batch_statistics(model, [x], verbose=0)
+    assert_statistics(norm, moments(x))
+
+
+@keras.saving.register_keras_serializable("tests")
+class Composite(keras.layers.Layer):
+    """Holds batch normalisations as layers do, and one that it never calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.own = keras.layers.BatchNormalization()
+        self.nested = [{"a": keras.layers.BatchNormalization()}]
+        self.spare = keras.layers.BatchNormalization()
+        self.unbuilt = keras.layers.BatchNormalization()
+
+    def build(self, shape):
+        for norm in (self.own, self.nested[0]["a"], self.spare):
+            norm.build(shape)
+
+    def call(self, x):
+        return self.own(x) + self.nested[0]["a"](2 * x)
+
+
+def test_layers_inside_layers(rng):
+    x = batches(rng, 1)
+    layer = Composite()
+    model = keras.Sequential([keras.Input((8, 8, 3)), layer])
+    layer.spare.set_weights([np.full(3, v) for v in (1, 0, 5, 7)])
+    models.recompute_batch_statistics(model, [x], verbose=0)
+    assert_statistics(layer.own, moments(x))
+    assert_statistics(layer.nested[0]["a"], moments(2 * x))
+    assert_statistics(layer.spare, (5, 7), rtol=0)
+
+
+def test_a_layer_called_twice_gets_the_average_of_its_calls(rng):
+    x = batches(rng, 3)
+    norm = keras.layers.BatchNormalization()
+    inputs = keras.Input((8, 8, 3))
+    once = keras.layers.BatchNormalization()
+    twice = norm(inputs) + norm(3 * inputs)
+    model = keras.Model(inputs, once(twice))
+    parts = [x[:4], x[4:8], x[8:]]
+    models.recompute_batch_statistics(model, parts, verbose=0)
+    assert_statistics(norm, moments(*parts, *(3 * part for part in parts)))
+
+
+def test_data_sets_that_do_not_know_their_length(rng, capsys):
+    x = batches(rng)
+    model, norm = first_norm()
+    known = tf.data.Dataset.from_tensor_slices(x)
+    for dataset in (
+        known.filter(lambda image: True),
+        tf.data.Dataset.from_generator(
+            lambda: iter(x), output_signature=tf.TensorSpec((8, 8, 3))
+        ),
+    ):
+        models.recompute_batch_statistics(model, dataset.batch(20))
+        assert_statistics(norm, moments(x))
+        assert "Unknown" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"`steps` must .* for ever"):
+        models.recompute_batch_statistics(model, known.batch(4).repeat())
+
+
+def test_batches_may_be_dicts(rng):
+    x = batches(rng, 2)
+    norm = keras.layers.BatchNormalization()
+    inputs = {n: keras.Input((8, 8, 3), name=n) for n in ("left", "right")}
+    model = keras.Model(inputs, norm(inputs["left"]) + inputs["right"])
+    parts = [x[:4], x[4:]]
+    models.recompute_batch_statistics(
+        model, [{"left": part, "right": part} for part in parts], verbose=0
+    )
+    assert_statistics(norm, moments(*parts))
+
+
+def test_arguments_of_recompute_batch_statistics(rng):
+    x = batches(rng, 1)
+    model, norm = first_norm()
+    unbuilt = keras.Sequential([keras.layers.BatchNormalization()])
+    for wrong in (None, norm, unbuilt, "model"):
+        with pytest.raises(ValueError, match=r"`model` must be a keras\.Model"):
+            models.recompute_batch_statistics(wrong, [x], verbose=0)
+    for wrong in (None, 5, x, keras.ops.convert_to_tensor(x)):
+        with pytest.raises(ValueError, match=r"`dataset` must be an iterable"):
+            models.recompute_batch_statistics(model, wrong, verbose=0)
+    for steps in (0, -1, 2.5, "2", True):
+        with pytest.raises(ValueError, match="`steps` must be an int >= 1"):
+            models.recompute_batch_statistics(
+                model, [x], steps=steps, verbose=0
+            )
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "torch", reason="PyTorch alone keeps gradients"
+)
+def test_nothing_is_kept_for_a_backward_pass(rng):
+    import torch
+
+    seen = []
+
+    class Witness(keras.layers.Layer):
+        def call(self, x):
+            seen.append(torch.is_grad_enabled())
+            return x
+
+    model, _ = first_norm()
+    model = keras.Sequential([model, Witness()])
+    x = batches(rng, 1)
+    model(x)
+    seen.clear()
+    models.recompute_batch_statistics(model, [x], verbose=0)
+    assert seen == [False]
+    assert torch.is_grad_enabled()

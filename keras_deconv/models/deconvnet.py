@@ -76,6 +76,10 @@ def DeconvNet(  # noqa: N802
     Raises:
         ValueError: An argument breaks the rule that the error names.
 
+    Edge cases:
+        Where sizes are None, an image of less than 193 pixels is an error of
+        the backend when it comes to `fc6`, whose kernel does not fit.
+
     Example:
         >>> import keras_deconv
         >>> model = keras_deconv.models.DeconvNet(
@@ -89,10 +93,12 @@ def DeconvNet(  # noqa: N802
     arguments.positive_int(num_classes, "num_classes")
     arguments.positive_int(fc_units, "fc_units")
     arguments.classifier_activation(classifier_activation)
+    weights.check_encoder_weights(encoder_weights)
     decoder = arguments.choice(decoder, "decoder", blocks.DECODERS)
-    arguments.transposed_kernel_size(
-        decoder_kernel_size, 2, "decoder_kernel_size"
-    )
+    if decoder == "conv_transpose":
+        arguments.transposed_kernel_size(
+            decoder_kernel_size, 2, "decoder_kernel_size"
+        )
     conv_transpose = functools.partial(
         blocks.conv_norm_relu,
         convolution=keras.layers.Conv2DTranspose,

@@ -44,11 +44,16 @@ def ENet(  # noqa: N802
     nothing between its two, the expansion has no activation, PReLU has one
     weight per channel, the decoder has ReLU and no dropout. Max unpooling takes
     the projected tensor, and the initial block's index is not used again.
-    Dropout of whole channels is 0.01 in stage 1, 0.1 in stages 2 and 3.
+    Dropout of whole channels is 0.01 in stage 1, 0.1 in stages 2 and 3. First
+    values are those of this package, He's normal distribution for kernels and
+    a shift of 0.001 after normalisation, and not Torch's. Before training,
+    predictions are of no use, not even as a start: what many added branches
+    leave is large until normalisation has seen some batches.
 
     Args:
         input_shape: `(height, width, channels)`. Height and width may be None
-            and need not be multiples of 8.
+            and need not be multiples of 8. The initial block adds 13 filters to
+            the channels, so that colour images get 16.
         num_classes: int >= 1. Classes, void not counted.
         decoder: How blocks 4.0 and 5.0 restore their size: "max_unpool" (the
             published one), "bed_of_nails", "nearest" or "conv_transpose".
@@ -89,7 +94,9 @@ def ENet(  # noqa: N802
     x = _up_block(x, 64, pooling2, decoder, "bottleneck4_0")
     for i in range(1, 3):
         x = _bottleneck(x, 1, 0.0, _relu, f"bottleneck4_{i}")
-    x = _up_block(x, 16, pooling1, decoder, "bottleneck5_0")
+    # 16 of a colour image: as many as the first index has channels.
+    num_filters = pooling1.features.shape[-1]
+    x = _up_block(x, num_filters, pooling1, decoder, "bottleneck5_0")
     x = _bottleneck(x, 1, 0.0, _relu, "bottleneck5_1")
     x = layers.Conv2DTranspose(
         num_classes,

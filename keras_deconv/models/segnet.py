@@ -93,6 +93,7 @@ def SegNet(  # noqa: N802
     """
     arguments.positive_int(num_classes, "num_classes")
     arguments.classifier_activation(classifier_activation)
+    weights.check_encoder_weights(encoder_weights)
     inputs = keras.Input(arguments.image_shape(input_shape), name="image")
     x = _encode_and_decode(
         inputs,
@@ -338,9 +339,10 @@ def _encode_and_decode(
     """All of a SegNet between the image and the classifier."""
     decoder = arguments.choice(decoder, "decoder", blocks.DECODERS)
     arguments.rate(dropout, "dropout")
-    arguments.transposed_kernel_size(
-        decoder_kernel_size, 2, "decoder_kernel_size"
-    )
+    if decoder == "conv_transpose":
+        arguments.transposed_kernel_size(
+            decoder_kernel_size, 2, "decoder_kernel_size"
+        )
     dropout_rates = [
         dropout if number in DROPOUT_STAGES else 0.0
         for number in range(1, len(encoder_filters) + 1)

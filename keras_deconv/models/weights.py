@@ -1,13 +1,18 @@
 """Weights that do not come from `fit`: pre-trained, and recomputed."""
 
+import contextlib
+import math
+import os
 import re
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import layers
+
+from keras_deconv import arguments, backends
 
 # Mean colour (RGB, 0..255) that VGG-16 was trained to have taken away.
 VGG16_MEAN = np.array([123.68, 116.779, 103.939], "float32")
@@ -23,6 +28,7 @@ CONVOLUTIONS = tuple(
 )
 # Fully connected layers as convolutions: kernel size, channels, filters.
 FULLY_CONNECTED = {"fc6": (7, 512, 4096), "fc7": (1, 4096, 4096)}
+KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
 TORCH_SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
@@ -33,6 +39,32 @@ class ConvWeights(NamedTuple):
     bias: np.ndarray
     # Scale, shift, mean and variance + epsilon of batch normalisation.
     norm: tuple[np.ndarray, ...] | None = None
+
+
+def check_encoder_weights(value: object) -> None:
+    """Refuse what `load_vgg16` cannot read, before a model is built for it.
+
+    Args:
+        value: None, "imagenet", or a path as str or `os.PathLike`; `~` is the
+            home folder, and the case of the suffix does not matter.
+
+    Raises:
+        ValueError: It is none of them, or no file is there.
+    """
+    if value is None:
+        return
+    suffixes = (*KERAS_SUFFIXES, *TORCH_SUFFIXES)
+    if isinstance(value, str | os.PathLike):
+        path = Path(os.path.expanduser(value))
+        if value == "imagenet":
+            return
+        if path.suffix.lower() in suffixes and path.is_file():
+            return
+    raise ValueError(
+        "`encoder_weights` must be None, 'imagenet', or the path of a file "
+        f"that is there and ends in {', '.join(suffixes)}. Received: "
+        f"encoder_weights={value!r}"
+    )
 
 
 def load_vgg16(model: keras.Model, weights: str | Path) -> None:
@@ -55,12 +87,14 @@ def load_vgg16(model: keras.Model, weights: str | Path) -> None:
             file that `keras.applications.VGG16` takes; or the path of
             torchvision's `vgg16` or `vgg16_bn` state dict: .pth or .pt (needs
             torch) or .safetensors (needs safetensors), both in the extra
-            `keras-deconv[torch]`.
+            `keras-deconv[torch]`. Code in a file is never run.
 
     Raises:
-        ValueError: The input has not 3 channels, or the weights cannot be had
-            or are those of another network. The model is not changed then.
+        ValueError: The input has not 3 channels, or the weights cannot be had,
+            are those of another network, or hold NaN, infinities or a negative
+            variance. The model is not changed then.
     """
+    check_encoder_weights(weights)
     if model.input_shape[-1] != 3:
         raise ValueError(
             "`encoder_weights` of VGG-16 need an `input_shape` with 3 "
@@ -68,18 +102,12 @@ def load_vgg16(model: keras.Model, weights: str | Path) -> None:
             "encoder_weights=None for other channel counts."
         )
     names = [*CONVOLUTIONS, *_fully_connected(model)]
-    if Path(weights).suffix in TORCH_SUFFIXES:
-        source = _read_torch(Path(weights), names)
+    path = Path(os.path.expanduser(weights))
+    if path.suffix.lower() in TORCH_SUFFIXES:
+        shapes = {n: tuple(model.get_layer(n).kernel.shape) for n in names}
+        source = _read_torch(path, shapes)
     else:
-        source = _read_keras(weights, names)
-    for name, values in source.items():
-        kernel = model.get_layer(name).kernel
-        if values.kernel.shape != tuple(kernel.shape):
-            raise ValueError(
-                "`encoder_weights` must be those of VGG-16. Received: "
-                f"{str(weights)!r}, whose {name} has a kernel of "
-                f"{values.kernel.shape} instead of {tuple(kernel.shape)}"
-            )
+        source = _read_keras(path, names)
     for name, values in source.items():
         conv, norm = model.get_layer(name), model.get_layer(f"{name}_norm")
         conv.set_weights([values.kernel, values.bias][: len(conv.weights)])
@@ -114,17 +142,26 @@ def recompute_batch_statistics(
     small batches are smaller.
 
     Args:
-        model: Built model. Layers with `trainable=False` are left as they are,
-            as in training; dropout is on, as in training.
+        model: Built model. Batch normalisations are set wherever it holds
+            them, in models and layers inside it too. Layers with
+            `trainable=False` are left as they are, as in training; dropout is
+            on, as in training.
         dataset: `tf.data.Dataset` or other iterable of batches: images, or
             tuples that begin with them, as `fit` takes.
-        steps: int >= 1. Batches to read; None for all of them. A data set that
-            repeats for ever needs it.
-        verbose: 0 silent, 1 progress bar.
+        steps: int >= 1. Batches to read at most; None for all of them. A data
+            set that repeats for ever needs it.
+        verbose: 0 silent, 1 progress bar, without an end where the data set
+            does not know its length.
 
     Raises:
-        ValueError: The model has no batch normalisation to set, or the data set
-            has no batch. Whatever is raised, statistics are as before.
+        ValueError: An argument breaks the rule that the error names, the data
+            set has no batch, or a batch makes a mean or variance NaN or
+            infinite. Whatever is raised, statistics are as before.
+
+    Edge cases:
+        A layer that is called several times in a pass gets the average over
+        its calls; one that is not called keeps what it has. Statistics that
+        are NaN or infinite before are mended.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -137,52 +174,117 @@ def recompute_batch_statistics(
         >>> bool(np.any(np.asarray(norm.moving_mean) != 0))
         True
     """
-    norms = [norm for norm in _batch_norms(model) if norm.trainable]
+    if not isinstance(model, keras.Model) or not model.built:
+        raise ValueError(
+            "`model` must be a keras.Model that is built: call it on a batch "
+            f"first. Received: model={model!r}"
+        )
+    if not isinstance(dataset, Iterable) or hasattr(dataset, "shape"):
+        raise ValueError(
+            "`dataset` must be an iterable of batches. Make one of an array: "
+            "tf.data.Dataset.from_tensor_slices(array).batch(batch_size). "
+            f"Received: dataset of type {type(dataset).__name__}"
+        )
+    if steps is None:
+        steps = _num_batches(dataset)
+    else:
+        steps = arguments.positive_int(steps, "steps")
+    norms = [n for n in _batch_norms(model) if n.trainable and n.built]
     if not norms:
         raise ValueError(
             "`model` must have a BatchNormalization layer with trainable=True. "
             f"Received: {model.name!r} without one"
         )
-    before = [_statistics(norm) for norm in norms]
-    momenta = [norm.momentum for norm in norms]
-    sums = [np.zeros(np.shape(s)) for s in before]
-    num_images = 0
-    if steps is None and isinstance(dataset, Sized):
-        steps = len(dataset)
+    totals: list[Any] = [0.0] * len(norms)
+    weights = [0] * len(norms)
+    step = 0
     progress = keras.utils.Progbar(steps, verbose=verbose)
-    try:
-        for norm in norms:
-            norm.momentum = 0.0  # so that a batch leaves its own statistics
+    with contextlib.ExitStack() as stack:
+        calls = [stack.enter_context(_measuring(norm)) for norm in norms]
         for step, batch in enumerate(dataset, start=1):
             images, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
-            model(images, training=True)
-            size = int(np.shape(images)[0])
-            for total, norm in zip(sums, norms, strict=True):
-                total += size * _statistics(norm)
-            num_images += size
+            with backends.no_gradients():
+                model(images, training=True)
+            size = int(keras.tree.flatten(images)[0].shape[0])
+            for i, measured in enumerate(calls):
+                if not np.isfinite(measured).all():
+                    raise ValueError(
+                        "`dataset` must give batches that keep the model "
+                        "finite; look for NaN in the batch and in the weights. "
+                        f"Received: batch {step}, counted from 1, whose mean "
+                        f"or variance in {norms[i].name!r} is NaN or infinite"
+                    )
+                totals[i] += size * sum(measured)
+                weights[i] += size * len(measured)
+                measured.clear()
             progress.update(step)
             if step == steps:
                 break
-        if not num_images:
-            raise ValueError(
-                "`dataset` must give at least one batch of images. Received: "
-                f"{dataset!r}, which is empty"
-            )
-    except BaseException:
-        _set_statistics(norms, before)
-        raise
+    if step == 0:
+        raise ValueError(
+            "`dataset` must give at least one batch of images. Received: "
+            f"{dataset!r}, which is empty"
+        )
+    for norm, total, weight in zip(norms, totals, weights, strict=True):
+        if weight:
+            _set_statistics(norm, total / weight)
+
+
+def _num_batches(dataset: Any) -> int | None:
+    """Length of a data set that ends; None where it does not know."""
+    try:
+        return len(dataset)
+    except TypeError:
+        cardinality = getattr(dataset, "cardinality", lambda: None)()
+    if cardinality == -1:  # tf.data.INFINITE_CARDINALITY
+        raise ValueError(
+            "`steps` must be an int >= 1 for a `dataset` that repeats for "
+            "ever. Received: steps=None"
+        )
+    return None
+
+
+def _batch_norms(model: keras.Model) -> list[Any]:
+    """Batch normalisations of a model and of all that it holds, each once."""
+    norms, seen, todo = [], set(), [model]
+    while todo:
+        layer = todo.pop(0)  # so that they come in order
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        if isinstance(layer, layers.BatchNormalization):
+            norms.append(layer)
+        # Keras keeps the layers in a layer, however they are nested, in a list
+        # among its attributes.
+        for value in vars(layer).values():
+            values = value if isinstance(value, list) else [value]
+            todo += [v for v in values if isinstance(v, keras.Layer)]
+    return norms
+
+
+@contextlib.contextmanager
+def _measuring(norm: Any) -> Iterator[list[np.ndarray]]:
+    """Give a list that takes the statistics of each call; then undo it all."""
+    call, momentum, before = norm.call, norm.momentum, _statistics(norm)
+    measured = []
+
+    def measure(*args: Any, **options: Any) -> Any:
+        outputs = call(*args, **options)
+        measured.append(_statistics(norm))
+        return outputs
+
+    # A call leaves its own statistics and, times 0, those from before; but 0
+    # times NaN is NaN.
+    finite = np.where(np.isfinite(before), before, [[0.0], [1.0]])
+    _set_statistics(norm, finite)
+    norm.momentum = 0.0
+    norm.call = measure
+    try:
+        yield measured
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-    _set_statistics(norms, [total / num_images for total in sums])
-
-
-def _batch_norms(layer: Any) -> Iterator[Any]:
-    """Batch normalisations of a model and of the models in it."""
-    if isinstance(layer, layers.BatchNormalization):
-        yield layer
-    for inner in getattr(layer, "layers", ()):
-        yield from _batch_norms(inner)
+        del norm.call
+        norm.momentum = momentum
+        _set_statistics(norm, before)
 
 
 def _statistics(norm: Any) -> np.ndarray:
@@ -191,10 +293,10 @@ def _statistics(norm: Any) -> np.ndarray:
     return np.stack([keras.ops.convert_to_numpy(v) for v in values])
 
 
-def _set_statistics(norms: list[Any], statistics: list[np.ndarray]) -> None:
-    for norm, (mean, variance) in zip(norms, statistics, strict=True):
-        norm.moving_mean.assign(mean)
-        norm.moving_variance.assign(variance)
+def _set_statistics(norm: Any, statistics: np.ndarray) -> None:
+    mean, variance = statistics
+    norm.moving_mean.assign(mean)
+    norm.moving_variance.assign(variance)
 
 
 def _fully_connected(model: keras.Model) -> list[str]:
@@ -229,6 +331,8 @@ def _read_keras(
         # Keras counts the fully connected layers from 1.
         source = {"fc6": "fc1", "fc7": "fc2"}.get(name, name)
         kernel, bias = vgg16.get_layer(source).get_weights()
+        _check_numbers(kernel, f"{source}'s kernel", weights)
+        _check_numbers(bias, f"{source}'s bias", weights)
         if name == CONVOLUTIONS[0]:
             kernel = kernel[:, :, ::-1]
             bias = bias - np.einsum("hwio,i->o", kernel, VGG16_MEAN)
@@ -239,57 +343,72 @@ def _read_keras(
     return read
 
 
-def _read_torch(path: Path, names: list[str]) -> dict[str, ConvWeights]:
+def _read_torch(
+    path: Path, kernel_shapes: dict[str, tuple[int, ...]]
+) -> dict[str, ConvWeights]:
     state = _read_state_dict(path)
-    sources = sorted(
-        (
-            key.removesuffix(".weight")
-            for key, value in state.items()
-            if re.fullmatch(r"features\.\d+\.weight", key) and value.ndim == 4
-        ),
-        key=lambda key: int(key.split(".")[1]),
+    numbers = sorted(
+        int(key.split(".")[1])
+        for key, value in state.items()
+        if re.fullmatch(r"features\.\d+\.weight", key) and value.ndim == 4
     )
-    # torchvision's classifier: linear, ReLU, dropout, linear, ...
-    sources += [
-        {"fc6": "classifier.0", "fc7": "classifier.3"}[n] for n in names[13:]
-    ]
-    try:
-        read = {
-            name: _read_torch_layer(state, source, name)
-            for name, source in zip(names, sources, strict=True)
-        }
-    except (KeyError, ValueError) as error:
+    if len(numbers) != len(CONVOLUTIONS):
         raise ValueError(
             "`encoder_weights` must be the state dict of torchvision's vgg16 "
-            f"or vgg16_bn. Received: {str(path)!r}, in which "
-            f"{len(sources)} convolutions are named as theirs: {error}"
-        ) from error
+            f"or vgg16_bn, with {len(CONVOLUTIONS)} convolutions named "
+            f"features.<number>.weight. Received: {str(path)!r} with "
+            f"{len(numbers)}; its names begin with {list(state)[:3]}"
+        )
+    # torchvision's classifier: linear, ReLU, dropout, linear, ...
+    sources = {"fc6": "classifier.0", "fc7": "classifier.3"}
+    for name, number in zip(CONVOLUTIONS, numbers, strict=True):
+        sources[name] = f"features.{number}"
+    has_norm = any(key.endswith("running_mean") for key in state)
+    read = {}
+    for name, (*size, channels, filters) in kernel_shapes.items():
+        source = sources[name]
+        shapes = {f"{source}.weight": (filters, channels, *size)}
+        if name in FULLY_CONNECTED:
+            shapes = {f"{source}.weight": (filters, channels * math.prod(size))}
+        shapes[f"{source}.bias"] = (filters,)
+        if has_norm and name in CONVOLUTIONS:
+            norm = f"features.{numbers[CONVOLUTIONS.index(name)] + 1}"
+            for part in ("weight", "bias", "running_mean", "running_var"):
+                shapes[f"{norm}.{part}"] = (filters,)
+        for key, expected in shapes.items():
+            found = state[key].shape if key in state else "missing"
+            if found != expected:
+                raise ValueError(
+                    "`encoder_weights` must be the state dict of torchvision's "
+                    f"vgg16 or vgg16_bn. Received: {str(path)!r}, whose {key} "
+                    f"must have the shape {expected}, and is {found}"
+                )
+            _check_numbers(state[key], key, path)
+        kernel, bias, *parts = (
+            state[key].astype("float32", copy=False) for key in shapes
+        )
+        kernel = kernel.reshape(filters, channels, *size).transpose(2, 3, 1, 0)
+        if name == CONVOLUTIONS[0]:
+            kernel = kernel / (255 * TORCH_STD)[:, None]
+            bias = bias - np.einsum("hwio,i->o", kernel, 255 * TORCH_MEAN)
+        read[name] = ConvWeights(kernel, bias, tuple(parts) or None)
     return read
 
 
-def _read_torch_layer(
-    state: dict[str, np.ndarray], source: str, name: str
-) -> ConvWeights:
-    kernel, bias = state[f"{source}.weight"], state[f"{source}.bias"]
-    if name in FULLY_CONNECTED:
-        size, channels, filters = FULLY_CONNECTED[name]
-        kernel = kernel.reshape(filters, channels, size, size)
-    kernel = kernel.transpose(2, 3, 1, 0)
-    if name == CONVOLUTIONS[0]:
-        kernel = kernel / (255 * TORCH_STD)[:, None]
-        bias = bias - np.einsum("hwio,i->o", kernel, 255 * TORCH_MEAN)
-    home, number = source.split(".")
-    norm = f"{home}.{int(number) + 1}"
-    if f"{norm}.running_mean" not in state:
-        return ConvWeights(kernel, bias)
-    parts = ("weight", "bias", "running_mean", "running_var")
-    return ConvWeights(kernel, bias, tuple(state[f"{norm}.{p}"] for p in parts))
+def _check_numbers(array: np.ndarray, name: str, weights: str | Path) -> None:
+    """Refuse numbers that no training leaves."""
+    negative = name.endswith("running_var") and (array < 0).any()
+    if negative or not np.isfinite(array).all():
+        raise ValueError(
+            "`encoder_weights` must be finite, and variances at least 0. "
+            f"Received: {str(weights)!r}, whose {name} is not"
+        )
 
 
 def _read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """Arrays of a PyTorch file by name, without running code from it."""
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             from safetensors.numpy import load_file
 
             return load_file(path)
@@ -298,9 +417,9 @@ def _read_state_dict(path: Path) -> dict[str, np.ndarray]:
         state = torch.load(path, map_location="cpu", weights_only=True)
         state = state.get("state_dict", state)
         return {
-            name: value.float().numpy()
+            name: value.detach().float().numpy()
             for name, value in state.items()
-            if isinstance(value, torch.Tensor)
+            if isinstance(name, str) and isinstance(value, torch.Tensor)
         }
     except ImportError as error:
         raise ValueError(
@@ -308,8 +427,10 @@ def _read_state_dict(path: Path) -> dict[str, np.ndarray]:
             f"pip install 'keras-deconv[torch]'. {error}"
         ) from error
     except Exception as error:
+        # Not quoted: PyTorch advises to run the code in the file.
         raise ValueError(
             "`encoder_weights` must be a PyTorch state dict if it ends in "
-            f"{', '.join(TORCH_SUFFIXES)}. Received: {str(path)!r}, which "
-            f"failed with: {error}"
-        ) from error
+            f"{', '.join(TORCH_SUFFIXES)}: tensors by name and nothing else, "
+            "as from torch.save(model.state_dict(), path). Received: "
+            f"{str(path)!r}, which failed with {type(error).__name__}"
+        ) from None
