@@ -287,7 +287,9 @@ class PerClassReport(keras.callbacks.Callback):
         A class that does not occur is "-" in the table, empty in the file.
         A training that is resumed, or begun anew, first drops the rows of the
         epochs that it will write again: no epoch is there twice. Put
-        `BackupAndRestore` after this callback, so that none is missing either.
+        `BackupAndRestore` after this callback, so that none is missing either,
+        and callbacks that evaluate something else too: without validation data
+        the metrics hold what was measured last.
         Where validation is not done in each epoch (`validation_freq`), the
         epochs between report training.
 
@@ -480,7 +482,9 @@ class EpochSeed(keras.callbacks.Callback):
         is the shuffling of arrays by `fit`: give it a data set.
         A training is resumed at the begin of an epoch: keep the default
         `save_freq="epoch"` of `BackupAndRestore`. The model must be made by
-        the same code again.
+        the same code again. With `steps_per_epoch`, or a data set that repeats,
+        tf.data reads ahead across the end of an epoch, before `epoch` is set:
+        let `fit` go through the data set once in each epoch.
 
     Example:
         >>> import keras, tensorflow as tf

@@ -78,6 +78,8 @@ def class_weights(
         weights = tuple(float(v) for v in value)
     except (KeyError, TypeError, ValueError):
         weights = (-1.0,)
+    if isinstance(value, str):  # "12" is no sequence of numbers.
+        weights = (-1.0,)
     # Beyond float32 a weight would be infinite in the loss.
     if not all(0 <= w <= FLOAT32_MAX for w in weights):
         raise ValueError(

@@ -65,6 +65,8 @@ class SegmentationLoss(keras.losses.Loss):
         if sample_weight is not None:
             factors = labels.pixel_weights(sample_weight, ids)
             weights = weights * ops.cast(factors, self.dtype)
+            # What weighs nothing is as good as removed, NaN included.
+            counted = ops.logical_and(counted, ops.cast(factors, "bool"))
         return self._reduce(ids, self._logits(y_pred, counted), weights)
 
     def get_config(self) -> dict[str, Any]:

@@ -111,7 +111,10 @@ class SegmentationMetric(keras.metrics.Metric):
                     f"Received: y_pred.shape={shape}. Cast class ids to an "
                     "integer dtype."
                 )
-            y_pred = ops.argmax(y_pred, axis=-1)
+            # NaN is no prediction: outside the classes, and wrong.
+            is_nan = ops.any(ops.isnan(y_pred), axis=-1)
+            best = ops.cast(ops.argmax(y_pred, axis=-1), backends.widest_int())
+            y_pred = ops.where(is_nan, self.num_classes, best)
         elif len(shape) == len(y_true.shape) + 1 and shape[-1] == 1:
             y_pred = ops.squeeze(y_pred, axis=-1)
         y_true = labels.label_map(y_true, tuple(y_pred.shape), shape)
@@ -144,7 +147,11 @@ class NamedScores:
             ValueError: Not one name for each class, or a name twice.
         """
         names = tuple(class_names)
-        if len(names) != self.num_classes or len(set(names)) != len(names):
+        if (
+            isinstance(class_names, str)
+            or len(names) != self.num_classes
+            or len(set(names)) != len(names)
+        ):
             raise ValueError(
                 f"`class_names` must be {self.num_classes} different names, "
                 "one per class (void is no class). "

@@ -8,6 +8,7 @@ servers and notebooks may draw as they like: `figure.savefig(path)`.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +115,7 @@ def overlay(
         >>> overlay(image, [[0, 255]], [(200, 0, 50)]).tolist()
         [[[150, 50, 75], [100, 100, 100]]]
     """
-    if not 0 <= opacity <= 1:
+    if not isinstance(opacity, numbers.Real) or not 0 <= float(opacity) <= 1:
         raise ValueError(
             "`opacity` must be a float in 0..1 (0 is the image, 1 the mask). "
             f"Received: opacity={opacity!r}"
@@ -562,8 +563,15 @@ def _text_width(text: str) -> float:
     """Width of a text in inches."""
     from matplotlib.textpath import TextPath
 
-    extents = TextPath((0, 0), text, size=TEXT_SIZE).get_extents()
-    return extents.width / POINTS_PER_INCH
+    if not text.strip():
+        return 0.0
+    path = TextPath((0, 0), _without_formulas(text), size=TEXT_SIZE)
+    return path.get_extents().width / POINTS_PER_INCH
+
+
+def _without_formulas(text: str) -> str:
+    """The text as it is; matplotlib takes what is between `$` for formulas."""
+    return text.replace("$", r"\$")
 
 
 def _draw_legend(figure: Figure, legend: Legend, num_columns: int) -> None:
@@ -571,7 +579,11 @@ def _draw_legend(figure: Figure, legend: Legend, num_columns: int) -> None:
 
     figure.legend(
         handles=[
-            Patch(facecolor=f"#{colour}", edgecolor="grey", label=name)
+            Patch(
+                facecolor=f"#{colour}",
+                edgecolor="grey",
+                label=_without_formulas(name),
+            )
             for name, colour in legend
         ],
         loc="outside lower center",
@@ -590,4 +602,4 @@ def _write_names(
         short = name
         while len(short) > 4 and _text_width(short) > room:
             short = "..." + short[4:]
-        row[0].set_title(short, fontsize=TEXT_SIZE)
+        row[0].set_title(_without_formulas(short), fontsize=TEXT_SIZE)

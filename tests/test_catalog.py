@@ -390,6 +390,35 @@ def test_pairs_wrong_new_arguments(change, message):
         segmentation_pairs(examples(), **arguments | change)
 
 
+def test_augment_keeps_picture_and_mask_of_one_size():
+    pairs = segmentation_pairs(
+        examples(),
+        num_classes=2,
+        image_size=4,
+        batch_size=1,
+        augment=lambda image, mask: (image, mask[:3]),
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="of the same"):
+        next(iter(pairs))
+
+
+def test_augment_may_take_any_options():
+    seeds = []
+
+    def augment(image, mask, **options):
+        seeds.append(options)
+        return image, mask
+
+    segmentation_pairs(
+        examples(),
+        "oxford_iiit_pet",
+        image_size=4,
+        batch_size=1,
+        augment=augment,
+    )
+    assert {name for options in seeds for name in options} == {"seed"}
+
+
 def test_pairs_number_of_channels_must_be_known():
     dataset = tf.data.Dataset.from_generator(
         examples,

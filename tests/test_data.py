@@ -314,6 +314,35 @@ def test_load_several_splits(scenes_dir):
     assert np.any(image)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("scenes", None), "`split` must be a str"),
+        (("scenes", ["train", 3]), "`split` must be a str"),
+        (("scenes", []), "`split` must be a str"),
+        ((None, "train"), "`name` must be a str"),
+    ],
+)
+def test_load_wrong_types(arguments, words):
+    with raises_plainly(ValueError, words):
+        load(*arguments, image_size=16, batch_size=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(seed=-1), "`seed` must be an int >= 0"),
+        (dict(epoch=3), "`epoch` must be a tf.Variable"),
+        (dict(epoch=tf.Variable(0.0)), "`epoch` must be a tf.Variable"),
+    ],
+)
+def test_pairs_wrong_seeds(options, words):
+    with raises_plainly(ValueError, words):
+        segmentation_pairs(
+            column_examples(), COLUMNS, image_size=6, batch_size=1, **options
+        )
+
+
 def test_load_shuffles_without_cache(scenes_dir):
     pairs = load(
         "scenes",

@@ -417,6 +417,18 @@ def test_void_is_as_good_as_removed(loss, from_logits, garbage):
     )
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_weighs_nothing_may_be_nan(loss):
+    y_true = np.array([[[0, 1, 2, 1]]])
+    logits = np.random.default_rng(0).normal(size=(1, 1, 4, 3))
+    weights = np.array([[[1.0, 0.0, 2.0, 1.0]]])
+    expected = float(loss()(y_true, logits, weights))
+    logits[0, 0, 1] = np.nan
+    assert float(loss()(y_true, logits, weights)) == pytest.approx(expected)
+    weights[0, 0, 1] = 1
+    assert math.isnan(float(loss()(y_true, logits, weights)))
+
+
 def void_by_sample_weight(y_true, y_pred):
     """A common mistake: Keras divides by void pixels, too."""
     counted = ops.cast(ops.not_equal(y_true, 255), "float32")
@@ -492,6 +504,7 @@ def test_half_precision_is_raised(dtype):
         ({"class_weights": [1.0, math.nan]}, "nan"),
         ({"class_weights": [1.0, math.inf]}, "inf"),
         ({"class_weights": "weights"}, "'weights'"),
+        ({"class_weights": "1234"}, "'1234'"),
         ({"class_weights": 3.0}, r"3\.0"),
         ({"ignore_class": 2.5}, r"2\.5"),
         ({"ignore_class": "void"}, "'void'"),

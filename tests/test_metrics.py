@@ -168,7 +168,7 @@ def test_scores_by_name(metric):
     named = {"sky": 1.0, "road": None, "car": None}
     assert metric.per_class_by_name(list(named)) == named
     assert json.loads(json.dumps(named)) == named
-    for wrong in (("sky", "road"), ("sky", "road", "sky"), "abcd"):
+    for wrong in (("sky", "road"), ("sky", "road", "sky"), "abcd", "abc"):
         with pytest.raises(ValueError, match="`class_names` must be 3 diff"):
             metric.per_class_by_name(wrong)
 
@@ -187,6 +187,18 @@ def test_void_is_as_good_as_removed(metric, garbage):
     assert score(metric(4), y_true, logits, counted) == kept
     assert score(metric(4), y_true, logits, 0.1 * counted[..., None]) == kept
     assert score(metric(4), y_true, logits) != kept
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_nan_is_no_prediction(metric):
+    """The largest of NaN would be class 0."""
+    y_true, logits = batch()
+    best = logits.argmax(-1)
+    nan = np.random.default_rng(0).random(best.shape) < 0.3
+    logits[nan, 1] = np.nan
+    best[nan] = 4
+    assert score(metric(4), y_true, logits) == score(metric(4), y_true, best)
+    assert score(metric(4), y_true, logits * np.nan) == 0
 
 
 def test_sample_weight_zero_removes_an_image():

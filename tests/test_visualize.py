@@ -1,6 +1,7 @@
 """Pictures: colours by hand, figures by what they hold and where it lies."""
 
 import builtins
+import io
 import sys
 
 import numpy as np
@@ -179,6 +180,14 @@ def test_shares_and_names_stand_in_their_rows():
     assert long.endswith("b.png")
 
 
+def test_names_are_no_formulas():
+    names = ("$x$", r"$\frac$", " ")
+    figure = draw(class_names=names, names=["a$^$b.png"])
+    assert list(cut_texts(figure)) == []
+    assert list(legend(figure))[:2] == [r"\$x\$", r"\$\frac\$"]
+    figure.savefig(io.BytesIO())
+
+
 def test_a_figure_keeps_nothing_and_chooses_no_backend():
     was_there = "matplotlib.pyplot" in sys.modules
     draw()
@@ -301,6 +310,8 @@ def test_mistakes(arguments, words):
 def test_more_mistakes():
     with pytest.raises(ValueError, match="`opacity` must be a float"):
         visualize.overlay(IMAGES[0], TRUTHS[0], PALETTE, opacity=1.5)
+    with pytest.raises(ValueError, match="`opacity` must be a float"):
+        visualize.overlay(IMAGES[0], TRUTHS[0], PALETTE, opacity="x")
     with pytest.raises(ValueError, match=r"`image` must have the size"):
         visualize.overlay(IMAGES[0, :1], TRUTHS[0], PALETTE)
     with pytest.raises(ValueError, match=r"1, 2, 3, .*10, \.{4} Add"):

@@ -122,7 +122,8 @@ def load(
     """
     # Before anything is prepared, which can take long.
     is_single = isinstance(split, str)
-    all_splits = [split] if isinstance(split, str) else list(split)
+    several = split if isinstance(split, Sequence) else ()
+    all_splits = [split] if isinstance(split, str) else list(several)
     if not all_splits or not all(isinstance(one, str) for one in all_splits):
         raise ValueError(
             "`split` must be a str such as 'train' or 'train[:10%]', or a "
@@ -326,7 +327,9 @@ def segmentation_pairs(
             epoch, read when one begins: order and augmentation then depend on
             `seed` and this number alone, however often the dataset was gone
             through. `callbacks.EpochSeed` writes it. So a training that was
-            cut off and resumed sees what it would have seen.
+            cut off and resumed sees what it would have seen, provided that
+            `fit` goes through the dataset once in each epoch (without
+            `steps_per_epoch`, which reads ahead).
         cache: bool. Keep the resized examples in memory, 4 bytes per pixel.
         augment: function or None. From `image`, float32 (height, width,
             channels) in 0..255, and `mask`, int32 (height, width), to another
@@ -569,7 +572,10 @@ def _augmenting(
     augment: Augment, epoch_seed: tf.Tensor
 ) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
     """Holds an augmentation to what it promises, as far as can be seen."""
-    takes_seed = "seed" in inspect.signature(augment).parameters
+    parameters = inspect.signature(augment).parameters
+    takes_seed = "seed" in parameters or any(
+        p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()
+    )
 
     def augment_pair(
         number: tf.Tensor, pair: tuple[tf.Tensor, tf.Tensor]
@@ -583,6 +589,16 @@ def _augmenting(
             image, mask = (tf.convert_to_tensor(element) for element in pair)
             ranks = image.shape.rank or 3, mask.shape.rank or 2
             if ranks == (3, 2) and mask.dtype.is_integer:
+                image_size, mask_size = tf.shape(image)[:2], tf.shape(mask)
+                tf.debugging.Assert(
+                    tf.reduce_all(image_size == mask_size),
+                    [
+                        "`augment` must return a picture and a mask of the same"
+                        " size. Received (height, width):",
+                        image_size,
+                        mask_size,
+                    ],
+                )
                 return (
                     tf.ensure_shape(image, (None, None, num_channels)),
                     tf.ensure_shape(mask, (None, None)),
@@ -750,6 +766,11 @@ def _find_builder(
 ) -> tfds.core.DatasetBuilder:
     if isinstance(name, SegmentationSet):
         name = name.name
+    if not isinstance(name, str):
+        raise ValueError(
+            "`name` must be a str, as tfds writes it, or a SegmentationSet. "
+            f"Received: name={name!r}"
+        )
     try:
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
