@@ -129,6 +129,36 @@ def test_reading_ends_where_nothing_comes():
     assert report.failures[-1].startswith("Given up: 100 failures")
 
 
+@pytest.mark.parametrize("is_shuffled", [False, True])
+def test_a_cached_set_that_lost_an_example(is_shuffled):
+    def read(number):
+        tf.debugging.Assert(number != 2, ["Number", number, "is bad"])
+        return IMAGE, mask_of(1)
+
+    pairs = tf.data.Dataset.range(6).map(read).cache()
+    if is_shuffled:
+        count = tf.data.experimental.assert_cardinality(6)
+        pairs = pairs.shuffle(6).apply(count)
+    first, second = run(pairs), run(pairs)
+    assert first.failures == ("[Number] [2] [is bad]",)
+    assert "Load the set anew" in str(first)
+    assert first.num_examples == second.num_examples == 5
+    assert not second.ok
+    (failure,) = second.failures
+    assert "cache=False, shuffle=False, batch_size=1" in failure
+    assert ("only 5" if is_shuffled else "5 elements came") in failure
+
+
+def test_fewer_elements_than_the_length_says():
+    class Short(list):
+        def __len__(self):
+            return 3
+
+    report = run(Short([(IMAGE, mask_of())] * 2))
+    assert not report.ok
+    assert report.failures[0].startswith("2 elements came instead of 3.")
+
+
 def test_nothing_is_not_ok():
     report = run([])
     assert not report.ok

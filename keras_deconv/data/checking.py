@@ -19,6 +19,12 @@ from keras_deconv.labels import IgnoreClass
 _NUM_SHOWN = 10
 # A set of which nothing more can be read may go on saying so for ever.
 _MAX_FAILURES_IN_A_ROW = 100
+# What tf.data.experimental.assert_cardinality says at the end.
+_WRONG_NUMBER = "dataset was expected to contain"
+_WHERE_THEY_WENT = (
+    "A cached set loses what cannot be read the first time. Load it with "
+    "cache=False, shuffle=False, batch_size=1 and check that to see why."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +110,10 @@ class DataReport:
         if self.failures:
             lines.append(f"{len(self.failures)} could not be read:")
             lines += [f"  {text}" for text in self.failures[:_NUM_SHOWN]]
+            lines.append(
+                "Load the set anew before you go on: if it is cached, it has "
+                "lost what could not be read."
+            )
         return "\n".join(lines)
 
 
@@ -117,10 +127,14 @@ def check(
     """Reads a data set once and reports what training would stumble over.
 
     Nothing is raised for bad data: what cannot be read is noted, and reading
-    goes on with the next example (with the next batch, if it is in batches:
-    check with `batch_size=1` to lose no neighbours). Numbers of examples count
-    those that could be read, from 0, in the order of this reading, so check
-    without `shuffle`.
+    goes on with the next example (with the next batch, if it is in batches).
+    Numbers of examples count those that could be read, from 0, in the order of
+    this reading.
+
+    So load what you check with `cache=False, shuffle=False, batch_size=1`. A
+    cached set loses for good what cannot be read the first time: the first
+    report names it, later ones say no more than that elements are missing,
+    and in batches not even that may show.
 
     Args:
         dataset: `tf.data.Dataset`, or anything that can be read once, of
@@ -210,21 +224,33 @@ def _read(
         target = None
     progress = keras.utils.Progbar(target, verbose=int(verbose))
     elements = iter(dataset)
-    num_in_a_row = 0
+    num_came = num_in_a_row = 0
+    missing = None
     while num_in_a_row < _MAX_FAILURES_IN_A_ROW:
         try:
             element = next(elements)
         except StopIteration:
+            if target is not None and num_came < target:
+                missing = f"{num_came} elements came instead of {target}."
             break
         except Exception as error:
-            failures.append(_plain_text(error))
+            text = _plain_text(error)
+            if _WRONG_NUMBER in text:
+                # It is the end, and would come for ever.
+                missing = text
+                break
+            failures.append(text)
             num_in_a_row += 1
         else:
             yield from _single_pairs(element)
+            num_came += 1
             num_in_a_row = 0
         progress.add(1)
     else:
         failures.append(f"Given up: {num_in_a_row} failures one after another.")
+    # After failures it is no wonder.
+    if missing and not failures:
+        failures.append(f"{missing} {_WHERE_THEY_WENT}")
 
 
 def _single_pairs(element: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
