@@ -276,6 +276,9 @@ def test_faulty_folders(tmp_path, spoil, message):
     [
         ({"classes": 1}, "`num_classes` must be an int >= 2"),
         ({"classes": "road"}, "`classes` must be an int, a sequence of names"),
+        ({"classes": ["a", "a"]}, "`classes` must be at least two distinct"),
+        ({"classes": []}, "`classes` must be at least two distinct names"),
+        ({"classes": [1, 2]}, "`classes` must be at least two distinct names"),
         ({"palette": PALETTE[:2]}, "2 colours for 3 classes"),
         ({"palette": [*PALETTE[:2], PALETTE[0]]}, "must be distinct"),
         (
@@ -463,6 +466,13 @@ def test_to_tfds_stays_in_its_folder(tmp_path, name):
         with pytest.raises(ValueError, match=f"`{key}` must be|in `{key}`"):
             to_tfds("good", data_dir=tmp_path / "data", **arguments)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("third", ["", "sky\nsea", " sky", "car"])
+def test_to_tfds_keeps_no_names_that_tfds_would_change(tmp_path, third):
+    write_pairs(tmp_path)
+    with pytest.raises(ValueError, match="`classes` must be at least two dist"):
+        write_set(tmp_path, tmp_path / "data", classes=["road", "car", third])
 
 
 @pytest.mark.parametrize("name", ["cam_vid", "oxford_iiit_pet", "mnist"])

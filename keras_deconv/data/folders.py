@@ -19,6 +19,7 @@ from keras_deconv.data.catalog import (
     VOID,
     Colour,
     SegmentationSet,
+    check_class_names,
     class_table,
     generic_names,
     names,
@@ -301,11 +302,11 @@ def _source(
                 "`classes` must be an int, a sequence of names or a "
                 f"SegmentationSet. Received: classes={classes!r}"
             )
-        class_names = (
-            tuple(classes)
-            if isinstance(classes, Sequence)
-            else generic_names(labels.num_classes(classes))
-        )
+        if isinstance(classes, Sequence):
+            check_class_names(classes, "classes")
+            class_names = tuple(classes)
+        else:
+            class_names = generic_names(labels.num_classes(classes))
         entry = plain_set(
             name, "image", "mask", class_names, void_labels=tuple(void_labels)
         )
