@@ -1,6 +1,7 @@
 import os
 import pathlib
 import struct
+import unicodedata
 import zlib
 
 import numpy as np
@@ -17,6 +18,7 @@ from keras_deconv.data import (
     splits,
     to_tfds,
 )
+from keras_deconv.data.folders import list_pictures
 from tests.tiny_datasets import write_camvid, write_png
 
 REAL_CAMVID = pathlib.Path(__file__).parents[2] / "shared" / "camvid"
@@ -241,6 +243,86 @@ def test_many_that_do_not_match(tmp_path):
     for unmatched in ("error", "skip"):
         with pytest.raises(ValueError, match=message):
             read(tmp_path, unmatched=unmatched)
+
+
+def test_list_pictures(tmp_path):
+    folder = tmp_path / ".hidden_above" / "x"
+    for name in (
+        *("b.PNG", "a/c.jpg", "a/notes.txt", "a.b/d.png", "e.jpeg"),
+        *(".f.png", ".ipynb_checkpoints/g.png", "a/.h/i/j.png", "k.png/l.png"),
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "m.png").write_bytes(b"")
+    (folder / "link").symlink_to(tmp_path / "outside")
+    (folder / "n.png").symlink_to(tmp_path / "outside" / "m.png")
+    (folder / "broken.png").symlink_to(tmp_path / "nowhere.png")
+    found = list_pictures(folder, (".png", ".jpg"))
+    names = ["a/c.jpg", "a.b/d.png", "b.PNG", "k.png/l.png", "link/m.png"]
+    assert found == sorted(folder / name for name in [*names, "n.png"])
+
+
+def test_list_pictures_ends_where_links_lead_back(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.png").write_bytes(b"")
+    (tmp_path / "a" / "self").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "a" / "other").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "other").symlink_to(tmp_path / "a")
+    found = [
+        path.relative_to(tmp_path).as_posix()
+        for path in list_pictures(tmp_path)
+    ]
+    assert found == ["a/a.png", "a/other/b.png", "b/b.png", "b/other/a.png"]
+
+
+def test_linked_folders_and_links_to_nowhere(tmp_path):
+    write_pairs(tmp_path)
+    for kind in ("images", "masks"):
+        (tmp_path / kind / "b").rename(tmp_path / f"{kind}_of_b")
+        (tmp_path / kind / "b").symlink_to(tmp_path / f"{kind}_of_b")
+    ((image, _),) = read(tmp_path)
+    assert len(image) == 3
+    (tmp_path / "masks_of_b" / "c.png").unlink()
+    (tmp_path / "masks_of_b" / "c.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(ValueError, match=r"without mask: 1 \(b/c\)"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["", "_ä"])
+def test_names_match_in_every_form_of_unicode(tmp_path, suffix):
+    for forms in (("NFC", "NFD"), ("NFD", "NFC")):
+        in_images, in_masks = (
+            unicodedata.normalize(form, f"straße/é{'-'.join(forms)}")
+            for form in forms
+        )
+        suffix = unicodedata.normalize(forms[0], suffix)
+        image = np.zeros((*LABELS.shape, 3), np.uint8)
+        write_png(tmp_path / "images" / f"{in_images}.png", image)
+        other = unicodedata.normalize(forms[1], suffix)
+        write_grey(tmp_path / "masks" / f"{in_masks}{other}.png", LABELS)
+    ((image, _),) = read(tmp_path, mask_suffix=suffix)
+    assert len(image) == 2
+
+
+def test_matching_does_not_compare_all_with_all(tmp_path, monkeypatch):
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+        for number in range(100):
+            (tmp_path / kind / f"{number}.png").touch()
+    num_compared = 0
+    is_equal = pathlib.PurePath.__eq__
+
+    def count(one, other):
+        nonlocal num_compared
+        num_compared += 1
+        return is_equal(one, other)
+
+    monkeypatch.setattr(pathlib.PurePath, "__eq__", count)
+    read(tmp_path)
+    assert num_compared < 1000
 
 
 def remove_folder(folder):

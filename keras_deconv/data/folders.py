@@ -6,6 +6,7 @@ import dataclasses
 import os
 import pathlib
 import re
+import unicodedata
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -63,7 +64,8 @@ def from_folders(
 
     A picture and a mask belong together if their paths inside the two folders
     are the same but for the suffix: `photos/street/7.jpg` and
-    `truth/street/7.png`. Pictures are PNG or JPEG files, masks PNG files of 8
+    `truth/street/7.png`. Links are followed; files and folders with a dot in
+    front are left out. Pictures are PNG or JPEG files, masks PNG files of 8
     bits or less (JPEG would change labels), each of one of three kinds:
 
     - shades of grey: the shade of a pixel is its label;
@@ -357,15 +359,17 @@ def _match(
 ) -> list[tuple[str, pathlib.Path, pathlib.Path]]:
     """Pairs files of two folders: (common name, picture, mask), in order."""
     unmatched = arguments.choice(unmatched, "unmatched", ("error", "skip"))
+    mask_suffix = unicodedata.normalize("NFC", mask_suffix)
     mask_files = {
         stem.removesuffix(mask_suffix): path
         for stem, path in _list_files(masks, "masks", _MASK_SUFFIXES).items()
         if stem.endswith(mask_suffix)
     }
+    taken = set(mask_files.values())
     image_files = {
         stem: path
         for stem, path in _list_files(images, "images", _IMAGE_SUFFIXES).items()
-        if path not in mask_files.values()
+        if path not in taken
     }
     both = sorted(image_files.keys() & mask_files.keys())
     report = [f"pairs: {len(both)}"]
@@ -391,10 +395,55 @@ def _match(
     return [(stem, image_files[stem], mask_files[stem]) for stem in both]
 
 
+def list_pictures(
+    folder: StrPath, suffixes: Sequence[str] = _IMAGE_SUFFIXES
+) -> list[pathlib.Path]:
+    """Lists the files in a folder and below that have one of some suffixes.
+
+    Links are followed, but not back to a folder above them. What has a dot in
+    front is left out, folders too: macOS, Jupyter and others leave such.
+
+    Args:
+        folder: path.
+        suffixes: sequence of str in small letters, with the dot: ".png".
+
+    Returns:
+        list of paths that begin with `folder`, sorted.
+    """
+    found = []
+    for name, folder_names, file_names in os.walk(folder, followlinks=True):
+        parent = pathlib.Path(name)
+        folder_names[:] = [
+            name
+            for name in folder_names
+            if not name.startswith(".") and not _leads_back(parent / name)
+        ]
+        found += [
+            parent / name
+            for name in file_names
+            if not name.startswith(".")
+            and pathlib.Path(name).suffix.lower() in suffixes
+            # No links to nowhere.
+            and (parent / name).is_file()
+        ]
+    return sorted(found)
+
+
+def _leads_back(path: pathlib.Path) -> bool:
+    """Whether a path is a link to a folder that it lies in."""
+    return path.is_symlink() and os.path.realpath(path) in map(
+        os.path.realpath, path.parents
+    )
+
+
 def _list_files(
     folder: StrPath, argument: str, suffixes: tuple[str, ...]
 ) -> dict[str, pathlib.Path]:
-    """Lists files by their path inside the folder, without suffix."""
+    """Lists files by their path inside the folder, without suffix.
+
+    The path is in one form of Unicode: macOS writes letters with accents as
+    two characters, others as one.
+    """
     folder = pathlib.Path(folder).expanduser()
     if not folder.is_dir():
         raise ValueError(
@@ -402,11 +451,9 @@ def _list_files(
             f"Received: {argument}='{folder}'"
         )
     files: dict[str, pathlib.Path] = {}
-    for path in sorted(folder.rglob("*")):
-        # Hidden files are what macOS leaves behind.
-        if path.suffix.lower() not in suffixes or path.name.startswith("."):
-            continue
+    for path in list_pictures(folder, suffixes):
         stem = path.relative_to(folder).with_suffix("").as_posix()
+        stem = unicodedata.normalize("NFC", stem)
         if stem in files:
             raise ValueError(
                 f"`{argument}` must have one file of a name. Received: "
