@@ -157,6 +157,35 @@ def test_camvid_layout(tmp_path):
     assert np.all(mask == expected)
 
 
+@pytest.mark.parametrize("void_labels", [(0,), (1, 0), [2], np.array([1])])
+@pytest.mark.parametrize("in_colour", [False, True])
+def test_classes_are_numbered_without_void(tmp_path, void_labels, in_colour):
+    free = [label for label in range(256) if label not in void_labels]
+    labels = np.uint8([[void_labels[0], free[2], free[0], free[1]]])
+    if in_colour:
+        colours = [VOID_COLOUR, PALETTE[2], PALETTE[0], PALETTE[1]]
+        write_png(tmp_path / "masks" / "a.png", np.uint8([colours]))
+    else:
+        write_grey(tmp_path / "masks" / "a.png", labels)
+    write_png(tmp_path / "images" / "a.png", np.zeros((1, 4, 3), np.uint8))
+    options = {
+        "void_labels": void_labels,
+        "palette": PALETTE,
+        "void_colours": [VOID_COLOUR],
+    }
+    ((_, mask),) = read(tmp_path, **options)
+    assert mask.numpy().tolist() == [[[255, 2, 0, 1]]]
+    write_set(tmp_path, tmp_path / "data", **options)
+    ((_, mask),) = load(
+        "own_streets",
+        "test",
+        image_size=None,
+        batch_size=1,
+        data_dir=tmp_path / "data",
+    )
+    assert mask.numpy().tolist() == [[[255, 2, 0, 1]]]
+
+
 def test_options_of_the_pipeline(tmp_path):
     write_pairs(tmp_path)
 
@@ -334,6 +363,20 @@ def empty_folder(folder):
     (folder / "masks").mkdir()
 
 
+@pytest.mark.parametrize("no_path", [None, 7, b"x"])
+def test_no_path(tmp_path, no_path):
+    write_pairs(tmp_path)
+    for argument in ("images", "masks"):
+        paths = {kind: tmp_path / kind for kind in ("images", "masks")}
+        with pytest.raises(ValueError, match=f"`{argument}` must be a folder"):
+            from_folders(
+                **paths | {argument: no_path},
+                classes=3,
+                image_size=None,
+                batch_size=1,
+            )
+
+
 def twice(folder):
     (folder / "images" / "a.jpg").write_bytes(b"")
 
@@ -377,7 +420,18 @@ def test_faulty_folders(tmp_path, spoil, message):
             },
             "`void_colours` need a label",
         ),
-        ({"void_labels": [2]}, "must be distinct and in"),
+        ({"classes": 256}, "at most as many as .* not void, 255"),
+        ({"void_labels": 255}, "`void_labels` must be .*void_labels=255"),
+        ({"void_labels": (0, 0)}, "`void_labels` must be"),
+        ({"void_labels": (256,)}, "`void_labels` must be"),
+        ({"void_labels": (1.5,)}, "`void_labels` must be"),
+        ({"void_labels": "1"}, "`void_labels` must be"),
+        ({"void_labels": None}, "`void_labels` must be"),
+        ({"palette": [*PALETTE[:2], (0, 50.7, 0)]}, r"three ints.*\(0, 50.7"),
+        ({"palette": 7}, "`palette` must be a sequence of colours.*=7"),
+        ({"void_colours": 7}, "`void_colours` must be a sequence of colours"),
+        ({"void_colours": VOID_COLOUR}, "three ints.*Received: 255"),
+        ({"mask_suffix": None}, "`mask_suffix` must be a str.*=None"),
         ({"unmatched": "ignore"}, "`unmatched` must be one of 'error', 'skip'"),
         ({"batch_size": 0}, "`batch_size` must be"),
     ],
@@ -540,6 +594,8 @@ def test_to_tfds_stays_in_its_folder(tmp_path, name):
         {"folders": {"../../evil": pair}},
         {"folders": {"all": pair}},
         {"folders": {}},
+        {"folders": {"train": "xy"}},
+        {"folders": {"train": (tmp_path,)}},
         {"version": "../1.0.0"},
         {"version": "1.0"},
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import os
 import pathlib
 import re
@@ -76,16 +77,17 @@ def from_folders(
     Args:
         images: path of the folder of pictures, with or without subfolders.
         masks: path of the folder of masks.
-        classes: int, the number of classes, which are then labelled
-            0..classes-1; or a sequence of their names, likewise; or a
-            `SegmentationSet`, which knows other labels too.
+        classes: int, the number of classes, which are then labelled 0, 1, 2
+            and so on, without the `void_labels`; or a sequence of their names,
+            likewise; or a `SegmentationSet`, which knows other labels too.
         image_size: int, tuple (height, width) of ints > 0, or None. See
             `segmentation_pairs`.
         batch_size: int > 0.
         palette: sequence of (red, green, blue) in 0..255, one per class, for
             RGB masks. Default: that of the `SegmentationSet`, if there is one.
-        void_labels: sequence of labels in 0..255 that mean void. A
-            `SegmentationSet` has its own.
+        void_labels: sequence of labels in 0..255 that mean void. They are left
+            out where classes are counted: with `(0,)` the classes are labelled
+            1, 2, 3 and so on. A `SegmentationSet` has its own.
         void_colours: sequence of colours that mean void in RGB masks.
         mask_suffix: str. What the names of the masks have more than those of
             the pictures: "_mask" for `7.jpg` and `7_mask.png`. Other masks
@@ -288,8 +290,9 @@ def _source(
     void_colours: Sequence[Colour],
     name: str,
 ) -> _Source:
+    void_labels = _void_labels(void_labels)
     if isinstance(classes, SegmentationSet):
-        palette = palette or classes.palette
+        palette = classes.palette if palette is None else palette
         entry = dataclasses.replace(
             classes,
             name=name,
@@ -309,17 +312,31 @@ def _source(
             class_names = tuple(classes)
         else:
             class_names = generic_names(labels.num_classes(classes))
+        free = [label for label in range(256) if label not in void_labels]
+        if len(class_names) > len(free):
+            raise ValueError(
+                "`classes` must be at most as many as there are labels in "
+                f"0..255 that are not void, {len(free)}. Received: "
+                f"{len(class_names)} classes, void_labels={void_labels}"
+            )
         entry = plain_set(
-            name, "image", "mask", class_names, void_labels=tuple(void_labels)
+            name,
+            "image",
+            "mask",
+            class_names,
+            labels={free[number]: number for number in range(len(class_names))},
+            void_labels=void_labels,
         )
+    void_codes = _colour_codes(void_colours, "void_colours")
     if palette is None:
         return _Source(entry, {})
-    if len(palette) != entry.num_classes:
+    codes = _colour_codes(palette, "palette")
+    if len(codes) != entry.num_classes:
         raise ValueError(
             "`palette` must have one colour per class. Received: "
-            f"{len(palette)} colours for {entry.num_classes} classes."
+            f"{len(codes)} colours for {entry.num_classes} classes."
         )
-    if void_colours and not entry.void_labels:
+    if void_codes and not entry.void_labels:
         raise ValueError(
             "`void_colours` need a label that means void. Add 255 to the "
             "`void_labels`."
@@ -327,12 +344,10 @@ def _source(
     # Any label of a class will do; there may be several.
     label_of_class = {number: label for label, number in entry.labels.items()}
     meanings = [
-        *((palette[number], label) for number, label in label_of_class.items()),
-        *((colour, entry.void_labels[0]) for colour in void_colours),
+        *((codes[number], label) for number, label in label_of_class.items()),
+        *((code, entry.void_labels[0]) for code in void_codes),
     ]
-    label_of_colour = {
-        _colour_code(colour): label for colour, label in meanings
-    }
+    label_of_colour = dict(meanings)
     if len(label_of_colour) < len(meanings):
         raise ValueError(
             "The colours of `palette` and `void_colours` must be distinct. "
@@ -341,9 +356,31 @@ def _source(
     return _Source(entry, label_of_colour)
 
 
-def _colour_code(colour: Colour) -> int:
+def _void_labels(value: Any) -> tuple[int, ...]:
     try:
-        red, green, blue = (int(value) for value in colour)
+        found = tuple(operator.index(label) for label in value)
+    except TypeError:
+        found = (-1,)
+    if len(set(found)) < len(found) or not set(found) <= set(range(256)):
+        raise ValueError(
+            "`void_labels` must be a sequence of distinct ints in 0..255, such "
+            f"as (255,), or () for none. Received: void_labels={value!r}"
+        )
+    return found
+
+
+def _colour_codes(value: Any, argument: str) -> list[int]:
+    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str):
+        raise ValueError(
+            f"`{argument}` must be a sequence of colours (red, green, blue). "
+            f"Received: {argument}={value!r}"
+        )
+    return [_colour_code(colour) for colour in value]
+
+
+def _colour_code(colour: Any) -> int:
+    try:
+        red, green, blue = (operator.index(value) for value in colour)
     except (TypeError, ValueError):
         red = green = blue = -1
     if not all(0 <= value <= 255 for value in (red, green, blue)):
@@ -359,6 +396,11 @@ def _match(
 ) -> list[tuple[str, pathlib.Path, pathlib.Path]]:
     """Pairs files of two folders: (common name, picture, mask), in order."""
     unmatched = arguments.choice(unmatched, "unmatched", ("error", "skip"))
+    if not isinstance(mask_suffix, str):
+        raise ValueError(
+            "`mask_suffix` must be a str such as '_mask', or '' for none. "
+            f"Received: mask_suffix={mask_suffix!r}"
+        )
     mask_suffix = unicodedata.normalize("NFC", mask_suffix)
     mask_files = {
         stem.removesuffix(mask_suffix): path
@@ -444,8 +486,9 @@ def _list_files(
     The path is in one form of Unicode: macOS writes letters with accents as
     two characters, others as one.
     """
-    folder = pathlib.Path(folder).expanduser()
-    if not folder.is_dir():
+    if isinstance(folder, str | os.PathLike):
+        folder = pathlib.Path(folder).expanduser()
+    if not isinstance(folder, pathlib.Path) or not folder.is_dir():
         raise ValueError(
             f"`{argument}` must be a folder that exists. "
             f"Received: {argument}='{folder}'"
@@ -598,7 +641,14 @@ def _check_names(name: Any, folders: Any, version: Any) -> None:
             "`version` must be three numbers such as '1.0.0'. "
             f"Received: version={version!r}"
         )
-    if not isinstance(folders, Mapping) or not folders:
+    if (
+        not isinstance(folders, Mapping)
+        or not folders
+        or not all(
+            isinstance(pair, tuple | list) and len(pair) == 2
+            for pair in folders.values()
+        )
+    ):
         raise ValueError(
             "`folders` must be a dict from split to (folder of pictures, "
             f"folder of masks). Received: folders={folders!r}"
