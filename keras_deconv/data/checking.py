@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_deconv import labels
 from keras_deconv.data.catalog import VOID
+from keras_deconv.data.frequencies import check_has_end
 from keras_deconv.labels import IgnoreClass
 
 # Of how many examples a report gives the numbers, for each thing it found.
@@ -97,10 +100,19 @@ class DataReport:
         if self.absent_classes:
             absent = _listed(map(str, self.absent_classes))
             lines.append(f"Classes that never occur: {absent}")
-        for label, examples in sorted(self.strays.items()):
+        # NaN is neither more nor less than another, so it is put last.
+        strays = sorted(
+            self.strays, key=lambda label: (math.isnan(label), label)
+        )
+        for label in strays[:_NUM_SHOWN]:
             lines.append(
                 f"Label {label:g} is neither class nor void; in examples "
-                f"{_listed(map(str, examples))}"
+                f"{_listed(map(str, self.strays[label]))}"
+            )
+        if len(strays) > _NUM_SHOWN:
+            lines.append(
+                "Other labels that are neither class nor void: "
+                f"{len(strays) - _NUM_SHOWN}"
             )
         if self.mismatches:
             lines.append(
@@ -147,8 +159,8 @@ def check(
         A `DataReport`.
 
     Raises:
-        ValueError: if `dataset` gives no pairs at all, or `num_classes` or
-            `ignore_class` are out of range.
+        ValueError: if `dataset` gives something else than pairs or has no end,
+            or `num_classes` or `ignore_class` are out of range.
 
     Example:
         >>> import numpy as np
@@ -171,6 +183,8 @@ def check(
     """
     num_classes = labels.num_classes(num_classes)
     void = labels.ignore_class(ignore_class)
+    if isinstance(dataset, tf.data.Dataset):
+        check_has_end(dataset)
     void_labels = {void} if isinstance(void, int) else set(void or ())
     counts: collections.Counter[float] = collections.Counter()
     sizes: collections.Counter[tuple[int, int]] = collections.Counter()
@@ -210,7 +224,11 @@ def check(
 def _count(mask: np.ndarray) -> dict[float, int]:
     """Counts the pixels of every label of a mask."""
     found, counts = np.unique(mask, return_counts=True)
-    return dict(zip(found.tolist(), counts.tolist(), strict=True))
+    # Two NaN are two keys, unless they are one object.
+    keys = (
+        math.nan if math.isnan(label) else label for label in found.tolist()
+    )
+    return dict(zip(keys, counts.tolist(), strict=True))
 
 
 def _read(
