@@ -561,14 +561,15 @@ def test_to_tfds_faulty_mask(tmp_path, spoil, options, message):
     path = tmp_path / "masks" / "b" / "c.png"
     good = path.read_bytes()
     spoil(path)
-    data_dir = tmp_path / "data"
+    data_dir = tmp_path / "new" / "data"
+    data_dir.parent.mkdir()
     if options:
         # The others have no colours to look up, and need none.
         message = message.split(r"\.png'")[-1]
     with pytest.raises(ValueError, match=message) as error:
         write_set(tmp_path, data_dir, **options)
     assert "c.png" in str(error.value)
-    # Nothing is left that a second call would take for the set.
+    assert not data_dir.exists()
     path.write_bytes(good)
     assert write_set(tmp_path, data_dir) == {"train": 3, "test": 3}
 
@@ -576,9 +577,50 @@ def test_to_tfds_faulty_mask(tmp_path, spoil, options, message):
 def test_to_tfds_does_not_overwrite(tmp_path):
     write_pairs(tmp_path)
     write_set(tmp_path, tmp_path / "data")
-    with pytest.raises(ValueError, match="there already, delete its folder"):
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(
+        ValueError, match="there already, delete its folder"
+    ) as error:
         write_set(tmp_path, tmp_path / "data")
+    assert "\n" not in str(error.value)
+    assert sorted(tmp_path.rglob("*")) == before
     write_set(tmp_path, tmp_path / "data", version="1.1.0")
+
+
+def test_to_tfds_keeps_what_was_there(tmp_path):
+    write_pairs(tmp_path)
+    (tmp_path / "data" / "downloads").mkdir(parents=True)
+    not_a_picture(tmp_path / "masks" / "a.png")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="no PNG file"):
+        write_set(tmp_path, tmp_path / "data")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_to_tfds_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path)
+    sizes = write_set(tmp_path, "~/data")
+    assert splits("own_streets", data_dir=tmp_path / "data") == sizes
+    assert not (tmp_path / "~").exists()
+
+
+def test_to_tfds_without_data_dir(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "data"))
+    write_pairs(tmp_path)
+    write_set(tmp_path, None)
+    found = {path.name for path in (tmp_path / "data").iterdir()}
+    assert found == {"own_streets"}
+
+
+def test_to_tfds_where_no_folder_can_be(tmp_path):
+    write_pairs(tmp_path)
+    file = tmp_path / "file"
+    file.touch()
+    for data_dir in (file, file / "data", 7):
+        with pytest.raises(ValueError, match="`data_dir` must be the path of"):
+            write_set(tmp_path, data_dir)
 
 
 @pytest.mark.parametrize(

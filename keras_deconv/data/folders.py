@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import operator
 import os
@@ -199,7 +200,8 @@ def to_tfds(
         folders: dict from the name of a split, e.g. "train", to a tuple of
             paths (folder of pictures, folder of masks).
         classes: int, names or `SegmentationSet`. As in `from_folders`.
-        data_dir: path to write to. Default: as in `load`.
+        data_dir: path to write to, of a folder or of none yet. Default: as in
+            `load`.
         palette: colours. As in `from_folders`.
         void_labels: labels. As in `from_folders`.
         void_colours: colours. As in `from_folders`.
@@ -212,8 +214,9 @@ def to_tfds(
 
     Raises:
         ValueError: as `from_folders` raises it, at once; the set is there
-            already; `name`, a split or `version` is not as described (they
-            become names of files and must not lead out of `data_dir`).
+            already; `data_dir` leads to a file; `name`, a split or `version`
+            is not as described (they become names of files and must not lead
+            out of `data_dir`).
 
     Example:
         >>> import pathlib, tempfile, tensorflow as tf
@@ -236,6 +239,7 @@ def to_tfds(
         ({'train': 2}, (2, 48, 64))
     """
     _check_names(name, folders, version)
+    root = _root(data_dir)
     source = _source(classes, palette, void_labels, void_colours, name)
     files = {
         split: _match(images, masks, mask_suffix, unmatched)
@@ -252,6 +256,15 @@ def to_tfds(
             "file_name": tfds.features.Text(),
         }
     )
+    # What tfds makes even if it writes nothing; the innermost come first.
+    new_folders = [
+        path
+        for path in (
+            *(root / "downloads" / "extracted", root / "downloads"),
+            *(root / name, root),
+        )
+        if not path.exists()
+    ]
     try:
         builder = tfds.dataset_builders.store_as_tfds_dataset(
             name=name,
@@ -261,17 +274,39 @@ def to_tfds(
                 split: _checked_examples(found, source)
                 for split, found in files.items()
             },
-            data_dir=None if data_dir is None else os.fspath(data_dir),
+            data_dir=None if data_dir is None else str(root),
             description="Pictures and masks from folders.",
         )
     except RuntimeError as error:
+        # Then follows all that tfds knows of the set that is there.
+        reason = str(error).split(" Dataset info:")[0]
         raise ValueError(
-            f"Data set {name!r} could not be written. {error} If it is there "
-            "already, delete its folder or choose another `name` or `version`."
+            f"Data set {name!r} could not be written. {reason} If it is there "
+            "already, delete its folder or choose another `name` or `version`. "
+            f"Received: name={name!r}, version={version!r}, data_dir='{root}'"
         ) from None
+    finally:
+        for path in new_folders:
+            # It goes if it is empty.
+            with contextlib.suppress(OSError):
+                path.rmdir()
     return {
         split: info.num_examples for split, info in builder.info.splits.items()
     }
+
+
+def _root(data_dir: Any) -> pathlib.Path:
+    """The folder that data sets are written to; it need not be there yet."""
+    if data_dir is None:
+        data_dir = tfds.core.constants.DATA_DIR
+    if isinstance(data_dir, str | os.PathLike):
+        root = pathlib.Path(data_dir).expanduser()
+        if not any(path.is_file() for path in (root, *root.parents)):
+            return root
+    raise ValueError(
+        "`data_dir` must be the path of a folder, or of none yet, or None. "
+        f"Received: data_dir={data_dir!r}"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
