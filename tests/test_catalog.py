@@ -1,6 +1,7 @@
 """What the catalog says of every set, held against the builders of tfds."""
 
 import contextlib
+import dataclasses
 from unittest import mock
 
 import numpy as np
@@ -167,13 +168,35 @@ def test_a_wrong_key_would_be_found(tmp_path):
         name="cityscapes",
         image_key="image",
         mask_key="segmentation_label",
-        class_names=("a",),
-        palette=((0, 0, 0),),
-        labels={0: 0},
+        class_names=("a", "b"),
+        palette=colour_map(2),
+        labels={0: 0, 1: 1},
     )
     with builders_give(lambda example, number: None):
         with pytest.raises(ValueError, match="must have the feature 'image'"):
             load(broken, "train", image_size=8, batch_size=1, data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "class_names",
+    [
+        "ab",
+        ("a",),
+        ("a", "a"),
+        ("a", ""),
+        ("a", " b"),
+        ("a", "b\t"),
+        ("a", "b\nc"),
+        ("a", "b\u2028c"),
+        ("a", 2),
+        ("a", ["b"]),
+        None,
+    ],
+)
+def test_class_names_that_are_none(class_names):
+    entry = describe("lost_and_found")
+    with pytest.raises(ValueError, match="`class_names` must be at least two"):
+        dataclasses.replace(entry, class_names=class_names)
 
 
 def test_known_numbers_of_classes(tmp_path):

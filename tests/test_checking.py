@@ -60,6 +60,27 @@ def test_strays_with_the_first_examples_that_have_them():
     assert text.index("Label -1") < text.index("Label 7")
 
 
+def test_many_strays_are_counted():
+    depth = np.arange(3, 303).reshape(10, 30)
+    pairs = [(np.zeros((10, 30, 3)), depth)] * 2
+    report = run(pairs)
+    assert len(report.strays) == 299  # 255 is void.
+    lines = str(report).splitlines()
+    assert "Label 12 is neither class nor void; in examples 0, 1" in lines
+    assert lines[-1] == "Other labels that are neither class nor void: 289"
+    assert sum("neither" in line for line in lines) == 11
+
+
+def test_nan_is_one_label():
+    masks = np.full((3, 4, 6), np.nan)
+    masks[:, 0, 0] = (7, -1, 0)
+    report = run([(IMAGE, mask) for mask in masks])
+    labels = [line for line in str(report).splitlines() if "Label" in line]
+    assert [line.split()[1] for line in labels] == ["-1", "7", "nan"]
+    assert labels[-1].endswith("in examples 0, 1, 2")
+    assert len(report.strays) == 3
+
+
 def test_labels_that_are_no_whole_numbers():
     report = run([(IMAGE, np.where(mask_of(1) == 1, 0.5, 0.0))])
     assert report.strays == {0.5: (0,)}
@@ -129,6 +150,36 @@ def test_reading_ends_where_nothing_comes():
     assert report.failures[-1].startswith("Given up: 100 failures")
 
 
+@pytest.mark.parametrize("is_shuffled", [False, True])
+def test_a_cached_set_that_lost_an_example(is_shuffled):
+    def read(number):
+        tf.debugging.Assert(number != 2, ["Number", number, "is bad"])
+        return IMAGE, mask_of(1)
+
+    pairs = tf.data.Dataset.range(6).map(read).cache()
+    if is_shuffled:
+        count = tf.data.experimental.assert_cardinality(6)
+        pairs = pairs.shuffle(6).apply(count)
+    first, second = run(pairs), run(pairs)
+    assert first.failures == ("[Number] [2] [is bad]",)
+    assert "Load the set anew" in str(first)
+    assert first.num_examples == second.num_examples == 5
+    assert not second.ok
+    (failure,) = second.failures
+    assert "cache=False, shuffle=False, batch_size=1" in failure
+    assert ("only 5" if is_shuffled else "5 elements came") in failure
+
+
+def test_fewer_elements_than_the_length_says():
+    class Short(list):
+        def __len__(self):
+            return 3
+
+    report = run(Short([(IMAGE, mask_of())] * 2))
+    assert not report.ok
+    assert report.failures[0].startswith("2 elements came instead of 3.")
+
+
 def test_nothing_is_not_ok():
     report = run([])
     assert not report.ok
@@ -187,6 +238,10 @@ def test_what_gives_no_pairs(pairs, message):
 
 
 def test_wrong_arguments():
+    pairs = tf.data.Dataset.from_tensors((IMAGE, mask_of()))
+    with pytest.raises(ValueError, match="`dataset` must have an end"):
+        run(pairs.repeat())
+    assert run(pairs.repeat().take(3)).num_examples == 3
     with pytest.raises(ValueError, match="`num_classes` must be"):
         run([], num_classes=1)
     with pytest.raises(ValueError, match="`ignore_class` must be"):

@@ -1,6 +1,7 @@
 import os
 import pathlib
 import struct
+import unicodedata
 import zlib
 
 import numpy as np
@@ -17,6 +18,7 @@ from keras_deconv.data import (
     splits,
     to_tfds,
 )
+from keras_deconv.data.folders import list_pictures
 from tests.tiny_datasets import write_camvid, write_png
 
 REAL_CAMVID = pathlib.Path(__file__).parents[2] / "shared" / "camvid"
@@ -155,6 +157,35 @@ def test_camvid_layout(tmp_path):
     assert np.all(mask == expected)
 
 
+@pytest.mark.parametrize("void_labels", [(0,), (1, 0), [2], np.array([1])])
+@pytest.mark.parametrize("in_colour", [False, True])
+def test_classes_are_numbered_without_void(tmp_path, void_labels, in_colour):
+    free = [label for label in range(256) if label not in void_labels]
+    labels = np.uint8([[void_labels[0], free[2], free[0], free[1]]])
+    if in_colour:
+        colours = [VOID_COLOUR, PALETTE[2], PALETTE[0], PALETTE[1]]
+        write_png(tmp_path / "masks" / "a.png", np.uint8([colours]))
+    else:
+        write_grey(tmp_path / "masks" / "a.png", labels)
+    write_png(tmp_path / "images" / "a.png", np.zeros((1, 4, 3), np.uint8))
+    options = {
+        "void_labels": void_labels,
+        "palette": PALETTE,
+        "void_colours": [VOID_COLOUR],
+    }
+    ((_, mask),) = read(tmp_path, **options)
+    assert mask.numpy().tolist() == [[[255, 2, 0, 1]]]
+    write_set(tmp_path, tmp_path / "data", **options)
+    ((_, mask),) = load(
+        "own_streets",
+        "test",
+        image_size=None,
+        batch_size=1,
+        data_dir=tmp_path / "data",
+    )
+    assert mask.numpy().tolist() == [[[255, 2, 0, 1]]]
+
+
 def test_options_of_the_pipeline(tmp_path):
     write_pairs(tmp_path)
 
@@ -243,6 +274,86 @@ def test_many_that_do_not_match(tmp_path):
             read(tmp_path, unmatched=unmatched)
 
 
+def test_list_pictures(tmp_path):
+    folder = tmp_path / ".hidden_above" / "x"
+    for name in (
+        *("b.PNG", "a/c.jpg", "a/notes.txt", "a.b/d.png", "e.jpeg"),
+        *(".f.png", ".ipynb_checkpoints/g.png", "a/.h/i/j.png", "k.png/l.png"),
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "m.png").write_bytes(b"")
+    (folder / "link").symlink_to(tmp_path / "outside")
+    (folder / "n.png").symlink_to(tmp_path / "outside" / "m.png")
+    (folder / "broken.png").symlink_to(tmp_path / "nowhere.png")
+    found = list_pictures(folder, (".png", ".jpg"))
+    names = ["a/c.jpg", "a.b/d.png", "b.PNG", "k.png/l.png", "link/m.png"]
+    assert found == sorted(folder / name for name in [*names, "n.png"])
+
+
+def test_list_pictures_ends_where_links_lead_back(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.png").write_bytes(b"")
+    (tmp_path / "a" / "self").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "a" / "other").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "other").symlink_to(tmp_path / "a")
+    found = [
+        path.relative_to(tmp_path).as_posix()
+        for path in list_pictures(tmp_path)
+    ]
+    assert found == ["a/a.png", "a/other/b.png", "b/b.png", "b/other/a.png"]
+
+
+def test_linked_folders_and_links_to_nowhere(tmp_path):
+    write_pairs(tmp_path)
+    for kind in ("images", "masks"):
+        (tmp_path / kind / "b").rename(tmp_path / f"{kind}_of_b")
+        (tmp_path / kind / "b").symlink_to(tmp_path / f"{kind}_of_b")
+    ((image, _),) = read(tmp_path)
+    assert len(image) == 3
+    (tmp_path / "masks_of_b" / "c.png").unlink()
+    (tmp_path / "masks_of_b" / "c.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(ValueError, match=r"without mask: 1 \(b/c\)"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["", "_ä"])
+def test_names_match_in_every_form_of_unicode(tmp_path, suffix):
+    for forms in (("NFC", "NFD"), ("NFD", "NFC")):
+        in_images, in_masks = (
+            unicodedata.normalize(form, f"straße/é{'-'.join(forms)}")
+            for form in forms
+        )
+        suffix = unicodedata.normalize(forms[0], suffix)
+        image = np.zeros((*LABELS.shape, 3), np.uint8)
+        write_png(tmp_path / "images" / f"{in_images}.png", image)
+        other = unicodedata.normalize(forms[1], suffix)
+        write_grey(tmp_path / "masks" / f"{in_masks}{other}.png", LABELS)
+    ((image, _),) = read(tmp_path, mask_suffix=suffix)
+    assert len(image) == 2
+
+
+def test_matching_does_not_compare_all_with_all(tmp_path, monkeypatch):
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+        for number in range(100):
+            (tmp_path / kind / f"{number}.png").touch()
+    num_compared = 0
+    is_equal = pathlib.PurePath.__eq__
+
+    def count(one, other):
+        nonlocal num_compared
+        num_compared += 1
+        return is_equal(one, other)
+
+    monkeypatch.setattr(pathlib.PurePath, "__eq__", count)
+    read(tmp_path)
+    assert num_compared < 1000
+
+
 def remove_folder(folder):
     (folder / "masks").rename(folder / "elsewhere")
 
@@ -250,6 +361,20 @@ def remove_folder(folder):
 def empty_folder(folder):
     remove_folder(folder)
     (folder / "masks").mkdir()
+
+
+@pytest.mark.parametrize("no_path", [None, 7, b"x"])
+def test_no_path(tmp_path, no_path):
+    write_pairs(tmp_path)
+    for argument in ("images", "masks"):
+        paths = {kind: tmp_path / kind for kind in ("images", "masks")}
+        with pytest.raises(ValueError, match=f"`{argument}` must be a folder"):
+            from_folders(
+                **paths | {argument: no_path},
+                classes=3,
+                image_size=None,
+                batch_size=1,
+            )
 
 
 def twice(folder):
@@ -276,6 +401,9 @@ def test_faulty_folders(tmp_path, spoil, message):
     [
         ({"classes": 1}, "`num_classes` must be an int >= 2"),
         ({"classes": "road"}, "`classes` must be an int, a sequence of names"),
+        ({"classes": ["a", "a"]}, "`classes` must be at least two distinct"),
+        ({"classes": []}, "`classes` must be at least two distinct names"),
+        ({"classes": [1, 2]}, "`classes` must be at least two distinct names"),
         ({"palette": PALETTE[:2]}, "2 colours for 3 classes"),
         ({"palette": [*PALETTE[:2], PALETTE[0]]}, "must be distinct"),
         (
@@ -292,7 +420,18 @@ def test_faulty_folders(tmp_path, spoil, message):
             },
             "`void_colours` need a label",
         ),
-        ({"void_labels": [2]}, "must be distinct and in"),
+        ({"classes": 256}, "at most as many as .* not void, 255"),
+        ({"void_labels": 255}, "`void_labels` must be .*void_labels=255"),
+        ({"void_labels": (0, 0)}, "`void_labels` must be"),
+        ({"void_labels": (256,)}, "`void_labels` must be"),
+        ({"void_labels": (1.5,)}, "`void_labels` must be"),
+        ({"void_labels": "1"}, "`void_labels` must be"),
+        ({"void_labels": None}, "`void_labels` must be"),
+        ({"palette": [*PALETTE[:2], (0, 50.7, 0)]}, r"three ints.*\(0, 50.7"),
+        ({"palette": 7}, "`palette` must be a sequence of colours.*=7"),
+        ({"void_colours": 7}, "`void_colours` must be a sequence of colours"),
+        ({"void_colours": VOID_COLOUR}, "three ints.*Received: 255"),
+        ({"mask_suffix": None}, "`mask_suffix` must be a str.*=None"),
         ({"unmatched": "ignore"}, "`unmatched` must be one of 'error', 'skip'"),
         ({"batch_size": 0}, "`batch_size` must be"),
     ],
@@ -422,14 +561,15 @@ def test_to_tfds_faulty_mask(tmp_path, spoil, options, message):
     path = tmp_path / "masks" / "b" / "c.png"
     good = path.read_bytes()
     spoil(path)
-    data_dir = tmp_path / "data"
+    data_dir = tmp_path / "new" / "data"
+    data_dir.parent.mkdir()
     if options:
         # The others have no colours to look up, and need none.
         message = message.split(r"\.png'")[-1]
     with pytest.raises(ValueError, match=message) as error:
         write_set(tmp_path, data_dir, **options)
     assert "c.png" in str(error.value)
-    # Nothing is left that a second call would take for the set.
+    assert not data_dir.exists()
     path.write_bytes(good)
     assert write_set(tmp_path, data_dir) == {"train": 3, "test": 3}
 
@@ -437,9 +577,50 @@ def test_to_tfds_faulty_mask(tmp_path, spoil, options, message):
 def test_to_tfds_does_not_overwrite(tmp_path):
     write_pairs(tmp_path)
     write_set(tmp_path, tmp_path / "data")
-    with pytest.raises(ValueError, match="there already, delete its folder"):
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(
+        ValueError, match="there already, delete its folder"
+    ) as error:
         write_set(tmp_path, tmp_path / "data")
+    assert "\n" not in str(error.value)
+    assert sorted(tmp_path.rglob("*")) == before
     write_set(tmp_path, tmp_path / "data", version="1.1.0")
+
+
+def test_to_tfds_keeps_what_was_there(tmp_path):
+    write_pairs(tmp_path)
+    (tmp_path / "data" / "downloads").mkdir(parents=True)
+    not_a_picture(tmp_path / "masks" / "a.png")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="no PNG file"):
+        write_set(tmp_path, tmp_path / "data")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_to_tfds_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path)
+    sizes = write_set(tmp_path, "~/data")
+    assert splits("own_streets", data_dir=tmp_path / "data") == sizes
+    assert not (tmp_path / "~").exists()
+
+
+def test_to_tfds_without_data_dir(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "data"))
+    write_pairs(tmp_path)
+    write_set(tmp_path, None)
+    found = {path.name for path in (tmp_path / "data").iterdir()}
+    assert found == {"own_streets"}
+
+
+def test_to_tfds_where_no_folder_can_be(tmp_path):
+    write_pairs(tmp_path)
+    file = tmp_path / "file"
+    file.touch()
+    for data_dir in (file, file / "data", 7):
+        with pytest.raises(ValueError, match="`data_dir` must be the path of"):
+            write_set(tmp_path, data_dir)
 
 
 @pytest.mark.parametrize(
@@ -455,6 +636,8 @@ def test_to_tfds_stays_in_its_folder(tmp_path, name):
         {"folders": {"../../evil": pair}},
         {"folders": {"all": pair}},
         {"folders": {}},
+        {"folders": {"train": "xy"}},
+        {"folders": {"train": (tmp_path,)}},
         {"version": "../1.0.0"},
         {"version": "1.0"},
     ):
@@ -463,6 +646,13 @@ def test_to_tfds_stays_in_its_folder(tmp_path, name):
         with pytest.raises(ValueError, match=f"`{key}` must be|in `{key}`"):
             to_tfds("good", data_dir=tmp_path / "data", **arguments)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("third", ["", "sky\nsea", " sky", "car"])
+def test_to_tfds_keeps_no_names_that_tfds_would_change(tmp_path, third):
+    write_pairs(tmp_path)
+    with pytest.raises(ValueError, match="`classes` must be at least two dist"):
+        write_set(tmp_path, tmp_path / "data", classes=["road", "car", third])
 
 
 @pytest.mark.parametrize("name", ["cam_vid", "oxford_iiit_pet", "mnist"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -108,7 +108,8 @@ class SegmentationSet:
         name: str. Name of the set in tfds.
         image_key: str. Feature that holds the picture.
         mask_key: str. Feature that holds the label of every pixel.
-        class_names: tuple of str, one per class.
+        class_names: tuple of at least two distinct str, one per class, none of
+            them empty or with blanks around it or line breaks in it.
         palette: tuple of (red, green, blue) in 0..255, one per class.
         labels: mapping from label in the source, 0..255, to class.
         void_labels: tuple of the labels in the source, 0..255, that mean void.
@@ -120,7 +121,8 @@ class SegmentationSet:
         splits: tuple of str. Splits that have masks, where that is known.
 
     Raises:
-        ValueError: if palette, labels and class names do not fit together.
+        ValueError: if palette, labels and class names do not fit together or
+            are not as described.
 
     Example:
         >>> from keras_deconv.data import SegmentationSet
@@ -166,6 +168,7 @@ class SegmentationSet:
     splits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_class_names(self.class_names, "class_names")
         if len(self.palette) != self.num_classes:
             raise ValueError(
                 "`palette` must have one colour per class. Received: "
@@ -210,6 +213,25 @@ def plain_set(
     return SegmentationSet(
         name, image_key, mask_key, class_names, **(description | changes)
     )
+
+
+def check_class_names(value: Any, argument: str) -> None:
+    """Refuses what cannot name classes, in tfds neither (one name a line)."""
+    is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
+    if (
+        not is_sequence
+        or len(value) < 2
+        or not all(
+            isinstance(name, str) and name.strip().splitlines() == [name]
+            for name in value
+        )
+        or len(set(value)) < len(value)
+    ):
+        raise ValueError(
+            f"`{argument}` must be at least two distinct names: str that are "
+            "not empty, with no blanks around them and no line breaks. "
+            f"Received: {argument}={value!r}"
+        )
 
 
 def generic_names(num_classes: int) -> tuple[str, ...]:

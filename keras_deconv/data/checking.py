@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_deconv import labels
 from keras_deconv.data.catalog import VOID
+from keras_deconv.data.frequencies import check_has_end
 from keras_deconv.labels import IgnoreClass
 
 # Of how many examples a report gives the numbers, for each thing it found.
 _NUM_SHOWN = 10
 # A set of which nothing more can be read may go on saying so for ever.
 _MAX_FAILURES_IN_A_ROW = 100
+# What tf.data.experimental.assert_cardinality says at the end.
+_WRONG_NUMBER = "dataset was expected to contain"
+_WHERE_THEY_WENT = (
+    "A cached set loses what cannot be read the first time. Load it with "
+    "cache=False, shuffle=False, batch_size=1 and check that to see why."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,10 +100,19 @@ class DataReport:
         if self.absent_classes:
             absent = _listed(map(str, self.absent_classes))
             lines.append(f"Classes that never occur: {absent}")
-        for label, examples in sorted(self.strays.items()):
+        # NaN is neither more nor less than another, so it is put last.
+        strays = sorted(
+            self.strays, key=lambda label: (math.isnan(label), label)
+        )
+        for label in strays[:_NUM_SHOWN]:
             lines.append(
                 f"Label {label:g} is neither class nor void; in examples "
-                f"{_listed(map(str, examples))}"
+                f"{_listed(map(str, self.strays[label]))}"
+            )
+        if len(strays) > _NUM_SHOWN:
+            lines.append(
+                "Other labels that are neither class nor void: "
+                f"{len(strays) - _NUM_SHOWN}"
             )
         if self.mismatches:
             lines.append(
@@ -104,6 +122,10 @@ class DataReport:
         if self.failures:
             lines.append(f"{len(self.failures)} could not be read:")
             lines += [f"  {text}" for text in self.failures[:_NUM_SHOWN]]
+            lines.append(
+                "Load the set anew before you go on: if it is cached, it has "
+                "lost what could not be read."
+            )
         return "\n".join(lines)
 
 
@@ -117,10 +139,14 @@ def check(
     """Reads a data set once and reports what training would stumble over.
 
     Nothing is raised for bad data: what cannot be read is noted, and reading
-    goes on with the next example (with the next batch, if it is in batches:
-    check with `batch_size=1` to lose no neighbours). Numbers of examples count
-    those that could be read, from 0, in the order of this reading, so check
-    without `shuffle`.
+    goes on with the next example (with the next batch, if it is in batches).
+    Numbers of examples count those that could be read, from 0, in the order of
+    this reading.
+
+    So load what you check with `cache=False, shuffle=False, batch_size=1`. A
+    cached set loses for good what cannot be read the first time: the first
+    report names it, later ones say no more than that elements are missing,
+    and in batches not even that may show.
 
     Args:
         dataset: `tf.data.Dataset`, or anything that can be read once, of
@@ -133,8 +159,8 @@ def check(
         A `DataReport`.
 
     Raises:
-        ValueError: if `dataset` gives no pairs at all, or `num_classes` or
-            `ignore_class` are out of range.
+        ValueError: if `dataset` gives something else than pairs or has no end,
+            or `num_classes` or `ignore_class` are out of range.
 
     Example:
         >>> import numpy as np
@@ -157,6 +183,8 @@ def check(
     """
     num_classes = labels.num_classes(num_classes)
     void = labels.ignore_class(ignore_class)
+    if isinstance(dataset, tf.data.Dataset):
+        check_has_end(dataset)
     void_labels = {void} if isinstance(void, int) else set(void or ())
     counts: collections.Counter[float] = collections.Counter()
     sizes: collections.Counter[tuple[int, int]] = collections.Counter()
@@ -196,7 +224,11 @@ def check(
 def _count(mask: np.ndarray) -> dict[float, int]:
     """Counts the pixels of every label of a mask."""
     found, counts = np.unique(mask, return_counts=True)
-    return dict(zip(found.tolist(), counts.tolist(), strict=True))
+    # Two NaN are two keys, unless they are one object.
+    keys = (
+        math.nan if math.isnan(label) else label for label in found.tolist()
+    )
+    return dict(zip(keys, counts.tolist(), strict=True))
 
 
 def _read(
@@ -210,21 +242,33 @@ def _read(
         target = None
     progress = keras.utils.Progbar(target, verbose=int(verbose))
     elements = iter(dataset)
-    num_in_a_row = 0
+    num_came = num_in_a_row = 0
+    missing = None
     while num_in_a_row < _MAX_FAILURES_IN_A_ROW:
         try:
             element = next(elements)
         except StopIteration:
+            if target is not None and num_came < target:
+                missing = f"{num_came} elements came instead of {target}."
             break
         except Exception as error:
-            failures.append(_plain_text(error))
+            text = _plain_text(error)
+            if _WRONG_NUMBER in text:
+                # It is the end, and would come for ever.
+                missing = text
+                break
+            failures.append(text)
             num_in_a_row += 1
         else:
             yield from _single_pairs(element)
+            num_came += 1
             num_in_a_row = 0
         progress.add(1)
     else:
         failures.append(f"Given up: {num_in_a_row} failures one after another.")
+    # After failures it is no wonder.
+    if missing and not failures:
+        failures.append(f"{missing} {_WHERE_THEY_WENT}")
 
 
 def _single_pairs(element: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:

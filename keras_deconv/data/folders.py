@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import operator
 import os
 import pathlib
 import re
+import unicodedata
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -19,6 +22,7 @@ from keras_deconv.data.catalog import (
     VOID,
     Colour,
     SegmentationSet,
+    check_class_names,
     class_table,
     generic_names,
     names,
@@ -62,7 +66,8 @@ def from_folders(
 
     A picture and a mask belong together if their paths inside the two folders
     are the same but for the suffix: `photos/street/7.jpg` and
-    `truth/street/7.png`. Pictures are PNG or JPEG files, masks PNG files of 8
+    `truth/street/7.png`. Links are followed; files and folders with a dot in
+    front are left out. Pictures are PNG or JPEG files, masks PNG files of 8
     bits or less (JPEG would change labels), each of one of three kinds:
 
     - shades of grey: the shade of a pixel is its label;
@@ -73,16 +78,17 @@ def from_folders(
     Args:
         images: path of the folder of pictures, with or without subfolders.
         masks: path of the folder of masks.
-        classes: int, the number of classes, which are then labelled
-            0..classes-1; or a sequence of their names, likewise; or a
-            `SegmentationSet`, which knows other labels too.
+        classes: int, the number of classes, which are then labelled 0, 1, 2
+            and so on, without the `void_labels`; or a sequence of their names,
+            likewise; or a `SegmentationSet`, which knows other labels too.
         image_size: int, tuple (height, width) of ints > 0, or None. See
             `segmentation_pairs`.
         batch_size: int > 0.
         palette: sequence of (red, green, blue) in 0..255, one per class, for
             RGB masks. Default: that of the `SegmentationSet`, if there is one.
-        void_labels: sequence of labels in 0..255 that mean void. A
-            `SegmentationSet` has its own.
+        void_labels: sequence of labels in 0..255 that mean void. They are left
+            out where classes are counted: with `(0,)` the classes are labelled
+            1, 2, 3 and so on. A `SegmentationSet` has its own.
         void_colours: sequence of colours that mean void in RGB masks.
         mask_suffix: str. What the names of the masks have more than those of
             the pictures: "_mask" for `7.jpg` and `7_mask.png`. Other masks
@@ -194,7 +200,8 @@ def to_tfds(
         folders: dict from the name of a split, e.g. "train", to a tuple of
             paths (folder of pictures, folder of masks).
         classes: int, names or `SegmentationSet`. As in `from_folders`.
-        data_dir: path to write to. Default: as in `load`.
+        data_dir: path to write to, of a folder or of none yet. Default: as in
+            `load`.
         palette: colours. As in `from_folders`.
         void_labels: labels. As in `from_folders`.
         void_colours: colours. As in `from_folders`.
@@ -207,8 +214,9 @@ def to_tfds(
 
     Raises:
         ValueError: as `from_folders` raises it, at once; the set is there
-            already; `name`, a split or `version` is not as described (they
-            become names of files and must not lead out of `data_dir`).
+            already; `data_dir` leads to a file; `name`, a split or `version`
+            is not as described (they become names of files and must not lead
+            out of `data_dir`).
 
     Example:
         >>> import pathlib, tempfile, tensorflow as tf
@@ -231,6 +239,7 @@ def to_tfds(
         ({'train': 2}, (2, 48, 64))
     """
     _check_names(name, folders, version)
+    root = _root(data_dir)
     source = _source(classes, palette, void_labels, void_colours, name)
     files = {
         split: _match(images, masks, mask_suffix, unmatched)
@@ -247,6 +256,15 @@ def to_tfds(
             "file_name": tfds.features.Text(),
         }
     )
+    # What tfds makes even if it writes nothing; the innermost come first.
+    new_folders = [
+        path
+        for path in (
+            *(root / "downloads" / "extracted", root / "downloads"),
+            *(root / name, root),
+        )
+        if not path.exists()
+    ]
     try:
         builder = tfds.dataset_builders.store_as_tfds_dataset(
             name=name,
@@ -256,17 +274,39 @@ def to_tfds(
                 split: _checked_examples(found, source)
                 for split, found in files.items()
             },
-            data_dir=None if data_dir is None else os.fspath(data_dir),
+            data_dir=None if data_dir is None else str(root),
             description="Pictures and masks from folders.",
         )
     except RuntimeError as error:
+        # Then follows all that tfds knows of the set that is there.
+        reason = str(error).split(" Dataset info:")[0]
         raise ValueError(
-            f"Data set {name!r} could not be written. {error} If it is there "
-            "already, delete its folder or choose another `name` or `version`."
+            f"Data set {name!r} could not be written. {reason} If it is there "
+            "already, delete its folder or choose another `name` or `version`. "
+            f"Received: name={name!r}, version={version!r}, data_dir='{root}'"
         ) from None
+    finally:
+        for path in new_folders:
+            # It goes if it is empty.
+            with contextlib.suppress(OSError):
+                path.rmdir()
     return {
         split: info.num_examples for split, info in builder.info.splits.items()
     }
+
+
+def _root(data_dir: Any) -> pathlib.Path:
+    """The folder that data sets are written to; it need not be there yet."""
+    if data_dir is None:
+        data_dir = tfds.core.constants.DATA_DIR
+    if isinstance(data_dir, str | os.PathLike):
+        root = pathlib.Path(data_dir).expanduser()
+        if not any(path.is_file() for path in (root, *root.parents)):
+            return root
+    raise ValueError(
+        "`data_dir` must be the path of a folder, or of none yet, or None. "
+        f"Received: data_dir={data_dir!r}"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,8 +325,9 @@ def _source(
     void_colours: Sequence[Colour],
     name: str,
 ) -> _Source:
+    void_labels = _void_labels(void_labels)
     if isinstance(classes, SegmentationSet):
-        palette = palette or classes.palette
+        palette = classes.palette if palette is None else palette
         entry = dataclasses.replace(
             classes,
             name=name,
@@ -301,22 +342,36 @@ def _source(
                 "`classes` must be an int, a sequence of names or a "
                 f"SegmentationSet. Received: classes={classes!r}"
             )
-        class_names = (
-            tuple(classes)
-            if isinstance(classes, Sequence)
-            else generic_names(labels.num_classes(classes))
-        )
+        if isinstance(classes, Sequence):
+            check_class_names(classes, "classes")
+            class_names = tuple(classes)
+        else:
+            class_names = generic_names(labels.num_classes(classes))
+        free = [label for label in range(256) if label not in void_labels]
+        if len(class_names) > len(free):
+            raise ValueError(
+                "`classes` must be at most as many as there are labels in "
+                f"0..255 that are not void, {len(free)}. Received: "
+                f"{len(class_names)} classes, void_labels={void_labels}"
+            )
         entry = plain_set(
-            name, "image", "mask", class_names, void_labels=tuple(void_labels)
+            name,
+            "image",
+            "mask",
+            class_names,
+            labels={free[number]: number for number in range(len(class_names))},
+            void_labels=void_labels,
         )
+    void_codes = _colour_codes(void_colours, "void_colours")
     if palette is None:
         return _Source(entry, {})
-    if len(palette) != entry.num_classes:
+    codes = _colour_codes(palette, "palette")
+    if len(codes) != entry.num_classes:
         raise ValueError(
             "`palette` must have one colour per class. Received: "
-            f"{len(palette)} colours for {entry.num_classes} classes."
+            f"{len(codes)} colours for {entry.num_classes} classes."
         )
-    if void_colours and not entry.void_labels:
+    if void_codes and not entry.void_labels:
         raise ValueError(
             "`void_colours` need a label that means void. Add 255 to the "
             "`void_labels`."
@@ -324,12 +379,10 @@ def _source(
     # Any label of a class will do; there may be several.
     label_of_class = {number: label for label, number in entry.labels.items()}
     meanings = [
-        *((palette[number], label) for number, label in label_of_class.items()),
-        *((colour, entry.void_labels[0]) for colour in void_colours),
+        *((codes[number], label) for number, label in label_of_class.items()),
+        *((code, entry.void_labels[0]) for code in void_codes),
     ]
-    label_of_colour = {
-        _colour_code(colour): label for colour, label in meanings
-    }
+    label_of_colour = dict(meanings)
     if len(label_of_colour) < len(meanings):
         raise ValueError(
             "The colours of `palette` and `void_colours` must be distinct. "
@@ -338,9 +391,31 @@ def _source(
     return _Source(entry, label_of_colour)
 
 
-def _colour_code(colour: Colour) -> int:
+def _void_labels(value: Any) -> tuple[int, ...]:
     try:
-        red, green, blue = (int(value) for value in colour)
+        found = tuple(operator.index(label) for label in value)
+    except TypeError:
+        found = (-1,)
+    if len(set(found)) < len(found) or not set(found) <= set(range(256)):
+        raise ValueError(
+            "`void_labels` must be a sequence of distinct ints in 0..255, such "
+            f"as (255,), or () for none. Received: void_labels={value!r}"
+        )
+    return found
+
+
+def _colour_codes(value: Any, argument: str) -> list[int]:
+    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str):
+        raise ValueError(
+            f"`{argument}` must be a sequence of colours (red, green, blue). "
+            f"Received: {argument}={value!r}"
+        )
+    return [_colour_code(colour) for colour in value]
+
+
+def _colour_code(colour: Any) -> int:
+    try:
+        red, green, blue = (operator.index(value) for value in colour)
     except (TypeError, ValueError):
         red = green = blue = -1
     if not all(0 <= value <= 255 for value in (red, green, blue)):
@@ -356,15 +431,22 @@ def _match(
 ) -> list[tuple[str, pathlib.Path, pathlib.Path]]:
     """Pairs files of two folders: (common name, picture, mask), in order."""
     unmatched = arguments.choice(unmatched, "unmatched", ("error", "skip"))
+    if not isinstance(mask_suffix, str):
+        raise ValueError(
+            "`mask_suffix` must be a str such as '_mask', or '' for none. "
+            f"Received: mask_suffix={mask_suffix!r}"
+        )
+    mask_suffix = unicodedata.normalize("NFC", mask_suffix)
     mask_files = {
         stem.removesuffix(mask_suffix): path
         for stem, path in _list_files(masks, "masks", _MASK_SUFFIXES).items()
         if stem.endswith(mask_suffix)
     }
+    taken = set(mask_files.values())
     image_files = {
         stem: path
         for stem, path in _list_files(images, "images", _IMAGE_SUFFIXES).items()
-        if path not in mask_files.values()
+        if path not in taken
     }
     both = sorted(image_files.keys() & mask_files.keys())
     report = [f"pairs: {len(both)}"]
@@ -390,22 +472,66 @@ def _match(
     return [(stem, image_files[stem], mask_files[stem]) for stem in both]
 
 
+def list_pictures(
+    folder: StrPath, suffixes: Sequence[str] = _IMAGE_SUFFIXES
+) -> list[pathlib.Path]:
+    """Lists the files in a folder and below that have one of some suffixes.
+
+    Links are followed, but not back to a folder above them. What has a dot in
+    front is left out, folders too: macOS, Jupyter and others leave such.
+
+    Args:
+        folder: path.
+        suffixes: sequence of str in small letters, with the dot: ".png".
+
+    Returns:
+        list of paths that begin with `folder`, sorted.
+    """
+    found = []
+    for name, folder_names, file_names in os.walk(folder, followlinks=True):
+        parent = pathlib.Path(name)
+        folder_names[:] = [
+            name
+            for name in folder_names
+            if not name.startswith(".") and not _leads_back(parent / name)
+        ]
+        found += [
+            parent / name
+            for name in file_names
+            if not name.startswith(".")
+            and pathlib.Path(name).suffix.lower() in suffixes
+            # No links to nowhere.
+            and (parent / name).is_file()
+        ]
+    return sorted(found)
+
+
+def _leads_back(path: pathlib.Path) -> bool:
+    """Whether a path is a link to a folder that it lies in."""
+    return path.is_symlink() and os.path.realpath(path) in map(
+        os.path.realpath, path.parents
+    )
+
+
 def _list_files(
     folder: StrPath, argument: str, suffixes: tuple[str, ...]
 ) -> dict[str, pathlib.Path]:
-    """Lists files by their path inside the folder, without suffix."""
-    folder = pathlib.Path(folder).expanduser()
-    if not folder.is_dir():
+    """Lists files by their path inside the folder, without suffix.
+
+    The path is in one form of Unicode: macOS writes letters with accents as
+    two characters, others as one.
+    """
+    if isinstance(folder, str | os.PathLike):
+        folder = pathlib.Path(folder).expanduser()
+    if not isinstance(folder, pathlib.Path) or not folder.is_dir():
         raise ValueError(
             f"`{argument}` must be a folder that exists. "
             f"Received: {argument}='{folder}'"
         )
     files: dict[str, pathlib.Path] = {}
-    for path in sorted(folder.rglob("*")):
-        # Hidden files are what macOS leaves behind.
-        if path.suffix.lower() not in suffixes or path.name.startswith("."):
-            continue
+    for path in list_pictures(folder, suffixes):
         stem = path.relative_to(folder).with_suffix("").as_posix()
+        stem = unicodedata.normalize("NFC", stem)
         if stem in files:
             raise ValueError(
                 f"`{argument}` must have one file of a name. Received: "
@@ -550,7 +676,14 @@ def _check_names(name: Any, folders: Any, version: Any) -> None:
             "`version` must be three numbers such as '1.0.0'. "
             f"Received: version={version!r}"
         )
-    if not isinstance(folders, Mapping) or not folders:
+    if (
+        not isinstance(folders, Mapping)
+        or not folders
+        or not all(
+            isinstance(pair, tuple | list) and len(pair) == 2
+            for pair in folders.values()
+        )
+    ):
         raise ValueError(
             "`folders` must be a dict from split to (folder of pictures, "
             f"folder of masks). Received: folders={folders!r}"

@@ -301,13 +301,19 @@ def _count_elements(dataset: tf.data.Dataset) -> int | None:
             f"weight). Received elements: {elements}. data.segmentation_pairs "
             "makes such pairs of the examples of tfds."
         )
+    check_has_end(dataset)
     num_elements = int(dataset.cardinality())
-    if num_elements == tf.data.INFINITE_CARDINALITY:
-        raise ValueError(
-            "`dataset` must have an end. Count it before .repeat(), or a part "
-            "of it with .take(count)."
-        )
     return None if num_elements < 0 else num_elements
+
+
+def check_has_end(dataset: tf.data.Dataset) -> None:
+    """Refuses a data set that would be read for ever."""
+    if int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            "`dataset` must have an end. Received: one of infinite "
+            "cardinality. Give it before .repeat(), or a part of it with "
+            ".take(count)."
+        )
 
 
 def _class_ids(
