@@ -25,7 +25,7 @@ _MAX_FAILURES_IN_A_ROW = 100
 # What tf.data.experimental.assert_cardinality says at the end.
 _WRONG_NUMBER = "dataset was expected to contain"
 _WHERE_THEY_WENT = (
-    "A cached set loses what cannot be read the first time. Load it with "
+    "A cached set may lose what cannot be read the first time. Load it with "
     "cache=False, shuffle=False, batch_size=1 and check that to see why."
 )
 
@@ -122,10 +122,6 @@ class DataReport:
         if self.failures:
             lines.append(f"{len(self.failures)} could not be read:")
             lines += [f"  {text}" for text in self.failures[:_NUM_SHOWN]]
-            lines.append(
-                "Load the set anew before you go on: if it is cached, it has "
-                "lost what could not be read."
-            )
         return "\n".join(lines)
 
 
@@ -143,10 +139,10 @@ def check(
     Numbers of examples count those that could be read, from 0, in the order of
     this reading.
 
-    So load what you check with `cache=False, shuffle=False, batch_size=1`. A
-    cached set loses for good what cannot be read the first time: the first
-    report names it, later ones say no more than that elements are missing,
-    and in batches not even that may show.
+    So load what you check with `cache=False, shuffle=False, batch_size=1`: no
+    neighbours are lost, and the numbers are those of the set. A set that you
+    cached yourself may lose for good what cannot be read the first time: the
+    first report names it, later ones may not.
 
     Args:
         dataset: `tf.data.Dataset`, or anything that can be read once, of

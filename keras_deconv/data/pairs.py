@@ -386,10 +386,15 @@ def segmentation_pairs(
     pairs = dataset.enumerate().map(
         _pair_maker(entry, image_size), num_parallel_calls=tf.data.AUTOTUNE
     )
+    num_examples = int(pairs.cardinality())
     if cache:
+        # A cache that ends early would be kept without what could not be read.
+        if num_examples >= 0:
+            pairs = pairs.apply(
+                tf.data.experimental.assert_cardinality(num_examples)
+            )
         pairs = pairs.cache()
     if shuffle or augment is not None:
-        num_examples = int(pairs.cardinality())
         shuffle_size = (
             num_examples
             if cache and num_examples > 0
