@@ -13,7 +13,7 @@ import math
 import os
 import pathlib
 import re
-import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +35,14 @@ _NOT_RECORDED = {
 _NUM_CHECKED = 32
 _NUM_SMOKE_BATCHES = 2
 _SCORE = "val_mean_iou"
+# What is written into the folder of a run, beside run.json.
+_HISTORY, _BY_CLASS, _PREVIEWS = "history.csv", "per_class.csv", "previews"
+_TENSORBOARD, _RESUME = "tensorboard", ".resume"
+_PART = "part.weights.h5"
+_WRITTEN = (
+    *(runs.MODEL_FILE, _HISTORY, _BY_CLASS, _PREVIEWS),
+    *(_TENSORBOARD, _RESUME),
+)
 
 
 def train(options: argparse.Namespace) -> int:
@@ -112,6 +120,7 @@ class History(keras.callbacks.Callback):
         super().__init__()
         self.folder = folder
         self.model_file = folder / runs.MODEL_FILE
+        self.resume = folder / _RESUME
         self.patience = patience
         self.num_done = 0
         # Or there would be nothing to load its state into.
@@ -148,7 +157,7 @@ class History(keras.callbacks.Callback):
         writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        runs.write_whole(self.folder / "history.csv", text.getvalue())
+        runs.write_whole(self.folder / _HISTORY, text.getvalue())
         self._back_up(epoch + 1)
         if self.is_stuck:
             print(f"No better mean IoU for {self.patience} epochs: stopped.")
@@ -162,24 +171,27 @@ class History(keras.callbacks.Callback):
 
     def forget(self) -> None:
         """Deletes what is needed to go on."""
-        shutil.rmtree(self.folder / "backup", ignore_errors=True)
+        for file in [*self._backups(), self.resume / _PART]:
+            file.unlink(missing_ok=True)
+        # Not there, or with files of somebody else in it.
+        with contextlib.suppress(OSError):
+            self.resume.rmdir()
 
     def _back_up(self, num_done: int) -> None:
         old = self._backups()
-        backup = self.folder / "backup"
-        backup.mkdir(exist_ok=True)
-        part = backup / "part.weights.h5"
+        self.resume.mkdir(exist_ok=True)
+        part = self.resume / _PART
         self.model.save_weights(part)
-        os.replace(part, backup / f"{num_done}.weights.h5")
+        os.replace(part, self.resume / f"{num_done}.weights.h5")
         for file in old:
             file.unlink()
 
     def _backups(self) -> list[pathlib.Path]:
-        files = (self.folder / "backup").glob("[0-9]*.weights.h5")
+        files = self.resume.glob("[0-9]*.weights.h5")
         return sorted(files, key=lambda file: int(file.name.split(".")[0]))
 
     def _read_rows(self) -> list[dict[str, Any]]:
-        file = self.folder / "history.csv"
+        file = self.folder / _HISTORY
         if not file.exists():
             return []
         with file.open(newline="") as text:
@@ -202,11 +214,13 @@ def _read_before(
     way_out = f"Give another --output, or delete {folder}."
     before = runs.read(folder)
     if before is None:
-        if (folder / runs.MODEL_FILE).exists():
+        foreign = [name for name in _WRITTEN if os.path.lexists(folder / name)]
+        if foreign:
             raise ValueError(
-                f"--output must be new or hold a run. Received: {folder}, "
-                f"which has a {runs.MODEL_FILE} without {runs.RUN_FILE}. "
-                f"{way_out}"
+                "--output must be a folder with a run, or without files of "
+                f"the names that are written. Received: {folder}, which has "
+                f"{', '.join(foreign)} without {runs.RUN_FILE}. Give another "
+                "--output."
             )
         return None
     # As JSON gives it back: without tuples.
@@ -242,8 +256,8 @@ def _make_folder(folder: pathlib.Path) -> None:
     """Finds out before the training whether results can be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        runs.write_whole(folder / "probe", "")
-        (folder / "probe").unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise ValueError(
             f"--output must be a folder that can be written to: {error}"
@@ -422,13 +436,13 @@ def _fit(
 ) -> None:
     if history.is_stuck:
         return
-    tensorboard = history.folder / "tensorboard"
+    tensorboard = history.folder / _TENSORBOARD
     watchers: list[keras.callbacks.Callback] = [
         keras.callbacks.TerminateOnNaN(),
         callbacks.EpochSeed(options.seed, epoch),
         callbacks.PerClassReport(
             run.class_names,
-            path=history.folder / "per_class.csv",
+            path=history.folder / _BY_CLASS,
             print_function=lambda table: None,
         ),
     ]
@@ -438,7 +452,7 @@ def _fit(
         watchers.append(
             callbacks.PredictionPreview(
                 validation or train_set,
-                history.folder / "previews",
+                history.folder / _PREVIEWS,
                 class_names=run.class_names,
                 palette=run.palette,
                 ignore_class=run.ignore_class,

@@ -348,7 +348,7 @@ def test_the_library_gives_the_same_on_camvid(tiny_models, tmp_path):
 def test_a_killed_training_goes_on(uninterrupted, tmp_path, capsys):
     folder, arguments = uninterrupted
     arguments = [*arguments, "--output", str(tmp_path / "run")]
-    backup = tmp_path / "run" / "backup" / "1.weights.h5"
+    backup = tmp_path / "run" / ".resume" / "1.weights.h5"
     code = (
         "import sys, time, keras_deconv.callbacks as callbacks\n"
         "from keras_deconv_command import main\n"
@@ -392,11 +392,11 @@ def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):
     for epoch, score in enumerate([0.2, 0.5, 0.4]):
         history.on_epoch_end(epoch, {"loss": 1.0, "val_mean_iou": score})
     assert not history.is_stuck
-    (tmp_path / "backup" / "3.weights.h5").rename(
-        tmp_path / "backup" / "2.weights.h5"
+    (tmp_path / ".resume" / "3.weights.h5").rename(
+        tmp_path / ".resume" / "2.weights.h5"
     )
     # Killed while writing: what is not complete has another name.
-    (tmp_path / "backup" / "part.weights.h5").write_bytes(b"half")
+    (tmp_path / ".resume" / "part.weights.h5").write_bytes(b"half")
     history = training.History(tmp_path, model, patience=2)
     history.set_model(model)
     assert history.num_done == 2
@@ -411,6 +411,42 @@ def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):
     assert [row["epoch"] for row in read_history(tmp_path)] == list("0123")
     # Killed after that: there is nothing more to train.
     assert training.History(tmp_path, model, patience=2).is_stuck
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *["model.keras", "history.csv", "per_class.csv", "previews"],
+        *["tensorboard", ".resume"],
+    ],
+)
+def test_files_of_others_are_not_replaced(name, tmp_path, capsys):
+    (tmp_path / name).write_text("mine")
+    assert main(["train", "--output", str(tmp_path)]) == 1
+    assert f"has {name} without run.json" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_files_of_others_are_not_deleted(
+    tiny_models, train_options, tmp_path, monkeypatch
+):
+    mine = [
+        tmp_path / name for name in ("probe", "backup/x", ".resume/notes.txt")
+    ]
+    close = training._close
+
+    def write_and_close(*arguments):
+        mine[2].write_text("mine")
+        (tmp_path / ".resume" / "part.weights.h5").write_bytes(b"half")
+        close(*arguments)
+
+    monkeypatch.setattr(training, "_close", write_and_close)
+    for file in mine[:2]:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("mine")
+    assert main(["train", *train_options, "--output", str(tmp_path)]) == 0
+    assert all(file.read_text() == "mine" for file in mine)
+    assert [file.name for file in mine[2].parent.iterdir()] == ["notes.txt"]
 
 
 def test_interrupt_keeps_what_was_learned(
@@ -447,7 +483,7 @@ def test_a_loss_that_is_no_number_is_not_kept(
         == 1
     )
     assert "smaller --learning-rate" in capsys.readouterr().err
-    assert not (tmp_path / "backup").exists()
+    assert not (tmp_path / ".resume").exists()
 
 
 @pytest.mark.parametrize(
