@@ -83,9 +83,13 @@ def train(options: argparse.Namespace) -> int:
     keras.utils.set_random_seed(options.seed)
     epoch = tf.Variable(0, dtype="int64", trainable=False)
     train_set = _load_train(source, options, epoch)
-    validation = None
+    validation = one_by_one = None
     if validation_split is not None:
-        validation = _load_validation(source, options, validation_split)
+        validation = _load_validation(
+            source, options, validation_split, options.batch_size
+        )
+        # For boundary F1, which takes memory for each class of each picture.
+        one_by_one = _load_validation(source, options, validation_split, 1)
     model = _build_model(source, options, train_set)
     history = History(folder, model, options.early_stopping)
     _say_start(history, options)
@@ -100,7 +104,7 @@ def train(options: argparse.Namespace) -> int:
             "the same command goes on after the last finished epoch."
         )
         raise
-    _close(history, validation, run)
+    _close(history, one_by_one, run)
     return 0
 
 
@@ -321,16 +325,20 @@ def _load_train(
 
 
 def _load_validation(
-    source: Source, options: argparse.Namespace, split: str
+    source: Source, options: argparse.Namespace, split: str, batch_size: int
 ) -> tf.data.Dataset:
     validation = source.load(
         split,
         image_size=options.image_size,
-        batch_size=options.batch_size,
+        batch_size=batch_size,
         shuffle=False,
-        cache=not options.smoke,
+        # What is read once need not be kept.
+        cache=batch_size == options.batch_size and not options.smoke,
     )
-    return validation.take(_NUM_SMOKE_BATCHES) if options.smoke else validation
+    if options.smoke:
+        num_pictures = _NUM_SMOKE_BATCHES * options.batch_size
+        return validation.take(num_pictures // batch_size)
+    return validation
 
 
 def _build_model(
@@ -477,9 +485,10 @@ def _close(
     """Says how good the model is that is kept, class by class."""
     folder = history.folder
     print(f"Saved {history.model_file}")
+    # Before measuring, which may fail and can be done again with evaluate.
+    dataclasses.replace(run, is_finished=True).write(folder)
+    history.forget()
     if validation is not None:
         model, _ = runs.load(str(folder))
         scores = evaluation.measure(model, validation, run, verbose=0)
         print(f"\nValidation, the best epoch:\n{scores}")
-    dataclasses.replace(run, is_finished=True).write(folder)
-    history.forget()

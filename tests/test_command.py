@@ -449,6 +449,24 @@ def test_files_of_others_are_not_deleted(
     assert [file.name for file in mine[2].parent.iterdir()] == ["notes.txt"]
 
 
+def test_a_training_is_finished_before_it_is_measured(
+    tiny_models, train_options, tmp_path, capsys, monkeypatch
+):
+    sizes = []
+
+    def fail(model, dataset, run, verbose):
+        sizes.extend(len(images) for images, _ in dataset)
+        raise tf.errors.ResourceExhaustedError(None, None, "no memory")
+
+    monkeypatch.setattr(training.evaluation, "measure", fail)
+    arguments = ["train", *train_options, "--output", str(tmp_path)]
+    assert main(arguments) == 1
+    assert "no memory" in capsys.readouterr().err
+    assert sizes == 8 * [1]
+    assert main(arguments) == 0
+    assert "is finished" in capsys.readouterr().out
+
+
 def test_interrupt_keeps_what_was_learned(
     tiny_models, train_options, tmp_path, capsys, monkeypatch
 ):
