@@ -19,6 +19,7 @@ from keras_deconv.data.catalog import VOID, generic_names
 
 MODEL_FILE = "model.keras"
 RUN_FILE = "run.json"
+MAX_CLASSES = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +118,14 @@ def load(path: str) -> tuple[keras.Model, Run]:
             "MODEL must map pictures (batch, height, width, 3) to classes "
             f"(batch, height, width, num_classes). Received: '{file}', which "
             f"maps {takes} to {gives}."
+        )
+    if not 2 <= gives[-1] <= MAX_CLASSES:
+        raise ValueError(
+            f"MODEL must give scores of 2 to {MAX_CLASSES} classes: of one "
+            "there is nothing to choose from, and a pixel of a mask is one "
+            f"byte. Received: '{file}', which gives {gives[-1]}. A model with "
+            "one sigmoid must be trained anew with two outputs, one of them "
+            "for the background."
         )
     run = read(file.parent)
     if run is None:

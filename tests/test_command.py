@@ -170,6 +170,9 @@ def test_wrong_usage_ends_with_2(arguments, words, capsys):
         ("evaluate {tmp}/truncated.keras", "is not complete"),
         ("evaluate {tmp}/other.keras", "to classes"),
         ("evaluate {tmp}/layer.keras", "known here"),
+        ("predict {1 classes} {tmp}/p.png --output {tmp}/o", "gives 1."),
+        ("evaluate {1 classes}", "2 to 256 classes"),
+        ("evaluate {257 classes}", "2 to 256 classes"),
         ("evaluate {model}", "DATASET, or --images, must be given"),
         ("evaluate {model} cam_vid", "11 classes in cam_vid, 6"),
         ("evaluate {model} {data} scenes --split x", "one of the splits"),
@@ -198,6 +201,11 @@ def test_mistakes_end_with_1_and_one_line(
     if "other" in arguments:
         other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
         other.save(tmp_path / "other.keras")
+    for number in ("1", "257"):
+        path = tmp_path / f"{number}.keras"
+        if number + " classes" in arguments:
+            tiny_model((*SIZE, 3), int(number)).save(path)
+        arguments = arguments.replace(f"{{{number} classes}}", str(path))
     if "layer" in arguments:
         save_with_unknown_layer(tmp_path / "layer.keras")
     tiny_datasets.write_png(tmp_path / "p.png", data.draw_scene(0)[0])
