@@ -143,5 +143,6 @@ def _write_json(
         "classes": scores.classes,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    runs.write_whole(path, json.dumps(content, indent=2) + "\n")
+    with runs.whole(path) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n")
     print(f"Wrote {path}")

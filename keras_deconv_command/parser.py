@@ -79,7 +79,7 @@ model is sure of is resized back, so that masks have the size of their picture.
 
 For street.jpg it writes street_mask.png (class numbers), street_colour.png and
 street_overlay.png. Pictures of one name in several folders are named with
-their folders. What cannot be read is left out, and the exit code is then 1.
+their folders. What cannot be labelled is left out, and the exit code is then 1.
 """
 
 _EXPORT = """\

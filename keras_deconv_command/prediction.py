@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_deconv import inference, visualize
-from keras_deconv_command import runs
+from keras_deconv_command import explain, runs
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
@@ -31,11 +31,15 @@ def predict(options: argparse.Namespace) -> int:
     progress = keras.utils.Progbar(len(files), unit_name="picture")
     for file, name in zip(files, _output_names(files), strict=True):
         try:
-            image = _read(file)
-        except (OSError, tf.errors.OpError) as error:
-            failures.append(f"{file} cannot be read: {_reason(error)}")
-        else:
-            _label(model, run, image, output / name, options)
+            _label(model, run, _read(file), output / name, options)
+        except UserWarning:  # The fault of the model, not of a picture.
+            raise ValueError(
+                "--monte-carlo needs a model with dropout, such as "
+                f"bayesian_segnet_basic. Received: {options.model_path!r}, "
+                "which has none."
+            ) from None
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            failures.append(f"{file} cannot be labelled: {explain(error)}")
         progress.add(1)
     print(f"Wrote {len(files) - len(failures)} labelled pictures to {output}")
     for failure in failures:
@@ -94,15 +98,14 @@ def _output_names(files: Sequence[pathlib.Path]) -> list[str]:
 
 
 def _read(file: pathlib.Path) -> np.ndarray:
-    return tf.io.decode_image(
-        file.read_bytes(), channels=3, expand_animations=False
-    ).numpy()
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return "it must be a complete PNG, JPEG or BMP file"
+    try:
+        return tf.io.decode_image(
+            file.read_bytes(), channels=3, expand_animations=False
+        ).numpy()
+    except tf.errors.OpError as error:
+        raise ValueError(
+            "it must be a complete PNG, JPEG or BMP file"
+        ) from error
 
 
 def _label(
@@ -124,13 +127,14 @@ def _label(
     batch = np.asarray(batch, "float32")
     if options.monte_carlo:
         sampled = _sample(model, batch, options)
-        probabilities = sampled.probabilities
+        probabilities = _finite(sampled.probabilities)
         figure = visualize.draw_uncertainty(
             batch, sampled, class_names=run.class_names, palette=run.palette
         )
-        figure.savefig(f"{path}_uncertainty.png")
+        with runs.whole(_with_kind(path, "uncertainty")) as part:
+            figure.savefig(part)
     else:
-        probabilities = _probabilities(model, batch)
+        probabilities = _finite(_probabilities(model, batch))
     # Class numbers have nothing in between; probabilities do.
     probabilities = tf.image.resize(probabilities, size, "bilinear")
     mask = np.argmax(probabilities[0], axis=-1).astype("uint8")
@@ -143,8 +147,18 @@ def _label(
             visualize.overlay(image, mask, run.palette, ignore_class=void),
         ),
     ):
-        content = tf.io.encode_png(pixels).numpy()
-        pathlib.Path(f"{path}_{kind}.png").write_bytes(content)
+        with runs.whole(_with_kind(path, kind)) as part:
+            part.write_bytes(tf.io.encode_png(pixels).numpy())
+
+
+def _with_kind(path: pathlib.Path, kind: str) -> pathlib.Path:
+    return path.with_name(f"{path.name}_{kind}.png")
+
+
+def _finite(probabilities: np.ndarray) -> np.ndarray:
+    if not np.isfinite(probabilities).all():
+        raise ValueError("the model's scores are not finite")
+    return probabilities
 
 
 def _probabilities(model: keras.Model, batch: np.ndarray) -> np.ndarray:
@@ -168,18 +182,11 @@ def _sample(
 ) -> inference.MonteCarloPrediction:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*has no dropout")
-        try:
-            return inference.predict_monte_carlo(
-                model,
-                batch,
-                options.monte_carlo,
-                seed=options.seed,
-                from_logits=not _gives_probabilities(model),
-                verbose=0,
-            )
-        except UserWarning:
-            raise ValueError(
-                "--monte-carlo needs a model with dropout, such as "
-                f"bayesian_segnet_basic. Received: {options.model_path!r}, "
-                "which has none."
-            ) from None
+        return inference.predict_monte_carlo(
+            model,
+            batch,
+            options.monte_carlo,
+            seed=options.seed,
+            from_logits=not _gives_probabilities(model),
+            verbose=0,
+        )

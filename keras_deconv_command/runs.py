@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -59,7 +61,8 @@ class Run:
     def write(self, folder: pathlib.Path) -> None:
         """Writes `run.json`."""
         text = json.dumps(dataclasses.asdict(self), indent=2)
-        write_whole(folder / RUN_FILE, f"{text}\n")
+        with whole(folder / RUN_FILE) as part:
+            part.write_text(f"{text}\n")
 
 
 def read(folder: pathlib.Path) -> Run | None:
@@ -138,11 +141,19 @@ def load(path: str) -> tuple[keras.Model, Run]:
     return model, run
 
 
-def write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes a file so that it is never half written, even when killed."""
-    part = path.with_name(f".{path.name}")
-    part.write_text(text)
-    os.replace(part, path)
+@contextlib.contextmanager
+def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives a path to write to; what is written there then becomes `path`.
+
+    So a file is never half written, even when killed.
+    """
+    # In front, as Keras wants the suffixes.
+    part = path.with_name(f".part.{path.name}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 _MODEL = f"a folder that keras-deconv train wrote, with {MODEL_FILE}, or a "

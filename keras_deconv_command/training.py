@@ -7,7 +7,6 @@ import contextlib
 import csv
 import dataclasses
 import importlib.util
-import io
 import json
 import math
 import os
@@ -38,7 +37,6 @@ _SCORE = "val_mean_iou"
 # What is written into the folder of a run, beside run.json.
 _HISTORY, _BY_CLASS, _PREVIEWS = "history.csv", "per_class.csv", "previews"
 _TENSORBOARD, _RESUME = "tensorboard", ".resume"
-_PART = "part.weights.h5"
 _WRITTEN = (
     *(runs.MODEL_FILE, _HISTORY, _BY_CLASS, _PREVIEWS),
     *(_TENSORBOARD, _RESUME),
@@ -157,11 +155,15 @@ class History(keras.callbacks.Callback):
             self.save_model(self.model)
         # Counted from 0, as Keras and PerClassReport do.
         self.rows.append({"epoch": epoch, **row})
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        runs.write_whole(self.folder / _HISTORY, text.getvalue())
+        with (
+            runs.whole(self.folder / _HISTORY) as part,
+            part.open("w", newline="") as text,
+        ):
+            writer = csv.DictWriter(
+                text, list(self.rows[0]), lineterminator="\n"
+            )
+            writer.writeheader()
+            writer.writerows(self.rows)
         self._back_up(epoch + 1)
         if self.is_stuck:
             print(f"No better mean IoU for {self.patience} epochs: stopped.")
@@ -169,14 +171,14 @@ class History(keras.callbacks.Callback):
 
     def save_model(self, model: keras.Model) -> None:
         """Writes `model.keras`, all at once."""
-        part = self.folder / f".part.{runs.MODEL_FILE}"
-        model.save(part)
-        os.replace(part, self.model_file)
+        with runs.whole(self.model_file) as part:
+            model.save(part)
 
     def forget(self) -> None:
         """Deletes what is needed to go on."""
-        for file in [*self._backups(), self.resume / _PART]:
-            file.unlink(missing_ok=True)
+        parts = self.resume.glob(".part.*.weights.h5")
+        for file in [*self._backups(), *parts]:
+            file.unlink()
         # Not there, or with files of somebody else in it.
         with contextlib.suppress(OSError):
             self.resume.rmdir()
@@ -184,9 +186,8 @@ class History(keras.callbacks.Callback):
     def _back_up(self, num_done: int) -> None:
         old = self._backups()
         self.resume.mkdir(exist_ok=True)
-        part = self.resume / _PART
-        self.model.save_weights(part)
-        os.replace(part, self.resume / f"{num_done}.weights.h5")
+        with runs.whole(self.resume / f"{num_done}.weights.h5") as part:
+            self.model.save_weights(part)
         for file in old:
             file.unlink()
 

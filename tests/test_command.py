@@ -404,7 +404,7 @@ def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):
         tmp_path / ".resume" / "2.weights.h5"
     )
     # Killed while writing: what is not complete has another name.
-    (tmp_path / ".resume" / "part.weights.h5").write_bytes(b"half")
+    (tmp_path / ".resume" / ".part.4.weights.h5").write_bytes(b"half")
     history = training.History(tmp_path, model, patience=2)
     history.set_model(model)
     assert history.num_done == 2
@@ -445,7 +445,7 @@ def test_files_of_others_are_not_deleted(
 
     def write_and_close(*arguments):
         mine[2].write_text("mine")
-        (tmp_path / ".resume" / "part.weights.h5").write_bytes(b"half")
+        (tmp_path / ".resume" / ".part.4.weights.h5").write_bytes(b"half")
         close(*arguments)
 
     monkeypatch.setattr(training, "_close", write_and_close)
@@ -644,8 +644,8 @@ def test_predict_writes_masks_of_the_size_of_the_picture(
     )
     printed = capsys.readouterr()
     assert "Wrote 3 labelled pictures" in printed.out
-    assert "broken.jpg cannot be read" in printed.err
-    assert "missing.png cannot be read" in printed.err
+    assert "broken.jpg cannot be labelled: it must be" in printed.err
+    assert "missing.png cannot be labelled: [Errno 2]" in printed.err
     assert sorted(path.name for path in output.iterdir()) == sorted(
         f"{name}_{kind}.png"
         for name in ("in_a_street", "in_b_street", "one")
@@ -664,6 +664,47 @@ def test_predict_writes_masks_of_the_size_of_the_picture(
     colour = tf.io.decode_png((output / "one_colour.png").read_bytes())
     palette = np.array(data.describe("scenes").palette)
     np.testing.assert_array_equal(colour, palette[mask.numpy()[..., 0]])
+
+
+@pytest.mark.parametrize("bias", [0.0, np.nan])
+def test_predict_goes_on_after_a_failure(bias, tmp_path, capsys):
+    model = tiny_model((*SIZE, 3), 6)
+    model.layers[-2].bias.assign(6 * [bias])
+    model.save(tmp_path / "model.keras")
+    files = [tmp_path / "in" / f"{stem}.png" for stem in (246 * "a", "z")]
+    for file in files:
+        tiny_datasets.write_png(file, data.draw_scene(0)[0])
+    arguments = ["predict", str(tmp_path / "model.keras")]
+    arguments += [str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    assert main(arguments) == 1
+    errors = capsys.readouterr().err.splitlines()
+    if np.isnan(bias):
+        for file, error in zip(files, errors[-2:], strict=True):
+            assert f"{file} cannot be labelled" in error
+            assert "scores are not finite" in error
+        assert list((tmp_path / "out").iterdir()) == []
+    else:
+        assert f"{files[0]} cannot be labelled: [Errno 36]" in errors[-1]
+        assert (tmp_path / "out" / "z_overlay.png").exists()
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("before")
+
+    def fail():
+        with runs.whole(path) as part:
+            part.write_text("half")
+            raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011
+        fail()
+    assert path.read_text() == "before"
+    with runs.whole(path) as part:
+        part.write_text("after")
+        assert path.read_text() == "before"
+    assert path.read_text() == "after"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_predict_at_the_size_of_the_picture(tmp_path):
