@@ -23,9 +23,10 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
 def predict(options: argparse.Namespace) -> int:
     """Labels pictures."""
+    output = pathlib.Path(options.output)
+    _check_is_outside(output, options.pictures)
     files = _find(options.pictures)
     model, run = runs.load(options.model_path)
-    output = pathlib.Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
     failures = []
     progress = keras.utils.Progbar(len(files), unit_name="picture")
@@ -47,31 +48,50 @@ def predict(options: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
+def _check_is_outside(output: pathlib.Path, arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        path = pathlib.Path(argument).expanduser()
+        if path.is_dir() and output.resolve().is_relative_to(path.resolve()):
+            raise ValueError(
+                "--output must lie outside of the folders given as PICTURE, or "
+                "masks would be labelled as pictures the next time. Received: "
+                f"{output}, which lies in {argument!r}. Give another --output, "
+                "or a pattern such as 'photos/*.jpg'."
+            )
+
+
 def _find(arguments: Sequence[str]) -> list[pathlib.Path]:
     """Lists the pictures that files, folders and patterns stand for."""
-    files: dict[pathlib.Path, None] = {}
+    # By absolute path, for each picture to be there once.
+    files: dict[str, pathlib.Path] = {}
     for argument in arguments:
         path = pathlib.Path(argument).expanduser()
         if path.is_dir():
             found = [
                 file
                 for file in sorted(path.rglob("*"))
+                if file.suffix.lower() in _SUFFIXES
+                and file.is_file()
                 # Hidden files are what macOS leaves behind.
-                if file.suffix.lower() in _SUFFIXES and file.name[0] != "."
+                and not any(
+                    part.startswith(".")
+                    for part in file.relative_to(path).parts
+                )
             ]
         elif path.exists() or not glob.has_magic(argument):
             found = [path]
         else:
-            matches = sorted(glob.glob(str(path), recursive=True))
-            found = [pathlib.Path(match) for match in matches]
+            matches = map(pathlib.Path, glob.glob(str(path), recursive=True))
+            found = sorted(match for match in matches if match.is_file())
         if not found:
             raise ValueError(
                 "PICTURE must be a picture, or a folder or pattern with some "
                 f"({', '.join(_SUFFIXES)}). Received: {argument!r}, which has "
                 "none."
             )
-        files |= dict.fromkeys(found)
-    return list(files)
+        for file in found:
+            files.setdefault(os.path.abspath(file), file)
+    return list(files.values())
 
 
 def _output_names(files: Sequence[pathlib.Path]) -> list[str]:

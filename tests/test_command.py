@@ -178,6 +178,9 @@ def test_wrong_usage_ends_with_2(arguments, words, capsys):
         ("evaluate {model} {data} scenes --split x", "one of the splits"),
         ("predict {model} {tmp}/empty --output {tmp}/o", "which has none"),
         ("predict {model} {tmp}/*.jpg --output {tmp}/o", "which has none"),
+        ("predict {model} {tmp}/emp* --output {tmp}/o", "which has none"),
+        ("predict {model} . --output {tmp}/a/b", "lies in '.'"),
+        ("predict {model} {tmp} --output {tmp}", "must lie outside"),
         (
             "predict {model} {tmp}/p.png --output {tmp}/o --monte-carlo 2",
             "with dropout",
@@ -725,6 +728,27 @@ def test_predict_says_how_sure_it_is(run_folder, tmp_path):
     figure = tmp_path / "out" / "street_uncertainty.png"
     assert figure.stat().st_size > 5000
     assert (tmp_path / "out" / "street_mask.png").exists()
+
+
+def test_pictures_are_found_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        *("in/a.png", "in/deep/b.JPG", "in/.c.png", "in/.deep/d.png"),
+        *("in/notes.txt", ".hidden/e.png", "in/folder.png/f.png"),
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for arguments, expected in (
+        (["in"], ["in/a.png", "in/deep/b.JPG", "in/folder.png/f.png"]),
+        (["in/*.png"], ["in/a.png"]),
+        ([".hidden"], [".hidden/e.png"]),
+        (["in/a.png", "in/deep/../*.png"], ["in/a.png"]),
+        (["in/a.png", f"{tmp_path}/in/a.png"], ["in/a.png"]),
+        (["in/missing.png"], ["in/missing.png"]),
+    ):
+        found = prediction._find(arguments)
+        assert [str(file) for file in found] == expected
 
 
 def test_output_names_are_distinct_and_stay_inside():
