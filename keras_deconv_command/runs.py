@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import zipfile
@@ -38,6 +39,9 @@ class Run:
             empty for a model that comes from elsewhere.
         is_finished: whether the training came to its end.
         versions: of the packages that trained.
+
+    Raises:
+        ValueError: a field is something else, as `run.json` may be edited.
     """
 
     class_names: list[str]
@@ -53,6 +57,47 @@ class Run:
         }
     )
 
+    def __post_init__(self) -> None:
+        names, size = self.class_names, self.image_size
+        _check(
+            _is_list(names, str)
+            and 2 <= len(names) <= MAX_CLASSES
+            and len(set(names)) == len(names),
+            f"class_names must be 2 to {MAX_CLASSES} different names",
+            names,
+        )
+        _check(
+            _is_list(self.palette, list)
+            and len(self.palette) == len(names)
+            and all(
+                len(colour) == 3 and _is_list(colour, int, 0, 255)
+                for colour in self.palette
+            ),
+            "palette must be one [red, green, blue] in 0..255 per class",
+            self.palette,
+        )
+        _check(
+            size is None or (_is_list(size, int, 1) and len(size) == 2),
+            "image_size must be [height, width] above 0, or null",
+            size,
+        )
+        _check(
+            _is_list([self.ignore_class], int, 0, 255),
+            "ignore_class must be an int in 0..255",
+            self.ignore_class,
+        )
+        _check(
+            isinstance(self.is_finished, bool),
+            "is_finished must be true or false",
+            self.is_finished,
+        )
+        _check(
+            isinstance(self.versions, dict),
+            "versions must be an object",
+            self.versions,
+        )
+        _check_options(self.options)
+
     @property
     def num_classes(self) -> int:
         """How many classes there are; void is none of them."""
@@ -63,6 +108,60 @@ class Run:
         text = json.dumps(dataclasses.asdict(self), indent=2)
         with whole(folder / RUN_FILE) as part:
             part.write_text(f"{text}\n")
+
+
+def _check(holds: bool, rule: str, value: Any) -> None:
+    if not holds:
+        raise ValueError(f"{rule}, and is {value!r}")
+
+
+def _is_list(
+    value: Any, kind: type, low: float = -math.inf, high: float = math.inf
+) -> bool:
+    """Whether it is a list of one type, of numbers from `low` to `high`."""
+    return (
+        isinstance(value, list)
+        # Not isinstance, for which True is an int.
+        and all(type(item) is kind for item in value)
+        and (kind is not int or all(low <= item <= high for item in value))
+    )
+
+
+def _check_options(options: Any) -> None:
+    """Refuses options that no data set can be loaded with."""
+    _check(isinstance(options, dict), "options must be an object", options)
+    if not options:
+        return
+    for name in (
+        *("dataset", "data_dir", "manual_dir"),
+        *("images", "masks", "val_images", "val_masks"),
+    ):
+        value = options.get(name)
+        _check(
+            name in options and (value is None or isinstance(value, str)),
+            f"options must have {name}, a text or null",
+            value,
+        )
+    images, classes = options["images"], options.get("classes")
+    _check(
+        bool(options["dataset"]) != bool(images),
+        "options must have either dataset or images",
+        images,
+    )
+    if images:
+        _check(
+            bool(options["masks"])
+            and bool(options["val_images"]) == bool(options["val_masks"])
+            and _is_list(options.get("void_labels"), int, 0, 255)
+            and isinstance(options.get("mask_suffix"), str)
+            and (
+                _is_list([classes], int, 2, MAX_CLASSES)
+                or (bool(classes) and _is_list(classes, str))
+            ),
+            "options with images must have masks, classes, void_labels and "
+            "mask_suffix",
+            options,
+        )
 
 
 def read(folder: pathlib.Path) -> Run | None:

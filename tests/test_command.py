@@ -229,6 +229,59 @@ def test_mistakes_end_with_1_and_one_line(
     assert fill(words) in error.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("class_names", [6, None, [], ["a"], list("aabcde"), [1] * 6]),
+        ("palette", [None, [[0, 0, 0]], [[0, 0]] * 6, [[0, 0, 256]] * 6]),
+        ("image_size", ["x", [0, 0], [16], [16, 24.0], [True, 24]]),
+        ("ignore_class", [None, "255", 256]),
+        ("is_finished", ["yes", 1]),
+        ("versions", [None]),
+        ("options", [[1], "x", None, {"model": "segnet"}]),
+        ("options.dataset", [5, None]),
+        ("options.images", [5, "photos"]),
+        ("options.data_dir", [5]),
+        ("options.val_masks", [[]]),
+    ],
+)
+def test_a_run_file_that_was_edited_is_refused(
+    field, values, run_folder, tmp_path, capsys
+):
+    content = json.loads((run_folder / "run.json").read_text())
+    *outer, name = field.split(".")
+    part = content[outer[0]] if outer else content
+    for value in values:
+        part[name] = value
+        (tmp_path / "run.json").write_text(json.dumps(content))
+        with pytest.raises(ValueError, match="as keras-deconv train writes"):
+            runs.read(tmp_path)
+    assert main(["train", "--output", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert name in error
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("masks", None), ("val_images", "photos"), ("classes", "a")],
+        *[("classes", 1), ("classes", []), ("classes", None)],
+        *[("void_labels", None), ("void_labels", [256]), ("mask_suffix", None)],
+    ],
+)
+def test_a_run_of_folders_that_was_edited_is_refused(name, value):
+    options = dict.fromkeys(
+        ["dataset", "data_dir", "manual_dir", "val_images", "val_masks"]
+    )
+    options |= {"images": "photos", "masks": "labels", "classes": 2}
+    options |= {"void_labels": [255], "mask_suffix": ""}
+    fields = [["a", "b"], [[0, 0, 0], [1, 1, 1]], None, 255]
+    runs.Run(*fields, options)
+    with pytest.raises(ValueError, match=name):
+        runs.Run(*fields, {**options, name: value})
+
+
 def save_with_unknown_layer(path):
     class Unknown(keras.layers.Layer):
         def call(self, inputs):
