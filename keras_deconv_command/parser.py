@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from typing import Any
 
 # Name in the command, name in `keras_deconv.models`.
 MODELS = {
@@ -361,11 +362,13 @@ def _add_info(command: argparse.ArgumentParser) -> None:
         metavar="MODEL | DATASET",
         help=f"{_MODEL_HELP}, or the name of a data set",
     )
+    _add_data_dir(command)
 
 
 def _add_data(
     command: argparse.ArgumentParser, default: str | None = None
-) -> argparse._ArgumentGroup:
+) -> Any:
+    """Adds a group, whose class has no public name."""
     data = command.add_argument_group("data")
     add = data.add_argument
     shown = default or "that of the training"
@@ -377,7 +380,7 @@ def _add_data(
         f"(default: {shown})",
     )
     command.set_defaults(default_dataset=default)
-    add("--data-dir", type=path, metavar="DIR", help="where tfds keeps sets")
+    _add_data_dir(data)
     add(
         "--manual-dir",
         type=path,
@@ -413,7 +416,16 @@ def _add_data(
     return data
 
 
-def _add_split(data: argparse._ArgumentGroup, default: str) -> None:
+def _add_data_dir(data: Any) -> None:
+    data.add_argument(
+        "--data-dir",
+        type=path,
+        metavar="DIR",
+        help="where tfds keeps sets",
+    )
+
+
+def _add_split(data: Any, default: str) -> None:
     data.add_argument(
         "--split",
         metavar="SPLIT",

@@ -857,6 +857,27 @@ def test_check_reports(tmp_path, data_dir, capsys):
     assert main(arguments) == 0
 
 
+def test_info_of_a_data_set_beside_a_folder_of_its_name(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    folders = write_scenes(tmp_path)
+    (tmp_path / "scenes").mkdir()
+    assert main(["info", "scenes"]) == 0
+    assert "scenes: 6 classes" in capsys.readouterr().out
+    (tmp_path / "scenes" / "run.json").touch()
+    assert main(["info", "scenes"]) == 1
+    assert "MODEL must be" in capsys.readouterr().err
+    data.to_tfds(
+        "my_streets",
+        {"train": (folders[1], folders[3])},
+        classes=list("abcdef"),
+        data_dir=tmp_path / "sets",
+    )
+    assert main(["info", "my_streets", "--data-dir", "sets"]) == 0
+    assert "my_streets: 6 classes" in capsys.readouterr().out
+
+
 def test_info_tells_what_there_is(run_folder, model_file, capsys):
     for arguments, words in (
         ([], ["tensorflow", "CPU", "cam_vid", "segnet_basic"]),
