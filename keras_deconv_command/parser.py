@@ -33,6 +33,7 @@ LOSSES = {
     "dice": "SegmentationDice",
     "tversky": "SegmentationTversky",
 }
+MAX_SEED = 2**31 - 1
 WITH_CLASS_WEIGHTS = ("crossentropy", "focal")
 
 _MODEL_HELP = "folder that train wrote, or a .keras file"
@@ -266,7 +267,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     add(
         "--seed",
         default=0,
-        type=natural_number,
+        type=seed,
         help="of all that is random (default: %(default)s)",
     )
     add(
@@ -335,7 +336,7 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
     add(
         "--seed",
         default=0,
-        type=natural_number,
+        type=seed,
         help="of --monte-carlo (default: %(default)s)",
     )
 
@@ -488,6 +489,16 @@ def natural_number(text: str) -> int:
     return int(text)
 
 
+def seed(text: str) -> int:
+    """A seed that every backend takes."""
+    number = int(text) if re.fullmatch(r"\d+", text, re.ASCII) else -1
+    if not 0 <= number <= MAX_SEED:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be an integer from 0 to {MAX_SEED}"
+        )
+    return number
+
+
 def positive_int(text: str) -> int:
     """A number from 1."""
     if not re.fullmatch(r"\d+", text, re.ASCII) or int(text) == 0:
@@ -514,11 +525,16 @@ def classes(text: str) -> int | list[str]:
             return number
     else:
         names = [name.strip() for name in text.split(",")]
-        if all(names) and len(set(names)) == len(names) and len(names) > 1:
+        if (
+            2 <= len(names) <= 255
+            and len(set(names)) == len(names)
+            # One line each: neither none nor several.
+            and all(len(name.splitlines()) == 1 for name in names)
+        ):
             return names
     raise argparse.ArgumentTypeError(
-        f"{text!r} must be a number from 2 to 255, or two or more different "
-        "names with commas between them"
+        f"{text!r} must be a number from 2 to 255, or as many different names "
+        "of one line with commas between them"
     )
 
 

@@ -1,5 +1,6 @@
 """The command: what it writes, what it says, and how it goes on."""
 
+import argparse
 import csv
 import json
 import pathlib
@@ -121,12 +122,16 @@ def test_names_are_those_of_the_library():
         ("train --batch-size -1", "integer >= 1"),
         ("train --learning-rate nan", "number above 0"),
         ("train --learning-rate 0", "number above 0"),
-        ("train --seed x", "integer >= 0"),
+        ("train --seed x", "integer from 0 to 2147483647"),
+        ("train --seed 4294967296", "integer from 0 to 2147483647"),
+        ("predict m p --output o --seed 2147483648", "0 to 2147483647"),
+        ("train --preview-every -1", "integer >= 0"),
         ("train --image-size 0x0", "HEIGHTxWIDTH"),
         ("train --image-size 64", "such as 180x240"),
         ("train --model unet", "segnet_basic"),
         ("train --classes 1", "2 to 255"),
         ("train --classes a,a", "different names"),
+        ("train --classes a,,b", "different names"),
         ("train --void-labels 256", "0 to 255"),
         ("train --images a", "--masks"),
         ("train --images a --masks b", "--classes"),
@@ -150,6 +155,13 @@ def test_wrong_usage_ends_with_2(arguments, words, capsys):
     assert words in printed.err
     assert "usage:" in printed.err
     assert printed.out == ""
+
+
+@pytest.mark.parametrize("text", ["a\nb,c", "a,b\u2028c", "a, ,b"])
+def test_names_of_classes_are_one_line_each(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="of one line"):
+        parser.classes(text)
+    assert parser.classes(" sky, traffic light\n") == ["sky", "traffic light"]
 
 
 @pytest.mark.parametrize(
