@@ -694,6 +694,27 @@ def test_evaluate_measures_as_the_library(
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("--split validation[:8]", True),
+        ("scenes --split validation[:8]", True),
+        ("--split validation[8:16]", False),
+        ("--images {0}/images --masks {0}/masks --classes 6", False),
+    ],
+)
+def test_evaluate_says_whether_the_split_chose_the_model(
+    arguments, expected, run_folder, data_dir, tmp_path, capsys
+):
+    write_scenes(tmp_path)
+    written = tmp_path / "scores.json"
+    arguments = arguments.format(tmp_path).split()
+    arguments += ["--data-dir", str(data_dir), "--json", str(written)]
+    assert main(["evaluate", str(run_folder), *arguments]) == 0
+    assert ("chose the model" in capsys.readouterr().out) == expected
+    assert json.loads(written.read_text())["split_chose_model"] == expected
+
+
 def test_evaluate_a_model_from_elsewhere(model_file, data_dir, capsys):
     arguments = ["evaluate", str(model_file), "scenes", "--split", "test[:4]"]
     assert main([*arguments, "--data-dir", str(data_dir)]) == 0
