@@ -155,9 +155,7 @@ def _label(
             figure.savefig(part)
     else:
         probabilities = _finite(_probabilities(model, batch))
-    # Class numbers have nothing in between; probabilities do.
-    probabilities = tf.image.resize(probabilities, size, "bilinear")
-    mask = np.argmax(probabilities[0], axis=-1).astype("uint8")
+    mask = _most_probable(probabilities, size)
     void = run.ignore_class
     for kind, pixels in (
         ("mask", mask[..., None]),
@@ -169,6 +167,26 @@ def _label(
     ):
         with runs.whole(_with_kind(path, kind)) as part:
             part.write_bytes(tf.io.encode_png(pixels).numpy())
+
+
+def _most_probable(
+    probabilities: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """The class of each pixel, of probabilities that are resized to a size.
+
+    Class numbers have nothing in between; probabilities do. Class by class, as
+    all of them at the size of a photo take gigabytes.
+    """
+    mask = np.zeros(size, "uint8")
+    highest = np.full(size, -np.inf, "float32")
+    for number in range(probabilities.shape[-1]):
+        resized = tf.image.resize(
+            probabilities[..., number : number + 1], size, "bilinear"
+        ).numpy()[0, ..., 0]
+        # Of equals the first, as argmax does.
+        mask[resized > highest] = number
+        np.maximum(resized, highest, out=highest)
+    return mask
 
 
 def _with_kind(path: pathlib.Path, kind: str) -> pathlib.Path:

@@ -824,6 +824,26 @@ def test_predict_says_how_sure_it_is(run_folder, tmp_path):
     assert (tmp_path / "out" / "street_mask.png").exists()
 
 
+@pytest.mark.parametrize("size", [(5, 7), (12, 9), (61, 83)])
+def test_class_by_class_is_as_all_at_once(size, rng, monkeypatch):
+    # Few values, so that many are equal.
+    scores = rng.integers(0, 3, (1, 12, 9, 21)).astype("float32")
+    scores[0, :4, :4] = 0
+    resize = tf.image.resize
+    expected = np.argmax(resize(scores, size)[0], axis=-1)
+    num_channels = []
+
+    def watch(images, *arguments):
+        num_channels.append(images.shape[-1])
+        return resize(images, *arguments)
+
+    monkeypatch.setattr(tf.image, "resize", watch)
+    found = prediction._most_probable(scores, size)
+    np.testing.assert_array_equal(found, expected)
+    assert found.dtype == "uint8"
+    assert set(num_channels) == {1}
+
+
 def test_pictures_are_found_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in (
