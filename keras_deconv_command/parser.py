@@ -59,8 +59,9 @@ whose pixels are class numbers.
 
 Into --output it writes model.keras (the best one by the mean IoU of the
 validation pictures; without validation the last one), history.csv,
-per_class.csv, previews/ and run.json. Stopped, even killed, it goes on after
-the last finished epoch when the same command is given again.
+per_class.csv, previews/ and run.json; files of these names that are no run's
+it does not touch. Stopped, even killed, it goes on after the last finished
+epoch when the same command is given again.
 """
 
 _EVALUATE = """\
@@ -81,7 +82,9 @@ model is sure of is resized back, so that masks have the size of their picture.
 
 For street.jpg it writes street_mask.png (class numbers), street_colour.png and
 street_overlay.png. Pictures of one name in several folders are named with
-their folders. What cannot be labelled is left out, and the exit code is then 1.
+their folders. In folders, what is hidden is not looked at; --output must lie
+outside of them. What cannot be labelled is left out, and the exit code is then
+1.
 """
 
 _EXPORT = """\
