@@ -58,15 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nStopped.", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        text = _explain(error)
+        text = explain(error)
         if options.debug or text is None:
             raise
         print(f"error: {text}", file=sys.stderr)
         return FAILED
 
 
-def _explain(error: Exception) -> str | None:
-    """One line on a mistake of the user; None for what is none."""
+def explain(error: Exception) -> str | None:
+    """One line on a mistake of the user; None for what is none of theirs."""
     if isinstance(error, ValueError | OSError | ImportError):
         text = str(error)
     else:

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import pathlib
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -80,6 +81,15 @@ def evaluate(options: argparse.Namespace) -> int:
         if split in available
     )
     print(f"Measuring on {source}, split {split}.")
+    chose_model = run.options.get("val_split") == split and all(
+        run.options[name] == getattr(given, name)
+        for name in ("dataset", "images")
+    )
+    if chose_model:
+        print(
+            "This split chose the model among its epochs: on other pictures "
+            "the scores may be lower."
+        )
     dataset = source.load(
         split,
         image_size=run.image_size,
@@ -91,7 +101,16 @@ def evaluate(options: argparse.Namespace) -> int:
     scores = measure(model, dataset, run)
     print(scores)
     if options.json:
-        _write_json(pathlib.Path(options.json), scores, str(source), split)
+        _write_json(
+            pathlib.Path(options.json),
+            {
+                "dataset": str(source),
+                "split": split,
+                "split_chose_model": chose_model,
+                **scores.overall,
+                "classes": scores.classes,
+            },
+        )
     return 0
 
 
@@ -133,15 +152,8 @@ def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _write_json(
-    path: pathlib.Path, scores: Scores, source: str, split: str
-) -> None:
-    content = {
-        "dataset": source,
-        "split": split,
-        **scores.overall,
-        "classes": scores.classes,
-    }
+def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    runs.write_whole(path, json.dumps(content, indent=2) + "\n")
+    with runs.whole(path) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n")
     print(f"Wrote {path}")

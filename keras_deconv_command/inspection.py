@@ -50,13 +50,21 @@ def info(options: argparse.Namespace) -> int:
     """Tells what a model or a data set is, or what there is."""
     if options.subject is None:
         _describe_installation()
-    elif pathlib.Path(options.subject).expanduser().exists():
+    elif _is_model(options.subject):
         _describe_model(options.subject)
-    elif options.subject.endswith(".keras"):
-        runs.load(options.subject)  # Says that there is no such file.
     else:
-        _describe_set(options.subject)
+        _describe_set(options.subject, options.data_dir)
     return 0
+
+
+def _is_model(subject: str) -> bool:
+    """Whether it is a model, there or not, and no name of a data set."""
+    path = pathlib.Path(subject).expanduser()
+    return (
+        path.is_file()
+        or subject.endswith(".keras")
+        or any((path / n).exists() for n in (runs.MODEL_FILE, runs.RUN_FILE))
+    )
 
 
 def _describe_installation() -> None:
@@ -87,8 +95,8 @@ def _describe_model(path: str) -> None:
     _print_classes(run.class_names, run.palette)
 
 
-def _describe_set(name: str) -> None:
-    entry = data.describe(name)
+def _describe_set(name: str, data_dir: str | None) -> None:
+    entry = data.describe(name, data_dir=data_dir)
     print(f"{entry.name}: {entry.num_classes} classes")
     print(f"Splits with masks: {', '.join(entry.splits)}")
     _print_classes(entry.class_names, entry.palette)

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from typing import Any
 
 # Name in the command, name in `keras_deconv.models`.
 MODELS = {
@@ -32,6 +33,7 @@ LOSSES = {
     "dice": "SegmentationDice",
     "tversky": "SegmentationTversky",
 }
+MAX_SEED = 2**31 - 1
 WITH_CLASS_WEIGHTS = ("crossentropy", "focal")
 
 _MODEL_HELP = "folder that train wrote, or a .keras file"
@@ -57,8 +59,9 @@ whose pixels are class numbers.
 
 Into --output it writes model.keras (the best one by the mean IoU of the
 validation pictures; without validation the last one), history.csv,
-per_class.csv, previews/ and run.json. Stopped, even killed, it goes on after
-the last finished epoch when the same command is given again.
+per_class.csv, previews/ and run.json; files of these names that are no run's
+it does not touch. Stopped, even killed, it goes on after the last finished
+epoch when the same command is given again.
 """
 
 _EVALUATE = """\
@@ -79,7 +82,9 @@ model is sure of is resized back, so that masks have the size of their picture.
 
 For street.jpg it writes street_mask.png (class numbers), street_colour.png and
 street_overlay.png. Pictures of one name in several folders are named with
-their folders. What cannot be read is left out, and the exit code is then 1.
+their folders. In folders, what is hidden is not looked at; --output must lie
+outside of them. What cannot be labelled is left out, and the exit code is then
+1.
 """
 
 _EXPORT = """\
@@ -265,7 +270,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     add(
         "--seed",
         default=0,
-        type=natural_number,
+        type=seed,
         help="of all that is random (default: %(default)s)",
     )
     add(
@@ -334,7 +339,7 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
     add(
         "--seed",
         default=0,
-        type=natural_number,
+        type=seed,
         help="of --monte-carlo (default: %(default)s)",
     )
 
@@ -361,11 +366,13 @@ def _add_info(command: argparse.ArgumentParser) -> None:
         metavar="MODEL | DATASET",
         help=f"{_MODEL_HELP}, or the name of a data set",
     )
+    _add_data_dir(command)
 
 
 def _add_data(
     command: argparse.ArgumentParser, default: str | None = None
-) -> argparse._ArgumentGroup:
+) -> Any:
+    """Adds a group, whose class has no public name."""
     data = command.add_argument_group("data")
     add = data.add_argument
     shown = default or "that of the training"
@@ -377,7 +384,7 @@ def _add_data(
         f"(default: {shown})",
     )
     command.set_defaults(default_dataset=default)
-    add("--data-dir", type=path, metavar="DIR", help="where tfds keeps sets")
+    _add_data_dir(data)
     add(
         "--manual-dir",
         type=path,
@@ -413,7 +420,16 @@ def _add_data(
     return data
 
 
-def _add_split(data: argparse._ArgumentGroup, default: str) -> None:
+def _add_data_dir(data: Any) -> None:
+    data.add_argument(
+        "--data-dir",
+        type=path,
+        metavar="DIR",
+        help="where tfds keeps sets",
+    )
+
+
+def _add_split(data: Any, default: str) -> None:
     data.add_argument(
         "--split",
         metavar="SPLIT",
@@ -430,7 +446,20 @@ def _problem(options: argparse.Namespace) -> str | None:
             return "--images, --masks and --classes go together"
         if options.images and options.dataset:
             return "give a DATASET or --images, not both"
-        if not options.images:
+        if options.images:
+            number = options.classes
+            if not isinstance(number, int):
+                number = len(number)
+            wrong = [label for label in options.void_labels if label < number]
+            if wrong:
+                return (
+                    f"--void-labels must be no class, and --classes numbers "
+                    f"the {number} classes from 0 to {number - 1}. Received: "
+                    f"{', '.join(map(str, wrong))}. For masks that number "
+                    "them otherwise call keras_deconv.data.to_tfds with a "
+                    "SegmentationSet, and give its data set as DATASET"
+                )
+        else:
             options.dataset = options.dataset or options.default_dataset
         del options.default_dataset
     if options.command != "train":
@@ -476,6 +505,16 @@ def natural_number(text: str) -> int:
     return int(text)
 
 
+def seed(text: str) -> int:
+    """A seed that every backend takes."""
+    number = int(text) if re.fullmatch(r"\d+", text, re.ASCII) else -1
+    if not 0 <= number <= MAX_SEED:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be an integer from 0 to {MAX_SEED}"
+        )
+    return number
+
+
 def positive_int(text: str) -> int:
     """A number from 1."""
     if not re.fullmatch(r"\d+", text, re.ASCII) or int(text) == 0:
@@ -502,11 +541,16 @@ def classes(text: str) -> int | list[str]:
             return number
     else:
         names = [name.strip() for name in text.split(",")]
-        if all(names) and len(set(names)) == len(names) and len(names) > 1:
+        if (
+            2 <= len(names) <= 255
+            and len(set(names)) == len(names)
+            # One line each: neither none nor several.
+            and all(len(name.splitlines()) == 1 for name in names)
+        ):
             return names
     raise argparse.ArgumentTypeError(
-        f"{text!r} must be a number from 2 to 255, or two or more different "
-        "names with commas between them"
+        f"{text!r} must be a number from 2 to 255, or as many different names "
+        "of one line with commas between them"
     )
 
 

@@ -16,26 +16,31 @@ import numpy as np
 import tensorflow as tf
 
 from keras_deconv import inference, visualize
-from keras_deconv_command import runs
+from keras_deconv_command import explain, runs
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
 
 def predict(options: argparse.Namespace) -> int:
     """Labels pictures."""
+    output = pathlib.Path(options.output)
+    _check_is_outside(output, options.pictures)
     files = _find(options.pictures)
     model, run = runs.load(options.model_path)
-    output = pathlib.Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
     failures = []
     progress = keras.utils.Progbar(len(files), unit_name="picture")
     for file, name in zip(files, _output_names(files), strict=True):
         try:
-            image = _read(file)
-        except (OSError, tf.errors.OpError) as error:
-            failures.append(f"{file} cannot be read: {_reason(error)}")
-        else:
-            _label(model, run, image, output / name, options)
+            _label(model, run, _read(file), output / name, options)
+        except UserWarning:  # The fault of the model, not of a picture.
+            raise ValueError(
+                "--monte-carlo needs a model with dropout, such as "
+                f"bayesian_segnet_basic. Received: {options.model_path!r}, "
+                "which has none."
+            ) from None
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            failures.append(f"{file} cannot be labelled: {explain(error)}")
         progress.add(1)
     print(f"Wrote {len(files) - len(failures)} labelled pictures to {output}")
     for failure in failures:
@@ -43,31 +48,50 @@ def predict(options: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
+def _check_is_outside(output: pathlib.Path, arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        path = pathlib.Path(argument).expanduser()
+        if path.is_dir() and output.resolve().is_relative_to(path.resolve()):
+            raise ValueError(
+                "--output must lie outside of the folders given as PICTURE, or "
+                "masks would be labelled as pictures the next time. Received: "
+                f"{output}, which lies in {argument!r}. Give another --output, "
+                "or a pattern such as 'photos/*.jpg'."
+            )
+
+
 def _find(arguments: Sequence[str]) -> list[pathlib.Path]:
     """Lists the pictures that files, folders and patterns stand for."""
-    files: dict[pathlib.Path, None] = {}
+    # By absolute path, for each picture to be there once.
+    files: dict[str, pathlib.Path] = {}
     for argument in arguments:
         path = pathlib.Path(argument).expanduser()
         if path.is_dir():
             found = [
                 file
                 for file in sorted(path.rglob("*"))
+                if file.suffix.lower() in _SUFFIXES
+                and file.is_file()
                 # Hidden files are what macOS leaves behind.
-                if file.suffix.lower() in _SUFFIXES and file.name[0] != "."
+                and not any(
+                    part.startswith(".")
+                    for part in file.relative_to(path).parts
+                )
             ]
         elif path.exists() or not glob.has_magic(argument):
             found = [path]
         else:
-            matches = sorted(glob.glob(str(path), recursive=True))
-            found = [pathlib.Path(match) for match in matches]
+            matches = map(pathlib.Path, glob.glob(str(path), recursive=True))
+            found = sorted(match for match in matches if match.is_file())
         if not found:
             raise ValueError(
                 "PICTURE must be a picture, or a folder or pattern with some "
                 f"({', '.join(_SUFFIXES)}). Received: {argument!r}, which has "
                 "none."
             )
-        files |= dict.fromkeys(found)
-    return list(files)
+        for file in found:
+            files.setdefault(os.path.abspath(file), file)
+    return list(files.values())
 
 
 def _output_names(files: Sequence[pathlib.Path]) -> list[str]:
@@ -94,15 +118,14 @@ def _output_names(files: Sequence[pathlib.Path]) -> list[str]:
 
 
 def _read(file: pathlib.Path) -> np.ndarray:
-    return tf.io.decode_image(
-        file.read_bytes(), channels=3, expand_animations=False
-    ).numpy()
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return "it must be a complete PNG, JPEG or BMP file"
+    try:
+        return tf.io.decode_image(
+            file.read_bytes(), channels=3, expand_animations=False
+        ).numpy()
+    except tf.errors.OpError as error:
+        raise ValueError(
+            "it must be a complete PNG, JPEG or BMP file"
+        ) from error
 
 
 def _label(
@@ -124,16 +147,15 @@ def _label(
     batch = np.asarray(batch, "float32")
     if options.monte_carlo:
         sampled = _sample(model, batch, options)
-        probabilities = sampled.probabilities
+        probabilities = _finite(sampled.probabilities)
         figure = visualize.draw_uncertainty(
             batch, sampled, class_names=run.class_names, palette=run.palette
         )
-        figure.savefig(f"{path}_uncertainty.png")
+        with runs.whole(_with_kind(path, "uncertainty")) as part:
+            figure.savefig(part)
     else:
-        probabilities = _probabilities(model, batch)
-    # Class numbers have nothing in between; probabilities do.
-    probabilities = tf.image.resize(probabilities, size, "bilinear")
-    mask = np.argmax(probabilities[0], axis=-1).astype("uint8")
+        probabilities = _finite(_probabilities(model, batch))
+    mask = _most_probable(probabilities, size)
     void = run.ignore_class
     for kind, pixels in (
         ("mask", mask[..., None]),
@@ -143,8 +165,38 @@ def _label(
             visualize.overlay(image, mask, run.palette, ignore_class=void),
         ),
     ):
-        content = tf.io.encode_png(pixels).numpy()
-        pathlib.Path(f"{path}_{kind}.png").write_bytes(content)
+        with runs.whole(_with_kind(path, kind)) as part:
+            part.write_bytes(tf.io.encode_png(pixels).numpy())
+
+
+def _most_probable(
+    probabilities: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """The class of each pixel, of probabilities that are resized to a size.
+
+    Class numbers have nothing in between; probabilities do. Class by class, as
+    all of them at the size of a photo take gigabytes.
+    """
+    mask = np.zeros(size, "uint8")
+    highest = np.full(size, -np.inf, "float32")
+    for number in range(probabilities.shape[-1]):
+        resized = tf.image.resize(
+            probabilities[..., number : number + 1], size, "bilinear"
+        ).numpy()[0, ..., 0]
+        # Of equals the first, as argmax does.
+        mask[resized > highest] = number
+        np.maximum(resized, highest, out=highest)
+    return mask
+
+
+def _with_kind(path: pathlib.Path, kind: str) -> pathlib.Path:
+    return path.with_name(f"{path.name}_{kind}.png")
+
+
+def _finite(probabilities: np.ndarray) -> np.ndarray:
+    if not np.isfinite(probabilities).all():
+        raise ValueError("the model's scores are not finite")
+    return probabilities
 
 
 def _probabilities(model: keras.Model, batch: np.ndarray) -> np.ndarray:
@@ -168,18 +220,11 @@ def _sample(
 ) -> inference.MonteCarloPrediction:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*has no dropout")
-        try:
-            return inference.predict_monte_carlo(
-                model,
-                batch,
-                options.monte_carlo,
-                seed=options.seed,
-                from_logits=not _gives_probabilities(model),
-                verbose=0,
-            )
-        except UserWarning:
-            raise ValueError(
-                "--monte-carlo needs a model with dropout, such as "
-                f"bayesian_segnet_basic. Received: {options.model_path!r}, "
-                "which has none."
-            ) from None
+        return inference.predict_monte_carlo(
+            model,
+            batch,
+            options.monte_carlo,
+            seed=options.seed,
+            from_logits=not _gives_probabilities(model),
+            verbose=0,
+        )

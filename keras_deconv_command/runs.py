@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -19,6 +22,7 @@ from keras_deconv.data.catalog import VOID, generic_names
 
 MODEL_FILE = "model.keras"
 RUN_FILE = "run.json"
+MAX_CLASSES = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +39,9 @@ class Run:
             empty for a model that comes from elsewhere.
         is_finished: whether the training came to its end.
         versions: of the packages that trained.
+
+    Raises:
+        ValueError: a field is something else, as `run.json` may be edited.
     """
 
     class_names: list[str]
@@ -50,6 +57,47 @@ class Run:
         }
     )
 
+    def __post_init__(self) -> None:
+        names, size = self.class_names, self.image_size
+        _check(
+            _is_list(names, str)
+            and 2 <= len(names) <= MAX_CLASSES
+            and len(set(names)) == len(names),
+            f"class_names must be 2 to {MAX_CLASSES} different names",
+            names,
+        )
+        _check(
+            _is_list(self.palette, list)
+            and len(self.palette) == len(names)
+            and all(
+                len(colour) == 3 and _is_list(colour, int, 0, 255)
+                for colour in self.palette
+            ),
+            "palette must be one [red, green, blue] in 0..255 per class",
+            self.palette,
+        )
+        _check(
+            size is None or (_is_list(size, int, 1) and len(size) == 2),
+            "image_size must be [height, width] above 0, or null",
+            size,
+        )
+        _check(
+            _is_list([self.ignore_class], int, 0, 255),
+            "ignore_class must be an int in 0..255",
+            self.ignore_class,
+        )
+        _check(
+            isinstance(self.is_finished, bool),
+            "is_finished must be true or false",
+            self.is_finished,
+        )
+        _check(
+            isinstance(self.versions, dict),
+            "versions must be an object",
+            self.versions,
+        )
+        _check_options(self.options)
+
     @property
     def num_classes(self) -> int:
         """How many classes there are; void is none of them."""
@@ -58,7 +106,62 @@ class Run:
     def write(self, folder: pathlib.Path) -> None:
         """Writes `run.json`."""
         text = json.dumps(dataclasses.asdict(self), indent=2)
-        write_whole(folder / RUN_FILE, f"{text}\n")
+        with whole(folder / RUN_FILE) as part:
+            part.write_text(f"{text}\n")
+
+
+def _check(holds: bool, rule: str, value: Any) -> None:
+    if not holds:
+        raise ValueError(f"{rule}, and is {value!r}")
+
+
+def _is_list(
+    value: Any, kind: type, low: float = -math.inf, high: float = math.inf
+) -> bool:
+    """Whether it is a list of one type, of numbers from `low` to `high`."""
+    return (
+        isinstance(value, list)
+        # Not isinstance, for which True is an int.
+        and all(type(item) is kind for item in value)
+        and (kind is not int or all(low <= item <= high for item in value))
+    )
+
+
+def _check_options(options: Any) -> None:
+    """Refuses options that no data set can be loaded with."""
+    _check(isinstance(options, dict), "options must be an object", options)
+    if not options:
+        return
+    for name in (
+        *("dataset", "data_dir", "manual_dir"),
+        *("images", "masks", "val_images", "val_masks"),
+    ):
+        value = options.get(name)
+        _check(
+            name in options and (value is None or isinstance(value, str)),
+            f"options must have {name}, a text or null",
+            value,
+        )
+    images, classes = options["images"], options.get("classes")
+    _check(
+        bool(options["dataset"]) != bool(images),
+        "options must have either dataset or images",
+        images,
+    )
+    if images:
+        _check(
+            bool(options["masks"])
+            and bool(options["val_images"]) == bool(options["val_masks"])
+            and _is_list(options.get("void_labels"), int, 0, 255)
+            and isinstance(options.get("mask_suffix"), str)
+            and (
+                _is_list([classes], int, 2, MAX_CLASSES)
+                or (bool(classes) and _is_list(classes, str))
+            ),
+            "options with images must have masks, classes, void_labels and "
+            "mask_suffix",
+            options,
+        )
 
 
 def read(folder: pathlib.Path) -> Run | None:
@@ -118,6 +221,14 @@ def load(path: str) -> tuple[keras.Model, Run]:
             f"(batch, height, width, num_classes). Received: '{file}', which "
             f"maps {takes} to {gives}."
         )
+    if not 2 <= gives[-1] <= MAX_CLASSES:
+        raise ValueError(
+            f"MODEL must give scores of 2 to {MAX_CLASSES} classes: of one "
+            "there is nothing to choose from, and a pixel of a mask is one "
+            f"byte. Received: '{file}', which gives {gives[-1]}. A model with "
+            "one sigmoid must be trained anew with two outputs, one of them "
+            "for the background."
+        )
     run = read(file.parent)
     if run is None:
         run = _foreign(takes, gives[-1])
@@ -129,11 +240,19 @@ def load(path: str) -> tuple[keras.Model, Run]:
     return model, run
 
 
-def write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes a file so that it is never half written, even when killed."""
-    part = path.with_name(f".{path.name}")
-    part.write_text(text)
-    os.replace(part, path)
+@contextlib.contextmanager
+def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives a path to write to; what is written there then becomes `path`.
+
+    So a file is never half written, even when killed.
+    """
+    # In front, as Keras wants the suffixes.
+    part = path.with_name(f".part.{path.name}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 _MODEL = f"a folder that keras-deconv train wrote, with {MODEL_FILE}, or a "

@@ -7,13 +7,12 @@ import contextlib
 import csv
 import dataclasses
 import importlib.util
-import io
 import json
 import math
 import os
 import pathlib
 import re
-import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +34,13 @@ _NOT_RECORDED = {
 _NUM_CHECKED = 32
 _NUM_SMOKE_BATCHES = 2
 _SCORE = "val_mean_iou"
+# What is written into the folder of a run, beside run.json.
+_HISTORY, _BY_CLASS, _PREVIEWS = "history.csv", "per_class.csv", "previews"
+_TENSORBOARD, _RESUME = "tensorboard", ".resume"
+_WRITTEN = (
+    *(runs.MODEL_FILE, _HISTORY, _BY_CLASS, _PREVIEWS),
+    *(_TENSORBOARD, _RESUME),
+)
 
 
 def train(options: argparse.Namespace) -> int:
@@ -75,9 +81,13 @@ def train(options: argparse.Namespace) -> int:
     keras.utils.set_random_seed(options.seed)
     epoch = tf.Variable(0, dtype="int64", trainable=False)
     train_set = _load_train(source, options, epoch)
-    validation = None
+    validation = one_by_one = None
     if validation_split is not None:
-        validation = _load_validation(source, options, validation_split)
+        validation = _load_validation(
+            source, options, validation_split, options.batch_size
+        )
+        # For boundary F1, which takes memory for each class of each picture.
+        one_by_one = _load_validation(source, options, validation_split, 1)
     model = _build_model(source, options, train_set)
     history = History(folder, model, options.early_stopping)
     _say_start(history, options)
@@ -92,7 +102,7 @@ def train(options: argparse.Namespace) -> int:
             "the same command goes on after the last finished epoch."
         )
         raise
-    _close(history, validation, run)
+    _close(history, one_by_one, run)
     return 0
 
 
@@ -112,6 +122,7 @@ class History(keras.callbacks.Callback):
         super().__init__()
         self.folder = folder
         self.model_file = folder / runs.MODEL_FILE
+        self.resume = folder / _RESUME
         self.patience = patience
         self.num_done = 0
         # Or there would be nothing to load its state into.
@@ -144,11 +155,15 @@ class History(keras.callbacks.Callback):
             self.save_model(self.model)
         # Counted from 0, as Keras and PerClassReport do.
         self.rows.append({"epoch": epoch, **row})
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        runs.write_whole(self.folder / "history.csv", text.getvalue())
+        with (
+            runs.whole(self.folder / _HISTORY) as part,
+            part.open("w", newline="") as text,
+        ):
+            writer = csv.DictWriter(
+                text, list(self.rows[0]), lineterminator="\n"
+            )
+            writer.writeheader()
+            writer.writerows(self.rows)
         self._back_up(epoch + 1)
         if self.is_stuck:
             print(f"No better mean IoU for {self.patience} epochs: stopped.")
@@ -156,30 +171,32 @@ class History(keras.callbacks.Callback):
 
     def save_model(self, model: keras.Model) -> None:
         """Writes `model.keras`, all at once."""
-        part = self.folder / f".part.{runs.MODEL_FILE}"
-        model.save(part)
-        os.replace(part, self.model_file)
+        with runs.whole(self.model_file) as part:
+            model.save(part)
 
     def forget(self) -> None:
         """Deletes what is needed to go on."""
-        shutil.rmtree(self.folder / "backup", ignore_errors=True)
+        parts = self.resume.glob(".part.*.weights.h5")
+        for file in [*self._backups(), *parts]:
+            file.unlink()
+        # Not there, or with files of somebody else in it.
+        with contextlib.suppress(OSError):
+            self.resume.rmdir()
 
     def _back_up(self, num_done: int) -> None:
         old = self._backups()
-        backup = self.folder / "backup"
-        backup.mkdir(exist_ok=True)
-        part = backup / "part.weights.h5"
-        self.model.save_weights(part)
-        os.replace(part, backup / f"{num_done}.weights.h5")
+        self.resume.mkdir(exist_ok=True)
+        with runs.whole(self.resume / f"{num_done}.weights.h5") as part:
+            self.model.save_weights(part)
         for file in old:
             file.unlink()
 
     def _backups(self) -> list[pathlib.Path]:
-        files = (self.folder / "backup").glob("[0-9]*.weights.h5")
+        files = self.resume.glob("[0-9]*.weights.h5")
         return sorted(files, key=lambda file: int(file.name.split(".")[0]))
 
     def _read_rows(self) -> list[dict[str, Any]]:
-        file = self.folder / "history.csv"
+        file = self.folder / _HISTORY
         if not file.exists():
             return []
         with file.open(newline="") as text:
@@ -202,11 +219,13 @@ def _read_before(
     way_out = f"Give another --output, or delete {folder}."
     before = runs.read(folder)
     if before is None:
-        if (folder / runs.MODEL_FILE).exists():
+        foreign = [name for name in _WRITTEN if os.path.lexists(folder / name)]
+        if foreign:
             raise ValueError(
-                f"--output must be new or hold a run. Received: {folder}, "
-                f"which has a {runs.MODEL_FILE} without {runs.RUN_FILE}. "
-                f"{way_out}"
+                "--output must be a folder with a run, or without files of "
+                f"the names that are written. Received: {folder}, which has "
+                f"{', '.join(foreign)} without {runs.RUN_FILE}. Give another "
+                "--output."
             )
         return None
     # As JSON gives it back: without tuples.
@@ -242,8 +261,8 @@ def _make_folder(folder: pathlib.Path) -> None:
     """Finds out before the training whether results can be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        runs.write_whole(folder / "probe", "")
-        (folder / "probe").unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise ValueError(
             f"--output must be a folder that can be written to: {error}"
@@ -307,16 +326,20 @@ def _load_train(
 
 
 def _load_validation(
-    source: Source, options: argparse.Namespace, split: str
+    source: Source, options: argparse.Namespace, split: str, batch_size: int
 ) -> tf.data.Dataset:
     validation = source.load(
         split,
         image_size=options.image_size,
-        batch_size=options.batch_size,
+        batch_size=batch_size,
         shuffle=False,
-        cache=not options.smoke,
+        # What is read once need not be kept.
+        cache=batch_size == options.batch_size and not options.smoke,
     )
-    return validation.take(_NUM_SMOKE_BATCHES) if options.smoke else validation
+    if options.smoke:
+        num_pictures = _NUM_SMOKE_BATCHES * options.batch_size
+        return validation.take(num_pictures // batch_size)
+    return validation
 
 
 def _build_model(
@@ -422,13 +445,13 @@ def _fit(
 ) -> None:
     if history.is_stuck:
         return
-    tensorboard = history.folder / "tensorboard"
+    tensorboard = history.folder / _TENSORBOARD
     watchers: list[keras.callbacks.Callback] = [
         keras.callbacks.TerminateOnNaN(),
         callbacks.EpochSeed(options.seed, epoch),
         callbacks.PerClassReport(
             run.class_names,
-            path=history.folder / "per_class.csv",
+            path=history.folder / _BY_CLASS,
             print_function=lambda table: None,
         ),
     ]
@@ -438,7 +461,7 @@ def _fit(
         watchers.append(
             callbacks.PredictionPreview(
                 validation or train_set,
-                history.folder / "previews",
+                history.folder / _PREVIEWS,
                 class_names=run.class_names,
                 palette=run.palette,
                 ignore_class=run.ignore_class,
@@ -463,9 +486,10 @@ def _close(
     """Says how good the model is that is kept, class by class."""
     folder = history.folder
     print(f"Saved {history.model_file}")
+    # Before measuring, which may fail and can be done again with evaluate.
+    dataclasses.replace(run, is_finished=True).write(folder)
+    history.forget()
     if validation is not None:
         model, _ = runs.load(str(folder))
         scores = evaluation.measure(model, validation, run, verbose=0)
         print(f"\nValidation, the best epoch:\n{scores}")
-    dataclasses.replace(run, is_finished=True).write(folder)
-    history.forget()

@@ -1,5 +1,6 @@
 """The command: what it writes, what it says, and how it goes on."""
 
+import argparse
 import csv
 import json
 import pathlib
@@ -121,15 +122,27 @@ def test_names_are_those_of_the_library():
         ("train --batch-size -1", "integer >= 1"),
         ("train --learning-rate nan", "number above 0"),
         ("train --learning-rate 0", "number above 0"),
-        ("train --seed x", "integer >= 0"),
+        ("train --seed x", "integer from 0 to 2147483647"),
+        ("train --seed 4294967296", "integer from 0 to 2147483647"),
+        ("predict m p --output o --seed 2147483648", "0 to 2147483647"),
+        ("train --preview-every -1", "integer >= 0"),
         ("train --image-size 0x0", "HEIGHTxWIDTH"),
         ("train --image-size 64", "such as 180x240"),
         ("train --model unet", "segnet_basic"),
         ("train --classes 1", "2 to 255"),
         ("train --classes a,a", "different names"),
+        ("train --classes a,,b", "different names"),
         ("train --void-labels 256", "0 to 255"),
         ("train --images a", "--masks"),
         ("train --images a --masks b", "--classes"),
+        (
+            "check --images a --masks b --classes 5 --void-labels 0,5,4",
+            "5 classes from 0 to 4. Received: 0, 4.",
+        ),
+        (
+            "evaluate m --images a --masks b --classes x,y --void-labels 1",
+            "--void-labels must be no class",
+        ),
         ("train cam_vid --images a --masks b --classes 2", "not both"),
         ("train --val-images a", "--val-masks"),
         ("train --val-images a --val-masks b", "--images"),
@@ -152,6 +165,13 @@ def test_wrong_usage_ends_with_2(arguments, words, capsys):
     assert printed.out == ""
 
 
+@pytest.mark.parametrize("text", ["a\nb,c", "a,b\u2028c", "a, ,b"])
+def test_names_of_classes_are_one_line_each(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="of one line"):
+        parser.classes(text)
+    assert parser.classes(" sky, traffic light\n") == ["sky", "traffic light"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -170,11 +190,17 @@ def test_wrong_usage_ends_with_2(arguments, words, capsys):
         ("evaluate {tmp}/truncated.keras", "is not complete"),
         ("evaluate {tmp}/other.keras", "to classes"),
         ("evaluate {tmp}/layer.keras", "known here"),
+        ("predict {1 classes} {tmp}/p.png --output {tmp}/o", "gives 1."),
+        ("evaluate {1 classes}", "2 to 256 classes"),
+        ("evaluate {257 classes}", "2 to 256 classes"),
         ("evaluate {model}", "DATASET, or --images, must be given"),
         ("evaluate {model} cam_vid", "11 classes in cam_vid, 6"),
         ("evaluate {model} {data} scenes --split x", "one of the splits"),
         ("predict {model} {tmp}/empty --output {tmp}/o", "which has none"),
         ("predict {model} {tmp}/*.jpg --output {tmp}/o", "which has none"),
+        ("predict {model} {tmp}/emp* --output {tmp}/o", "which has none"),
+        ("predict {model} . --output {tmp}/a/b", "lies in '.'"),
+        ("predict {model} {tmp} --output {tmp}", "must lie outside"),
         (
             "predict {model} {tmp}/p.png --output {tmp}/o --monte-carlo 2",
             "with dropout",
@@ -198,6 +224,11 @@ def test_mistakes_end_with_1_and_one_line(
     if "other" in arguments:
         other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
         other.save(tmp_path / "other.keras")
+    for number in ("1", "257"):
+        path = tmp_path / f"{number}.keras"
+        if number + " classes" in arguments:
+            tiny_model((*SIZE, 3), int(number)).save(path)
+        arguments = arguments.replace(f"{{{number} classes}}", str(path))
     if "layer" in arguments:
         save_with_unknown_layer(tmp_path / "layer.keras")
     tiny_datasets.write_png(tmp_path / "p.png", data.draw_scene(0)[0])
@@ -216,6 +247,59 @@ def test_mistakes_end_with_1_and_one_line(
     assert error.count("error: ") == 1
     assert error.endswith("\n")
     assert fill(words) in error.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("class_names", [6, None, [], ["a"], list("aabcde"), [1] * 6]),
+        ("palette", [None, [[0, 0, 0]], [[0, 0]] * 6, [[0, 0, 256]] * 6]),
+        ("image_size", ["x", [0, 0], [16], [16, 24.0], [True, 24]]),
+        ("ignore_class", [None, "255", 256]),
+        ("is_finished", ["yes", 1]),
+        ("versions", [None]),
+        ("options", [[1], "x", None, {"model": "segnet"}]),
+        ("options.dataset", [5, None]),
+        ("options.images", [5, "photos"]),
+        ("options.data_dir", [5]),
+        ("options.val_masks", [[]]),
+    ],
+)
+def test_a_run_file_that_was_edited_is_refused(
+    field, values, run_folder, tmp_path, capsys
+):
+    content = json.loads((run_folder / "run.json").read_text())
+    *outer, name = field.split(".")
+    part = content[outer[0]] if outer else content
+    for value in values:
+        part[name] = value
+        (tmp_path / "run.json").write_text(json.dumps(content))
+        with pytest.raises(ValueError, match="as keras-deconv train writes"):
+            runs.read(tmp_path)
+    assert main(["train", "--output", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert name in error
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("masks", None), ("val_images", "photos"), ("classes", "a")],
+        *[("classes", 1), ("classes", []), ("classes", None)],
+        *[("void_labels", None), ("void_labels", [256]), ("mask_suffix", None)],
+    ],
+)
+def test_a_run_of_folders_that_was_edited_is_refused(name, value):
+    options = dict.fromkeys(
+        ["dataset", "data_dir", "manual_dir", "val_images", "val_masks"]
+    )
+    options |= {"images": "photos", "masks": "labels", "classes": 2}
+    options |= {"void_labels": [255], "mask_suffix": ""}
+    fields = [["a", "b"], [[0, 0, 0], [1, 1, 1]], None, 255]
+    runs.Run(*fields, options)
+    with pytest.raises(ValueError, match=name):
+        runs.Run(*fields, {**options, name: value})
 
 
 def save_with_unknown_layer(path):
@@ -348,7 +432,7 @@ def test_the_library_gives_the_same_on_camvid(tiny_models, tmp_path):
 def test_a_killed_training_goes_on(uninterrupted, tmp_path, capsys):
     folder, arguments = uninterrupted
     arguments = [*arguments, "--output", str(tmp_path / "run")]
-    backup = tmp_path / "run" / "backup" / "1.weights.h5"
+    backup = tmp_path / "run" / ".resume" / "1.weights.h5"
     code = (
         "import sys, time, keras_deconv.callbacks as callbacks\n"
         "from keras_deconv_command import main\n"
@@ -392,11 +476,11 @@ def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):
     for epoch, score in enumerate([0.2, 0.5, 0.4]):
         history.on_epoch_end(epoch, {"loss": 1.0, "val_mean_iou": score})
     assert not history.is_stuck
-    (tmp_path / "backup" / "3.weights.h5").rename(
-        tmp_path / "backup" / "2.weights.h5"
+    (tmp_path / ".resume" / "3.weights.h5").rename(
+        tmp_path / ".resume" / "2.weights.h5"
     )
     # Killed while writing: what is not complete has another name.
-    (tmp_path / "backup" / "part.weights.h5").write_bytes(b"half")
+    (tmp_path / ".resume" / ".part.4.weights.h5").write_bytes(b"half")
     history = training.History(tmp_path, model, patience=2)
     history.set_model(model)
     assert history.num_done == 2
@@ -411,6 +495,60 @@ def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):
     assert [row["epoch"] for row in read_history(tmp_path)] == list("0123")
     # Killed after that: there is nothing more to train.
     assert training.History(tmp_path, model, patience=2).is_stuck
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *["model.keras", "history.csv", "per_class.csv", "previews"],
+        *["tensorboard", ".resume"],
+    ],
+)
+def test_files_of_others_are_not_replaced(name, tmp_path, capsys):
+    (tmp_path / name).write_text("mine")
+    assert main(["train", "--output", str(tmp_path)]) == 1
+    assert f"has {name} without run.json" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_files_of_others_are_not_deleted(
+    tiny_models, train_options, tmp_path, monkeypatch
+):
+    mine = [
+        tmp_path / name for name in ("probe", "backup/x", ".resume/notes.txt")
+    ]
+    close = training._close
+
+    def write_and_close(*arguments):
+        mine[2].write_text("mine")
+        (tmp_path / ".resume" / ".part.4.weights.h5").write_bytes(b"half")
+        close(*arguments)
+
+    monkeypatch.setattr(training, "_close", write_and_close)
+    for file in mine[:2]:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("mine")
+    assert main(["train", *train_options, "--output", str(tmp_path)]) == 0
+    assert all(file.read_text() == "mine" for file in mine)
+    assert [file.name for file in mine[2].parent.iterdir()] == ["notes.txt"]
+
+
+def test_a_training_is_finished_before_it_is_measured(
+    tiny_models, train_options, tmp_path, capsys, monkeypatch
+):
+    sizes = []
+
+    def fail(model, dataset, run, verbose):
+        sizes.extend(len(images) for images, _ in dataset)
+        raise tf.errors.ResourceExhaustedError(None, None, "no memory")
+
+    monkeypatch.setattr(training.evaluation, "measure", fail)
+    arguments = ["train", *train_options, "--output", str(tmp_path)]
+    assert main(arguments) == 1
+    assert "no memory" in capsys.readouterr().err
+    assert sizes == 8 * [1]
+    assert main(arguments) == 0
+    assert "is finished" in capsys.readouterr().out
 
 
 def test_interrupt_keeps_what_was_learned(
@@ -447,7 +585,7 @@ def test_a_loss_that_is_no_number_is_not_kept(
         == 1
     )
     assert "smaller --learning-rate" in capsys.readouterr().err
-    assert not (tmp_path / "backup").exists()
+    assert not (tmp_path / ".resume").exists()
 
 
 @pytest.mark.parametrize(
@@ -556,6 +694,27 @@ def test_evaluate_measures_as_the_library(
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("--split validation[:8]", True),
+        ("scenes --split validation[:8]", True),
+        ("--split validation[8:16]", False),
+        ("--images {0}/images --masks {0}/masks --classes 6", False),
+    ],
+)
+def test_evaluate_says_whether_the_split_chose_the_model(
+    arguments, expected, run_folder, data_dir, tmp_path, capsys
+):
+    write_scenes(tmp_path)
+    written = tmp_path / "scores.json"
+    arguments = arguments.format(tmp_path).split()
+    arguments += ["--data-dir", str(data_dir), "--json", str(written)]
+    assert main(["evaluate", str(run_folder), *arguments]) == 0
+    assert ("chose the model" in capsys.readouterr().out) == expected
+    assert json.loads(written.read_text())["split_chose_model"] == expected
+
+
 def test_evaluate_a_model_from_elsewhere(model_file, data_dir, capsys):
     arguments = ["evaluate", str(model_file), "scenes", "--split", "test[:4]"]
     assert main([*arguments, "--data-dir", str(data_dir)]) == 0
@@ -582,8 +741,8 @@ def test_predict_writes_masks_of_the_size_of_the_picture(
     )
     printed = capsys.readouterr()
     assert "Wrote 3 labelled pictures" in printed.out
-    assert "broken.jpg cannot be read" in printed.err
-    assert "missing.png cannot be read" in printed.err
+    assert "broken.jpg cannot be labelled: it must be" in printed.err
+    assert "missing.png cannot be labelled: [Errno 2]" in printed.err
     assert sorted(path.name for path in output.iterdir()) == sorted(
         f"{name}_{kind}.png"
         for name in ("in_a_street", "in_b_street", "one")
@@ -604,6 +763,47 @@ def test_predict_writes_masks_of_the_size_of_the_picture(
     np.testing.assert_array_equal(colour, palette[mask.numpy()[..., 0]])
 
 
+@pytest.mark.parametrize("bias", [0.0, np.nan])
+def test_predict_goes_on_after_a_failure(bias, tmp_path, capsys):
+    model = tiny_model((*SIZE, 3), 6)
+    model.layers[-2].bias.assign(6 * [bias])
+    model.save(tmp_path / "model.keras")
+    files = [tmp_path / "in" / f"{stem}.png" for stem in (246 * "a", "z")]
+    for file in files:
+        tiny_datasets.write_png(file, data.draw_scene(0)[0])
+    arguments = ["predict", str(tmp_path / "model.keras")]
+    arguments += [str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    assert main(arguments) == 1
+    errors = capsys.readouterr().err.splitlines()
+    if np.isnan(bias):
+        for file, error in zip(files, errors[-2:], strict=True):
+            assert f"{file} cannot be labelled" in error
+            assert "scores are not finite" in error
+        assert list((tmp_path / "out").iterdir()) == []
+    else:
+        assert f"{files[0]} cannot be labelled: [Errno 36]" in errors[-1]
+        assert (tmp_path / "out" / "z_overlay.png").exists()
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("before")
+
+    def fail():
+        with runs.whole(path) as part:
+            part.write_text("half")
+            raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011
+        fail()
+    assert path.read_text() == "before"
+    with runs.whole(path) as part:
+        part.write_text("after")
+        assert path.read_text() == "before"
+    assert path.read_text() == "after"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_predict_at_the_size_of_the_picture(tmp_path):
     models.SegNetBasic((None, None, 3), 6).save(tmp_path / "free.keras")
     tiny_datasets.write_png(tmp_path / "street.png", data.draw_scene(0)[0])
@@ -622,6 +822,47 @@ def test_predict_says_how_sure_it_is(run_folder, tmp_path):
     figure = tmp_path / "out" / "street_uncertainty.png"
     assert figure.stat().st_size > 5000
     assert (tmp_path / "out" / "street_mask.png").exists()
+
+
+@pytest.mark.parametrize("size", [(5, 7), (12, 9), (61, 83)])
+def test_class_by_class_is_as_all_at_once(size, rng, monkeypatch):
+    # Few values, so that many are equal.
+    scores = rng.integers(0, 3, (1, 12, 9, 21)).astype("float32")
+    scores[0, :4, :4] = 0
+    resize = tf.image.resize
+    expected = np.argmax(resize(scores, size)[0], axis=-1)
+    num_channels = []
+
+    def watch(images, *arguments):
+        num_channels.append(images.shape[-1])
+        return resize(images, *arguments)
+
+    monkeypatch.setattr(tf.image, "resize", watch)
+    found = prediction._most_probable(scores, size)
+    np.testing.assert_array_equal(found, expected)
+    assert found.dtype == "uint8"
+    assert set(num_channels) == {1}
+
+
+def test_pictures_are_found_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        *("in/a.png", "in/deep/b.JPG", "in/.c.png", "in/.deep/d.png"),
+        *("in/notes.txt", ".hidden/e.png", "in/folder.png/f.png"),
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for arguments, expected in (
+        (["in"], ["in/a.png", "in/deep/b.JPG", "in/folder.png/f.png"]),
+        (["in/*.png"], ["in/a.png"]),
+        ([".hidden"], [".hidden/e.png"]),
+        (["in/a.png", "in/deep/../*.png"], ["in/a.png"]),
+        (["in/a.png", f"{tmp_path}/in/a.png"], ["in/a.png"]),
+        (["in/missing.png"], ["in/missing.png"]),
+    ):
+        found = prediction._find(arguments)
+        assert [str(file) for file in found] == expected
 
 
 def test_output_names_are_distinct_and_stay_inside():
@@ -675,6 +916,27 @@ def test_check_reports(tmp_path, data_dir, capsys):
     assert main(["check", *arguments]) == 0
     arguments = ["check", "--split", "test[:3]", "--data-dir", str(data_dir)]
     assert main(arguments) == 0
+
+
+def test_info_of_a_data_set_beside_a_folder_of_its_name(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    folders = write_scenes(tmp_path)
+    (tmp_path / "scenes").mkdir()
+    assert main(["info", "scenes"]) == 0
+    assert "scenes: 6 classes" in capsys.readouterr().out
+    (tmp_path / "scenes" / "run.json").touch()
+    assert main(["info", "scenes"]) == 1
+    assert "MODEL must be" in capsys.readouterr().err
+    data.to_tfds(
+        "my_streets",
+        {"train": (folders[1], folders[3])},
+        classes=list("abcdef"),
+        data_dir=tmp_path / "sets",
+    )
+    assert main(["info", "my_streets", "--data-dir", "sets"]) == 0
+    assert "my_streets: 6 classes" in capsys.readouterr().out
 
 
 def test_info_tells_what_there_is(run_folder, model_file, capsys):
