@@ -402,7 +402,8 @@ def _add_data(
         "--classes",
         type=classes,
         metavar="N|NAME,...",
-        help="how many classes the masks have, or their names from 0 on",
+        help="how many classes the masks have, or their names in the order of "
+        "their numbers",
     )
     add(
         "--void-labels",

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_deconv import inference, visualize
+from keras_deconv.data.folders import list_pictures
 from keras_deconv_command import explain, runs
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
@@ -67,17 +68,7 @@ def _find(arguments: Sequence[str]) -> list[pathlib.Path]:
     for argument in arguments:
         path = pathlib.Path(argument).expanduser()
         if path.is_dir():
-            found = [
-                file
-                for file in sorted(path.rglob("*"))
-                if file.suffix.lower() in _SUFFIXES
-                and file.is_file()
-                # Hidden files are what macOS leaves behind.
-                and not any(
-                    part.startswith(".")
-                    for part in file.relative_to(path).parts
-                )
-            ]
+            found = list_pictures(path, _SUFFIXES)
         elif path.exists() or not glob.has_magic(argument):
             found = [path]
         else:
