@@ -402,8 +402,8 @@ def _add_data(
         "--classes",
         type=classes,
         metavar="N|NAME,...",
-        help="how many classes the masks have, or their names in the order of "
-        "their numbers",
+        help="how many classes the masks have, or their names; they are the "
+        "numbers from 0 on that are not --void-labels",
     )
     add(
         "--void-labels",
@@ -447,20 +447,7 @@ def _problem(options: argparse.Namespace) -> str | None:
             return "--images, --masks and --classes go together"
         if options.images and options.dataset:
             return "give a DATASET or --images, not both"
-        if options.images:
-            number = options.classes
-            if not isinstance(number, int):
-                number = len(number)
-            wrong = [label for label in options.void_labels if label < number]
-            if wrong:
-                return (
-                    f"--void-labels must be no class, and --classes numbers "
-                    f"the {number} classes from 0 to {number - 1}. Received: "
-                    f"{', '.join(map(str, wrong))}. For masks that number "
-                    "them otherwise call keras_deconv.data.to_tfds with a "
-                    "SegmentationSet, and give its data set as DATASET"
-                )
-        else:
+        if not options.images:
             options.dataset = options.dataset or options.default_dataset
         del options.default_dataset
     if options.command != "train":
