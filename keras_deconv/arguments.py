@@ -141,6 +141,28 @@ def rate(value: object, name: str) -> float:
     return float(value)
 
 
+def check_epoch(epoch: Any) -> None:
+    """Check the variable that carries the number of the epoch, or None.
+
+    Raises:
+        ValueError: It is something else; a number would never change.
+    """
+    if epoch is None:
+        return
+    # Backends other than TensorFlow do without it until here.
+    import tensorflow as tf
+
+    if (
+        not isinstance(epoch, tf.Variable)
+        or epoch.dtype != tf.int64
+        or epoch.shape.rank != 0
+    ):
+        raise ValueError(
+            "`epoch` must be a tf.Variable that holds one int64, such as "
+            f"tf.Variable(0, dtype='int64'), or None. Received: epoch={epoch!r}"
+        )
+
+
 def image_shape(
     value: object, minimum: int = 1, static: bool = False
 ) -> tuple[int | None, int | None, int]:

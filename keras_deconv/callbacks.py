@@ -101,22 +101,6 @@ def _seed_states(model: keras.Model) -> list[Any]:
     return [v for v in model.variables if id(v) not in weights]
 
 
-def _check_epoch(epoch: Any) -> None:
-    # Backends other than TensorFlow do without it until here.
-    import tensorflow as tf
-
-    if (
-        not isinstance(epoch, tf.Variable)
-        or epoch.dtype != tf.int64
-        or epoch.shape.rank != 0
-    ):
-        raise ValueError(
-            "`epoch` must be an int64 scalar variable, "
-            'tf.Variable(0, dtype="int64"), or None. '
-            f"Received: epoch={epoch!r}"
-        )
-
-
 class PredictionPreview(keras.callbacks.Callback):
     """Draws what the model predicts, after every n-th epoch.
 
@@ -503,8 +487,7 @@ class EpochSeed(keras.callbacks.Callback):
         super().__init__()
         self.seed = arguments.natural_int(seed, "seed")
         self.epoch = epoch
-        if epoch is not None:
-            _check_epoch(epoch)
+        arguments.check_epoch(epoch)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self.epoch is not None:

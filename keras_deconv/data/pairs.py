@@ -323,7 +323,7 @@ def segmentation_pairs(
         seed: int >= 0 or None. Makes order and augmentation of every epoch
             reproducible: the first time the dataset is gone through, the
             second time, and so on.
-        epoch: `tf.Variable`, an integer scalar, or None. The number of the
+        epoch: `tf.Variable`, an int64 scalar, or None. The number of the
             epoch, read when one begins: order and augmentation then depend on
             `seed` and this number alone, however often the dataset was gone
             through. `callbacks.EpochSeed` writes it. So a training that was
@@ -699,16 +699,7 @@ def _check_arguments(
 ) -> None:
     if seed is not None:
         arguments.natural_int(seed, "seed")
-    # A number would never change.
-    if epoch is not None and not (
-        isinstance(epoch, tf.Variable)
-        and epoch.dtype.is_integer
-        and epoch.shape.rank == 0
-    ):
-        raise ValueError(
-            "`epoch` must be a tf.Variable that holds one integer, such as "
-            f"tf.Variable(0, dtype='int64'), or None. Received: epoch={epoch!r}"
-        )
+    arguments.check_epoch(epoch)
     if image_size is not None:
         arguments.ints(image_size, 2, "image_size", minimum=1)
     arguments.positive_int(batch_size, "batch_size")
