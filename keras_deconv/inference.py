@@ -141,7 +141,7 @@ def predict_monte_carlo(
     """
     sampler = _sampler(model)
     _check_from_logits(model, from_logits)
-    images = _check_images(model, images)
+    images = check_images(model, images)
     if not ops.is_tensor(samples):
         arguments.positive_int(samples, "samples")
     arguments.positive_int(batch_size, "batch_size")
@@ -217,7 +217,7 @@ def predict_sliding_window(
     """
     patch_size = _patch_size(model)
     arguments.positive_int(batch_size, "batch_size")
-    images = ops.convert_to_numpy(_check_images(model, images, any_size=True))
+    images = ops.convert_to_numpy(check_images(model, images, any_size=True))
     before = [(0, 0), *((n // 2, (n - 1) // 2) for n in patch_size), (0, 0)]
     # A view: patches are only copied batch by batch.
     patches = np.lib.stride_tricks.sliding_window_view(
@@ -236,6 +236,38 @@ def predict_sliding_window(
     return np.concatenate(logits).reshape(num_images, height, width, -1)
 
 
+def single_input_and_output(model: Any) -> tuple[Tensor, Tensor]:
+    """The symbolic tensors at either end of a model.
+
+    Raises:
+        ValueError: There are others, or none.
+    """
+    if not getattr(model, "inputs", None) or not (
+        len(model.inputs) == len(model.outputs) == 1
+    ):
+        raise ValueError(
+            "`model` must be a built Functional or Sequential model with one "
+            f"input and one output. Received: {model!r}"
+        )
+    return model.inputs[0], model.outputs[0]
+
+
+def gives_probabilities(model: keras.Model) -> bool:
+    """Whether a model ends in a softmax, so that it gives no logits."""
+    last = model.layers[-1]
+    if isinstance(last, keras.Model):
+        return gives_probabilities(last)
+    return (
+        isinstance(last, layers.Softmax)
+        or getattr(last, "activation", None) is keras.activations.softmax
+    )
+
+
+def has_dropout(model: keras.Model) -> bool:
+    """Whether there is something to sample in a model."""
+    return any(True for _ in _seed_generators(model))
+
+
 class _Sampler(NamedTuple):
     """How a model is sampled, prepared once."""
 
@@ -250,18 +282,12 @@ _SAMPLERS: weakref.WeakKeyDictionary[keras.Model, _Sampler] = (
 
 
 def _sampler(model: keras.Model) -> _Sampler:
-    if not getattr(model, "inputs", None) or not (
-        len(model.inputs) == len(model.outputs) == 1
-    ):
-        raise ValueError(
-            "`model` must be a built Functional or Sequential model with one "
-            f"input and one output. Received: {model!r}"
-        )
+    inputs, outputs = single_input_and_output(model)
     if model not in _SAMPLERS:
         # A second graph over the same layers. That of `model` as it is would
         # be compiled as `model` is.
         stochastic = keras.models.clone_model(
-            keras.Model(model.inputs[0], model.outputs[0]),
+            keras.Model(inputs, outputs),
             clone_function=_with_dropout_on,
             recursive=True,
         )
@@ -381,8 +407,11 @@ def _patch_size(model: keras.Model) -> tuple[int, int]:
     return takes[1:3]
 
 
-def _check_images(
-    model: keras.Model, images: Any, any_size: bool = False
+def check_images(
+    model: keras.Model,
+    images: Any,
+    any_size: bool = False,
+    name: str = "images",
 ) -> Any:
     """Images as array or tensor of a shape that the model takes.
 
@@ -404,20 +433,15 @@ def _check_images(
         )
     ):
         raise ValueError(
-            "`images` must be a batch of at least one image, of shape "
-            f"{tuple(takes)}. Received: images.shape={shape}. A single image "
-            "becomes a batch by images[None]."
+            f"`{name}` must be a batch of at least one image, of shape "
+            f"{tuple(takes)}. Received: {name}.shape={shape}. A single image "
+            f"becomes a batch by {name}[None]."
         )
     return images
 
 
 def _check_from_logits(model: keras.Model, from_logits: bool) -> None:
-    last = model.layers[-1]
-    activation = getattr(last, "activation", None)
-    if from_logits and (
-        isinstance(last, layers.Softmax)
-        or activation is keras.activations.softmax
-    ):
+    if from_logits and gives_probabilities(model):
         raise ValueError(
             "`from_logits` must be False for a model that ends in a softmax: "
             f"{model.name!r} gives probabilities. Received: from_logits=True"
