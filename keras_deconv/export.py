@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -263,7 +264,9 @@ def to_onnx(
         ) from error
     # Keras exports no model to ONNX that was never called.
     model(keras.KerasTensor(model.input_shape))
-    with _written(path) as part:
+    with _written(path) as part, warnings.catch_warnings():
+        # Keras names np.object to tf2onnx, which NumPy does not like.
+        warnings.simplefilter("ignore", FutureWarning)
         model.export(str(part), format="onnx", verbose=False)
 
 
@@ -447,7 +450,12 @@ def _representative(
 
 def _convert(converter: Any, model: keras.Model) -> bytes:
     try:
-        return converter.convert()
+        with warnings.catch_warnings():
+            # What TensorFlow itself calibrates with.
+            warnings.filterwarnings(
+                "ignore", r"\s*Warning: tf.lite.Interpreter"
+            )
+            return converter.convert()
     except Exception as error:
         missing = sorted(set(re.findall(r"'tf\.(\w+)' op is", str(error))))
         if not missing:
