@@ -149,18 +149,9 @@ def _label(
 
 def _probabilities(model: keras.Model, batch: np.ndarray) -> np.ndarray:
     scores = np.asarray(model.predict_on_batch(batch), "float32")
-    if _gives_probabilities(model):
+    if inference.gives_probabilities(model):
         return scores
     return keras.ops.convert_to_numpy(keras.ops.softmax(scores))
-
-
-def _gives_probabilities(model: keras.Model) -> bool:
-    last = model.layers[-1]
-    softmax = keras.activations.softmax
-    return (
-        isinstance(last, keras.layers.Softmax)
-        or getattr(last, "activation", None) is softmax
-    )
 
 
 def _sample(
@@ -174,7 +165,7 @@ def _sample(
                 batch,
                 options.monte_carlo,
                 seed=options.seed,
-                from_logits=not _gives_probabilities(model),
+                from_logits=not inference.gives_probabilities(model),
                 verbose=0,
             )
         except UserWarning:
