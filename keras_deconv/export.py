@@ -293,7 +293,7 @@ def _plain(
     model = keras.Model(inputs, outputs, name=model.name)
     if image_size is None:
         return model
-    size = _image_size(model, image_size)
+    size = _checked_size(model, image_size)
     inputs = keras.Input(
         (*size, *inputs.shape[3:]), name=inputs.name, dtype=inputs.dtype
     )
@@ -312,16 +312,23 @@ def _check_is_segmentation(model: keras.Model) -> None:
 
 def _image_size(
     model: keras.Model, image_size: Sequence[int] | None
-) -> tuple[int, int] | None:
+) -> tuple[int, ...] | None:
     """Height and width that images get; None to leave them as they are."""
+    if image_size is not None:
+        return _checked_size(model, image_size)
     takes = model.input_shape[1:3]
-    if image_size is None:
-        return None if None in takes else takes
+    return None if None in takes else takes
+
+
+def _checked_size(
+    model: keras.Model, image_size: Sequence[int]
+) -> tuple[int, ...]:
     size = arguments.ints(image_size, 2, "image_size", 1)
+    takes = model.input_shape[1:3]
     if any(n not in (None, to) for n, to in zip(takes, size, strict=True)):
         raise ValueError(
             "`image_size` must be a height and width that the model takes. "
-            f"Received: image_size={image_size!r}, for a model of images "
+            f"Received: image_size={size}, for a model of images "
             f"{model.input_shape}"
         )
     return size
@@ -350,7 +357,7 @@ def _spec(model: keras.Model) -> Any:
 
 
 def _signatures(
-    model: keras.Model, size: tuple[int, int] | None
+    model: keras.Model, size: tuple[int, ...] | None
 ) -> dict[str, Callable[..., Any]]:
     """What a SavedModel can be asked for."""
     import tensorflow as tf
