@@ -23,6 +23,7 @@ __all__ = ["to_onnx", "to_saved_model", "to_tflite"]
 
 Path = str | os.PathLike[str]
 
+HALF_PRECISION = ("float16", "bfloat16")
 QUANTIZATIONS = ("float16", "dynamic", "int8")
 CLASS_NAMES_FILE = "class_names.txt"
 PALETTE_FILE = "palette.txt"
@@ -134,7 +135,7 @@ def to_tflite(
     the model gives, in float32, quantised or not. The batch may be any, and so
     may height and width where the model takes any: call `resize_tensor_input`.
     The signature is `serving_default`, its output `logits` (whatever the model
-    ends in).
+    ends in). A model in mixed precision is written as one in float32.
 
     Args:
         model: Built Functional or Sequential model with one input and one
@@ -180,7 +181,7 @@ def to_tflite(
     tf = _tensorflow("to_tflite")
     if quantize is not None:
         quantize = arguments.choice(quantize, "quantize", QUANTIZATIONS)
-    model = _plain(model, image_size)
+    model = _in_float32(_plain(model, image_size))
     if (quantize == "int8") != (representative_images is not None):
         raise ValueError(
             "`representative_images` must be given for quantize='int8', which "
@@ -230,7 +231,8 @@ def to_onnx(
     channels)` in 0..255, and gives what the model gives, in float32. The batch
     may be any, and so may height and width where the model takes any. Written
     by `model.export(format="onnx")`, so that it needs tf2onnx: `pip install
-    "keras-deconv[onnx]"`.
+    "keras-deconv[onnx]"`. A model in mixed precision is written as one in
+    float32.
 
     Args:
         model: Built Functional or Sequential model with one input and one
@@ -254,7 +256,7 @@ def to_onnx(
         ...     export.to_onnx(model, file)  # doctest: +SKIP
     """
     _tensorflow("to_onnx")
-    model = _plain(model, image_size)
+    model = _in_float32(_plain(model, image_size))
     try:
         import tf2onnx  # noqa: F401
     except ImportError as error:
@@ -298,6 +300,30 @@ def _plain(
         (*size, *inputs.shape[3:]), name=inputs.name, dtype=inputs.dtype
     )
     return keras.Model(inputs, model(inputs), name=model.name)
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    """The model, or where it computes in half precision one that does not.
+
+    Converters mix the two up.
+    """
+    is_half = False
+
+    def in_float32(layer: Any) -> Any:
+        nonlocal is_half
+        if getattr(layer, "compute_dtype", None) not in HALF_PRECISION:
+            return layer
+        is_half = True
+        config = {**layer.get_config(), "dtype": "float32"}
+        return type(layer).from_config(config)
+
+    single = keras.models.clone_model(
+        model, clone_function=in_float32, recursive=True
+    )
+    if not is_half:
+        return model
+    single.set_weights(model.get_weights())
+    return single
 
 
 def _check_is_segmentation(model: keras.Model) -> None:

@@ -238,6 +238,23 @@ def largest_step(pooled, ours, theirs):
     return max(steps)
 
 
+@pytest.mark.parametrize("name", ["tflite", "onnx"])
+def test_mixed_precision_is_written_as_float32(name, model, tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        mixed = models.SegNetBasic((None, None, 3), NUM_CLASSES)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    mixed.set_weights(model.get_weights())
+    images = images_of((45, 61), 2).astype("float32")
+    run = FORMATS[name](mixed, tmp_path)
+    expected = np.asarray(model(images))
+    check_same(run(images), expected, MIN_SHARE_WITH_INDEX)
+    # It is not what half precision gives.
+    with pytest.raises(AssertionError):
+        check_same(np.asarray(mixed(images)), expected, MIN_SHARE_WITH_INDEX)
+
+
 def test_the_check_sees_other_weights_and_other_classes(model, tmp_path):
     images = images_of(SIZES[0], 2).astype("float32")
     expected = np.asarray(model(images))
