@@ -179,6 +179,8 @@ def to_tflite(
         2 MB
     """
     tf = _tensorflow("to_tflite")
+    from keras_deconv import fused
+
     if quantize is not None:
         quantize = arguments.choice(quantize, "quantize", QUANTIZATIONS)
     model = _in_float32(_plain(model, image_size))
@@ -200,8 +202,6 @@ def to_tflite(
     module.logits = logits
     with _written(path) as part:
         folder = str(part.with_name("saved_model"))
-        from keras_deconv import fused
-
         with fused.numbers_alone():
             tf.saved_model.save(module, folder, signatures=logits)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
@@ -537,7 +537,7 @@ def _written(path: Path, is_folder: bool = False) -> Iterator[pathlib.Path]:
             f"path={os.fspath(path)!r}: {error.strerror}"
         ) from error
     with room as folder:
-        part = pathlib.Path(folder, target.name)
+        part = pathlib.Path(folder, "part")
         yield part
         if target.is_dir():
             os.replace(target, pathlib.Path(folder, "before"))

@@ -810,10 +810,12 @@ def test_files_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     assert names == {"saved": 1, "model.tflite": 1}
 
 
-def test_any_kind_of_path_and_home(model, tmp_path, monkeypatch):
+def test_any_kind_of_path_and_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     export.to_saved_model(brightness_model((16, 24, 3)), "~/home")
     export.to_saved_model(brightness_model((16, 24, 3)), "here")
+    # Even named as what is written on the way.
+    export.to_tflite(brightness_model((16, 24, 3)), "saved_model")
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"home", "here"}
+    assert names == {"home", "here", "saved_model"}
