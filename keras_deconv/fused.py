@@ -178,6 +178,7 @@ def _pool_numbers(
     Its comparison of quantised tensors is wrong where one step is 1 or more;
     its argmax compares the steps themselves, and takes the first maximum too.
     """
+    x = _with_range_of_its_own(x)
     cells = kernels.cells(x, windows, fill=tf.reduce_min(x))
     pooled = functools.reduce(tf.maximum, cells)
     argmax = tf.argmax(
@@ -186,6 +187,15 @@ def _pool_numbers(
     )
     argmax = tf.reshape(argmax, keras.ops.shape(pooled))
     return pooled, kernels.skip_padding(argmax, windows)
+
+
+def _with_range_of_its_own(x: Tensor) -> Tensor:
+    """A copy of `x`, by a product with 1 that no converter sees through.
+
+    TFLite quantises a tensor, its cells and their maximum alike: it would give
+    `x` the range of the maxima, and cut off what is lower for all who read it.
+    """
+    return x * tf.cast(tf.shape(x)[0] >= 0, x.dtype)
 
 
 def _linear(

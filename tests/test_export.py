@@ -566,10 +566,8 @@ def test_a_loaded_model_is_exported_as_the_one_saved(model, tmp_path):
 def pooled_and_unpooled(step):
     """Quantised in steps of `step`; the model gives back what it pooled."""
     inputs = keras.Input((6, 8, 2))
-    identity = np.eye(2).reshape(1, 1, 2, 2)
-    conv = keras.layers.Conv2D(
-        2, 1, kernel_initializer=keras.initializers.Constant(identity)
-    )
+    identity = keras.initializers.Constant(np.eye(2))
+    conv = keras.layers.Conv2D(2, 1, kernel_initializer=identity)
     x = keras.layers.ReLU()(conv(inputs))
     pooled, argmax = keras_deconv.MaxPoolWithArgmax2D()(x)
     model = keras.Model(inputs, keras_deconv.MaxUnpool2D()(pooled, argmax))
@@ -625,6 +623,34 @@ def test_what_is_equal_in_int8_is_a_tie_and_the_first_wins(tmp_path, rng):
     # Nothing is lost or doubled: one maximum to a window.
     windows = result.reshape(3, 2, 4, 2, 2)
     assert ((windows > 0).sum((1, 3)) <= 1).all()
+
+
+def test_who_else_reads_what_is_pooled_sees_all_of_it(
+    tmp_path, rng, monkeypatch
+):
+    """As in ENet. The lowest maximum is 1, and the lowest value -3."""
+    inputs = keras.Input((6, 8, 2))
+    conv = functools.partial(
+        keras.layers.Conv2D,
+        *(2, 1),
+        kernel_initializer=keras.initializers.Constant(np.eye(2)),
+    )
+    x = conv()(inputs)
+    unpooled = keras_deconv.MaxUnpool2D()(
+        *keras_deconv.MaxPoolWithArgmax2D()(x)
+    )
+    model = keras.Model(inputs, keras.layers.Add()([unpooled, conv()(x)]))
+    images = rng.uniform(-3, 0, (20, 6, 8, 2)).astype("float32")
+    images[:, ::2, ::2] = rng.uniform(1, 5, (20, 3, 4, 2))
+    expected = np.asarray(model(images))
+
+    def largest_error():
+        run = run_tflite(model, tmp_path, "int8", representative_images=images)
+        return np.abs(run(images) - expected).max()
+
+    assert largest_error() < 0.1
+    monkeypatch.setattr(fused, "_with_range_of_its_own", lambda x: x)
+    assert largest_error() > 2
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
