@@ -27,9 +27,11 @@ MIN_SAME_CLASSES = 0.999
 # Where two values of a window differ by as little, the other one may be the
 # maximum, and a value is unpooled beside its place: see
 # test_only_ties_up_to_rounding_are_broken_otherwise. Pixels around it are then
-# different altogether, as they are for Keras itself in batches of another size.
-# Networks without an index have none of that.
-MIN_SHARE_WITH_INDEX = 0.9
+# different altogether, as they are for Keras itself in batches of another size:
+# of SegNet, not trained, on 8 images of 179x239 some 70 of 10 million indices,
+# and a sixth of the pixels. Networks without an index have none of that.
+MIN_SHARE_WITH_INDEX = 0.8
+MIN_SAME_CLASSES_WITH_INDEX = 0.997
 
 NUM_CLASSES = 6
 SIZES = ((48, 64), (45, 61))
@@ -134,8 +136,8 @@ FORMATS = {
 }
 
 
-def check_same(logits, expected, min_share=1.0):
-    """Check logits at a share of the pixels, and the classes."""
+def check_same(logits, expected, has_index=False):
+    """Check logits and classes, with an index at nearly all pixels."""
     assert logits.shape == expected.shape
     difference = np.abs(logits - expected).max(-1) / np.abs(expected).max()
     share = (difference <= MAX_DIFFERENCE).mean()
@@ -144,8 +146,10 @@ def check_same(logits, expected, min_share=1.0):
         f"difference {difference.max():.1e}, median {np.median(difference):.1e}"
         f", within 1e-4 {share:.3%}, same classes {same:.4%}"
     )
-    assert share >= min_share
-    assert same >= MIN_SAME_CLASSES
+    assert share >= (MIN_SHARE_WITH_INDEX if has_index else 1)
+    assert same >= (
+        MIN_SAME_CLASSES_WITH_INDEX if has_index else MIN_SAME_CLASSES
+    )
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -158,14 +162,13 @@ def network(request):
 @pytest.mark.parametrize("name", FORMATS)
 def test_formats_give_the_numbers_of_the_model(name, network, tmp_path):
     model, sizes, num_images = network
-    min_share = MIN_SHARE_WITH_INDEX if has_index(model) else 1.0
     run = FORMATS[name](model, tmp_path)
     for size in sizes:
         images = images_of(size, num_images).astype("float32")
         expected = np.concatenate([model(x[None]) for x in images])
         # Any size, and any batch size.
         logits = np.concatenate([run(images[:1]), run(images[1:])])
-        check_same(logits, expected, min_share)
+        check_same(logits, expected, has_index(model))
 
 
 def has_index(model):
@@ -184,7 +187,7 @@ def model():
 def test_files_for_one_size(name, size, model, tmp_path):
     run = FORMATS[name](model, tmp_path, image_size=size)
     images = images_of(size, 2).astype("float32")
-    check_same(run(images), np.asarray(model(images)), MIN_SHARE_WITH_INDEX)
+    check_same(run(images), np.asarray(model(images)), has_index=True)
 
 
 @pytest.mark.parametrize("name", ["tflite", "onnx"])
@@ -250,10 +253,10 @@ def test_mixed_precision_is_written_as_float32(name, model, tmp_path):
     images = images_of((45, 61), 2).astype("float32")
     run = FORMATS[name](mixed, tmp_path)
     expected = np.asarray(model(images))
-    check_same(run(images), expected, MIN_SHARE_WITH_INDEX)
+    check_same(run(images), expected, has_index=True)
     # It is not what half precision gives.
     with pytest.raises(AssertionError):
-        check_same(np.asarray(mixed(images)), expected, MIN_SHARE_WITH_INDEX)
+        check_same(np.asarray(mixed(images)), expected, has_index=True)
 
 
 def test_the_check_sees_other_weights_and_other_classes(model, tmp_path):
