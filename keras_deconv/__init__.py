@@ -7,6 +7,7 @@ from types import ModuleType
 
 from keras_deconv import (
     callbacks,
+    export,
     inference,
     initializers,
     layers,
@@ -46,6 +47,7 @@ __all__ = [
     "NearestUnpool3D",
     "callbacks",
     "data",
+    "export",
     "inference",
     "initializers",
     "layers",

@@ -296,4 +296,6 @@ def local_response_norm(
     total = energy[..., :num_channels]
     for shift in range(1, 2 * radius + 1):
         total = total + energy[..., shift : shift + num_channels]
-    return x / ops.power(bias + alpha * total, beta)
+    # TFLite's calibration takes the range of the result for that of the divisor
+    # too, so both are to be small; powers of 2 change no digit.
+    return x / 256 / ops.power(bias + alpha * total, beta) * 256

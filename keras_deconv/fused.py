@@ -21,13 +21,16 @@ The plain kernels run instead, with the same results,
 """
 
 import collections
+import contextlib
+import contextvars
 import functools
 import math
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_deconv import kernels
@@ -65,6 +68,7 @@ _EXPORTERS = (
 _enabled = True
 _eager_calls = collections.Counter[Any]()
 _compiled_sizes = collections.defaultdict[Any, set](set)
+_numbers_alone = contextvars.ContextVar("_numbers_alone", default=False)
 
 
 def enable_fused_kernels(enabled: bool = True) -> None:
@@ -82,11 +86,25 @@ def enable_fused_kernels(enabled: bool = True) -> None:
     _enabled = enabled
 
 
+@contextlib.contextmanager
+def numbers_alone() -> Iterator[None]:
+    """For what is exported meanwhile, tensors hold no NaN and no infinity.
+
+    There is nothing in it then that could not be quantised.
+    """
+    token = _numbers_alone.set(True)
+    try:
+        yield
+    finally:
+        _numbers_alone.reset(token)
+
+
 def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
     """`kernels.pool`; its adjoint is unpooling."""
     if _is_exporting():
         # TFLite adds no uint8.
-        pooled, argmax = kernels.pool(x, windows, "int32")
+        kernel = _pool_numbers if _numbers_alone.get() else kernels.pool
+        pooled, argmax = kernel(x, windows, "int32")
         return pooled, tf.cast(argmax, dtype)
 
     @tf.custom_gradient
@@ -150,6 +168,34 @@ def bed_of_nails(
         values,
         position=position,
     )
+
+
+def _pool_numbers(
+    x: Tensor, windows: Windows, dtype: str
+) -> tuple[Tensor, Tensor]:
+    """`kernels.pool` of numbers alone, exact when TFLite quantises it.
+
+    Its comparison of quantised tensors is wrong where one step is 1 or more;
+    its argmax compares the steps themselves, and takes the first maximum too.
+    """
+    x = _with_range_of_its_own(x)
+    cells = kernels.cells(x, windows, fill=tf.reduce_min(x))
+    pooled = functools.reduce(tf.maximum, cells)
+    argmax = tf.argmax(
+        tf.stack([tf.reshape(cell, (-1,)) for cell in cells]),
+        output_type=dtype,
+    )
+    argmax = tf.reshape(argmax, keras.ops.shape(pooled))
+    return pooled, kernels.skip_padding(argmax, windows)
+
+
+def _with_range_of_its_own(x: Tensor) -> Tensor:
+    """A copy of `x`, by a product with 1 that no converter sees through.
+
+    TFLite quantises a tensor, its cells and their maximum alike: it would give
+    `x` the range of the maxima, and cut off what is lower for all who read it.
+    """
+    return x * tf.cast(tf.shape(x)[0] >= 0, x.dtype)
 
 
 def _linear(

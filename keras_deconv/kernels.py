@@ -104,7 +104,7 @@ def _pad_or_crop(
     x: Tensor,
     before: Sequence[Length],
     lengths: Sequence[Length],
-    fill: float | None,
+    fill: Any,
 ) -> Tensor:
     """Give the spatial axes `lengths`, with `before` new cells in front.
 
@@ -124,6 +124,10 @@ def _pad_or_crop(
             x = ops.pad(x, pads, constant_values=fill)
     if any(not isinstance(n, int) or n < 0 for n in (*before, *after)):
         x = _slice(x, [_maximum(-b, 0) for b in before], lengths)
+    if not all(isinstance(n, int) for n in lengths):
+        # Converters lose sight of the channels, which convolutions ask for.
+        batch, *_, inner = ops.shape(x)
+        x = ops.reshape(x, (batch, *lengths, inner))
     return x
 
 
@@ -137,7 +141,7 @@ def _slice(
     return x[(slice(None), *spatial)]
 
 
-def _cells(x: Tensor, windows: Windows, fill: float) -> list[Tensor]:
+def cells(x: Tensor, windows: Windows, fill: Any) -> list[Tensor]:
     """Give one tensor per offset in row-major order: that cell of each window.
 
     They have the shape of what is pooled.
@@ -217,27 +221,32 @@ def pool(
     """
     is_float = "float" in _name(x)
     lowest = -math.inf if is_float else int(np.iinfo(_name(x)).min)
-    cells = _cells(x, windows, lowest)
-    best = highest = functools.reduce(ops.maximum, cells)
+    values = cells(x, windows, lowest)
+    best = highest = functools.reduce(ops.maximum, values)
     if is_float:
         # XLA's maximum may lose NaN on CPUs.
-        has_nan = functools.reduce(ops.logical_or, map(ops.isnan, cells))
+        has_nan = functools.reduce(ops.logical_or, map(ops.isnan, values))
         best = ops.where(has_nan, math.nan, highest)
         highest = ops.where(has_nan, math.inf, highest)
     # The index is the number of cells before the first that is not lower.
     argmax = before = None
-    for cell in cells[:-1]:
-        lower = ops.less(cell, highest)
+    for value in values[:-1]:
+        lower = ops.less(value, highest)
         before = lower if before is None else ops.logical_and(before, lower)
         step = ops.cast(before, dtype)
         argmax = step if argmax is None else argmax + step
     if argmax is None:
         argmax = ops.zeros_like(best, dtype=dtype)
-    first_inside = _first_inside(windows, dtype)
-    if first_inside is not None:
-        # Padding in front of a window wins only where all else is as low.
-        argmax = ops.maximum(argmax, first_inside)
-    return best, argmax
+    return best, skip_padding(argmax, windows)
+
+
+def skip_padding(argmax: Tensor, windows: Windows) -> Tensor:
+    """The index, where padding in front of a window is not chosen.
+
+    It is as low as the lowest cell, and wins only where all are as low.
+    """
+    first_inside = _first_inside(windows, _name(argmax))
+    return argmax if first_inside is None else ops.maximum(argmax, first_inside)
 
 
 def _name(x: Tensor) -> str:
@@ -347,7 +356,7 @@ def gather(x: Tensor, argmax: Tensor, windows: Windows) -> Tensor:
             choose(cells[half:], first + half),
         )
 
-    return choose(_cells(x, windows, fill=0), 0)
+    return choose(cells(x, windows, fill=0), 0)
 
 
 def nearest(values: Tensor, windows: Windows) -> Tensor:
@@ -357,7 +366,7 @@ def nearest(values: Tensor, windows: Windows) -> Tensor:
 
 def nearest_adjoint(x: Tensor, windows: Windows) -> Tensor:
     """Sum over each block."""
-    return functools.reduce(ops.add, _cells(x, windows, fill=0))
+    return functools.reduce(ops.add, cells(x, windows, fill=0))
 
 
 def bed_of_nails(
@@ -375,7 +384,7 @@ def bed_of_nails_adjoint(
 ) -> Tensor:
     """Read that one cell of each block."""
     index = np.ravel_multi_index(tuple(position), windows.pool_size)
-    return _cells(x, windows, fill=0)[index]
+    return cells(x, windows, fill=0)[index]
 
 
 def fit(x: Tensor, size: Sequence[Length], fill: float | None) -> Tensor:

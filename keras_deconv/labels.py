@@ -249,3 +249,31 @@ def _require_known(
         smallest = ops.min(ops.where(known, np.inf, found))
         largest = ops.max(ops.where(known, -np.inf, found))
         backends.require(ops.all(known), rule, smallest, "to", largest, way_out)
+
+
+def palette(value: Any, num_classes: int | None = None) -> np.ndarray:
+    """The colours of classes as uint8 array `(num_classes, 3)`.
+
+    Raises:
+        ValueError: There is not one (red, green, blue) of 0..255 per class.
+    """
+    try:
+        colours = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        colours = np.zeros(0)
+    if (
+        colours.ndim != 2
+        or colours.shape[0] == 0
+        or colours.shape[1] != 3
+        or colours.dtype.kind not in "iu"
+        or colours.min() < 0
+        or colours.max() > 255
+        or num_classes not in (None, len(colours))
+    ):
+        number = "" if num_classes is None else f", {num_classes} in all"
+        raise ValueError(
+            "`palette` must hold one (red, green, blue) of ints in 0..255 for "
+            f"each class{number}. Received: palette={value!r}. "
+            "data.colour_map(num_classes) makes one."
+        )
+    return colours.astype("uint8")

@@ -76,7 +76,7 @@ def colour_mask(
         >>> colour_mask([[0, 1, 255]], [(0, 0, 0), (128, 0, 64)]).tolist()
         [[[0, 0, 0], [128, 0, 64], [255, 255, 255]]]
     """
-    colours = _colours(palette)
+    colours = labels.palette(palette)
     ids = _class_ids(mask, "mask", len(colours), ignore_class)
     return _paint(ids, colours)
 
@@ -120,7 +120,7 @@ def overlay(
             "`opacity` must be a float in 0..1 (0 is the image, 1 the mask). "
             f"Received: opacity={opacity!r}"
         )
-    colours = _colours(palette)
+    colours = labels.palette(palette)
     ids = _class_ids(mask, "mask", len(colours), ignore_class)
     rgb = _rgb(image, "image", ids.shape)
     mixed = (1 - opacity) * rgb + opacity * _paint(ids, colours)
@@ -186,7 +186,7 @@ def draw_predictions(
         >>> [axis.get_title() for axis in figure.axes]
         ['image', 'truth', 'prediction', 'wrong: 20.0 %']
     """
-    colours = _colours(palette)
+    colours = labels.palette(palette)
     class_names = _class_names(class_names, len(colours))
     predicted = _predicted_ids(predictions, len(colours), ignore_class)
     rgb = _rgb(images, "images", predicted.shape)
@@ -272,7 +272,7 @@ def draw_uncertainty(
         >>> figure.axes[3].get_title()
         'predictive entropy (nats)'
     """
-    colours = _colours(palette)
+    colours = labels.palette(palette)
     class_names = _class_names(class_names, len(colours))
     ids = _class_ids(
         prediction.class_ids, "prediction.class_ids", len(colours), None
@@ -329,28 +329,6 @@ def _draw_colour_bar(drawn: AxesImage) -> None:
     drawn.axes.figure.colorbar(drawn, cax=beside, format="%.3g")
     beside.tick_params(labelsize=TEXT_SIZE - 2)
     beside.locator_params(nbins=4)
-
-
-def _colours(palette: Palette) -> np.ndarray:
-    """The palette as uint8 array (num_classes, 3)."""
-    try:
-        colours = np.asarray(palette)
-    except ValueError:  # rows of different lengths
-        colours = np.zeros(0)
-    if (
-        colours.ndim != 2
-        or colours.shape[0] == 0
-        or colours.shape[1] != 3
-        or colours.dtype.kind not in "iu"
-        or colours.min() < 0
-        or colours.max() > 255
-    ):
-        raise ValueError(
-            "`palette` must hold one (red, green, blue) of ints in 0..255 for "
-            f"each class. Received: palette={palette!r}. "
-            "data.colour_map(num_classes) makes one."
-        )
-    return colours.astype("uint8")
 
 
 def _class_names(class_names: Sequence[str], num_classes: int) -> list[str]:

@@ -52,20 +52,15 @@ class Scores:
 def evaluate(options: argparse.Namespace) -> int:
     """Measures a model."""
     model, run = runs.load(options.model_path)
-    given = options
-    if not (options.dataset or options.images):
+    if options.dataset or options.images:
+        source = sources.from_options(options)
+    else:
         if not run.options:
             raise ValueError(
                 "DATASET, or --images, must be given for a model without "
                 f"{runs.RUN_FILE} beside it. Received: {options.model_path!r}"
             )
-        # The data may have moved since.
-        moved = {
-            name: getattr(options, name) or run.options.get(name)
-            for name in ("data_dir", "manual_dir")
-        }
-        given = argparse.Namespace(**{**run.options, **moved})
-    source = sources.from_options(given)
+        source = sources.of_run(run.options, options)
     if source.num_classes != run.num_classes:
         raise ValueError(
             "the data set must have the classes of the model. Received: "
@@ -82,7 +77,7 @@ def evaluate(options: argparse.Namespace) -> int:
     )
     print(f"Measuring on {source}, split {split}.")
     chose_model = run.options.get("val_split") == split and all(
-        run.options[name] == getattr(given, name)
+        run.options[name] == getattr(source.options, name)
         for name in ("dataset", "images")
     )
     if chose_model:

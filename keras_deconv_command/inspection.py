@@ -15,6 +15,9 @@ from keras_deconv import data
 from keras_deconv.data import catalog
 from keras_deconv_command import parser, runs, sources
 
+# More hardly widen the range of an activation.
+_NUM_REPRESENTATIVE = 100
+
 
 def check(options: argparse.Namespace) -> int:
     """Reads a data set and reports its faults."""
@@ -35,15 +38,53 @@ def check(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    """Writes a SavedModel."""
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError("a SavedModel needs KERAS_BACKEND=tensorflow")
-    model, _ = runs.load(options.model_path)
-    # One tensor in, not a list of one, which Keras 3.10 makes of it in loading.
-    model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    model.export(options.output, verbose=False)
+    """Writes a model for elsewhere."""
+    model, run = runs.load(options.model_path)
+    if options.format == "saved_model":
+        keras_deconv.export.to_saved_model(
+            model,
+            options.output,
+            class_names=run.class_names,
+            palette=run.palette,
+            image_size=run.image_size,
+        )
+    elif options.format == "tflite":
+        images = None
+        if options.quantize == "int8":
+            images = _representative_images(options, run)
+        keras_deconv.export.to_tflite(
+            model,
+            options.output,
+            options.quantize,
+            representative_images=images,
+            image_size=run.image_size,
+        )
+    else:
+        keras_deconv.export.to_onnx(
+            model, options.output, image_size=run.image_size
+        )
     print(f"Wrote {options.output}")
     return 0
+
+
+def _representative_images(
+    options: argparse.Namespace, run: runs.Run
+) -> tf.data.Dataset:
+    """Images that the model was trained with."""
+    if not run.options:
+        raise ValueError(
+            "--quantize int8 needs pictures of a training. Received: "
+            f"{options.model_path!r} without {runs.RUN_FILE} beside it. "
+            "--quantize dynamic needs none, and "
+            "keras_deconv.export.to_tflite takes pictures of your own."
+        )
+    source = sources.of_run(run.options, options)
+    split = run.options["train_split"]
+    # Without a size, pictures may differ in theirs.
+    dataset = source.load(
+        split, image_size=run.image_size, batch_size=1, cache=False
+    )
+    return dataset.take(_NUM_REPRESENTATIVE)
 
 
 def info(options: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from keras_deconv import inference, visualize
 from keras_deconv.data.folders import list_pictures
+from keras_deconv.inference.graphs import gives_probabilities
 from keras_deconv_command import explain, runs
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
@@ -192,18 +193,9 @@ def _finite(probabilities: np.ndarray) -> np.ndarray:
 
 def _probabilities(model: keras.Model, batch: np.ndarray) -> np.ndarray:
     scores = np.asarray(model.predict_on_batch(batch), "float32")
-    if _gives_probabilities(model):
+    if gives_probabilities(model):
         return scores
     return keras.ops.convert_to_numpy(keras.ops.softmax(scores))
-
-
-def _gives_probabilities(model: keras.Model) -> bool:
-    last = model.layers[-1]
-    softmax = keras.activations.softmax
-    return (
-        isinstance(last, keras.layers.Softmax)
-        or getattr(last, "activation", None) is softmax
-    )
 
 
 def _sample(
@@ -216,6 +208,6 @@ def _sample(
             batch,
             options.monte_carlo,
             seed=options.seed,
-            from_logits=not _gives_probabilities(model),
+            from_logits=not gives_probabilities(model),
             verbose=0,
         )

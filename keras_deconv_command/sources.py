@@ -91,3 +91,12 @@ def from_options(options: argparse.Namespace) -> Source:
         else tuple(options.classes)
     )
     return Source(options, folders, names, data.colour_map(len(names)))
+
+
+def of_run(run_options: dict[str, Any], options: argparse.Namespace) -> Source:
+    """The source of a training, which may have moved since."""
+    moved = {
+        name: getattr(options, name, None) or run_options.get(name)
+        for name in ("data_dir", "manual_dir")
+    }
+    return from_options(argparse.Namespace(**{**run_options, **moved}))

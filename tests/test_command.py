@@ -145,6 +145,8 @@ def test_names_are_those_of_the_library():
         ("predict model picture", "--output"),
         ("predict m p --output o --monte-carlo 0", "integer >= 1"),
         ("export model", "--output"),
+        ("export model --output o --quantize int8", "is for tflite"),
+        ("export model --output o --format tflite --quantize x", "float16"),
     ],
 )
 def test_wrong_usage_ends_with_2(arguments, words, capsys):
@@ -199,6 +201,11 @@ def test_names_of_classes_are_one_line_each(text):
         ),
         ("predict {model} {tmp}/p.png --output {here}", "File exists"),
         ("export {tmp}/none --output {tmp}/saved", "there is no file"),
+        ("export {model} --output {tmp}", "a folder that is new, empty or"),
+        (
+            "export {model} --output {tmp}/o --format tflite --quantize int8",
+            "--quantize dynamic needs none",
+        ),
         ("info none.keras", "there is no file"),
         ("info voc", "has boxes alone"),
         ("check nope", "must be a data set of the catalog"),
@@ -868,17 +875,40 @@ def test_output_names_are_distinct_and_stay_inside():
     assert names[1] == f"{names[0]}_2"
 
 
-def test_export_gives_a_saved_model(model_file, tmp_path):
+def test_export_serves_what_predict_says(run_folder, tmp_path):
     output = tmp_path / "saved"
-    assert main(["export", str(model_file), "--output", str(output)]) == 0
-    images = np.zeros((1, *SIZE, 3), "float32")
-    model = keras.saving.load_model(model_file)
-    served = tf.saved_model.load(output)
-    np.testing.assert_allclose(
-        served.serve(images),
-        model.predict(images, verbose=0),
-        atol=1e-4,
-    )
+    assert main(["export", str(run_folder), "--output", str(output)]) == 0
+    image = data.draw_scene(0, (30, 50))[0]
+    tiny_datasets.write_png(tmp_path / "scene.png", image)
+    arguments = [str(run_folder), str(tmp_path / "scene.png")]
+    assert main(["predict", *arguments, "--output", str(tmp_path / "o")]) == 0
+    content = (tmp_path / "o" / "scene_mask.png").read_bytes()
+    mask = tf.io.decode_png(content).numpy()[..., 0]
+    loaded = tf.saved_model.load(output)
+    served = loaded.signatures["serving_default"](images=image[None])
+    assert (served["class_ids"].numpy()[0] == mask).mean() > 0.999
+    assert "monte_carlo" in loaded.signatures
+    names = (output / "assets" / "class_names.txt").read_text().split()
+    assert names == runs.read(run_folder).class_names
+
+
+@pytest.mark.parametrize("quantize", [None, "dynamic", "int8"])
+def test_export_gives_a_tflite_file(quantize, run_folder, tmp_path):
+    output = tmp_path / "model.tflite"
+    arguments = ["export", str(run_folder), "--output", str(output)]
+    arguments += ["--format", "tflite"]
+    arguments += ["--quantize", quantize] if quantize else []
+    assert main(arguments) == 0
+    size = output.stat().st_size
+    assert size < 2_000_000 if quantize else size > 5_000_000
+
+
+def test_export_gives_an_onnx_file(run_folder, tmp_path):
+    pytest.importorskip("tf2onnx", reason='pip install "keras-deconv[onnx]"')
+    output = tmp_path / "model.onnx"
+    arguments = ["export", str(run_folder), "--output", str(output)]
+    assert main([*arguments, "--format", "onnx"]) == 0
+    assert output.stat().st_size > 5_000_000
 
 
 def test_errors_while_reading_are_one_plain_line(model_file, tmp_path, capsys):

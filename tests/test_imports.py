@@ -22,6 +22,7 @@ LEVELS = [
     {"labels"},
     {"losses", "metrics"},
     {"inference", "visualize"},
+    {"export"},
     {"callbacks"},
     {"data"},
 ]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_deconv import backends, blocks, inference, models
+from keras_deconv.inference import monte_carlo
 from tests import networks
 
 as_numpy = keras.ops.convert_to_numpy
@@ -343,7 +344,7 @@ def test_a_model_that_changes_is_sampled_as_it_is():
         [keras.Input((2, 2, 3)), keras.layers.Dropout(0.5)]
     )
     assert sample(model, x).variance.max() > 0.01
-    assert inference._sampler(model) is inference._sampler(model)
+    assert monte_carlo._sampler(model) is monte_carlo._sampler(model)
     model.layers[0].rate = 1e-6
     assert sample(model, x).variance.max() < 0.01
     model.add(keras.layers.Dense(5))

@@ -1,7 +1,6 @@
-"""Prediction beyond `model.predict`: by sampling, and pixel by pixel."""
+"""Prediction by sampling: what dropout says about certainty."""
 
 import contextlib
-import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -12,11 +11,21 @@ import numpy as np
 from keras import layers, ops
 
 from keras_deconv import arguments, backends
+from keras_deconv.inference.batches import (
+    check_images,
+    in_batches,
+    is_traced,
+)
+from keras_deconv.inference.graphs import (
+    check_graph,
+    is_graph,
+    last_activation,
+    layers_of,
+)
 
 __all__ = [
     "MonteCarloPrediction",
     "predict_monte_carlo",
-    "predict_sliding_window",
 ]
 
 Tensor = Any
@@ -152,14 +161,14 @@ def predict_monte_carlo(
         >>> outputs["mean_variance"].shape.as_list()
         [1, 8, 8]
     """
-    _check_graph(model)
+    check_graph(model)
     _check_from_logits(model, from_logits)
-    images = _check_images(model, images)
+    images = check_images(model, images)
     samples = _check_samples(samples)
     batch_size = arguments.positive_int(batch_size, "batch_size")
     seed = _check_seed(seed)
-    is_traced = _is_traced(model, images)
-    if is_traced and keras.config.backend() == "jax":
+    compiling = is_traced(model, images)
+    if compiling and keras.config.backend() == "jax":
         raise ValueError(
             "`images` must have values on JAX: compiled functions cannot "
             "change a model's seeds, which are variables. Call "
@@ -173,7 +182,7 @@ def predict_monte_carlo(
             "with dropout=0.5",
             stacklevel=2,
         )
-    if is_traced:
+    if compiling:
         with _seeded(sampler.generators, seed):
             return sampler.plain(images, samples, from_logits)
     images = ops.convert_to_numpy(images)
@@ -191,80 +200,14 @@ def predict_monte_carlo(
 
     with _seeded(sampler.generators, seed):
         return MonteCarloPrediction(
-            *_in_batches(predict, len(images), batch_size, verbose)
+            *in_batches(predict, len(images), batch_size, verbose)
         )
 
 
-def predict_sliding_window(
-    model: keras.Model,
-    images: Any,
-    *,
-    batch_size: int = 256,
-    verbose: int = 1,
-) -> np.ndarray:
-    """Predict every pixel from the patch around it, one patch per pixel.
-
-    Right, and wasteful: neighbours share all of their patch but one row or
-    column, and nothing of what is computed. Beyond the border the patch is
-    black, as the padding of convolutions is.
-
-    Reference: Ciresan et al., 2012, "Deep neural networks segment neuronal
-    membranes in electron microscopy images",
-    https://papers.nips.cc/paper/4741; they mirror the image at its border.
-
-    Args:
-        model: Model from patches `(batch, height, width, channels)` of known
-            size to `(batch, num_classes)`, such as `models.PatchClassifier`.
-            It is taken to name the pixel at row `height // 2`, column
-            `width // 2`.
-        images: Array `(batch, height, width, channels)` of any height and
-            width, in the range that the model takes.
-        batch_size: int >= 1. Patches at a time.
-        verbose: 0 silent, 1 progress bar over the pixels.
-
-    Returns:
-        float32 array `(batch, height, width, num_classes)` of what the model
-        gives: logits or probabilities.
-
-    Raises:
-        ValueError: The model does not take patches of a known size to one
-            vector each, or the images have other channels or, inside a
-            compiled function, no values.
-
-    Example:
-        >>> import numpy as np
-        >>> from keras_deconv import inference, models
-        >>> model = models.PatchClassifier((8, 8, 3), 4)
-        >>> images = np.zeros((1, 5, 6, 3), "float32")
-        >>> logits = inference.predict_sliding_window(
-        ...     model, images, verbose=0)
-        >>> logits.shape
-        (1, 5, 6, 4)
-    """
-    _check_graph(model)
-    patch_size = _patch_size(model)
-    batch_size = arguments.positive_int(batch_size, "batch_size")
-    images = _check_images(model, images, any_size=True)
-    if _is_traced(model, images):
-        raise ValueError(
-            "`images` must have values: predict_sliding_window cannot be "
-            "compiled. Call it outside. Received: traced images"
-        )
-    before = [(0, 0), *((n // 2, (n - 1) // 2) for n in patch_size), (0, 0)]
-    # A view: patches are only copied batch by batch.
-    patches = np.lib.stride_tricks.sliding_window_view(
-        np.pad(ops.convert_to_numpy(images), before), patch_size, axis=(1, 2)
-    )
-    size = patches.shape[:3]
-
-    def predict(chosen: np.ndarray) -> list[np.ndarray]:
-        batch = patches[np.unravel_index(chosen, size)]
-        # The window's axes are the last: back before the channels.
-        scores = model.predict_on_batch(np.moveaxis(batch, 1, -1))
-        return [np.asarray(y, "float32") for y in keras.tree.flatten(scores)]
-
-    [scores] = _in_batches(predict, math.prod(size), batch_size, verbose)
-    return scores.reshape(*size, -1)
+def can_be_sampled(model: keras.Model) -> bool:
+    """Whether a model has dropout, and none that cannot be switched on."""
+    parts = list(layers_of(model))
+    return any(map(_is_dropout, parts)) and not any(map(_may_hide_it, parts))
 
 
 class _Sampler(NamedTuple):
@@ -283,13 +226,20 @@ _SAMPLERS: weakref.WeakKeyDictionary[keras.Model, _Sampler] = (
 
 def _sampler(model: keras.Model) -> _Sampler:
     """Prepare a model, anew where its layers or their rates have changed."""
-    parts = list(_layers_of(model))
+    parts = list(layers_of(model))
     layers_and_rates = [(part, getattr(part, "rate", None)) for part in parts]
     known = _SAMPLERS.get(model)
     if known is not None and known.layers_and_rates == layers_and_rates:
         return known
     for part in parts:
-        _check_is_sampled(part)
+        if _may_hide_it(part):
+            raise ValueError(
+                "`model` must have its dropout in layers such as "
+                "keras.layers.Dropout, in Functional or Sequential models. "
+                "Inside other layers it cannot be switched on alone, and they "
+                f"would look certain. Received: layer {part.name!r} of class "
+                f"{type(part).__name__}, which has random seeds"
+            )
     # A second graph over the same layers. That of `model` as it is would be
     # compiled as `model` is.
     stochastic = _with_dropout_on(
@@ -304,37 +254,22 @@ def _sampler(model: keras.Model) -> _Sampler:
     _SAMPLERS[model] = _Sampler(
         sample,
         backends.compiled(sample),
-        [p.seed_generator for p in parts if isinstance(p, DROPOUTS) and p.rate],
+        [part.seed_generator for part in parts if _is_dropout(part)],
         layers_and_rates,
     )
     return _SAMPLERS[model]
 
 
-def _is_graph(layer: Any) -> bool:
-    """Whether it is a Functional model, or a Sequential one that is built."""
-    return isinstance(layer, keras.Model) and bool(
-        getattr(layer, "inputs", None)
-    )
+def _is_dropout(layer: layers.Layer) -> bool:
+    return isinstance(layer, DROPOUTS) and bool(layer.rate)
 
 
-def _layers_of(model: keras.Model) -> Iterator[layers.Layer]:
-    """Layers of a model and of the graphs inside it, in order."""
-    for layer in model.layers:
-        if _is_graph(layer):
-            yield from _layers_of(layer)
-        else:
-            yield layer
-
-
-def _check_is_sampled(layer: layers.Layer) -> None:
-    """Refuse a layer that has dropout inside, where it stays off.
+def _may_hide_it(layer: layers.Layer) -> bool:
+    """Whether a layer has seeds, and may need them for dropout inside.
 
     Random seeds are the variables that are no weights.
-
-    Raises:
-        ValueError: It has seeds, and may need them for dropout.
     """
-    if (
+    return (
         len(layer.variables) > len(layer.weights)
         and not isinstance(layer, (*DROPOUTS, *AUGMENTATIONS))
         # Recurrent layers have seeds without dropout, too.
@@ -342,14 +277,7 @@ def _check_is_sampled(layer: layers.Layer) -> None:
             getattr(layer, "dropout", True)
             or getattr(layer, "recurrent_dropout", True)
         )
-    ):
-        raise ValueError(
-            "`model` must have its dropout in layers such as keras.layers."
-            "Dropout, in Functional or Sequential models. Inside other layers "
-            "it cannot be switched on alone, and they would look certain. "
-            f"Received: layer {layer.name!r} of class {type(layer).__name__}, "
-            "which has random seeds"
-        )
+    )
 
 
 class _DropoutOn(layers.Layer):
@@ -364,7 +292,7 @@ class _DropoutOn(layers.Layer):
 
 
 def _with_dropout_on(layer: Any) -> Any:
-    if _is_graph(layer):
+    if is_graph(layer):
         return keras.models.clone_model(layer, clone_function=_with_dropout_on)
     return _DropoutOn(layer) if isinstance(layer, DROPOUTS) else layer
 
@@ -432,96 +360,6 @@ def _entropy(probabilities: Tensor) -> Tensor:
     return -ops.sum(probabilities * logarithms, axis=-1)
 
 
-def _in_batches(
-    function: Callable[[np.ndarray], Sequence[np.ndarray]],
-    number: int,
-    batch_size: int,
-    verbose: int,
-) -> list[np.ndarray]:
-    """Arrays of what `function` gives for the items from 0 to `number`.
-
-    It takes as many indices each time, so that one graph does for all: the
-    last batch is filled up with the last item.
-    """
-    batch_size = min(batch_size, number)
-    progress = keras.utils.Progbar(number, verbose=verbose)
-    wholes: list[np.ndarray] = []
-    for start in range(0, number, batch_size):
-        stop = min(start + batch_size, number)
-        chosen = np.arange(start, start + batch_size)
-        parts = function(np.minimum(chosen, number - 1))
-        wholes = wholes or [
-            np.empty((number, *part.shape[1:]), part.dtype) for part in parts
-        ]
-        for whole, part in zip(wholes, parts, strict=True):
-            # Replicas of a distribution strategy each give all: cut.
-            whole[start:stop] = part[: stop - start]
-        progress.update(stop)
-    return wholes
-
-
-def _check_graph(model: Any) -> None:
-    """Refuse what is no model, is not built, or has several ends.
-
-    Raises:
-        ValueError: As described.
-    """
-    if not _is_graph(model) or not (
-        len(model.inputs) == len(model.outputs) == 1
-    ):
-        raise ValueError(
-            "`model` must be a built Functional or Sequential model with one "
-            f"input and one output. Received: {model!r}"
-        )
-
-
-def _patch_size(model: keras.Model) -> tuple[int, int]:
-    takes, gives = model.inputs[0].shape, model.outputs[0].shape
-    if len(takes) != 4 or None in takes[1:] or len(gives) != 2:
-        raise ValueError(
-            "`model` must map patches (batch, height, width, channels) of "
-            "known size to (batch, num_classes), as models.PatchClassifier "
-            f"does. Received: a model from {takes} to {gives}"
-        )
-    return takes[1:3]
-
-
-def _check_images(
-    model: keras.Model, images: Any, any_size: bool = False
-) -> Any:
-    """Images as array or tensor of a shape that the model takes.
-
-    Raises:
-        ValueError: The shape is another, there is no image, or no numbers.
-    """
-    if not ops.is_tensor(images):
-        images = np.asarray(images)
-    arguments.check_number_dtype(images.dtype, "images")
-    takes = list(model.inputs[0].shape)
-    if any_size:
-        takes[1:-1] = [None] * (len(takes) - 2)
-    shape = tuple(images.shape)
-    if (
-        len(shape) != len(takes)
-        or 0 in shape
-        or any(
-            s is not None and t is not None and s != t
-            for s, t in zip(shape, takes, strict=True)
-        )
-    ):
-        raise ValueError(
-            "`images` must be a batch of at least one image, of shape "
-            f"{tuple(takes)}. Received: images.shape={shape}. A single image "
-            "becomes a batch by images[None]."
-        )
-    return images
-
-
-def _is_traced(model: keras.Model, images: Any) -> bool:
-    """Whether a function is being compiled, with whatever images."""
-    return backends.is_traced(ops.cast(images[:1], model.inputs[0].dtype))
-
-
 def _check_samples(samples: Any) -> Any:
     """An int >= 1, or where a function is compiled an int32 tensor.
 
@@ -580,10 +418,7 @@ def _check_from_logits(model: keras.Model, from_logits: Any) -> None:
             f"two classes. Received: {model.name!r} with outputs of shape "
             f"{shape}"
         )
-    last = _last_operation(model)
-    # An operation of Keras, or the activation of a layer.
-    function = getattr(last, "activation", None) or type(last)
-    name = getattr(function, "__name__", "").lower()
+    name = last_activation(model)
     if from_logits and name in ("softmax", "sigmoid"):
         raise ValueError(
             "`from_logits` must be False for a model that ends in a softmax; "
@@ -591,14 +426,6 @@ def _check_from_logits(model: keras.Model, from_logits: Any) -> None:
             "other, is not taken. Received: from_logits=True, and "
             f"{model.name!r} ends in a {name}"
         )
-
-
-def _last_operation(model: keras.Model) -> Any:
-    """The operation that gives the output, be it in a model inside."""
-    last = keras.Model(model.inputs, model.outputs).operations[-1]
-    if _is_graph(last) and len(last.outputs) == 1:
-        return _last_operation(last)
-    return last
 
 
 def _check_probabilities(probabilities: np.ndarray) -> None:
