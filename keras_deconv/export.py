@@ -338,6 +338,9 @@ def _check_is_segmentation(model: keras.Model) -> None:
             "(batch, height, width, num_classes). Received: a model from "
             f"{takes} to {gives}"
         )
+    graphs.check_from_logits(
+        model, from_logits=not graphs.gives_probabilities(model)
+    )
 
 
 def _image_size(

@@ -48,12 +48,41 @@ def _last_operation(model: keras.Model) -> Any:
 
 def gives_probabilities(model: keras.Model) -> bool:
     """Whether a model ends in a softmax, so that it gives no logits."""
-    return last_activation(model) == "softmax"
+    return _last_activation(model) == "softmax"
 
 
-def last_activation(model: keras.Model) -> str:
+def _last_activation(model: keras.Model) -> str:
     """The name of what a model ends in, such as "softmax" or "linear"."""
     last = _last_operation(model)
     # An operation of Keras, or the activation of a layer.
     function = getattr(last, "activation", None) or type(last)
     return getattr(function, "__name__", "").lower()
+
+
+def check_from_logits(model: keras.Model, from_logits: Any) -> None:
+    """Refuse one class, and to take the softmax of a softmax or a sigmoid.
+
+    Raises:
+        ValueError: As described.
+    """
+    if not isinstance(from_logits, bool):
+        raise ValueError(
+            "`from_logits` must be True or False. Received: "
+            f"from_logits={from_logits!r}"
+        )
+    shape = model.outputs[0].shape
+    if len(shape) < 2 or shape[-1] == 1:
+        raise ValueError(
+            "`model` must give two classes or more along the last axis: the "
+            "softmax of one is 1. A binary model needs a logit for each of its "
+            f"two classes. Received: {model.name!r} with outputs of shape "
+            f"{shape}"
+        )
+    name = _last_activation(model)
+    if from_logits and name in ("softmax", "sigmoid"):
+        raise ValueError(
+            "`from_logits` must be False for a model that ends in a softmax; "
+            "one that ends in a sigmoid, whose classes do not exclude each "
+            "other, is not taken. Received: from_logits=True, and "
+            f"{model.name!r} ends in a {name}"
+        )

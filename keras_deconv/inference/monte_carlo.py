@@ -17,9 +17,9 @@ from keras_deconv.inference.batches import (
     is_traced,
 )
 from keras_deconv.inference.graphs import (
+    check_from_logits,
     check_graph,
     is_graph,
-    last_activation,
     layers_of,
 )
 
@@ -162,7 +162,7 @@ def predict_monte_carlo(
         [1, 8, 8]
     """
     check_graph(model)
-    _check_from_logits(model, from_logits)
+    check_from_logits(model, from_logits)
     images = check_images(model, images)
     samples = _check_samples(samples)
     batch_size = arguments.positive_int(batch_size, "batch_size")
@@ -397,35 +397,6 @@ def _check_seed(seed: Any) -> int | None:
             f"seed={seed!r}"
         )
     return number
-
-
-def _check_from_logits(model: keras.Model, from_logits: Any) -> None:
-    """Refuse one class, and to take the softmax of a softmax or a sigmoid.
-
-    Raises:
-        ValueError: As described.
-    """
-    if not isinstance(from_logits, bool):
-        raise ValueError(
-            "`from_logits` must be True or False. Received: "
-            f"from_logits={from_logits!r}"
-        )
-    shape = model.outputs[0].shape
-    if len(shape) < 2 or shape[-1] == 1:
-        raise ValueError(
-            "`model` must give two classes or more along the last axis: the "
-            "softmax of one is 1. A binary model needs a logit for each of its "
-            f"two classes. Received: {model.name!r} with outputs of shape "
-            f"{shape}"
-        )
-    name = last_activation(model)
-    if from_logits and name in ("softmax", "sigmoid"):
-        raise ValueError(
-            "`from_logits` must be False for a model that ends in a softmax; "
-            "one that ends in a sigmoid, whose classes do not exclude each "
-            "other, is not taken. Received: from_logits=True, and "
-            f"{model.name!r} ends in a {name}"
-        )
 
 
 def _check_probabilities(probabilities: np.ndarray) -> None:
