@@ -34,7 +34,7 @@ def predict(options: argparse.Namespace) -> int:
     progress = keras.utils.Progbar(len(files), unit_name="picture")
     for file, name in zip(files, _output_names(files), strict=True):
         try:
-            _label(model, run, _read(file), output / name, options)
+            _label(model, run, _read(file), output, name, options)
         except UserWarning:  # The fault of the model, not of a picture.
             raise ValueError(
                 "--monte-carlo needs a model with dropout, such as "
@@ -124,10 +124,15 @@ def _label(
     model: keras.Model,
     run: runs.Run,
     image: np.ndarray,
-    path: pathlib.Path,
+    output: pathlib.Path,
+    name: str,
     options: argparse.Namespace,
 ) -> None:
     """Predicts one picture and writes what is to be seen."""
+
+    def file(kind: str) -> pathlib.Path:
+        return output / f"{name}_{kind}.png"
+
     size = image.shape[:2]
     batch = image[None]
     if run.image_size:
@@ -143,7 +148,7 @@ def _label(
         figure = visualize.draw_uncertainty(
             batch, sampled, class_names=run.class_names, palette=run.palette
         )
-        with runs.whole(_with_kind(path, "uncertainty")) as part:
+        with runs.whole(file("uncertainty")) as part:
             figure.savefig(part)
     else:
         probabilities = _finite(_probabilities(model, batch))
@@ -157,7 +162,7 @@ def _label(
             visualize.overlay(image, mask, run.palette, ignore_class=void),
         ),
     ):
-        with runs.whole(_with_kind(path, kind)) as part:
+        with runs.whole(file(kind)) as part:
             part.write_bytes(tf.io.encode_png(pixels).numpy())
 
 
@@ -179,10 +184,6 @@ def _most_probable(
         mask[resized > highest] = number
         np.maximum(resized, highest, out=highest)
     return mask
-
-
-def _with_kind(path: pathlib.Path, kind: str) -> pathlib.Path:
-    return path.with_name(f"{path.name}_{kind}.png")
 
 
 def _finite(probabilities: np.ndarray) -> np.ndarray:

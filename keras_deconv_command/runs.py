@@ -189,6 +189,12 @@ def load(path: str) -> tuple[keras.Model, Run]:
         ValueError: there is no model, or none from pictures to classes.
     """
     file = pathlib.Path(path).expanduser()
+    if (file / "saved_model.pb").exists():
+        raise ValueError(
+            f"MODEL must be {_MODEL}. Received: {path!r}, a SavedModel, which "
+            "tf.saved_model.load and servers load. Give what it was written "
+            "from."
+        )
     if file.is_dir():
         file = file / MODEL_FILE
     if not file.is_file():

@@ -6,7 +6,6 @@ import importlib
 import pathlib
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,10 +13,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 
 import keras_deconv
 from keras_deconv import blocks, data, export, fused, losses, models
+from tests import formats
 
 REAL_CAMVID = pathlib.Path(__file__).parents[2] / "shared" / "camvid"
 
@@ -84,59 +83,11 @@ def brightness_model(input_shape, activation="linear"):
     return keras.Model(inputs, keras.layers.Activation(activation)(x))
 
 
-# How each format is written, and run on images as the model takes them.
-
-
-def run_keras(model, folder):
-    model.save(folder / "model.keras")
-    loaded = keras.saving.load_model(folder / "model.keras", safe_mode=True)
-    return functools.partial(loaded.predict, verbose=0)
-
-
-def run_saved_model(model, folder):
-    export.to_saved_model(model, folder / "saved")
-    loaded = tf.saved_model.load(folder / "saved")
-    logits = loaded.signatures["logits"]
-    return lambda images: logits(images=tf.constant(images))["logits"].numpy()
-
-
-def run_tflite(model, folder, *arguments, **options):
-    file = folder / "model.tflite"
-    export.to_tflite(model, file, *arguments, **options)
-    return in_litert(file)
-
-
-def in_litert(file):
-    litert = missing_is_skipped("ai_edge_litert.interpreter", "litert")
-    interpreter = litert.Interpreter(str(file))
-    run = interpreter.get_signature_runner("serving_default")
-    return lambda images: run(images=images)["logits"]
-
-
-def run_onnx(model, folder, **options):
-    missing_is_skipped("tf2onnx", "onnx")
-    runtime = missing_is_skipped("onnxruntime", "onnx")
-    export.to_onnx(model, folder / "model.onnx", **options)
-    session = runtime.InferenceSession(str(folder / "model.onnx"))
-    [inputs], [outputs] = session.get_inputs(), session.get_outputs()
-    return lambda x: session.run([outputs.name], {inputs.name: x})[0]
-
-
-def missing_is_skipped(package, extra):
-    with warnings.catch_warnings():
-        # What they say of themselves while they are imported.
-        warnings.simplefilter("ignore")
-        try:
-            return importlib.import_module(package)
-        except ImportError:
-            pytest.skip(f'needs pip install "keras-deconv[{extra}]"')
-
-
 FORMATS = {
-    "keras": run_keras,
-    "saved_model": run_saved_model,
-    "tflite": run_tflite,
-    "onnx": run_onnx,
+    "keras": formats.run_keras,
+    "saved_model": formats.run_saved_model,
+    "tflite": formats.run_tflite,
+    "onnx": formats.run_onnx,
 }
 
 
@@ -309,7 +260,7 @@ def test_the_check_sees_other_weights_and_other_classes(model, tmp_path):
     broken = keras.models.clone_model(model)
     broken.set_weights([w * 1.001 for w in model.get_weights()])
     with pytest.raises(AssertionError):
-        check_same(run_saved_model(broken, tmp_path)(images), expected)
+        check_same(formats.run_saved_model(broken, tmp_path)(images), expected)
     with pytest.raises(AssertionError):
         check_same(expected[:, 1:], expected)
     # Hardly other logits, and still other classes.
@@ -322,60 +273,13 @@ def test_the_check_sees_other_weights_and_other_classes(model, tmp_path):
 # What is in the files.
 
 
-def foreign_ops(folder):
-    """Operations that plain TensorFlow lacks, or that call into Python."""
-    core = {name for name in dir(tf.raw_ops) if name[0] != "_"}
-    core -= {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
-    return {node.op for node in nodes(folder)} - core
-
-
-def must_compile(folder):
-    """Functions that ask for XLA."""
-    saved = read_saved_model(folder)
-    return [
-        function.signature.name
-        for graph in saved.meta_graphs
-        for function in graph.graph_def.library.function
-        if function.attr["_XlaMustCompile"].b
-    ] + [n.name for n in nodes(folder) if n.attr["_XlaMustCompile"].b]
-
-
-def nodes(folder):
-    for graph in read_saved_model(folder).meta_graphs:
-        yield from graph.graph_def.node
-        for function in graph.graph_def.library.function:
-            yield from function.node_def
-
-
-def read_saved_model(folder):
-    saved = saved_model_pb2.SavedModel()
-    saved.ParseFromString((folder / "saved_model.pb").read_bytes())
-    return saved
-
-
-def flex_and_custom_ops(file):
-    litert = missing_is_skipped("ai_edge_litert.interpreter", "litert")
-    interpreter = litert.Interpreter(str(file))
-    names = {op["op_name"] for op in interpreter._get_ops_details()}
-    assert names
-    # Custom operations have names of their own, not those of the built-in ones.
-    return {n for n in names if n.startswith("Flex") or n != n.upper()}
-
-
-def foreign_domains(file):
-    onnx = missing_is_skipped("onnx", "onnx")
-    loaded = onnx.load(file)
-    onnx.checker.check_model(loaded)
-    return {node.domain for node in loaded.graph.node} - {"", "ai.onnx"}
-
-
 def test_saved_model_holds_core_operations_alone(monkeypatch, tmp_path):
     monkeypatch.setattr(fused, "MIN_ELEMENTS", 1)
     model = models.BayesianSegNetBasic((16, 24, 3), 2)
     model.predict(np.zeros((1, 16, 24, 3)), verbose=0)  # compiled here
     export.to_saved_model(model, tmp_path / "saved")
-    assert foreign_ops(tmp_path / "saved") == set()
-    assert must_compile(tmp_path / "saved") == []
+    assert formats.foreign_ops(tmp_path / "saved") == set()
+    assert formats.must_compile(tmp_path / "saved") == []
 
 
 def test_foreign_and_compiled_operations_are_seen(tmp_path):
@@ -387,8 +291,8 @@ def test_foreign_and_compiled_operations_are_seen(tmp_path):
     module = tf.Module()
     module.function = function
     tf.saved_model.save(module, tmp_path)
-    assert foreign_ops(tmp_path) == {"PyFunc"}
-    assert must_compile(tmp_path)
+    assert formats.foreign_ops(tmp_path) == {"PyFunc"}
+    assert formats.must_compile(tmp_path)
 
 
 @pytest.mark.parametrize("quantize", [None, *export.QUANTIZATIONS])
@@ -396,7 +300,7 @@ def test_tflite_holds_built_in_operations_alone(quantize, model, tmp_path):
     file = tmp_path / "model.tflite"
     images = images_of((16, 25), 2) if quantize == "int8" else None
     export.to_tflite(model, file, quantize, representative_images=images)
-    assert flex_and_custom_ops(file) == set()
+    assert formats.flex_and_custom_ops(file) == set()
 
 
 def test_flex_operations_are_seen_and_refused(tmp_path):
@@ -411,14 +315,14 @@ def test_flex_operations_are_seen_and_refused(tmp_path):
 
 
 def test_onnx_holds_standard_operations_alone(model, tmp_path):
-    run_onnx(model, tmp_path)
-    assert foreign_domains(tmp_path / "model.onnx") == set()
+    formats.run_onnx(model, tmp_path)
+    assert formats.foreign_domains(tmp_path / "model.onnx") == set()
     onnx = importlib.import_module("onnx")
     broken = onnx.load(tmp_path / "model.onnx")
     broken.graph.node[0].domain = "com.example"
     broken.opset_import.add(domain="com.example", version=1)
     onnx.save(broken, tmp_path / "broken.onnx")
-    assert foreign_domains(tmp_path / "broken.onnx") == {"com.example"}
+    assert formats.foreign_domains(tmp_path / "broken.onnx") == {"com.example"}
 
 
 # The SavedModel by itself.
@@ -596,7 +500,7 @@ def test_a_loaded_model_is_exported_as_the_one_saved(model, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     images = images_of((16, 24), 1).astype("float32")
-    run = run_saved_model(loaded, tmp_path)
+    run = formats.run_saved_model(loaded, tmp_path)
     check_same(run(images), np.asarray(model(images)))
 
 
@@ -639,12 +543,16 @@ def unpooled(steps):
 def test_unpooling_is_exact_in_int8(step, tmp_path, rng, monkeypatch):
     model, whole = pooled_and_unpooled(step)
     steps = rng.integers(0, 256, whole.shape).astype("float32")
-    run = run_tflite(model, tmp_path, "int8", representative_images=whole)
+    run = formats.run_tflite(
+        model, tmp_path, "int8", representative_images=whole
+    )
     np.testing.assert_allclose(run(steps * step) / step, unpooled(steps), 1e-3)
     if step > 1:
         # What the plain kernels would do.
         monkeypatch.setattr(fused, "_pool_numbers", keras_deconv.kernels.pool)
-        run = run_tflite(model, tmp_path, "int8", representative_images=whole)
+        run = formats.run_tflite(
+            model, tmp_path, "int8", representative_images=whole
+        )
         result = run(steps * step) / step
         assert np.abs(result - unpooled(steps)).max() > 100
 
@@ -654,7 +562,9 @@ def test_what_is_equal_in_int8_is_a_tie_and_the_first_wins(tmp_path, rng):
     steps = rng.integers(0, 4, whole.shape).astype("float32")
     # Floats have other maxima where several are one quantised value.
     x = steps + rng.uniform(-0.4, 0.4, steps.shape).astype("float32")
-    run = run_tflite(model, tmp_path, "int8", representative_images=whole)
+    run = formats.run_tflite(
+        model, tmp_path, "int8", representative_images=whole
+    )
     result = run(x)
     np.testing.assert_allclose(result, unpooled(steps), 1e-3)
     floats = np.asarray(model(x))
@@ -685,7 +595,9 @@ def test_who_else_reads_what_is_pooled_sees_all_of_it(
     expected = np.asarray(model(images))
 
     def largest_error():
-        run = run_tflite(model, tmp_path, "int8", representative_images=images)
+        run = formats.run_tflite(
+            model, tmp_path, "int8", representative_images=images
+        )
         return np.abs(run(images) - expected).max()
 
     assert largest_error() < 0.1
@@ -706,7 +618,7 @@ def test_windows_and_paddings_in_tflite(
     model = keras.Model(inputs, outputs)
     x = -rng.integers(1, 4, (2, 7, 9, 2)).astype("float32")
     x[:, :4, :4] = x[:, -3:, -3:] = -3
-    run = run_tflite(model, tmp_path)
+    run = formats.run_tflite(model, tmp_path)
     np.testing.assert_allclose(run(x), model(x), rtol=1e-6)
 
 
@@ -731,10 +643,10 @@ def test_quantised_models_keep_classes(
     model, seen = trained
     images = [data.draw_scene(10_000 + i, (48, 64))[0] for i in range(32)]
     images = np.float32(images)
-    expected = run_tflite(model, tmp_path)(images)
+    expected = formats.run_tflite(model, tmp_path)(images)
     whole = (tmp_path / "model.tflite").stat().st_size
     representative = seen[:100] if quantize == "int8" else None
-    run = run_tflite(
+    run = formats.run_tflite(
         model, tmp_path, quantize, representative_images=representative
     )
     same = (run(images).argmax(-1) == expected.argmax(-1)).mean()
@@ -751,8 +663,12 @@ def test_representative_images_from_a_data_set(with_masks, model, tmp_path):
     dataset = tf.data.Dataset.from_tensor_slices(
         (images, masks) if with_masks else images
     ).batch(2)
-    run = run_tflite(model, tmp_path, "int8", representative_images=dataset)
-    whole = run_tflite(model, tmp_path, "int8", representative_images=images)
+    run = formats.run_tflite(
+        model, tmp_path, "int8", representative_images=dataset
+    )
+    whole = formats.run_tflite(
+        model, tmp_path, "int8", representative_images=images
+    )
     x = images.astype("float32")
     np.testing.assert_array_equal(run(x), whole(x))
 
@@ -775,7 +691,7 @@ def test_mistakes_of_all_formats(function, model, tmp_path, monkeypatch):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "precious").touch()
     if function is export.to_onnx:
-        missing_is_skipped("tf2onnx", "onnx")
+        formats.missing_is_skipped("tf2onnx", "onnx")
     for arguments, words in (
         ((two_inputs(), path), "`model` must be a built Functional"),
         ((keras.Sequential(), path), "`model` must be a built Functional"),

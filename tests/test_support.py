@@ -1,0 +1,290 @@
+"""What works where: every cell of the README's support table is a test.
+
+    python -m tests.test_support
+
+prints the table. A cell without a tick stands in `UNSUPPORTED`, and its test
+asks that it fails as is said there.
+"""
+
+import functools
+import pathlib
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+
+import keras_deconv
+from tests import formats, networks, oracles
+
+README = pathlib.Path(__file__).parents[1] / "README.md"
+BACKEND = keras.config.backend()
+
+
+# Each row is a list of cases: how a model is built, and what its layers give by
+# loops for what comes in. Of networks nothing is known beforehand.
+Case = tuple[Callable[[], keras.Model], Callable | None]
+
+# Odd sizes, so that the last windows are cut off.
+SIZE = (5, 7, 3)
+NUM_CHANNELS = 4
+
+
+def layer_model(rank, restore):
+    """A layer between others that learn; `restore` gets what comes in."""
+    inputs = keras.Input((*SIZE[:rank], NUM_CHANNELS))
+    x = keras.layers.Dense(NUM_CHANNELS, name="before")(inputs)
+    return keras.Model(inputs, keras.layers.Dense(2)(restore(x)))
+
+
+def pooled_and_unpooled(rank, **options):
+    window = {"pool_size": 2, "strides": None, "padding": "same", **options}
+    overlap = window.pop("overlap", "sum")
+    pool = getattr(keras_deconv, f"MaxPoolWithArgmax{rank}D")(**window)
+    unpool = getattr(keras_deconv, f"MaxUnpool{rank}D")(
+        **window, overlap=overlap
+    )
+
+    def restore(x):
+        return unpool(*pool(x), like=x)
+
+    def reference(x):
+        strides = window["strides"] or window["pool_size"]
+        pooled, _, plane = oracles.max_pool(
+            x, (window["pool_size"],) * rank, (strides,) * rank, "same"
+        )
+        return oracles.max_unpool(pooled, plane, x.shape[1:-1], overlap)
+
+    return functools.partial(layer_model, rank, restore), reference
+
+
+def enlarged(name, reference, rank):
+    """Pooled by Keras, and enlarged without an index."""
+    pool = getattr(keras.layers, f"MaxPooling{rank}D")(2, padding="same")
+    unpool = getattr(keras_deconv, f"{name}{rank}D")(2)
+
+    def loops(x):
+        pooled, _, _ = oracles.max_pool(x, (2,) * rank, (2,) * rank, "same")
+        return reference(pooled, (2,) * rank, x.shape[1:-1])
+
+    def restore(x):
+        return unpool(pool(x), like=x)
+
+    return functools.partial(layer_model, rank, restore), loops
+
+
+def bed_of_nails(values, block, size):
+    return oracles.bed_of_nails_unpool(values, block, (0,) * len(block), size)
+
+
+ALL_RANKS = (1, 2, 3)
+LAYER_ROWS = {
+    "`MaxPoolWithArgmax1D`, `2D` and `MaxUnpool1D`, `2D`": [
+        pooled_and_unpooled(1),
+        pooled_and_unpooled(2),
+    ],
+    "`MaxPoolWithArgmax3D` and `MaxUnpool3D`": [pooled_and_unpooled(3)],
+    "the same, overlapping windows": [
+        pooled_and_unpooled(2, pool_size=3, strides=2),
+        pooled_and_unpooled(2, pool_size=3, strides=2, overlap="mean"),
+    ],
+    'the same, `index_format="flat"`': [
+        pooled_and_unpooled(2, index_format="flat")
+    ],
+    'the same, `index_format="plane"`': [
+        pooled_and_unpooled(2, index_format="plane")
+    ],
+    "`NearestUnpool1D`, `2D`, `3D`": [
+        enlarged("NearestUnpool", oracles.nearest_unpool, rank)
+        for rank in ALL_RANKS
+    ],
+    "`BedOfNailsUnpool1D`, `2D`, `3D`": [
+        enlarged("BedOfNailsUnpool", bed_of_nails, rank) for rank in ALL_RANKS
+    ],
+}
+
+
+def network(name, **options):
+    case = networks.NETWORKS[name]
+    return functools.partial(case.build, (*case.size, 3), **options), None
+
+
+NETWORK_ROWS = {
+    **{
+        f"`{name}`": [network(name)]
+        for name in networks.NETWORKS
+        if name != "SegNetBasic"
+    },
+    **{
+        f'`SegNetBasic`, `decoder="{decoder}"`': [
+            network("SegNetBasic", decoder=decoder)
+        ]
+        for decoder in keras_deconv.blocks.DECODERS
+    },
+}
+ROWS = {**LAYER_ROWS, **NETWORK_ROWS}
+
+
+def images_for(model):
+    """Three images that the model takes, of the same values each time."""
+    shape = (3, *model.input_shape[1:])
+    return np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
+
+
+def compute(model, images):
+    return keras.ops.convert_to_numpy(model(images))
+
+
+def check_close(actual, expected, tolerance=1e-4):
+    assert actual.shape == expected.shape
+    difference = np.abs(np.float32(actual) - np.float32(expected)).max()
+    assert difference <= tolerance * np.abs(expected).max()
+
+
+def train(model, **options):
+    """Two steps, after which weights are others, and numbers."""
+    images = images_for(model)
+    targets = np.random.default_rng(1).normal(size=(3, *model.output_shape[1:]))
+    model.compile(keras.optimizers.SGD(1e-4), "mse", **options)
+    before = model.get_weights()
+    model.fit(images, targets, epochs=2, batch_size=3, verbose=0)
+    after = model.get_weights()
+    assert all(np.isfinite(weights).all() for weights in after)
+    return any(map(np.any, map(np.not_equal, before, after)))
+
+
+# The columns: what is checked of a model.
+
+
+def eager(model, reference, folder):
+    """Equal to loops, where there are some."""
+    images = images_for(model)
+    outputs = compute(model, images)
+    assert np.isfinite(outputs).all()
+    if reference is not None:
+        before = keras.Model(model.input, model.get_layer("before").output)
+        # What the layer gives goes into the last one.
+        last = model.layers[-1]
+        restored = np.float32(reference(compute(before, images)))
+        check_close(outputs, compute(last, restored), 1e-5)
+
+
+def graph(model, reference, folder, jit_compile=False):
+    """`fit`, and `predict` equal to eager calls."""
+    assert train(model, jit_compile=jit_compile)
+    images = images_for(model)
+    check_close(model.predict(images, verbose=0), compute(model, images))
+
+
+def xla(model, reference, folder):
+    """`fit(jit_compile=True)`, and `predict` equal to eager calls."""
+    graph(model, reference, folder, jit_compile=True)
+
+
+def mixed_precision(model, reference, folder):
+    """`fit` and `predict` in both half precisions."""
+    for policy in ("mixed_float16", "mixed_bfloat16"):
+        half = keras.models.clone_model(
+            model, clone_function=functools.partial(with_policy, policy)
+        )
+        half.set_weights(model.get_weights())
+        assert any(
+            layer.compute_dtype == policy.removeprefix("mixed_")
+            for layer in half.layers
+        )
+        train(half)
+        outputs = half.predict(images_for(half), verbose=0)
+        assert np.isfinite(outputs).all()
+
+
+def with_policy(policy, layer):
+    if not layer.get_config().get("dtype"):
+        return layer
+    return type(layer).from_config({**layer.get_config(), "dtype": policy})
+
+
+def saved_model(model, reference, folder):
+    """A SavedModel of TensorFlow's own operations."""
+    import tensorflow as tf
+
+    model.export(folder / "saved", verbose=False)
+    loaded = tf.saved_model.load(folder / "saved")
+    images = images_for(model)
+    check_close(loaded.serve(images).numpy(), compute(model, images))
+    assert formats.foreign_ops(folder / "saved") == set()
+    assert formats.must_compile(folder / "saved") == []
+
+
+def tflite(model, reference, folder):
+    """A TFLite file of built-in operations."""
+    run = formats.run_tflite(model, folder)
+    images = images_for(model)
+    check_close(run(images), compute(model, images))
+    assert formats.flex_and_custom_ops(folder / "model.tflite") == set()
+
+
+def tflite_int8(model, reference, folder):
+    """The same of integers; 8 bits of a random network differ more."""
+    images = images_for(model)
+    run = formats.run_tflite(
+        model, folder, "int8", representative_images=images
+    )
+    outputs = run(images)
+    assert np.isfinite(outputs).all()
+    expected = compute(model, images)
+    assert np.corrcoef(outputs.ravel(), expected.ravel())[0, 1] > 0.9
+    assert formats.flex_and_custom_ops(folder / "model.tflite") == set()
+
+
+def onnx(model, reference, folder):
+    """An ONNX file of standard operations."""
+    run = formats.run_onnx(model, folder)
+    images = images_for(model)
+    check_close(run(images), compute(model, images))
+    assert formats.foreign_domains(folder / "model.onnx") == set()
+
+
+def on_backend(model, reference, folder):
+    """Eager calls, `fit` and `predict`, in a process of the backend."""
+    eager(model, reference, folder)
+    graph(model, reference, folder, jit_compile="auto")
+
+
+COLUMNS = {
+    "eager": ("tensorflow", eager),
+    "graph": ("tensorflow", graph),
+    "XLA": ("tensorflow", xla),
+    "mixed precision": ("tensorflow", mixed_precision),
+    "SavedModel": ("tensorflow", saved_model),
+    "TFLite": ("tensorflow", tflite),
+    "TFLite int8": ("tensorflow", tflite_int8),
+    "ONNX": ("tensorflow", onnx),
+    "JAX": ("jax", on_backend),
+    "PyTorch": ("torch", on_backend),
+}
+# The column that needs a process of its own.
+DETERMINISTIC = "deterministic"
+
+UNSUPPORTED: dict[tuple[str, str], str] = {}
+
+
+CELLS = [
+    pytest.param(name, column, id=f"{column}-{name}".replace("`", ""))
+    for column, (backend, _) in COLUMNS.items()
+    for name in ROWS
+    if backend == BACKEND
+]
+
+
+@pytest.mark.parametrize(("name", "column"), CELLS)
+def test_cell(name, column, tmp_path, monkeypatch):
+    networks.make_slim(monkeypatch)
+    _, check = COLUMNS[column]
+    for build, reference in ROWS[name]:
+        keras.utils.set_random_seed(0)
+        model = build()
+        if (name, column) in UNSUPPORTED:
+            with pytest.raises(Exception, match=UNSUPPORTED[name, column]):
+                check(model, reference, tmp_path)
+        else:
+            check(model, reference, tmp_path)
