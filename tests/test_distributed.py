@@ -7,12 +7,14 @@ import pathlib
 import socket
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
 import pytest
 
-from keras_deconv import data
+import keras_deconv
+from keras_deconv import data, models
 from keras_deconv_command import main, runs
 from tests import tiny_datasets
 
@@ -20,24 +22,40 @@ ROOT = pathlib.Path(__file__).parent.parent
 NUM_EPOCHS = 2
 SCORES = ("loss", "mean_iou", "val_mean_iou", "val_global_accuracy")
 
-# The command, on two devices made of one CPU; slow batches where wanted.
+# The command with a network of seconds, on devices made of one CPU.
 COMMAND = """
 import sys, time
 import tensorflow as tf
-from keras_deconv import callbacks
+from keras_deconv import callbacks, models
 from keras_deconv_command import main
+from tests.test_distributed import small_model
+
 seconds, num_devices = float(sys.argv[1]), int(sys.argv[2])
 if num_devices > 1:
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0],
         [tf.config.LogicalDeviceConfiguration()] * num_devices,
     )
+models.SegNetBasic = small_model
 if seconds:
-    def wait(self, batch, logs=None):
-        time.sleep(seconds)
-    callbacks.EpochSeed.on_train_batch_begin = wait
+    # So that a signal comes in the middle of an epoch.
+    callbacks.EpochSeed.on_train_batch_begin = (
+        lambda self, batch, logs=None: time.sleep(seconds)
+    )
 sys.exit(main(sys.argv[3:]))
 """
+
+
+def small_model(input_shape, num_classes, *, decoder="max_unpool"):
+    """Has what depends on the whole batch: batch normalisation."""
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = keras.layers.Conv2D(8, 3, padding="same", use_bias=False)(x)
+    x = keras.layers.BatchNormalization()(x)
+    pooled, argmax = keras_deconv.MaxPoolWithArgmax2D()(x)
+    x = keras.layers.Conv2D(8, 3, padding="same")(pooled)
+    x = keras_deconv.MaxUnpool2D()(x, argmax)
+    return keras.Model(inputs, keras.layers.Conv2D(num_classes, 1)(x))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +93,9 @@ def options(folders):
 def one(options, tmp_path_factory):
     """The folder of the same training on one device, with TensorFlow."""
     folder = tmp_path_factory.mktemp("runs") / "one"
-    assert main([*options, "--output", str(folder)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "SegNetBasic", small_model)
+        assert main([*options, "--output", str(folder)]) == 0
     return folder
 
 
@@ -213,3 +233,36 @@ def test_two_processes_train_as_one_with_jax(options, one_with_jax, tmp_path):
     assert "2 replicas in 2 processes" in logs[0]
     assert "Epoch" not in logs[1]
     assert_same_training(folder, one_with_jax)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("strategy", "backend", "reference"),
+    [
+        ("multi_worker", "tensorflow", "one"),
+        ("data_parallel", "jax", "one_with_jax"),
+    ],
+)
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_ends_all_and_they_go_on(
+    strategy, backend, reference, killed, options, tmp_path, request
+):
+    folder = tmp_path / "run"
+    backup = folder / ".resume" / "1.weights.h5"
+    processes = start(strategy, options, folder, 2, backend=backend, seconds=2)
+    while not backup.exists():
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.1)
+    processes[killed].kill()
+    start_of_wait = time.monotonic()
+    codes, logs = finish(processes, folder)
+    print(time.monotonic() - start_of_wait, codes, logs[1 - killed][-3000:])
+    assert 0 not in codes
+    assert len(read_history(folder)) == 1
+
+    processes = start(strategy, options, folder, 2, backend=backend)
+    codes, logs = finish(processes, folder)
+    assert codes == [0, 0], logs
+    assert f"Resuming at epoch 2 of {NUM_EPOCHS}." in logs[0]
+    assert not backup.parent.exists()
+    assert_same_training(folder, request.getfixturevalue(reference))

@@ -24,6 +24,7 @@ LEVELS = [
     {"inference", "visualize"},
     {"callbacks"},
     {"data"},
+    {"distribution"},
 ]
 
 
