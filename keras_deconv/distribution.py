@@ -20,6 +20,8 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,6 +40,10 @@ _JAX_PROCESSES = tuple(
 )
 # Launchers that JAX asks by itself, by the number of processes they started.
 _LAUNCHERS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+# How errors begin that come of a connection.
+_XLA_STATUS = re.compile(
+    "(ABORTED|CANCELLED|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|UNKNOWN): "
+)
 _SUFFIX = ".weights.h5"
 
 
@@ -265,17 +271,18 @@ class Replicas:
         """Says what happened where an engine says what it saw of it."""
         try:
             yield
-        except self._connection_errors() as error:
-            if self.num_processes == 1:
-                raise
+        except Exception as error:
             reason = str(error).strip().split("\n")[0][:200]
+            if self.num_processes == 1 or not self._is_lost(error, reason):
+                raise
             raise ConnectionError(
                 "another process of the training is gone. Start all of them "
                 f"again with the same command. {reason}"
             ) from error
 
-    def _connection_errors(self) -> tuple[type[Exception], ...]:
-        return ()
+    def _is_lost(self, error: Exception, reason: str) -> bool:
+        """Whether an error comes of another process that is gone."""
+        return False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -337,14 +344,15 @@ class _MultiWorker(_Mirrored):
         values = self.strategy.run(lambda: number[None])
         return self.strategy.gather(values, axis=0)
 
-    def _connection_errors(self) -> tuple[type[Exception], ...]:
+    def _is_lost(self, error: Exception, reason: str) -> bool:
         import tensorflow as tf
 
-        return (
-            tf.errors.AbortedError,
-            tf.errors.CancelledError,
-            tf.errors.DeadlineExceededError,
-            tf.errors.UnavailableError,
+        return isinstance(
+            error,
+            tf.errors.AbortedError
+            | tf.errors.CancelledError
+            | tf.errors.DeadlineExceededError
+            | tf.errors.UnavailableError,
         )
 
 
@@ -375,7 +383,9 @@ class _DataParallel(Replicas):
     def _fit(
         self, model: keras.Model, train: Any, **options: Any
     ) -> keras.callbacks.History:
-        with self.scope():
+        with self.scope(), warnings.catch_warnings():
+            # Keras does not know how many batches a share has.
+            warnings.filterwarnings("ignore", "Your input ran out of data")
             return super()._fit(model, train, **options)
 
     @contextlib.contextmanager
@@ -397,10 +407,9 @@ class _DataParallel(Replicas):
             )
         return np.ravel(gathered).tolist()
 
-    def _connection_errors(self) -> tuple[type[Exception], ...]:
-        import jax
-
-        return (jax.errors.JaxRuntimeError,)
+    def _is_lost(self, error: Exception, reason: str) -> bool:
+        # JAX raises a ValueError, too, with what XLA said.
+        return bool(_XLA_STATUS.match(reason))
 
 
 _KINDS: dict[str, type[Replicas]] = dict(
