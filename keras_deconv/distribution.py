@@ -21,6 +21,7 @@ import dataclasses
 import json
 import os
 import re
+import socket
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -70,7 +71,8 @@ def connect(strategy: str) -> "Replicas":
 
     Raises:
         ValueError: `strategy` is unknown or not one of the backend, there is
-            only one device, or the environment variables are missing or wrong.
+            only one device, the environment variables are missing or wrong,
+            or the port that is to be this process' own is taken.
 
     Example:
         >>> from keras_deconv import distribution
@@ -524,7 +526,8 @@ def _read_tf_config() -> tuple[int, int]:
     """The number of processes and that of this one, chief first.
 
     Raises:
-        ValueError: TF_CONFIG is missing or says something else.
+        ValueError: TF_CONFIG is missing or says something else, or the port
+            of this process is taken.
     """
     text = os.environ.get("TF_CONFIG", "")
     try:
@@ -552,15 +555,39 @@ def _read_tf_config() -> tuple[int, int]:
             f"which one this is, such as {json.dumps(example)} on host0 and "
             f"with index 1 on host1. Received: {text or 'none'}"
         )
+    _check_port(own[index])
     number = index if kind == "chief" else len(chiefs) + index
     return len(chiefs) + len(workers), number
+
+
+def _check_port(address: str) -> None:
+    """Finds out whether this process can listen at its host:port.
+
+    JAX would crash, and TensorFlow not say which.
+
+    Raises:
+        ValueError: another program does.
+    """
+    port = address.rsplit(":", 1)[1]
+    with socket.socket() as probe:
+        # So that what a killed process leaves behind is no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", int(port)))
+        except (OSError, OverflowError, ValueError) as error:
+            raise ValueError(
+                "The address of this process must end with a port that is "
+                f"free. Received: {address} ({error}). Give all processes "
+                "another one."
+            ) from error
 
 
 def _has_jax_processes() -> bool:
     """Whether there are several processes, or are said to be.
 
     Raises:
-        ValueError: what is said is not complete or wrong.
+        ValueError: what is said is not complete or wrong, or the port of the
+            first process, which this is, is taken.
     """
     given = {name: os.environ.get(name, "") for name in _JAX_PROCESSES}
     address, number, process_id = given.values()
@@ -577,6 +604,8 @@ def _has_jax_processes() -> bool:
             "host:port of the first process, the number of processes, and "
             f"which one this is, from 0. Received: {given}"
         )
+    if int(process_id) == 0:
+        _check_port(address)
     return True
 
 
@@ -588,11 +617,16 @@ def _filled(dataset: Any, batch_size: int, ignore_class: int) -> Any:
 
     def fill(*batch: Any) -> tuple[Any, ...]:
         missing = batch_size - tf.shape(batch[0])[0]
-        tf.debugging.assert_non_negative(
-            missing,
-            "`validation_data` must have batches of at most the size of those "
-            "of `train`.",
+        is_enough = tf.debugging.Assert(
+            missing >= 0,
+            [
+                "`validation_data` must have batches of at most the size of "
+                "those of `train`."
+            ],
         )
+        # Or padding could fail first.
+        with tf.control_dependencies([is_enough]):
+            missing = tf.identity(missing)
         return tuple(
             tf.ensure_shape(
                 tf.pad(

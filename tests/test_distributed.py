@@ -299,6 +299,24 @@ def test_wrong_variables_of_jax_are_refused(values, monkeypatch):
         distribution._has_jax_processes()
 
 
+def test_a_port_that_is_taken_is_refused(monkeypatch):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        for name, value in variables("jax", [address] * 2, 0).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(ValueError, match=f"free. Received: {address}"):
+            distribution._has_jax_processes()
+        for name, value in variables("tensorflow", [address] * 2, 0).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(ValueError, match=f"free. Received: {address}"):
+            distribution.connect("multi_worker")
+    distribution._check_port(address)
+    with pytest.raises(ValueError, match="a port that is free"):
+        distribution._check_port("host0:port")
+
+
 def test_launchers_are_seen(monkeypatch):
     for name in (*distribution._JAX_PROCESSES, *distribution._LAUNCHERS):
         monkeypatch.delenv(name, raising=False)
