@@ -63,6 +63,30 @@ def widest_int() -> str:
     return "int64"
 
 
+def num_replicas() -> int:
+    """Replicas among which `mean_over_replicas` would take the mean.
+
+    1 but inside `tf.distribute.Strategy.run`: JAX sees whole batches.
+    """
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        context = tf.distribute.get_replica_context()
+        if context is not None:
+            return context.num_replicas_in_sync
+    return 1
+
+
+def mean_over_replicas(tensor: Any) -> Any:
+    """The mean of what the replicas of a strategy have; gradients too."""
+    if num_replicas() == 1:
+        return tensor
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.MEAN, tensor)
+
+
 MAX_GRAPHS = 16
 """How many shapes get a graph of their own; a large network's takes 20 MB."""
 

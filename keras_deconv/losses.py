@@ -22,6 +22,8 @@ __all__ = [
     "SegmentationTversky",
 ]
 
+_MEANS = ("sum_over_batch_size", "mean")
+
 
 class SegmentationLoss(keras.losses.Loss):
     """Reads labels and predictions; subclasses say what they cost.
@@ -86,14 +88,24 @@ class SegmentationLoss(keras.losses.Loss):
         self, y_true: Tensor, y_pred: Tensor, weights: Tensor, counted: Tensor
     ) -> Tensor:
         """Reduce what `call` gives, as if only `counted` losses were there."""
-        if self.reduction in ("sum_over_batch_size", "mean"):
+        if self.reduction in _MEANS:
             # Keras divides by the number of all losses. Leaving the division
             # to it also leaves it the scaling for several replicas.
             num_losses = ops.cast(ops.size(counted), self.dtype)
             num_counted = ops.sum(ops.cast(counted, backends.widest_int()))
-            divisor = ops.cast(ops.maximum(num_counted, 1), self.dtype)
+            divisor = self._over_replicas(ops.cast(num_counted, self.dtype))
+            divisor = ops.where(divisor > 0, divisor, 1.0)
             weights = weights * (num_losses / divisor)
+            loss = super().__call__(y_true, y_pred, sample_weight=weights)
+            # So each replica tells the loss of the whole batch.
+            return self._over_replicas(loss)
         return super().__call__(y_true, y_pred, sample_weight=weights)
+
+    def _over_replicas(self, tensor: Tensor) -> Tensor:
+        """Mean over the replicas, for losses that are means of a batch."""
+        if self.reduction in _MEANS:
+            return backends.mean_over_replicas(tensor)
+        return tensor
 
     def _logits(self, y_pred: Tensor, counted: Tensor) -> Tensor:
         # Harmless scores at the pixels left out keep NaN out of the gradient.
@@ -217,9 +229,15 @@ class RegionLoss(SegmentationLoss):
         pixel_axes = tuple(range(len(y_pred.shape) - 1))
         probabilities = ops.softmax(y_pred, axis=-1)
         weights = ops.sum(y_true, axis=-1, keepdims=True)
-        true = ops.sum(y_true, axis=pixel_axes)
-        predicted = ops.sum(weights * probabilities, axis=pixel_axes)
-        overlap = ops.sum(y_true * probabilities, axis=pixel_axes)
+        # The index is a quotient: means over the replicas do as well as sums.
+        true, predicted, overlap = (
+            self._over_replicas(ops.sum(pixels, axis=pixel_axes))
+            for pixels in (
+                y_true,
+                weights * probabilities,
+                y_true * probabilities,
+            )
+        )
         occurs = true > 0
         cost = self.alpha * (predicted - overlap) + self.beta * (true - overlap)
         index = overlap / ops.where(occurs, overlap + cost, 1.0)
@@ -231,7 +249,12 @@ class RegionLoss(SegmentationLoss):
         y_true = ops.one_hot(
             ops.maximum(ids, 0), num_classes, dtype=self.dtype
         ) * ops.expand_dims(weights, axis=-1)
-        occurs = ops.sum(y_true, axis=tuple(range(len(ids.shape)))) > 0
+        occurs = (
+            self._over_replicas(
+                ops.sum(y_true, axis=tuple(range(len(ids.shape))))
+            )
+            > 0
+        )
         return self._reduce_counted(
             y_true, logits, ops.cast(occurs, self.dtype), counted=occurs
         )
@@ -301,8 +324,9 @@ class SegmentationCrossentropy(PixelLoss):
         compiles by default on GPUs, so check a data set once without.
         A batch of void alone gives loss 0 and gradient 0. What `y_pred` holds
         at a void pixel never matters, NaN and inf included.
-        Several replicas each divide by their own number of pixels; their
-        losses are averaged, as Keras does.
+        Several replicas (`tf.distribute`) count the pixels of the whole batch
+        together, and each of them gives the loss of the whole batch; with
+        `reduction="mean_with_sample_weight"` each divides by its own sum.
 
     Example:
         Three pixels, the last one void; both classes are equally likely
@@ -468,8 +492,9 @@ class SegmentationTversky(RegionLoss):
         A class without a labelled pixel in the batch is left out of the mean.
         Where it is predicted all the same, the classes it is taken from lose.
         The loss of a batch is not the mean of the losses of its images; use
-        batches that hold several classes. Several replicas each sum over
-        their own part of the batch.
+        batches that hold several classes. Several replicas sum over the whole
+        batch together, but for `reduction="sum"`, `"none"` and
+        `"mean_with_sample_weight"`.
         Stray labels, void and batches of void alone are treated as by
         `SegmentationCrossentropy`.
 

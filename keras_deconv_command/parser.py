@@ -33,6 +33,8 @@ LOSSES = {
     "dice": "SegmentationDice",
     "tversky": "SegmentationTversky",
 }
+# Those of `keras_deconv.distribution`.
+STRATEGIES = ("one", "mirrored", "multi_worker", "data_parallel")
 MAX_SEED = 2**31 - 1
 WITH_CLASS_WEIGHTS = ("crossentropy", "focal")
 FORMATS = ("saved_model", "tflite", "onnx")
@@ -64,6 +66,22 @@ validation pictures; without validation the last one), history.csv,
 per_class.csv, previews/ and run.json; files of these names that are no run's
 it does not touch. Stopped, even killed, it goes on after the last finished
 epoch when the same command is given again.
+
+On many GPUs each takes its share of every batch. --strategy mirrored: those of
+this host. Those of many hosts: the same command in a process on each, with the
+same --output and --data-dir, which all see; the first process writes. The best
+way is --strategy data_parallel, with these in the environment (or under Slurm
+or Open MPI without):
+
+  KERAS_BACKEND=jax
+  KERAS_DISTRIBUTION_JOB_ADDRESSES=host0:12345   # of the first process
+  KERAS_DISTRIBUTION_NUM_PROCESSES=2
+  KERAS_DISTRIBUTION_PROCESS_ID=0                # 1 in the other
+
+With TensorFlow it is --strategy multi_worker, and in the environment
+
+  TF_CONFIG='{"cluster": {"worker": ["host0:12345", "host1:12345"]},
+              "task": {"type": "worker", "index": 0}}'
 """
 
 _EVALUATE = """\
@@ -233,7 +251,8 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         "--batch-size",
         default=8,
         type=positive_int,
-        help="pictures per step (default: %(default)s)",
+        help="pictures per step, of all replicas together (default: "
+        "%(default)s)",
     )
     add(
         "--learning-rate",
@@ -279,6 +298,16 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         default=0,
         type=seed,
         help="of all that is random (default: %(default)s)",
+    )
+    add(
+        "--strategy",
+        default="one",
+        choices=STRATEGIES,
+        metavar="STRATEGY",
+        help="one device; mirrored: all of this host, with TensorFlow; "
+        "multi_worker: of many hosts, with TensorFlow; data_parallel: of one "
+        "host or many, with JAX. A last batch of an epoch that is not full is "
+        "left out by all but one (default: %(default)s)",
     )
     add(
         "--smoke",

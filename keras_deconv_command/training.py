@@ -19,7 +19,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_deconv import callbacks, data, losses, metrics, models
+from keras_deconv import (
+    callbacks,
+    data,
+    distribution,
+    losses,
+    metrics,
+    models,
+)
 from keras_deconv.data.catalog import VOID
 from keras_deconv_command import evaluation, parser, runs, sources
 from keras_deconv_command.sources import Source
@@ -58,12 +65,30 @@ def train(options: argparse.Namespace) -> int:
             "another --output, or delete the folder."
         )
         return 0
+    # Before anything is computed.
+    replicas = distribution.connect(options.strategy)
+    replicas.check_batch_size(options.batch_size)
+    with contextlib.ExitStack() as stack:
+        if not replicas.is_chief:
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        _train(options, folder, recorded, replicas)
+    return 0
+
+
+def _train(
+    options: argparse.Namespace,
+    folder: pathlib.Path,
+    recorded: dict[str, Any],
+    replicas: distribution.Replicas,
+) -> None:
     if options.preview_every:
         _require("matplotlib", "--preview-every 0 does without.")
     if options.tensorboard:
         _require("tensorboard", "It goes without --tensorboard, too.")
     source = sources.from_options(options)
     _make_folder(folder)
+    _prepare(source, replicas)
     validation_split = _validation_split(source, options)
     if options.early_stopping and validation_split is None:
         raise ValueError("--early-stopping needs a validation split.")
@@ -88,10 +113,14 @@ def train(options: argparse.Namespace) -> int:
         )
         # For boundary F1, which takes memory for each class of each picture.
         one_by_one = _load_validation(source, options, validation_split, 1)
-    model = _build_model(source, options, train_set)
-    history = History(folder, model, options.early_stopping)
+    loss = _loss(source, options)
+    num_batches = _count(train_set)
+    with replicas.scope():
+        model = _build_model(source, options, loss, num_batches)
+    history = History(folder, model, options.early_stopping, replicas)
     _say_start(history, options)
-    run.write(folder)
+    if replicas.is_chief:
+        run.write(folder)
     try:
         _fit(model, history, train_set, validation, run, options, epoch)
     except KeyboardInterrupt:
@@ -102,8 +131,10 @@ def train(options: argparse.Namespace) -> int:
             "the same command goes on after the last finished epoch."
         )
         raise
-    _close(history, one_by_one, run)
-    return 0
+    if replicas.is_chief:
+        _close(history, one_by_one, run)
+    # Processes that end take the others with them.
+    replicas.wait()
 
 
 class History(keras.callbacks.Callback):
@@ -113,23 +144,23 @@ class History(keras.callbacks.Callback):
     BackupAndRestore, so that a process may be killed at any time: every file
     is there in full or not at all, what counts as best or as no better is read
     off the rows of history.csv, and the weights to go on with carry their
-    epoch in their name.
+    epoch in their name. Of several processes the chief writes.
     """
 
     def __init__(
-        self, folder: pathlib.Path, model: keras.Model, patience: int | None
+        self,
+        folder: pathlib.Path,
+        model: keras.Model,
+        patience: int | None,
+        replicas: distribution.Replicas,
     ) -> None:
         super().__init__()
         self.folder = folder
         self.model_file = folder / runs.MODEL_FILE
-        self.resume = folder / _RESUME
         self.patience = patience
-        self.num_done = 0
-        # Or there would be nothing to load its state into.
-        model.optimizer.build(model.trainable_variables)
-        for file in self._backups()[-1:]:
-            model.load_weights(file)
-            self.num_done = int(file.name.split(".")[0])
+        self.replicas = replicas
+        self.backup = distribution.EpochBackup(replicas, folder / _RESUME)
+        self.num_done = self.backup.restore(model)
         # An epoch that was written down and not backed up is repeated.
         self.rows = self._read_rows()[: self.num_done]
 
@@ -155,6 +186,24 @@ class History(keras.callbacks.Callback):
             self.save_model(self.model)
         # Counted from 0, as Keras and PerClassReport do.
         self.rows.append({"epoch": epoch, **row})
+        if self.replicas.is_chief:
+            self._write_rows()
+        self.backup.write(self.model, epoch + 1)
+        if self.is_stuck:
+            print(f"No better mean IoU for {self.patience} epochs: stopped.")
+            self.model.stop_training = True
+
+    def save_model(self, model: keras.Model) -> None:
+        """Writes `model.keras`, all at once."""
+        if not self.replicas.is_chief:
+            return
+        with (
+            self.replicas.alone(model),
+            runs.whole(self.model_file) as part,
+        ):
+            model.save(part)
+
+    def _write_rows(self) -> None:
         with (
             runs.whole(self.folder / _HISTORY) as part,
             part.open("w", newline="") as text,
@@ -164,36 +213,6 @@ class History(keras.callbacks.Callback):
             )
             writer.writeheader()
             writer.writerows(self.rows)
-        self._back_up(epoch + 1)
-        if self.is_stuck:
-            print(f"No better mean IoU for {self.patience} epochs: stopped.")
-            self.model.stop_training = True
-
-    def save_model(self, model: keras.Model) -> None:
-        """Writes `model.keras`, all at once."""
-        with runs.whole(self.model_file) as part:
-            model.save(part)
-
-    def forget(self) -> None:
-        """Deletes what is needed to go on."""
-        parts = self.resume.glob(".part.*.weights.h5")
-        for file in [*self._backups(), *parts]:
-            file.unlink()
-        # Not there, or with files of somebody else in it.
-        with contextlib.suppress(OSError):
-            self.resume.rmdir()
-
-    def _back_up(self, num_done: int) -> None:
-        old = self._backups()
-        self.resume.mkdir(exist_ok=True)
-        with runs.whole(self.resume / f"{num_done}.weights.h5") as part:
-            self.model.save_weights(part)
-        for file in old:
-            file.unlink()
-
-    def _backups(self) -> list[pathlib.Path]:
-        files = self.resume.glob("[0-9]*.weights.h5")
-        return sorted(files, key=lambda file: int(file.name.split(".")[0]))
 
     def _read_rows(self) -> list[dict[str, Any]]:
         file = self.folder / _HISTORY
@@ -269,6 +288,15 @@ def _make_folder(folder: pathlib.Path) -> None:
         ) from error
 
 
+def _prepare(source: Source, replicas: distribution.Replicas) -> None:
+    """Lets the chief prepare a data set before the others look for it."""
+    if replicas.num_processes == 1:
+        return
+    if replicas.is_chief:
+        source.splits()
+    replicas.wait()
+
+
 def _validation_split(
     source: Source, options: argparse.Namespace
 ) -> str | None:
@@ -321,7 +349,13 @@ def _load_train(
         augment=augment,
         seed=options.seed,
         epoch=epoch,
+        drop_remainder=options.strategy != "one",
     )
+    if int(train_set.cardinality()) == 0:
+        raise ValueError(
+            "--batch-size must be at most the number of pictures. Received: "
+            f"{options.batch_size}"
+        )
     return train_set.take(_NUM_SMOKE_BATCHES) if options.smoke else train_set
 
 
@@ -343,7 +377,10 @@ def _load_validation(
 
 
 def _build_model(
-    source: Source, options: argparse.Namespace, train_set: tf.data.Dataset
+    source: Source,
+    options: argparse.Namespace,
+    loss: keras.losses.Loss,
+    num_batches: int,
 ) -> keras.Model:
     weights = {}
     if options.encoder_weights:
@@ -357,12 +394,12 @@ def _build_model(
             **weights,
         )
         decay = keras.optimizers.schedules.CosineDecay(
-            options.learning_rate, _num_epochs(options) * _count(train_set)
+            options.learning_rate, _num_epochs(options) * num_batches
         )
         # jit_compile stays "auto": with a GPU Keras compiles with XLA.
         model.compile(
             keras.optimizers.Adam(decay),
-            _loss(source, options),
+            loss,
             metrics=[
                 metrics.GlobalAccuracy(source.num_classes),
                 metrics.ClassAccuracy(source.num_classes),
@@ -421,8 +458,14 @@ def _count(dataset: tf.data.Dataset) -> int:
 
 
 def _say_start(history: History, options: argparse.Namespace) -> None:
+    replicas = history.replicas
     devices = tf.config.list_physical_devices("GPU")
-    if devices:
+    if replicas.num_replicas > 1:
+        print(
+            f"Training on {replicas.num_replicas} replicas in "
+            f"{replicas.num_processes} processes."
+        )
+    elif devices:
         details = tf.config.experimental.get_device_details(devices[0])
         print(f"Training on {len(devices)} GPU: {details.get('device_name')}")
     else:
@@ -446,18 +489,21 @@ def _fit(
     if history.is_stuck:
         return
     tensorboard = history.folder / _TENSORBOARD
+    replicas = history.replicas
     watchers: list[keras.callbacks.Callback] = [
         keras.callbacks.TerminateOnNaN(),
         callbacks.EpochSeed(options.seed, epoch),
         callbacks.PerClassReport(
             run.class_names,
-            path=history.folder / _BY_CLASS,
+            path=history.folder / _BY_CLASS if replicas.is_chief else None,
             print_function=lambda table: None,
         ),
     ]
-    if options.tensorboard:
+    if options.tensorboard and replicas.is_chief:
         watchers.append(keras.callbacks.TensorBoard(tensorboard))
-    if options.preview_every:
+    if options.preview_every and replicas.num_processes > 1:
+        print("Several processes draw no previews.")
+    elif options.preview_every:
         watchers.append(
             callbacks.PredictionPreview(
                 validation or train_set,
@@ -469,12 +515,12 @@ def _fit(
                 log_dir=tensorboard if options.tensorboard else None,
             )
         )
-    model.fit(
+    replicas.fit(
+        model,
         train_set,
         validation_data=validation,
         epochs=_num_epochs(options),
         initial_epoch=history.num_done,
-        shuffle=False,
         # What goes wrong above is not backed up.
         callbacks=[*watchers, history],
     )
@@ -488,7 +534,7 @@ def _close(
     print(f"Saved {history.model_file}")
     # Before measuring, which may fail and can be done again with evaluate.
     dataclasses.replace(run, is_finished=True).write(folder)
-    history.forget()
+    history.backup.delete()
     if validation is not None:
         model, _ = runs.load(str(folder))
         scores = evaluation.measure(model, validation, run, verbose=0)

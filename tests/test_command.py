@@ -14,7 +14,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_deconv import blocks, callbacks, data, losses, metrics, models
+from keras_deconv import (
+    blocks,
+    callbacks,
+    data,
+    distribution,
+    losses,
+    metrics,
+    models,
+)
 from keras_deconv_command import main, parser, prediction, runs, training
 from tests import tiny_datasets
 
@@ -109,6 +117,7 @@ def test_help_comes_without_tensorflow():
 
 def test_names_are_those_of_the_library():
     assert parser.DECODERS == blocks.DECODERS
+    assert parser.STRATEGIES == distribution.STRATEGIES
     assert all(callable(getattr(models, m)) for m in parser.MODELS.values())
     assert all(callable(getattr(losses, m)) for m in parser.LOSSES.values())
 
@@ -140,6 +149,7 @@ def test_names_are_those_of_the_library():
         ("train --val-images a --val-masks b", "--images"),
         ("train --encoder-weights imagenet", "not for segnet_basic"),
         ("train --loss dice --class-weights median", "crossentropy and focal"),
+        ("train --strategy all", "data_parallel"),
         ("train --smo", "unrecognized"),
         ("evaluate", "MODEL"),
         ("predict model picture", "--output"),
@@ -176,6 +186,9 @@ def test_names_of_classes_are_one_line_each(text):
         ("train --model deconvnet {data}", "at least 193"),
         ("train --early-stopping 2 --val-split none {data}", "validation"),
         ("train --output {here}", "--output must be a folder"),
+        ("train --strategy mirrored", "two devices or more"),
+        ("train --strategy multi_worker", "TF_CONFIG must name"),
+        ("train --strategy data_parallel", "Set KERAS_BACKEND=jax"),
         ("train --output {tmp}/foreign", "without run.json"),
         ("train --images {tmp} --masks {tmp}/no --classes 2", "{tmp}/no"),
         ("evaluate {tmp}/none", "there is no file"),
@@ -467,10 +480,14 @@ def test_a_killed_training_goes_on(uninterrupted, tmp_path, capsys):
     assert not backup.parent.exists()
 
 
+def history_of(folder, model):
+    return training.History(folder, model, 2, distribution.Replicas())
+
+
 def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):
     model = models.SegNetBasic((*SIZE, 3), 6)
     model.compile("adam", losses.SegmentationCrossentropy())
-    history = training.History(tmp_path, model, patience=2)
+    history = history_of(tmp_path, model)
     history.set_model(model)
     for epoch, score in enumerate([0.2, 0.5, 0.4]):
         history.on_epoch_end(epoch, {"loss": 1.0, "val_mean_iou": score})
@@ -480,7 +497,7 @@ def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):
     )
     # Killed while writing: what is not complete has another name.
     (tmp_path / ".resume" / ".part.4.weights.h5").write_bytes(b"half")
-    history = training.History(tmp_path, model, patience=2)
+    history = history_of(tmp_path, model)
     history.set_model(model)
     assert history.num_done == 2
     # The best score and the count of epochs without a better one are kept.
@@ -493,7 +510,7 @@ def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):
     assert (tmp_path / "model.keras").stat().st_mtime_ns == written
     assert [row["epoch"] for row in read_history(tmp_path)] == list("0123")
     # Killed after that: there is nothing more to train.
-    assert training.History(tmp_path, model, patience=2).is_stuck
+    assert history_of(tmp_path, model).is_stuck
 
 
 @pytest.mark.parametrize(

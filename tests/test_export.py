@@ -105,7 +105,13 @@ def network(request):
     keras.utils.set_random_seed(0)
     model = request.param.build((None, None, 3), num_classes=NUM_CLASSES)
     # Before, no class is ahead of the others.
-    train(model, num_images=64, size=(48, 64))
+    small = request.param.sizes[0] == SIZES[0] or "fc_units" not in (
+        request.param.build.keywords
+    )
+    if small:
+        train(model, num_images=64, size=(48, 64))
+    else:  # It takes no smaller images.
+        train(model, num_images=16, size=request.param.sizes[0])
     return model, request.param.sizes, request.param.num_images
 
 

@@ -25,6 +25,7 @@ LEVELS = [
     {"export"},
     {"callbacks"},
     {"data"},
+    {"distribution"},
 ]
 
 

@@ -59,6 +59,7 @@ def from_folders(
     seed: int | None = None,
     epoch: tf.Variable | None = None,
     cache: bool = True,
+    drop_remainder: bool = False,
     augment: Augment | None = None,
     class_weights: ClassWeights | None = None,
 ) -> tf.data.Dataset:
@@ -99,6 +100,7 @@ def from_folders(
         seed: int or None. As in `segmentation_pairs`.
         epoch: `tf.Variable` or None. As in `segmentation_pairs`.
         cache: bool. As in `segmentation_pairs`.
+        drop_remainder: bool. As in `segmentation_pairs`.
         augment: function or None. As in `segmentation_pairs`.
         class_weights: floats or None. As in `segmentation_pairs`.
 
@@ -170,6 +172,7 @@ def from_folders(
         seed=seed,
         epoch=epoch,
         cache=cache,
+        drop_remainder=drop_remainder,
         augment=augment,
         class_weights=class_weights,
     )

@@ -52,6 +52,7 @@ def load(
     seed: int | None = None,
     epoch: tf.Variable | None = None,
     cache: bool = True,
+    drop_remainder: bool = False,
     augment: Augment | None = None,
     class_weights: ClassWeights | None = None,
 ) -> Any:
@@ -93,6 +94,8 @@ def load(
         seed: int or None. As in `segmentation_pairs`.
         epoch: `tf.Variable` or None. As in `segmentation_pairs`.
         cache: bool. Keep the resized pictures in memory.
+        drop_remainder: bool. As in `segmentation_pairs`; of `split` as a
+            sequence for those that are (part of) a training split.
         augment: function or None. As in `segmentation_pairs`.
         class_weights: floats or None. As in `segmentation_pairs`.
 
@@ -141,7 +144,11 @@ def load(
         is_training = split.startswith("train")
         is_shuffled = is_training if shuffle is None else shuffle
         changes: dict[str, Any] = (
-            {"augment": augment, "class_weights": class_weights}
+            {
+                "augment": augment,
+                "class_weights": class_weights,
+                "drop_remainder": drop_remainder,
+            }
             if is_single or is_training
             else {}
         )
@@ -286,6 +293,7 @@ def segmentation_pairs(
     seed: int | None = None,
     epoch: tf.Variable | None = None,
     cache: bool = True,
+    drop_remainder: bool = False,
     augment: Augment | None = None,
     class_weights: ClassWeights | None = None,
 ) -> tf.data.Dataset:
@@ -331,6 +339,8 @@ def segmentation_pairs(
             `fit` goes through the dataset once in each epoch (without
             `steps_per_epoch`, which reads ahead).
         cache: bool. Keep the resized examples in memory, 4 bytes per pixel.
+        drop_remainder: bool. Leave out a last batch that is not full, so that
+            all are of one size, as training on many replicas needs it.
         augment: function or None. From `image`, float32 (height, width,
             channels) in 0..255, and `mask`, int32 (height, width), to another
             such pair, e.g. what `augmentation` returns. If it has an argument
@@ -408,7 +418,7 @@ def segmentation_pairs(
         tf.data.experimental.AutoShardPolicy.DATA
     )
     return (
-        pairs.batch(batch_size)
+        pairs.batch(batch_size, drop_remainder=drop_remainder)
         # Four times smaller until here.
         .map(_batch_maker(weights), num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,518 @@
+"""Many replicas train as one does, and go on when a process is killed."""
+
+import csv
+import json
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_deconv
+from keras_deconv import data, distribution, models
+from keras_deconv_command import main, runs
+from tests import tiny_datasets
+
+ROOT = pathlib.Path(__file__).parent.parent
+NUM_EPOCHS = 2
+SCORES = ("loss", "mean_iou", "val_mean_iou", "val_global_accuracy")
+
+# The command with a network of seconds, on devices made of one CPU.
+COMMAND = """
+import sys, time
+import tensorflow as tf
+from keras_deconv import callbacks, models
+from keras_deconv_command import main
+from tests.test_distributed import small_model
+
+seconds, num_devices = float(sys.argv[1]), int(sys.argv[2])
+if num_devices > 1:
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * num_devices,
+    )
+models.SegNetBasic = small_model
+if seconds:
+    # So that a signal comes in the middle of an epoch.
+    callbacks.EpochSeed.on_train_batch_begin = (
+        lambda self, batch, logs=None: time.sleep(seconds)
+    )
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+def small_model(input_shape, num_classes, *, decoder="max_unpool"):
+    """Has what depends on the whole batch: batch normalisation."""
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = keras.layers.Conv2D(8, 3, padding="same", use_bias=False)(x)
+    x = keras.layers.BatchNormalization()(x)
+    pooled, argmax = keras_deconv.MaxPoolWithArgmax2D()(x)
+    x = keras.layers.Conv2D(8, 3, padding="same")(pooled)
+    x = keras_deconv.MaxUnpool2D()(x, argmax)
+    return keras.Model(inputs, keras.layers.Conv2D(num_classes, 1)(x))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Scenes with more void in some pictures than in others."""
+    folder = tmp_path_factory.mktemp("folders")
+    for split, num_pictures in (("train", 8), ("val", 6)):
+        for number in range(num_pictures):
+            image, mask = data.draw_scene(number, (16, 24))
+            mask = mask.copy()
+            mask[: 2 * number] = 255
+            name = f"{number}.png"
+            tiny_datasets.write_png(folder / split / name, image)
+            tiny_datasets.write_png(
+                folder / f"{split}_masks" / name, mask[..., None]
+            )
+    return [
+        *["--images", str(folder / "train")],
+        *["--masks", str(folder / "train_masks")],
+        *["--val-images", str(folder / "val")],
+        *["--val-masks", str(folder / "val_masks")],
+    ]
+
+
+@pytest.fixture(scope="module")
+def options(folders):
+    return [
+        *["train", *folders, "--classes", "6", "--image-size", "16x24"],
+        *["--batch-size", "4", "--epochs", str(NUM_EPOCHS), "--augment"],
+        *["--preview-every", "0"],
+    ]
+
+
+@pytest.fixture(scope="module")
+def one(options, tmp_path_factory):
+    """The folder of the same training on one device, with TensorFlow."""
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "SegNetBasic", small_model)
+        assert main([*options, "--output", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one_with_jax(options, tmp_path_factory):
+    """With JAX, which draws other weights to begin with."""
+    folder = tmp_path_factory.mktemp("runs") / "one_with_jax"
+    codes, logs = finish(start("one", options, folder, backend="jax"), folder)
+    assert codes == [0], logs
+    return folder
+
+
+def start(
+    strategy,
+    options,
+    folder,
+    num_processes=1,
+    num_devices=1,
+    backend="tensorflow",
+    seconds=0,
+):
+    """Starts the processes of a training, and does not wait for them.
+
+    Devices are made of the one CPU; every batch takes some seconds more.
+    """
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(num_processes)]
+    processes = []
+    for number in range(num_processes):
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "KERAS_BACKEND": backend,
+            "XLA_FLAGS": (
+                f"--xla_force_host_platform_device_count={num_devices}"
+            ),
+        }
+        if num_processes > 1:
+            environment |= variables(backend, addresses, number)
+        arguments = [str(seconds), str(num_devices), *options]
+        arguments += ["--strategy", strategy, "--output", str(folder)]
+        with log_of(folder, number).open("w") as log:
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", COMMAND, *arguments],
+                    env=environment,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+            )
+    return processes
+
+
+def log_of(folder, number):
+    return folder.with_name(f"{folder.name}_{number}.log")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def variables(backend, addresses, number):
+    """How the processes know of each other."""
+    if backend == "tensorflow":
+        cluster = {"worker": addresses}
+        task = {"type": "worker", "index": number}
+        return {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})}
+    return {
+        "KERAS_DISTRIBUTION_JOB_ADDRESSES": addresses[0],
+        "KERAS_DISTRIBUTION_NUM_PROCESSES": str(len(addresses)),
+        "KERAS_DISTRIBUTION_PROCESS_ID": str(number),
+    }
+
+
+def finish(processes, folder, seconds=120):
+    """The exit codes of processes, which must end by themselves."""
+    try:
+        codes = [process.wait(seconds) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    logs = [
+        log_of(folder, number).read_text() for number in range(len(processes))
+    ]
+    return codes, logs
+
+
+def read_history(folder):
+    with (folder / "history.csv").open(newline="") as text:
+        return list(csv.DictReader(text))
+
+
+def assert_same_training(folder, other):
+    rows, expected = read_history(folder), read_history(other)
+    assert [row["epoch"] for row in rows] == [row["epoch"] for row in expected]
+    for row, right in zip(rows, expected, strict=True):
+        for name in SCORES:
+            np.testing.assert_allclose(
+                float(row[name]), float(right[name]), rtol=1e-4, err_msg=name
+            )
+    model, right = (runs.load(str(path))[0] for path in (folder, other))
+    assert '"synchronized": true' not in model.to_json()
+    for weight, expected in zip(model.weights, right.weights, strict=True):
+        np.testing.assert_allclose(
+            keras.ops.convert_to_numpy(weight),
+            keras.ops.convert_to_numpy(expected),
+            rtol=1e-3,
+            atol=1e-4,
+        )
+
+
+SINGLE_STEPS = """
+import keras, numpy as np, tensorflow as tf
+from keras_deconv import losses
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2,
+)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+random = np.random.default_rng(0)
+images = random.normal(size=(5, 3, 5, 2)).astype("float32")
+masks = random.integers(0, 3, (5, 3, 5)).astype("int32")
+masks[0], masks[1, :2], masks[2, 0] = 255, 255, 255
+
+def step(loss):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((3, 5, 2)), keras.layers.Dense(3)])
+    model.compile(keras.optimizers.SGD(0.5), loss)
+    data = tf.data.Dataset.from_tensor_slices((images, masks)).batch(4)
+    history = model.fit(
+        data, validation_data=data, epochs=2, shuffle=False, verbose=0
+    )
+    return history.history, model.get_weights()
+
+for loss in (
+    losses.SegmentationCrossentropy([1, 2, 3]), losses.SegmentationDice()
+):
+    alone, weights = step(loss)
+    with strategy.scope():
+        together, others = step(loss)
+    for name, values in alone.items():
+        np.testing.assert_allclose(
+            together[name], values, rtol=1e-5, err_msg=f"{loss.name} {name}"
+        )
+    for weight, other in zip(weights, others, strict=True):
+        np.testing.assert_allclose(other, weight, rtol=1e-4, atol=1e-6)
+"""
+
+
+def test_losses_are_those_of_the_whole_batch():
+    """In `fit` of Keras, also of a last batch that is not full."""
+    result = subprocess.run(
+        [sys.executable, "-c", SINGLE_STEPS],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        *["", "{", "[]", "{}", '{"cluster": {"worker": ["a:1", "b:1"]}}'],
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
+        '{"cluster": {"worker": "a:1"}, "task": {"type": "worker"}}',
+        '{"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index":0}}',
+        '{"cluster": {"worker": ["a:1"]},'
+        ' "task": {"type": "worker", "index": 1}}',
+        '{"cluster": {"worker": ["a:1"]},'
+        ' "task": {"type": "worker", "index": "0"}}',
+    ],
+)
+def test_a_wrong_tf_config_is_refused(config, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(ValueError, match="TF_CONFIG must name"):
+        distribution.connect("multi_worker")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("host0:1", "2", ""),
+        ("", "2", "0"),
+        ("host0:1", "", "0"),
+        ("host0", "2", "0"),
+        ("host0:1", "2", "2"),
+        ("host0:1", "two", "0"),
+        ("host0:1", "2", "-1"),
+    ],
+)
+def test_wrong_variables_of_jax_are_refused(values, monkeypatch):
+    names = ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
+    for name, value in zip(names, values, strict=True):
+        monkeypatch.setenv(f"KERAS_DISTRIBUTION_{name}", value)
+    with pytest.raises(ValueError, match="KERAS_DISTRIBUTION_PROCESS_ID must"):
+        distribution._has_jax_processes()
+
+
+def test_a_port_that_is_taken_is_refused(monkeypatch):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        for name, value in variables("jax", [address] * 2, 0).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(ValueError, match=f"free. Received: {address}"):
+            distribution._has_jax_processes()
+        for name, value in variables("tensorflow", [address] * 2, 0).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(ValueError, match=f"free. Received: {address}"):
+            distribution.connect("multi_worker")
+    distribution._check_port(address)
+    with pytest.raises(ValueError, match="a port that is free"):
+        distribution._check_port("host0:port")
+
+
+def test_launchers_are_seen(monkeypatch):
+    for name in (*distribution._JAX_PROCESSES, *distribution._LAUNCHERS):
+        monkeypatch.delenv(name, raising=False)
+    assert not distribution._has_jax_processes()
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    assert not distribution._has_jax_processes()
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    assert distribution._has_jax_processes()
+
+
+def test_strategies_are_checked():
+    with pytest.raises(ValueError, match="must be one of 'one', 'mirrored'"):
+        distribution.connect("all")
+    with pytest.raises(ValueError, match="needs the backend jax"):
+        distribution.connect("data_parallel")
+    with pytest.raises(ValueError, match="two devices or more"):
+        distribution.connect("mirrored")
+
+
+def batches(num_images, batch_size, **options):
+    images = np.ones((num_images, 4, 6, 3), "float32")
+    masks = np.ones((num_images, 4, 6), "int32")
+    weights = np.ones((num_images, 4, 6), "float32")
+    dataset = tf.data.Dataset.from_tensor_slices((images, masks, weights))
+    return dataset.batch(batch_size, **options)
+
+
+def test_batches_are_checked():
+    replicas = distribution.Replicas(num_replicas=2)
+    replicas.check_batch_size(4)
+    with pytest.raises(ValueError, match="a multiple of the number"):
+        replicas.check_batch_size(3)
+    with pytest.raises(ValueError, match="a multiple of the number"):
+        replicas.fit(None, batches(6, 3, drop_remainder=True))
+    with pytest.raises(ValueError, match="drop_remainder=True"):
+        replicas.fit(None, batches(6, 4))
+
+
+def test_last_batches_are_filled_with_void():
+    filled = distribution._filled(batches(6, 4), 4, 255)
+    assert len(filled) == 2
+    for spec in filled.element_spec:
+        assert spec.shape[0] == 4
+    _, (images, masks, weights) = filled
+    assert masks[:, 0, 0].numpy().tolist() == [1, 1, 255, 255]
+    assert weights[:, 0, 0].numpy().tolist() == [1, 1, 0, 0]
+    assert images[:, 0, 0, 0].numpy().tolist() == [1, 1, 0, 0]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at most"):
+        list(distribution._filled(batches(6, 4), 2, 255))
+
+
+def test_normalisations_are_synchronised_for_a_while():
+    inner = keras.Sequential([keras.layers.BatchNormalization()])
+    model = keras.Sequential(
+        [keras.Input((2,)), inner, keras.layers.BatchNormalization()]
+    )
+    norms = [inner.layers[0], model.layers[1]]
+    norms[1].synchronized = True
+    with distribution._synchronised(model, True):
+        assert [norm.synchronized for norm in norms] == [True, True]
+        with distribution._synchronised(model, False):
+            assert [norm.synchronized for norm in norms] == [False, False]
+        assert [norm.synchronized for norm in norms] == [True, True]
+    assert [norm.synchronized for norm in norms] == [False, True]
+
+
+def test_processes_must_see_the_same_backup(tmp_path, monkeypatch):
+    replicas = distribution.Replicas(num_replicas=2, num_processes=2)
+    monkeypatch.setattr(
+        distribution.Replicas, "_gather", lambda self, number: [number, 1]
+    )
+    model = small_model((4, 6, 3), 2)
+    model.compile("adam", "mse")
+    with pytest.raises(ValueError, match="Received: 0, 1"):
+        distribution.EpochBackup(replicas, tmp_path).restore(model)
+
+
+def test_only_the_chief_writes_backups(tmp_path):
+    model = small_model((4, 6, 3), 2)
+    model.compile("adam", "mse")
+    other = distribution.Replicas(2, 2, 1)
+    distribution.EpochBackup(other, tmp_path / "backup").write(model, 1)
+    assert not (tmp_path / "backup").exists()
+
+
+def test_blocks_of_the_page_run():
+    text = (ROOT / "docs" / "scaling.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block, {})
+
+
+@pytest.mark.slow
+def test_scaling_is_measured(tmp_path):
+    file = tmp_path / "report.json"
+    script = ROOT / "benchmarks" / "scaling.py"
+    result = subprocess.run(
+        [sys.executable, script, "--smoke", "--json", file],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    rows = json.loads(file.read_text())["rows"]
+    assert [(row["backend"], row["strategy"]) for row in rows] == [
+        ("tensorflow", "one"),
+        ("tensorflow", "mirrored"),
+        ("tensorflow", "multi_worker"),
+        ("jax", "one"),
+        ("jax", "data_parallel"),
+        ("jax", "data_parallel"),
+    ]
+    assert all(row["milliseconds"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("strategy", "backend"),
+    [("mirrored", "tensorflow"), ("data_parallel", "jax")],
+)
+def test_example_runs_on_two_devices(strategy, backend, tmp_path):
+    result = subprocess.run(
+        [
+            *[sys.executable, ROOT / "examples" / "train_distributed.py"],
+            *["--smoke", "--strategy", strategy, "--cpu-devices", "2"],
+            *["--data-dir", tmp_path / "tfds", "--output", tmp_path / "run"],
+        ],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "Epoch 2: loss" in result.stdout
+    assert [file.name for file in (tmp_path / "run").iterdir()] == [
+        "model.keras"
+    ]
+
+
+def test_two_devices_train_as_one(options, one, tmp_path):
+    folder = tmp_path / "run"
+    processes = start("mirrored", options, folder, num_devices=2)
+    codes, logs = finish(processes, folder)
+    assert codes == [0], logs
+    assert "2 replicas in 1 processes" in logs[0]
+    assert_same_training(folder, one)
+
+
+def test_two_processes_train_as_one(options, one, tmp_path):
+    folder = tmp_path / "run"
+    codes, logs = finish(start("multi_worker", options, folder, 2), folder)
+    assert codes == [0, 0], logs
+    assert "2 replicas in 2 processes" in logs[0]
+    assert "Epoch" not in logs[1]
+    assert_same_training(folder, one)
+
+
+def test_two_processes_train_as_one_with_jax(options, one_with_jax, tmp_path):
+    folder = tmp_path / "run"
+    processes = start("data_parallel", options, folder, 2, backend="jax")
+    codes, logs = finish(processes, folder)
+    assert codes == [0, 0], logs
+    assert "2 replicas in 2 processes" in logs[0]
+    assert "Epoch" not in logs[1]
+    assert_same_training(folder, one_with_jax)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("strategy", "backend", "reference"),
+    [
+        ("multi_worker", "tensorflow", "one"),
+        ("data_parallel", "jax", "one_with_jax"),
+    ],
+)
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_ends_all_and_they_go_on(
+    strategy, backend, reference, killed, options, tmp_path, request
+):
+    folder = tmp_path / "run"
+    backup = folder / ".resume" / "1.weights.h5"
+    processes = start(strategy, options, folder, 2, backend=backend, seconds=2)
+    while not backup.exists():
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.1)
+    processes[killed].kill()
+    codes, logs = finish(processes, folder)
+    # TensorFlow says it at once. JAX's chief waits, up to its 100 seconds
+    # without a heartbeat; it ends its other processes itself.
+    assert 0 not in codes
+    if backend == "tensorflow" or killed == 1:
+        assert "another process of the training is gone" in logs[1 - killed]
+    assert len(read_history(folder)) == 1
+
+    processes = start(strategy, options, folder, 2, backend=backend)
+    codes, logs = finish(processes, folder)
+    assert codes == [0, 0], logs
+    assert f"Resuming at epoch 2 of {NUM_EPOCHS}." in logs[0]
+    assert not backup.parent.exists()
+    assert_same_training(folder, request.getfixturevalue(reference))
