@@ -43,10 +43,10 @@ def predict_tiled(
     overlap. Tiles start at multiples of the stride of the model, so that
     pooling windows are those of the whole image.
 
-    Memory holds one row of tiles of the scores (tile height x width x
-    num_classes x 4 bytes, and what it shares with the next row once more) and
-    one batch of tiles. The image is read tile by tile, and rows are written as
-    soon as they are finished, from top to bottom, each once.
+    Memory holds one row of tiles of the scores, tile height x width x
+    num_classes x 4 bytes, and one batch of tiles. The image is read tile by
+    tile, and rows are written as soon as they are finished, from top to bottom,
+    each once.
 
     Reference: Ronneberger, Fischer and Brox, 2015, "U-Net",
     https://arxiv.org/abs/1505.04597, figure 2, for tiles that overlap by what
@@ -175,37 +175,34 @@ def predict_tiled(
     progress = keras.utils.Progbar(
         len(rows.starts) * len(columns.starts), verbose=verbose
     )
-    # Rows from `done` on that are not finished.
-    done, rest = 0, np.zeros((0, size[1], num_classes), "float32")
+    # Rows that are not finished, from the first one of a row of tiles on.
+    band = np.zeros((tile[0], size[1], num_classes), "float32")
     for row, top in enumerate(rows.starts):
         inside, row_weights = rows.weights(row)
-        # Others are below and above what the tiles of this row give.
-        band = np.zeros((inside.stop - done, *rest.shape[1:]), "float32")
-        band[: len(rest)] = rest
-        own = band[inside.start - done :]
         for first in range(0, len(columns.starts), batch_size):
-            stop = min(first + batch_size, len(columns.starts))
-            lefts = columns.starts[first:stop]
+            lefts = columns.starts[first : first + batch_size]
             scores = _predict(model, image, top, lefts, tile, batch_size)
-            for column, of_tile in enumerate(scores, first):
+            for column, left in enumerate(lefts, first):
                 across, column_weights = columns.weights(column)
-                left = columns.starts[column]
-                own[:, across] += (
-                    of_tile[
+                weights = row_weights[:, None] * column_weights
+                band[: len(row_weights), across] += (
+                    weights[..., None]
+                    * scores[
+                        column - first,
                         inside.start - top : inside.stop - top,
                         across.start - left : across.stop - left,
                     ]
-                    * row_weights[:, None, None]
-                    * column_weights[:, None]
                 )
-            progress.add(stop - first)
+            progress.add(len(lefts))
         is_last = row + 1 == len(rows.starts)
         finished = size[0] if is_last else rows.weights(row + 1)[0].start
-        ready = band[: finished - done]
-        if class_ids:
-            ready = ready.argmax(axis=-1)
-        target[done:finished] = ready.astype(target.dtype, copy=False)
-        done, rest = finished, band[finished - done :].copy()
+        ready, rest = np.split(band, [finished - inside.start])
+        values = ready.argmax(axis=-1) if class_ids else ready
+        target[inside.start : finished] = values.astype(
+            target.dtype, copy=False
+        )
+        band[: len(rest)] = rest
+        band[len(rest) :] = 0
     return target if output is None else output
 
 
@@ -269,7 +266,10 @@ class _Raster:
         self.dtype = np.result_type(*dataset.dtypes)
 
     def __getitem__(self, window: tuple[slice, slice]) -> np.ndarray:
-        bands = self.dataset.read(window=[(s.start, s.stop) for s in window])
+        rows, columns = window
+        bands = self.dataset.read(
+            window=((rows.start, rows.stop), (columns.start, columns.stop))
+        )
         return np.moveaxis(bands, 0, -1)
 
     def __setitem__(self, rows: slice, values: np.ndarray) -> None:

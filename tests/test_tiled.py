@@ -114,7 +114,7 @@ def test_a_field_above_the_overlap_is_seen():
     assert_close(predict(model, overlap=6, margin=3), whole(model))
 
 
-@pytest.mark.parametrize("tile", [40, (44, 48)])
+@pytest.mark.parametrize("tile", [60, (56, 64)])
 @pytest.mark.parametrize("build", [pooled_twice, strided])
 def test_pooling_windows_are_those_of_the_whole_image(build, tile):
     model = build()
@@ -126,12 +126,12 @@ def test_pooling_windows_are_those_of_the_whole_image(build, tile):
 def test_pooling_out_of_step_is_seen():
     model = pooled_twice()
     image = np.tile(IMAGE, (3, 2, 1))[:124, :132]
-    scores = predict(model, image, 35, 33, stride=1)
+    scores = predict(model, image, 50, 33, stride=1)
     assert np.abs(scores - whole(model, image)).max() > 1e-2
 
 
 @pytest.mark.parametrize("size", [(121, 130), (122, 133), (123, 131)])
-@pytest.mark.parametrize("tile", [40, (42, 47)])
+@pytest.mark.parametrize("tile", [60, (58, 63)])
 def test_other_sizes_are_exact_but_near_the_end(size, tile):
     """The last tiles are filled up, and inner ones end within a window."""
     model = pooled_twice()
@@ -245,7 +245,7 @@ def test_image_is_read_by_tiles_and_rows_are_written_once(class_ids):
 
 def test_memory_does_not_grow_with_the_height(tmp_path):
     """One row of tiles of the scores, whatever the image."""
-    model = convolutions(1, (32, 32))
+    model = convolutions(1, (32, 32), num_classes=20)
     predict(model, IMAGE, None, 8)
 
     def peak(height):
@@ -253,7 +253,7 @@ def test_memory_does_not_grow_with_the_height(tmp_path):
             tmp_path / "image", "uint8", "w+", shape=(height, 200, 3)
         )
         output = np.memmap(
-            tmp_path / "scores", "float32", "w+", shape=(height, 200, 4)
+            tmp_path / "scores", "float32", "w+", shape=(height, 200, 20)
         )
         tracemalloc.start()
         predict(model, image, None, 8, output=output)
@@ -261,9 +261,9 @@ def test_memory_does_not_grow_with_the_height(tmp_path):
         tracemalloc.stop()
         return most
 
-    band = 32 * 200 * 4 * 4
-    small, large = peak(100), peak(1000)
-    assert band < small < 3 * band
+    band = 32 * 200 * 20 * 4
+    small, large = peak(100), peak(400)
+    assert band < small < 2 * band
     assert large < 1.2 * small
 
 
@@ -289,6 +289,7 @@ class FakeRaster:
         self.dtypes = (dtype,) * self.count
 
     def read(self, window):
+        assert isinstance(window, tuple)  # rasterio takes no list.
         (top, bottom), (left, right) = window
         return self.bands[:, top:bottom, left:right]
 
