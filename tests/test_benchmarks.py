@@ -7,6 +7,8 @@ import sys
 from importlib import util
 from pathlib import Path
 
+import pytest
+
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 OPERATIONS = {"pool", "unpool", "both", "train"}
@@ -110,6 +112,40 @@ def test_every_way_to_feed_is_timed(tmp_path):
     ]
     assert all(row["images_per_second"] > 0 for row in rows)
     assert rows[-1]["trainings"] == 1
+
+
+def test_serving_is_timed_and_watched(tmp_path):
+    found = report("serving.py", tmp_path)
+    assert {(r["size"], r["batch_size"]) for r in found["rows"]} == {
+        (size, batch_size)
+        for size in ("9x13", "16x24")
+        for batch_size in (1, 2, 4, 8, 16)
+    }
+    for row in found["rows"]:
+        assert 0 < row["p50"] <= row["p99"]
+    assert sum(row["calls"] for row in found["rows"]) == found["calls"] == 200
+    assert found["threads"] == 2
+    assert found["graphs"][0] == found["graphs"][1] > 0
+    assert found["memory"]["after_warm_up"] > 1e8
+    assert not found["knows_keras_deconv"]
+
+
+def test_serving_sees_memory_that_is_kept():
+    result = run("serving.py", "--smoke", "--calls", "400", "--fault", "leak")
+    assert result.returncode == 1
+    assert "Memory grew by" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_serving_sees_what_is_traced_again():
+    result = run(
+        "serving.py",
+        *("--smoke", "--image-size", "9x13", "--calls", "20"),
+        *("--fault", "retrace"),
+    )
+    assert result.returncode == 1
+    assert "graphs came after the warm-up" in result.stderr
 
 
 def test_mistake_ends_in_one_sentence():
