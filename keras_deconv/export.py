@@ -98,7 +98,10 @@ def to_saved_model(
     """
     tf = _tensorflow("to_saved_model")
     model = _plain(model)
-    _check_is_segmentation(model)
+    graphs.check_is_segmentation(model)
+    graphs.check_from_logits(
+        model, from_logits=not graphs.gives_probabilities(model)
+    )
     num_classes = model.output_shape[-1]
     assets = {}
     if class_names is not None:
@@ -328,19 +331,6 @@ def _in_float32(model: keras.Model) -> keras.Model:
         return model
     single.set_weights(model.get_weights())
     return single
-
-
-def _check_is_segmentation(model: keras.Model) -> None:
-    takes, gives = model.input_shape, model.output_shape
-    if not len(takes) == len(gives) == 4 or None in (takes[-1], gives[-1]):
-        raise ValueError(
-            "`model` must map images (batch, height, width, channels) to "
-            "(batch, height, width, num_classes). Received: a model from "
-            f"{takes} to {gives}"
-        )
-    graphs.check_from_logits(
-        model, from_logits=not graphs.gives_probabilities(model)
-    )
 
 
 def _image_size(

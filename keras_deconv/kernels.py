@@ -303,7 +303,10 @@ def _mean(terms: list[Tensor], ones: list[Tensor]) -> Tensor:
         ],
     )
     count = functools.reduce(ops.add, ones)
-    largest = ops.stop_gradient(ops.where(count > 0, largest, zero))
+    # No selection between tensors: tf2onnx multiplies them by 0 and 1, and
+    # infinity times 0 is no number.
+    nothing = ops.where(count > 0, -math.inf, zero)
+    largest = ops.stop_gradient(ops.maximum(largest, nothing))
 
     def rest(here: Tensor, term: Tensor) -> Tensor:
         # inf - inf is no number; the mean of two inf is inf.

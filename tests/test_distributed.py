@@ -123,6 +123,8 @@ def start(
 
     Devices are made of the one CPU; every batch takes some seconds more.
     """
+    if backend == "jax":
+        pytest.importorskip("jax")
     addresses = [f"127.0.0.1:{free_port()}" for _ in range(num_processes)]
     processes = []
     for number in range(num_processes):

@@ -22,7 +22,7 @@ LEVELS = [
     {"labels"},
     {"losses", "metrics"},
     {"inference", "visualize"},
-    {"export", "tiled"},
+    {"export"},
     {"callbacks"},
     {"data"},
     {"distribution"},

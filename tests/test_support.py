@@ -7,7 +7,10 @@ asks that it fails as is said there.
 """
 
 import functools
+import json
 import pathlib
+import subprocess
+import sys
 from collections.abc import Callable
 
 import keras
@@ -59,8 +62,8 @@ def pooled_and_unpooled(rank, **options):
 
 
 def enlarged(name, reference, rank):
-    """Pooled by Keras, and enlarged without an index."""
-    pool = getattr(keras.layers, f"MaxPooling{rank}D")(2, padding="same")
+    """Pooled, and enlarged without the index."""
+    pool = getattr(keras_deconv, f"MaxPoolWithArgmax{rank}D")(2, padding="same")
     unpool = getattr(keras_deconv, f"{name}{rank}D")(2)
 
     def loops(x):
@@ -68,7 +71,8 @@ def enlarged(name, reference, rank):
         return reference(pooled, (2,) * rank, x.shape[1:-1])
 
     def restore(x):
-        return unpool(pool(x), like=x)
+        pooled, _ = pool(x)
+        return unpool(pooled, like=x)
 
     return functools.partial(layer_model, rank, restore), loops
 
@@ -156,8 +160,9 @@ def train(model, **options):
 # The columns: what is checked of a model.
 
 
-def eager(model, reference, folder):
+def eager(build, reference, folder):
     """Equal to loops, where there are some."""
+    model = build()
     images = images_for(model)
     outputs = compute(model, images)
     assert np.isfinite(outputs).all()
@@ -169,44 +174,40 @@ def eager(model, reference, folder):
         check_close(outputs, compute(last, restored), 1e-5)
 
 
-def graph(model, reference, folder, jit_compile=False):
+def graph(build, reference, folder, jit_compile=False):
     """`fit`, and `predict` equal to eager calls."""
+    model = build()
     assert train(model, jit_compile=jit_compile)
     images = images_for(model)
     check_close(model.predict(images, verbose=0), compute(model, images))
 
 
-def xla(model, reference, folder):
+def xla(build, reference, folder):
     """`fit(jit_compile=True)`, and `predict` equal to eager calls."""
-    graph(model, reference, folder, jit_compile=True)
+    graph(build, reference, folder, jit_compile=True)
 
 
-def mixed_precision(model, reference, folder):
+def mixed_precision(build, reference, folder):
     """`fit` and `predict` in both half precisions."""
+    before = keras.config.dtype_policy()
     for policy in ("mixed_float16", "mixed_bfloat16"):
-        half = keras.models.clone_model(
-            model, clone_function=functools.partial(with_policy, policy)
-        )
-        half.set_weights(model.get_weights())
-        assert any(
-            layer.compute_dtype == policy.removeprefix("mixed_")
-            for layer in half.layers
-        )
-        train(half)
-        outputs = half.predict(images_for(half), verbose=0)
+        keras.config.set_dtype_policy(policy)
+        try:
+            model = build()
+        finally:
+            keras.config.set_dtype_policy(before)
+        computed = {layer.compute_dtype for layer in model.layers}
+        assert policy.removeprefix("mixed_") in computed
+        train(model)
+        outputs = model.predict(images_for(model), verbose=0)
         assert np.isfinite(outputs).all()
 
 
-def with_policy(policy, layer):
-    if not layer.get_config().get("dtype"):
-        return layer
-    return type(layer).from_config({**layer.get_config(), "dtype": policy})
-
-
-def saved_model(model, reference, folder):
+def saved_model(build, reference, folder):
     """A SavedModel of TensorFlow's own operations."""
     import tensorflow as tf
 
+    model = build()
     model.export(folder / "saved", verbose=False)
     loaded = tf.saved_model.load(folder / "saved")
     images = images_for(model)
@@ -215,16 +216,18 @@ def saved_model(model, reference, folder):
     assert formats.must_compile(folder / "saved") == []
 
 
-def tflite(model, reference, folder):
+def tflite(build, reference, folder):
     """A TFLite file of built-in operations."""
+    model = build()
     run = formats.run_tflite(model, folder)
     images = images_for(model)
     check_close(run(images), compute(model, images))
     assert formats.flex_and_custom_ops(folder / "model.tflite") == set()
 
 
-def tflite_int8(model, reference, folder):
+def tflite_int8(build, reference, folder):
     """The same of integers; 8 bits of a random network differ more."""
+    model = build()
     images = images_for(model)
     run = formats.run_tflite(
         model, folder, "int8", representative_images=images
@@ -236,18 +239,19 @@ def tflite_int8(model, reference, folder):
     assert formats.flex_and_custom_ops(folder / "model.tflite") == set()
 
 
-def onnx(model, reference, folder):
+def onnx(build, reference, folder):
     """An ONNX file of standard operations."""
+    model = build()
     run = formats.run_onnx(model, folder)
     images = images_for(model)
     check_close(run(images), compute(model, images))
     assert formats.foreign_domains(folder / "model.onnx") == set()
 
 
-def on_backend(model, reference, folder):
+def on_backend(build, reference, folder):
     """Eager calls, `fit` and `predict`, in a process of the backend."""
-    eager(model, reference, folder)
-    graph(model, reference, folder, jit_compile="auto")
+    eager(build, reference, folder)
+    graph(build, reference, folder, jit_compile="auto")
 
 
 COLUMNS = {
@@ -262,11 +266,15 @@ COLUMNS = {
     "JAX": ("jax", on_backend),
     "PyTorch": ("torch", on_backend),
 }
-# The column that needs a process of its own.
+# Checked in a process of its own, in which all operations are.
 DETERMINISTIC = "deterministic"
 
-UNSUPPORTED: dict[tuple[str, str], str] = {}
-
+# What fails, and how; the index format "window" is there for that.
+UNSUPPORTED = {
+    (f'the same, `index_format="{index_format}"`', column): "with FloorDiv"
+    for index_format in ("flat", "plane")
+    for column in ("TFLite", "TFLite int8")
+}
 
 CELLS = [
     pytest.param(name, column, id=f"{column}-{name}".replace("`", ""))
@@ -282,9 +290,85 @@ def test_cell(name, column, tmp_path, monkeypatch):
     _, check = COLUMNS[column]
     for build, reference in ROWS[name]:
         keras.utils.set_random_seed(0)
-        model = build()
         if (name, column) in UNSUPPORTED:
             with pytest.raises(Exception, match=UNSUPPORTED[name, column]):
-                check(model, reference, tmp_path)
+                check(build, reference, tmp_path)
         else:
-            check(model, reference, tmp_path)
+            check(build, reference, tmp_path)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="asks TensorFlow for it")
+def test_deterministic_column():
+    """TensorFlow refuses what is not, where it knows."""
+    command = [sys.executable, "-m", "tests.test_support", DETERMINISTIC]
+    found = subprocess.run(
+        command, check=True, capture_output=True, text=True, cwd=README.parent
+    ).stdout
+    assert json.loads(found.splitlines()[-1]) == list(ROWS)
+
+
+def deterministic_rows():
+    """Rows that end with the same weights when they are trained twice."""
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
+    with pytest.MonkeyPatch.context() as patch:
+        networks.make_slim(patch)
+        for name, cases in ROWS.items():
+            if all(trains_alike(build) for build, _ in cases):
+                yield name
+
+
+def trains_alike(build):
+    weights = []
+    for _ in range(2):
+        keras.utils.set_random_seed(0)
+        model = build()
+        train(model)
+        weights.append(model.get_weights())
+    return all(map(np.array_equal, *weights))
+
+
+def test_checks_see_what_is_broken(tmp_path):
+    """A layer that differs by context, and one that is wrong altogether."""
+
+    def twice_as_large(x):
+        return 2 * x
+
+    build = functools.partial(layer_model, 2, twice_as_large)
+    with pytest.raises(AssertionError):
+        eager(build, lambda x: x, tmp_path)
+    eager(build, twice_as_large, tmp_path)
+
+    class DiffersWhenCompiled(keras.layers.Layer):
+        def call(self, x):
+            return x + 1 if "Symbolic" in type(x).__name__ else x
+
+    build = functools.partial(layer_model, 2, DiffersWhenCompiled())
+    checks = [graph, xla]
+    if BACKEND == "tensorflow":
+        checks += [saved_model, tflite]
+    for check in checks:
+        with pytest.raises(AssertionError):
+            check(build, None, tmp_path)
+
+
+def table():
+    """The table as Markdown."""
+    columns = [*COLUMNS, DETERMINISTIC]
+    lines = [["", *columns], ["---", *[":-:"] * len(columns)]]
+    for name in ROWS:
+        marks = ["-" if (name, c) in UNSUPPORTED else "✓" for c in columns]
+        lines.append([name, *marks])
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def test_readme_has_the_table():
+    assert table() in README.read_text()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == [DETERMINISTIC]:
+        print(json.dumps(list(deterministic_rows())))
+    else:
+        print(table(), end="")

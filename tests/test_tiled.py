@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from keras import layers
 
 import keras_deconv
-from keras_deconv import models, tiled
+from keras_deconv import models
+from keras_deconv.inference import tiled
 from tests import networks
 
 as_numpy = keras.ops.convert_to_numpy

@@ -1,13 +1,15 @@
-"""Prediction beyond `model.predict`: by sampling, and pixel by pixel."""
+"""Prediction beyond `model.predict`: by samples, pixel by pixel, by tiles."""
 
 from keras_deconv.inference.monte_carlo import (
     MonteCarloPrediction,
     predict_monte_carlo,
 )
 from keras_deconv.inference.sliding_window import predict_sliding_window
+from keras_deconv.inference.tiled import predict_tiled
 
 __all__ = [
     "MonteCarloPrediction",
     "predict_monte_carlo",
     "predict_sliding_window",
+    "predict_tiled",
 ]

@@ -22,6 +22,21 @@ def check_graph(model: Any) -> None:
         )
 
 
+def check_is_segmentation(model: keras.Model) -> None:
+    """Refuse a model that does not give scores for each pixel.
+
+    Raises:
+        ValueError: As described.
+    """
+    takes, gives = model.inputs[0].shape, model.outputs[0].shape
+    if not len(takes) == len(gives) == 4 or None in (takes[-1], gives[-1]):
+        raise ValueError(
+            "`model` must map images (batch, height, width, channels) to "
+            "(batch, height, width, num_classes). Received: a model from "
+            f"{takes} to {gives}"
+        )
+
+
 def is_graph(layer: Any) -> bool:
     """Whether it is a Functional model, or a Sequential one that is built."""
     return isinstance(layer, keras.Model) and bool(

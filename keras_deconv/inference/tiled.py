@@ -10,7 +10,11 @@ import keras
 import numpy as np
 
 from keras_deconv import arguments, backends
-from keras_deconv.inference.graphs import check_graph, is_graph
+from keras_deconv.inference.graphs import (
+    check_graph,
+    check_is_segmentation,
+    is_graph,
+)
 
 __all__ = ["predict_tiled"]
 
@@ -118,7 +122,7 @@ def predict_tiled(
 
         >>> import pathlib, tempfile
         >>> import numpy as np
-        >>> from keras_deconv import models, tiled
+        >>> from keras_deconv import inference, models
         >>> model = models.SegNetBasic((None, None, 3), num_classes=4)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     image = np.lib.format.open_memmap(
@@ -127,7 +131,7 @@ def predict_tiled(
         ...     classes = np.lib.format.open_memmap(
         ...         pathlib.Path(folder, "classes.npy"), "w+", "uint8",
         ...         (100, 150))
-        ...     _ = tiled.predict_tiled(
+        ...     _ = inference.predict_tiled(
         ...         model, image, 64, 16, class_ids=True, output=classes,
         ...         verbose=0)
         ...     int(classes.max()) < 4
@@ -140,13 +144,14 @@ def predict_tiled(
         ...     with rasterio.open(source) as image:
         ...         profile = dict(image.profile, count=1, dtype="uint8")
         ...         with rasterio.open(target, "w", **profile) as output:
-        ...             tiled.predict_tiled(
+        ...             inference.predict_tiled(
         ...                 model, image, 512, 128, class_ids=True,
         ...                 output=output)
         >>> label("city.tif", "classes.tif")  # doctest: +SKIP
     """
     check_graph(model)
-    takes, num_classes = _check_is_segmentation(model)
+    check_is_segmentation(model)
+    takes, num_classes = model.inputs[0].shape[1:], model.outputs[0].shape[-1]
     image = _check_image(image, takes[-1])
     size = tuple(image.shape[:2])
     tile = _check_tile(tile, takes)
@@ -373,24 +378,6 @@ def _strides(model: keras.Model) -> Iterator[int]:
         for length, longer in zip(before.shape, after.shape, strict=True):
             if longer > length:
                 yield fractions.Fraction(PROBE_SIZE, longer - length).numerator
-
-
-def _check_is_segmentation(
-    model: keras.Model,
-) -> tuple[tuple[int | None, ...], int]:
-    """Shape of the images that the model takes, and number of its classes.
-
-    Raises:
-        ValueError: It does not map images to scores for each pixel.
-    """
-    takes, gives = model.inputs[0].shape, model.outputs[0].shape
-    if not len(takes) == len(gives) == 4 or None in (takes[-1], gives[-1]):
-        raise ValueError(
-            "`model` must map images (batch, height, width, channels) to "
-            "(batch, height, width, num_classes). Received: a model from "
-            f"{takes} to {gives}"
-        )
-    return takes[1:], gives[-1]
 
 
 def _check_image(image: Any, num_channels: int | None) -> Any:
