@@ -276,18 +276,15 @@ UNSUPPORTED = {
     for column in ("TFLite", "TFLite int8")
 }
 
-# They take tens of seconds to compile.
-SLOW_ROWS = ("ENet", "DeconvNet", "BayesianSegNet", "BayesianSegNetBasic")
-SLOW_COLUMNS = ("XLA", "mixed precision")
+# One network stands for the others where time is short.
+SLOW_ROWS = set(NETWORK_ROWS) - {'`SegNetBasic`, `decoder="max_unpool"`'}
 
 CELLS = [
     pytest.param(
         name,
         column,
         id=f"{column}-{name}".replace("`", ""),
-        marks=pytest.mark.slow
-        if name.strip("`") in SLOW_ROWS and column in SLOW_COLUMNS
-        else (),
+        marks=pytest.mark.slow if name in SLOW_ROWS else (),
     )
     for column, (backend, _) in COLUMNS.items()
     for name in ROWS
@@ -308,6 +305,7 @@ def test_cell(name, column, tmp_path, monkeypatch):
             check(build, reference, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="asks TensorFlow for it")
 def test_deterministic_column():
     """TensorFlow refuses what is not, where it knows."""
