@@ -89,17 +89,13 @@ def seconds_per_step(options: argparse.Namespace) -> float:
         .batch(options.batch_size, drop_remainder=True)
         .repeat(options.steps)
     )
-    sharing = tf.data.Options()
-    sharing.experimental_distribute.auto_shard_policy = (
-        tf.data.experimental.AutoShardPolicy.DATA
-    )
     with replicas.scope():
         model = models.SegNetBasic((*options.image_size, 3), NUM_CLASSES)
         model.compile("adam", losses.SegmentationCrossentropy())
     timer = Timer()
     replicas.fit(
         model,
-        train.with_options(sharing),
+        train,
         epochs=3,
         callbacks=[timer],
         verbose=0,

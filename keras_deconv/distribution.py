@@ -45,7 +45,7 @@ _LAUNCHERS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
 _XLA_STATUS = re.compile(
     "(ABORTED|CANCELLED|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|UNKNOWN): "
 )
-_SUFFIX = ".weights.h5"
+_PREFIX, _SUFFIX = "backup-", ".weights.h5"
 
 
 def connect(strategy: str) -> "Replicas":
@@ -494,7 +494,7 @@ class EpochBackup(keras.callbacks.Callback):
             return
         old = self._files()
         self.folder.mkdir(parents=True, exist_ok=True)
-        file = self.folder / f"{num_done}{_SUFFIX}"
+        file = self.folder / f"{_PREFIX}{num_done}{_SUFFIX}"
         # In front, as Keras wants the suffix.
         part = file.with_name(f".part.{file.name}")
         with self.replicas.alone(model):
@@ -508,18 +508,28 @@ class EpochBackup(keras.callbacks.Callback):
         """Deletes the backup, and the folder if nothing else is in it."""
         if not self.replicas.is_chief:
             return
-        for file in [*self._files(), *self.folder.glob(f".part.*{_SUFFIX}")]:
+        for file in [
+            *self._files(),
+            *self.folder.glob(f".part.{_PREFIX}*{_SUFFIX}"),
+        ]:
             file.unlink()
         # Not there, or with files of somebody else in it.
         with contextlib.suppress(OSError):
             self.folder.rmdir()
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob(f"[0-9]*{_SUFFIX}"), key=_epochs_of)
+        files = self.folder.glob(f"*{_SUFFIX}")
+        return sorted(filter(_is_backup, files), key=_epochs_of)
+
+
+def _is_backup(file: Path) -> bool:
+    """Whether the name is one that is written here, and nobody else's."""
+    number = file.name.removeprefix(_PREFIX).removesuffix(_SUFFIX)
+    return file.name == f"{_PREFIX}{number}{_SUFFIX}" and number.isdecimal()
 
 
 def _epochs_of(file: Path) -> int:
-    return int(file.name.split(".")[0])
+    return int(file.name.removeprefix(_PREFIX).removesuffix(_SUFFIX))
 
 
 def _read_tf_config() -> tuple[int, int]:
@@ -686,21 +696,20 @@ def _loop(
     read a metric is to ask all processes.
     """
     history = keras.callbacks.History()
+    length = int(train.cardinality())
     watchers = keras.callbacks.CallbackList(
         [*callbacks, history],
         add_progbar=verbose != 0,
         model=model,
         verbose=verbose,
         epochs=epochs,
-        steps=len(train),
+        steps=length if length >= 0 else None,
     )
     train_step = _on_replicas(strategy, model.train_step)
     test_step = _on_replicas(strategy, model.test_step)
-    train = strategy.experimental_distribute_dataset(train)
+    train = _shared(strategy, train)
     if validation_data is not None:
-        validation_data = strategy.experimental_distribute_dataset(
-            validation_data
-        )
+        validation_data = _shared(strategy, validation_data)
     model.stop_training = False
     watchers.on_train_begin()
     logs: dict[str, float] = {}
@@ -729,6 +738,19 @@ def _loop(
             break
     watchers.on_train_end(logs)
     return history
+
+
+def _shared(strategy: Any, dataset: Any) -> Any:
+    """Gives every process its part of each batch, and none whole files."""
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = (
+        tf.data.experimental.AutoShardPolicy.DATA
+    )
+    return strategy.experimental_distribute_dataset(
+        dataset.with_options(options)
+    )
 
 
 def _on_replicas(

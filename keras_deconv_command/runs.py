@@ -142,6 +142,11 @@ def _check_options(options: Any) -> None:
             f"options must have {name}, a text or null",
             value,
         )
+    _check(
+        isinstance(options.get("train_split"), str),
+        "options must have train_split, a text",
+        options.get("train_split"),
+    )
     images, classes = options["images"], options.get("classes")
     _check(
         bool(options["dataset"]) != bool(images),

@@ -33,6 +33,8 @@ from keras_deconv_command.sources import Source
 
 # Options that change what is written, or where things lie, not what is learned.
 _HARMLESS = {"data_dir", "manual_dir"}
+# What was done before there was an option.
+_OLDER = {"strategy": "one"}
 _NOT_RECORDED = {
     *("command", "module", "debug"),
     *("output", "preview_every", "tensorboard"),
@@ -254,7 +256,8 @@ def _read_before(
     differences = [
         f"{_flag(name)} was {before.options.get(name)} and is {value}"
         for name, value in now.items()
-        if name not in _HARMLESS and before.options.get(name) != value
+        if name not in _HARMLESS
+        and before.options.get(name, _OLDER.get(name)) != value
     ]
     if differences:
         raise ValueError(

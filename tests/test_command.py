@@ -444,7 +444,7 @@ def test_the_library_gives_the_same_on_camvid(tiny_models, tmp_path):
 def test_a_killed_training_goes_on(uninterrupted, tmp_path, capsys):
     folder, arguments = uninterrupted
     arguments = [*arguments, "--output", str(tmp_path / "run")]
-    backup = tmp_path / "run" / ".resume" / "1.weights.h5"
+    backup = tmp_path / "run" / ".resume" / "backup-1.weights.h5"
     code = (
         "import sys, time, keras_deconv.callbacks as callbacks\n"
         "from keras_deconv_command import main\n"
@@ -492,11 +492,11 @@ def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):
     for epoch, score in enumerate([0.2, 0.5, 0.4]):
         history.on_epoch_end(epoch, {"loss": 1.0, "val_mean_iou": score})
     assert not history.is_stuck
-    (tmp_path / ".resume" / "3.weights.h5").rename(
-        tmp_path / ".resume" / "2.weights.h5"
+    (tmp_path / ".resume" / "backup-3.weights.h5").rename(
+        tmp_path / ".resume" / "backup-2.weights.h5"
     )
     # Killed while writing: what is not complete has another name.
-    (tmp_path / ".resume" / ".part.4.weights.h5").write_bytes(b"half")
+    (tmp_path / ".resume" / ".part.backup-4.weights.h5").write_bytes(b"half")
     history = history_of(tmp_path, model)
     history.set_model(model)
     assert history.num_done == 2
@@ -537,7 +537,9 @@ def test_files_of_others_are_not_deleted(
 
     def write_and_close(*arguments):
         mine[2].write_text("mine")
-        (tmp_path / ".resume" / ".part.4.weights.h5").write_bytes(b"half")
+        (tmp_path / ".resume" / ".part.backup-4.weights.h5").write_bytes(
+            b"half"
+        )
         close(*arguments)
 
     monkeypatch.setattr(training, "_close", write_and_close)

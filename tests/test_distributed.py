@@ -498,7 +498,7 @@ def test_a_killed_process_ends_all_and_they_go_on(
     strategy, backend, reference, killed, options, tmp_path, request
 ):
     folder = tmp_path / "run"
-    backup = folder / ".resume" / "1.weights.h5"
+    backup = folder / ".resume" / "backup-1.weights.h5"
     processes = start(strategy, options, folder, 2, backend=backend, seconds=2)
     while not backup.exists():
         assert all(process.poll() is None for process in processes)

@@ -559,3 +559,13 @@ def test_inside_a_compiled_function():
     model = convolutions(1)
     with pytest.raises(ValueError, match="cannot be compiled"):
         tf.function(lambda image: predict(model, image))(tf.constant(IMAGE))
+
+
+def test_the_image_is_no_output():
+    image = np.zeros((40, 40, 3), "float32")
+    model = keras.Sequential(
+        [keras.Input((None, None, 3)), keras.layers.Conv2D(3, 1)]
+    )
+    for output in (image, image[:]):
+        with pytest.raises(ValueError, match="`output` must not be the image"):
+            tiled.predict_tiled(model, image, 16, 8, output=output, verbose=0)

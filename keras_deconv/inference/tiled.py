@@ -160,7 +160,7 @@ def predict_tiled(
     batch_size = arguments.positive_int(batch_size, "batch_size")
     _check_class_ids(class_ids, num_classes)
     shape = size if class_ids else (*size, num_classes)
-    target = _check_output(output, shape, class_ids, num_classes)
+    target = _check_output(output, image, shape, class_ids, num_classes)
     if stride is None:
         stride = _stride(model)
     else:
@@ -506,7 +506,11 @@ def _check_class_ids(class_ids: Any, num_classes: int) -> None:
 
 
 def _check_output(
-    output: Any, shape: tuple[int, ...], class_ids: bool, num_classes: int
+    output: Any,
+    image: Any,
+    shape: tuple[int, ...],
+    class_ids: bool,
+    num_classes: int,
 ) -> Any:
     """Something that has a dtype and takes slices of rows.
 
@@ -517,6 +521,15 @@ def _check_output(
     if output is None:
         small = "uint8" if num_classes <= 256 else "int32"
         return np.empty(shape, small if class_ids else "float32")
+    if output is getattr(image, "dataset", image) or (
+        isinstance(output, np.ndarray)
+        and isinstance(image, np.ndarray)
+        and np.may_share_memory(output, image)
+    ):
+        raise ValueError(
+            "`output` must not be the image, which is still read while rows "
+            "are written. Received: both in the same memory"
+        )
     target = output
     if _is_raster(output):
         target = _Raster(output)
