@@ -28,6 +28,7 @@ Path = str | os.PathLike[str]
 
 HALF_PRECISION = ("float16", "bfloat16")
 QUANTIZATIONS = ("float16", "dynamic", "int8")
+SAVED_MODEL_FILES = ("saved_model.pb", "fingerprint.pb", "variables", "assets")
 CLASS_NAMES_FILE = "class_names.txt"
 PALETTE_FILE = "palette.txt"
 
@@ -509,13 +510,16 @@ def _written(path: Path, is_folder: bool = False) -> Iterator[pathlib.Path]:
     Raises:
         ValueError: There cannot be written, or is what must not be replaced.
     """
-    target = pathlib.Path(path).expanduser().absolute()
+    target = pathlib.Path(path).expanduser().resolve()
     if is_folder and target.exists():
-        is_ours = (target / "saved_model.pb").is_file()
+        is_ours = (target / "saved_model.pb").is_file() and all(
+            path.name in SAVED_MODEL_FILES for path in target.iterdir()
+        )
         if not is_ours and not (target.is_dir() and not any(target.iterdir())):
             raise ValueError(
-                "`path` must be a folder that is new, empty or a SavedModel, "
-                f"which is replaced. Received: path={os.fspath(path)!r}"
+                "`path` must be a folder that is new, empty or a SavedModel "
+                "without files of others in it, which is replaced. Received: "
+                f"path={os.fspath(path)!r}"
             )
     if not is_folder and target.is_dir():
         raise ValueError(

@@ -779,6 +779,10 @@ def test_files_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     for _ in range(2):
         export.to_saved_model(model, saved)
         export.to_tflite(model, file)
+    (saved / "notes.txt").touch()
+    with pytest.raises(ValueError, match="without files of others"):
+        export.to_saved_model(model, saved)
+    (saved / "notes.txt").unlink()
     before = file.read_bytes(), (saved / "saved_model.pb").read_bytes()
 
     def fail(*arguments, **options):
