@@ -63,8 +63,8 @@ def to_saved_model(
         model: Built Functional or Sequential model from `(batch, height, width,
             channels)` to `(batch, height, width, num_classes)`, of logits or
             probabilities, such as `models.SegNet`.
-        path: Folder to write. What a SavedModel is there is replaced, once the
-            new one is complete.
+        path: Folder to write: new, empty, or a SavedModel and nothing else,
+            which is replaced once the new one is complete.
         class_names: One name per class, written to `assets/class_names.txt`,
             one a line; also the attribute `class_names` of what is loaded.
         palette: One (red, green, blue) in 0..255 per class, written to

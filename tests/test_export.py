@@ -37,13 +37,14 @@ class Network(NamedTuple):
     build: Callable[..., keras.Model]
     sizes: tuple[tuple[int, int], ...]
     num_images: int
+    train_size: tuple[int, int]
 
 
-def case(network, sizes=SIZES, num_images=3, **options):
+def case(network, sizes=SIZES, num_images=3, train_size=SIZES[0], **options):
     """A network and its images; slow where one of them is large."""
     build = functools.partial(getattr(models, network), **options)
     return pytest.param(
-        Network(build, sizes, num_images),
+        Network(build, sizes, num_images, train_size),
         id="-".join((network, *map(str, options.values()), str(sizes[0][0]))),
         marks=pytest.mark.slow if sizes != SIZES else (),
     )
@@ -60,7 +61,8 @@ NETWORKS = [
     ),
     case("ENet", WHOLE, 8),
     case("SegNet", WHOLE, 8),
-    case("DeconvNet", ((200, 200), (193, 195)), fc_units=32),
+    # It takes no smaller images.
+    case("DeconvNet", ((200, 200), (193, 195)), 8, (200, 200), fc_units=32),
 ]
 
 
@@ -105,13 +107,7 @@ def network(request):
     keras.utils.set_random_seed(0)
     model = request.param.build((None, None, 3), num_classes=NUM_CLASSES)
     # Before, no class is ahead of the others.
-    small = request.param.sizes[0] == SIZES[0] or "fc_units" not in (
-        request.param.build.keywords
-    )
-    if small:
-        train(model, num_images=64, size=(48, 64))
-    else:  # It takes no smaller images.
-        train(model, num_images=16, size=request.param.sizes[0])
+    train(model, num_images=48, size=request.param.train_size)
     return model, request.param.sizes, request.param.num_images
 
 

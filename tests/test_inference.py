@@ -366,6 +366,16 @@ def test_probabilities():
         (keras.layers.Dense(2, activation="sigmoid"), "sigmoid"),
         (keras.ops.softmax, "softmax"),
         (keras.ops.sigmoid, "sigmoid"),
+        # Not the very last, and still what is given.
+        (
+            graph(
+                keras.layers.Softmax(),
+                keras.layers.UpSampling2D(),
+                keras.layers.Cropping2D(1),
+                keras.layers.Activation("linear", dtype="float32"),
+            ),
+            "softmax",
+        ),
         (graph(graph(keras.layers.Softmax())), "softmax"),
         (
             keras.Sequential([keras.Input((2, 2, 3)), keras.layers.Softmax()]),

@@ -449,6 +449,19 @@ def test_stride_that_cannot_be_read():
     )
 
 
+@pytest.mark.parametrize("stride", [17, 128])
+def test_stride_that_the_probe_does_not_divide_by(stride):
+    model = keras.Sequential(
+        [
+            keras.Input((None, None, 3)),
+            layers.AveragePooling2D(stride),
+            layers.UpSampling2D(stride),
+        ]
+    )
+    with pytest.raises(ValueError, match="a stride that does not divide"):
+        tiled._stride(model)
+
+
 def test_progress_bar_counts_tiles(capsys):
     model = convolutions(1)
     tiled.predict_tiled(model, IMAGE, 32, 4)

@@ -54,15 +54,36 @@ def layers_of(model: keras.Model) -> Iterator[layers.Layer]:
 
 
 def _last_operation(model: keras.Model) -> Any:
-    """The operation that gives the output, be it in a model inside."""
-    last = keras.Model(model.inputs, model.outputs).operations[-1]
+    """The operation that makes the scores, be it in a model inside.
+
+    What only moves or interpolates them afterwards is passed over: of
+    probabilities it makes probabilities.
+    """
+    operations = keras.Model(model.inputs, model.outputs).operations
+    last = next(op for op in reversed(operations) if not _moves_scores(op))
     if is_graph(last) and len(last.outputs) == 1:
         return _last_operation(last)
     return last
 
 
+def _moves_scores(operation: Any) -> bool:
+    if isinstance(operation, layers.Activation):
+        return operation.activation is keras.activations.linear
+    return isinstance(
+        operation,
+        layers.Cropping2D
+        | layers.Identity
+        | layers.Reshape
+        | layers.Resizing
+        | layers.UpSampling2D,
+    )
+
+
 def gives_probabilities(model: keras.Model) -> bool:
-    """Whether a model ends in a softmax, so that it gives no logits."""
+    """Whether a model ends in a softmax, so that it gives no logits.
+
+    A softmax inside a layer of another kind is not seen.
+    """
     return _last_activation(model) == "softmax"
 
 

@@ -20,6 +20,8 @@ __all__ = ["predict_tiled"]
 
 # Strides that divide it are found. Shapes are computed, nothing is allocated.
 PROBE_SIZE = 2**6 * 3**2 * 5 * 7 * 11 * 13
+# What looks larger is one that does not divide it.
+MAX_STRIDE = 4096
 
 
 def predict_tiled(
@@ -340,15 +342,21 @@ def _stride(model: keras.Model) -> int:
     Read from how sizes inside the model grow with the size of the image.
 
     Raises:
-        ValueError: They cannot be computed for other sizes.
+        ValueError: They cannot be computed for other sizes, or tell nothing.
     """
     try:
-        return math.lcm(*_strides(model))
+        strides = set(_strides(model))
+        if max(strides) > MAX_STRIDE:
+            raise ValueError(
+                f"a stride that does not divide {PROBE_SIZE}, or is above "
+                f"{MAX_STRIDE}"
+            )
+        return math.lcm(*strides)
     except Exception as error:
         raise ValueError(
-            f"`stride` must be given for {model.name!r}, whose sizes inside "
-            "cannot be computed for larger images: the product of the strides "
-            "of poolings and convolutions along a path; 1 if there are none. "
+            f"`stride` must be given for {model.name!r}, of which the sizes "
+            "inside do not tell it: the product of the strides of poolings and "
+            "convolutions along a path; 1 if there are none. "
             f"Received: stride=None. {type(error).__name__}: {error}"
         ) from error
 
