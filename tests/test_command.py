@@ -275,6 +275,7 @@ def test_mistakes_end_with_1_and_one_line(
         ("options.images", [5, "photos"]),
         ("options.data_dir", [5]),
         ("options.val_masks", [[]]),
+        ("options.train_split", [None, 5]),
     ],
 )
 def test_a_run_file_that_was_edited_is_refused(
@@ -308,6 +309,7 @@ def test_a_run_of_folders_that_was_edited_is_refused(name, value):
     )
     options |= {"images": "photos", "masks": "labels", "classes": 2}
     options |= {"void_labels": [255], "mask_suffix": ""}
+    options |= {"train_split": "train"}
     fields = [["a", "b"], [[0, 0, 0], [1, 1, 1]], None, 255]
     runs.Run(*fields, options)
     with pytest.raises(ValueError, match=name):
@@ -360,6 +362,16 @@ def test_a_finished_run_is_left_alone(run_folder, train_options, capsys):
     assert "--epochs was 3 and is 9" in error
     assert f"delete {run_folder}" in error
     assert (run_folder / "model.keras").read_bytes() == before
+
+
+def test_a_run_from_before_there_were_strategies(
+    run_folder, train_options, tmp_path, capsys
+):
+    content = json.loads((run_folder / "run.json").read_text())
+    assert content["options"].pop("strategy") == "one"
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    assert main(["train", *train_options, "--output", str(tmp_path)]) == 0
+    assert "is finished" in capsys.readouterr().out
 
 
 def train_with_api(name, train_split, epochs, **where):

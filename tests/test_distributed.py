@@ -404,6 +404,44 @@ def test_only_the_chief_writes_backups(tmp_path):
     assert not (tmp_path / "backup").exists()
 
 
+def test_files_of_others_are_no_backups(tmp_path):
+    model = small_model((4, 6, 3), 2)
+    model.compile("adam", "mse")
+    others = {"07.weights.h5", "2024-best.weights.h5", "backup-x.weights.h5"}
+    for name in others:
+        (tmp_path / name).write_bytes(b"of somebody else")
+    backup = distribution.EpochBackup(distribution.Replicas(), tmp_path)
+    assert backup.restore(model) == 0
+    for num_done in (1, 2):
+        backup.write(model, num_done)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {*others, "backup-2.weights.h5"}
+    assert backup.restore(model) == 2
+    backup.delete()
+    assert {path.name for path in tmp_path.iterdir()} == others
+
+
+def test_the_loop_takes_sets_of_unknown_length():
+    model = small_model((4, 6, 3), 2)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss)
+    batch = np.ones((2, 4, 6, 3), "float32"), np.ones((2, 4, 6), "int32")
+    train = tf.data.Dataset.from_tensors(batch).repeat(3)
+    train = train.filter(lambda image, mask: True)
+    history = distribution._loop(
+        tf.distribute.get_strategy(),
+        model,
+        train,
+        validation_data=None,
+        epochs=2,
+        initial_epoch=0,
+        callbacks=[],
+        verbose=0,
+    )
+    first, second = history.history["loss"]
+    assert 0 < second < first
+
+
 def test_blocks_of_the_page_run():
     text = (ROOT / "docs" / "scaling.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
