@@ -121,8 +121,19 @@ def overfits(name, path):
     np.testing.assert_allclose(served.serve(x), expected, rtol=1e-4, atol=1e-4)
 
 
-# The Bayesian ones are their parents, with dropout: among the slow tests.
-@pytest.mark.parametrize("name", [n for n in NAMES if "Bayesian" not in n])
+# The Bayesian ones are their parents, with dropout; the others of the slow ones
+# take a minute.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=pytest.mark.slow if name in ("ENet", "DeconvNet") else (),
+        )
+        for name in NAMES
+        if "Bayesian" not in name
+    ],
+)
 def test_slim_network_overfits_and_is_saved(name, monkeypatch, tmp_path):
     networks.make_slim(monkeypatch)
     overfits(name, tmp_path)
