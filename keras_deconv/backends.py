@@ -43,15 +43,21 @@ def is_readable(tensor: Any) -> bool:
     return True
 
 
-def require(condition: Any, *message: Any) -> None:
+def require(condition: Any, *message: Any, before: Any = None) -> Any:
     """Stop with the message where a compiled function finds it broken.
 
-    TensorFlow's graphs can; XLA, and with it JAX, has no such thing.
+    TensorFlow's graphs can; XLA, and with it JAX, has no such thing. What is
+    computed from the tensor that is returned, `before`, waits for the answer:
+    or an operation that cannot go on might be faster, and say less.
     """
     if keras.config.backend() == "tensorflow":
         import tensorflow as tf
 
-        tf.debugging.Assert(condition, list(message))
+        asked = tf.debugging.Assert(condition, list(message))
+        if before is not None and asked is not None:
+            with tf.control_dependencies([asked]):
+                return tf.identity(before)
+    return before
 
 
 def widest_int() -> str:

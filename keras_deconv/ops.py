@@ -184,8 +184,10 @@ def max_unpool(
     kernel_values = _to_kernel(values, data_format)
     if index_format == "window":
         windows = kernels.windows(size, pool_size, strides, padding)
-        _require_windows(
-            windows, shapes.spatial_size(ops.shape(values), data_format)
+        kernel_values = _require_windows(
+            kernel_values,
+            windows,
+            shapes.spatial_size(ops.shape(values), data_format),
         )
         argmax = _to_kernel(argmax, data_format)
         result = differentiable.unpool(kernel_values, argmax, windows, overlap)
@@ -231,7 +233,7 @@ def nearest_unpool(
     values = _batch(values, "values")
     size = arguments.ints(size, len(values.shape) - 2, "size", 1)
     data_format = arguments.data_format(data_format)
-    target = _block_target(values, size, like, data_format)
+    values, target = _block_target(values, size, like, data_format)
     result = differentiable.nearest(
         _to_kernel(values, data_format), _blocks(values, size, data_format)
     )
@@ -276,7 +278,7 @@ def bed_of_nails_unpool(
     size = arguments.ints(size, len(values.shape) - 2, "size", 1)
     position = arguments.position(position, size)
     data_format = arguments.data_format(data_format)
-    target = _block_target(values, size, like, data_format)
+    values, target = _block_target(values, size, like, data_format)
     result = differentiable.bed_of_nails(
         _to_kernel(values, data_format),
         _blocks(values, size, data_format),
@@ -621,19 +623,26 @@ def _target_size(
     return settle(ops.shape), settle(lambda x: tuple(x.shape))
 
 
-def _require_windows(windows: kernels.Windows, size: tuple) -> None:
-    """Where sizes are not known, refuse at run time what does not fit."""
+def _require_windows(
+    values: Tensor, windows: kernels.Windows, size: tuple
+) -> Tensor:
+    """Where sizes are not known, refuse at run time what does not fit.
+
+    The values that are returned come after that.
+    """
     for n, m, expected in zip(
         windows.size, windows.num_windows, size, strict=True
     ):
         if ops.is_tensor(n) or ops.is_tensor(expected):
-            backends.require(
+            values = backends.require(
                 ops.equal(m, expected),
                 "The size to restore does not pool to the size of `values`: "
                 "give the tensor that was pooled as `like`, and the pooling "
                 "layer's own arguments. Size, windows in it, values:",
                 *(n, m, expected),
+                before=values,
             )
+    return values
 
 
 def _blocks(
@@ -650,7 +659,8 @@ def _block_target(
     block: tuple[int, ...],
     like: Tensor | None,
     data_format: str,
-) -> tuple:
+) -> tuple[Tensor, tuple]:
+    """The values, checked to be blocks of the size, and the size to restore."""
     target, static = _target_size(
         values,
         None,
@@ -664,13 +674,14 @@ def _block_target(
     size = shapes.spatial_size(ops.shape(values), data_format)
     for n, m, s in zip(target, size, block, strict=True):
         if like is not None and (ops.is_tensor(n) or ops.is_tensor(m)):
-            backends.require(
+            values = backends.require(
                 ops.logical_and((m - 1) * s < n, n < (m + 1) * s),
                 "`like` must have a size that shrinks to the size of `values` "
                 "when divided by `size`. Size, values, block:",
                 *(n, m, s),
+                before=values,
             )
-    return target
+    return values, target
 
 
 def _check_range(
