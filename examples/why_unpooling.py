@@ -15,6 +15,7 @@ than ten minutes on two CPU cores.
 
 # %%
 import argparse
+import datetime
 import json
 import math
 import os
@@ -58,6 +59,8 @@ add("--smoke", action="store_true", help="hardly any training, few images")
 is_notebook = "ipykernel" in sys.modules
 notebook_options = os.environ.get("EXAMPLE_OPTIONS", "").split()
 options = parser.parse_args(notebook_options if is_notebook else None)
+if options.camvid and not Path(options.camvid).is_dir():
+    parser.error(f"--camvid: {options.camvid} is no folder")
 options.output.mkdir(parents=True, exist_ok=True)
 seconds = 0.5 if options.smoke else options.seconds
 keras.utils.set_random_seed(SEED)
@@ -424,7 +427,7 @@ train_and_measure(
 )
 train_and_measure(
     "c wide",
-    "full resolution, sees as much as d",
+    "18 thinner layers",
     models.FullResolutionNet(
         image_shape, num_classes, filters=(41,) * 18, name="full_resolution_18"
     ),
@@ -444,7 +447,7 @@ train_and_measure(
 # %% [markdown]
 # ## The table
 #
-# The memory is of one example: of one patch in b, of one image in the others.
+# What was measured, and under it how.
 
 # %%
 LINES = (
@@ -464,7 +467,16 @@ table = [
 for title, name, unit, form in LINES:
     cells = [format(row[name] / unit, form) for row in rows.values()]
     table.append(f"| {title} | {' | '.join(cells)} |")
-table = "\n".join(table) + "\n"
+notes = f"""
+Each step was trained for {seconds:g} seconds. mIoU: on {true_classes.size}
+pixels of {len(test_images)} test images. Multiply-adds: half the operations
+that TensorFlow's profiler counts. Training memory: all results of the forward
+pass that the backward pass uses. Inference memory: the most that is needed at
+once. Memory is of one example: of one patch in b, of one image in the others.
+{os.cpu_count()} cores, {datetime.date.today()}, TensorFlow {tf.__version__},
+Keras {keras.__version__}.
+"""
+table = "\n".join(table) + "\n" + notes
 print(table)
 report = {
     "data_set": set_name,
@@ -473,6 +485,7 @@ report = {
     "seconds_of_training": seconds,
     "test_images": len(test_images),
     "test_pixels": true_classes.size,
+    "date": str(datetime.date.today()),
     "cores": os.cpu_count(),
     "tensorflow": tf.__version__,
     "keras": keras.__version__,
@@ -517,9 +530,9 @@ for side in sides:
 report["growth"] = growth
 
 PANELS = (
-    ("multiply-adds of an image", "multiply_adds"),
-    ("seconds per image", "seconds_per_image"),
-    ("training memory, bytes", "training_bytes"),
+    ("multiply-adds of an image, billions", "multiply_adds", 1e9),
+    ("seconds per image", "seconds_per_image", 1),
+    ("training memory, MB (b: of one patch)", "training_bytes", 1e6),
 )
 NAMES = {
     "b": "b: sliding window\n(from one patch)",
@@ -529,9 +542,9 @@ NAMES = {
 figure, axes = plt.subplots(
     3, 1, figsize=(6, 10), sharex=True, layout="constrained"
 )
-for axis, (title, name) in zip(axes, PANELS, strict=True):
+for axis, (title, name, unit) in zip(axes, PANELS, strict=True):
     for (key, points), marker in zip(growth.items(), "s^o", strict=True):
-        heights = [point[name] for point in points]
+        heights = [point[name] / unit for point in points]
         axis.plot(
             sides,
             heights,
@@ -553,11 +566,11 @@ for axis, (title, name) in zip(axes, PANELS, strict=True):
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xticks(sides, [str(side) for side in sides])
+    axis.yaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()
     axis.set_title(title)
     axis.spines[["top", "right"]].set_visible(False)
 axes[-1].set_xlabel("side of the image, pixels")
-axes[-1].set_title("training memory, bytes (b: of one patch)")
 figure.savefig(options.output / "growth.png")
 
 # %% [markdown]
@@ -569,23 +582,32 @@ figure.savefig(options.output / "growth.png")
 colours = facts.palette
 if set_name == "scenes":
     colours = [[round(255 * c) for c in to_rgb(n)] for n in SCENE_COLOURS]
-figure, axes = plt.subplots(4, 2, figsize=(6, 9), layout="constrained")
+figure, axes = plt.subplots(4, 2, figsize=(6, 10), layout="constrained")
 axes = axes.ravel()
 axes[0].imshow(test_images[0].astype("uint8"))
-axes[0].set_title("a test image")
-# A window, and that of the next pixel.
-for left, style in ((24, "-"), (25, ":")):
+# A window, and the window of the next pixel.
+for left, colour, style in ((24, "white", "-"), (25, "black", ":")):
     axes[0].add_patch(
         Rectangle(
-            (left, 16), PATCH_SIZE, PATCH_SIZE, fill=False, linestyle=style
+            (left, 16),
+            PATCH_SIZE,
+            PATCH_SIZE,
+            fill=False,
+            edgecolor=colour,
+            linestyle=style,
+            linewidth=2,
         )
     )
+share = (PATCH_SIZE - 1) / PATCH_SIZE
+axes[0].set_title(f"a test image: windows of\nneighbours share {share:.0%}")
 true_mask = test_masks[0]
 axes[1].imshow(visualize.colour_mask(true_mask, colours))
-axes[1].set_title("what is in it")
+axes[1].set_title("what is in it\n(white: void)")
 for axis, (key, picture) in zip(axes[2:], pictures.items(), strict=False):
     axis.imshow(visualize.colour_mask(picture, colours))
-    axis.set_title(f"{key}: {rows[key]['what']}")
+    axis.set_title(
+        f"{key}: {rows[key]['what']}\nmIoU {rows[key]['mean_iou']:.2f}"
+    )
 for axis in axes:
     axis.set_axis_off()
 legend = [
@@ -615,7 +637,7 @@ CLAIMS = {
     ),
 }
 report["claims"] = CLAIMS
-(options.output / "table.md").write_text(table)
+(options.output / "table.md").write_text(table, "utf-8")
 (options.output / "table.json").write_text(json.dumps(report, indent=1) + "\n")
 for claim, holds in CLAIMS.items():
     print("holds:" if holds else "DOES NOT HOLD:", claim)
