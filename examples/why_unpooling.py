@@ -72,6 +72,7 @@ plt.rcParams.update(
         "figure.constrained_layout.h_pad": 0.08,
         "figure.constrained_layout.w_pad": 0.1,
         "font.size": 12,
+        "image.interpolation": "nearest",
         "savefig.dpi": 120,
     }
 )
@@ -473,8 +474,8 @@ pixels of {len(test_images)} test images. Multiply-adds: half the operations
 that TensorFlow's profiler counts. Training memory: all results of the forward
 pass that the backward pass uses. Inference memory: the most that is needed at
 once. Memory is of one example: of one patch in b, of one image in the others.
-{os.cpu_count()} cores, {datetime.date.today()}, TensorFlow {tf.__version__},
-Keras {keras.__version__}.
+Measured on {os.cpu_count()} CPU cores, {datetime.date.today()}, with
+TensorFlow {tf.__version__} and Keras {keras.__version__}.
 """
 table = "\n".join(table) + "\n" + notes
 print(table)
@@ -566,6 +567,7 @@ for axis, (title, name, unit) in zip(axes, PANELS, strict=True):
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xticks(sides, [str(side) for side in sides])
+    axis.margins(y=0.12)
     axis.yaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()
     axis.set_title(title)
