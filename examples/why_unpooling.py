@@ -497,7 +497,7 @@ report = {
 # ## How the costs grow with the image
 #
 # Of the sliding window one patch is measured, and multiplied by the number of
-# pixels: its larger images would take minutes each.
+# pixels: its larger images would take too long.
 
 # %%
 MAKERS = {
