@@ -1,5 +1,6 @@
-"""The main job, as a user runs it."""
+"""The main job and the other examples, as a user runs them."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SCRIPT = ROOT / "examples" / "train_segnet.py"
+EXAMPLES = ROOT / "examples"
+SCRIPT = EXAMPLES / "train_segnet.py"
 
 # Loads a model as a user would, who has imported keras_deconv and no more.
 LOAD = """
@@ -74,3 +76,62 @@ def test_model_file_loads_in_a_new_process(smoke, tmp_path, rng):
     subprocess.run([sys.executable, "-c", LOAD, *arguments], check=True)
     here = keras.saving.load_model(model).predict(images, verbose=0)
     np.testing.assert_allclose(np.load(arguments[2]), here, atol=1e-5)
+
+
+def run_example(name, folder, *arguments):
+    return subprocess.run(
+        [
+            *[sys.executable, EXAMPLES / name, *arguments],
+            *["--data-dir", folder / "tfds", "--output", folder / "out"],
+        ],
+        capture_output=True,
+        text=True,
+    )
+
+
+# why_unpooling.py is run by test_story.py.
+def test_unpooling_is_drawn(tmp_path):
+    result = run_example("unpooling_pictures.py", tmp_path, "--smoke")
+    assert result.returncode == 0, result.stderr[-3000:]
+    drawn = {picture.name for picture in (tmp_path / "out").iterdir()}
+    assert drawn == {"grids.png", "feature_map.png", "matrix.png"}
+    for name in drawn:
+        assert (ROOT / "docs" / "images" / name).exists()
+
+
+@pytest.mark.slow
+def test_decoders_are_compared(tmp_path):
+    result = run_example("compare_decoders.py", tmp_path, "--smoke")
+    assert result.returncode == 0, result.stderr[-3000:]
+    folder = tmp_path / "out"
+    report = json.loads((folder / "table.json").read_text())
+    rows = report["rows"]
+    assert set(rows) == {
+        *("max_unpool", "bed_of_nails", "nearest", "conv_transpose")
+    }
+    for decoder, row in rows.items():
+        assert decoder in (folder / "table.md").read_text()
+        for name in ("mean_iou", "boundary_f1"):
+            assert len(row[name]) == report["seeds"]
+            assert all(0 <= score <= 1 for score in row[name])
+    # One byte per window of four; 64 channels, four stages.
+    windows = sum((48 // 2**n) * (64 // 2**n) for n in (1, 2, 3, 4))
+    assert rows["max_unpool"].pop("index_bytes") == 64 * windows
+    assert not any(row.get("index_bytes") for row in rows.values())
+    # Of float32, and four cells to a window.
+    assert report["skip_bytes"] == 16 * 64 * windows
+    assert (folder / "scores.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("compare_decoders.py", ["--seeds", "0"], "must be at least 1"),
+        ("why_unpooling.py", ["--camvid", "nowhere"], "nowhere is no folder"),
+    ],
+)
+def test_mistake_ends_in_one_sentence(tmp_path, name, arguments, words):
+    result = run_example(name, tmp_path, *arguments)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,245 @@
+"""Compare four ways to undo pooling: one encoder, four decoders, some seeds.
+
+    python examples/compare_decoders.py
+
+trains SegNet-Basic with every decoder and seed on drawn street scenes (some
+ten minutes on two CPU cores) and writes into compare_decoders/: table.md,
+table.json and scores.png. Whatever comes out is reported.
+"""
+
+import argparse
+import datetime
+import json
+import math
+import os
+import statistics
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import matplotlib.pyplot as plt
+import tensorflow as tf
+
+from keras_deconv import (
+    MaxPoolWithArgmax2D,
+    callbacks,
+    data,
+    losses,
+    metrics,
+    models,
+)
+
+IMAGE_SIZE = (48, 64)
+BATCH_SIZE = 8
+DECODERS = ("max_unpool", "bed_of_nails", "nearest", "conv_transpose")
+# Okabe and Ito's colours, which colour-blind readers tell apart.
+SCORE_COLOURS = {"mean_iou": "#0072B2", "boundary_f1": "#D55E00"}
+# Boundaries match within one pixel, as a share of the diagonal.
+TOLERANCE = 1.001 / math.hypot(*IMAGE_SIZE)
+
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+add = parser.add_argument
+add("--data-dir", help="where tfds keeps prepared data sets")
+add("--epochs", default=6, type=int)
+add("--output", default="compare_decoders", type=Path)
+add("--seeds", default=3, type=int, help="how many, from 0 on")
+add("--smoke", action="store_true", help="one seed, one epoch, few images")
+options = parser.parse_args()
+if min(options.epochs, options.seeds) < 1:
+    parser.error("--epochs and --seeds must be at least 1")
+options.output.mkdir(parents=True, exist_ok=True)
+epochs = 1 if options.smoke else options.epochs
+num_seeds = 1 if options.smoke else options.seeds
+few = "[:16]" if options.smoke else ""
+num_classes = data.describe("scenes").num_classes
+
+
+def load(seed, epoch):
+    """Batches to train on and to test with."""
+    return data.load(
+        "scenes",
+        [f"train{few}", f"test{few}"],
+        image_size=IMAGE_SIZE,
+        batch_size=BATCH_SIZE,
+        data_dir=options.data_dir,
+        seed=seed,
+        epoch=epoch,
+    )
+
+
+def build(decoder, seed, num_steps):
+    """A compiled network; those of a seed begin with the same encoder."""
+    keras.utils.set_random_seed(seed)
+    model = models.SegNetBasic((*IMAGE_SIZE, 3), num_classes, decoder=decoder)
+    model.compile(
+        keras.optimizers.Adam(
+            keras.optimizers.schedules.CosineDecay(2e-3, num_steps)
+        ),
+        losses.SegmentationCrossentropy(),
+    )
+    return model
+
+
+def train_and_score(decoder, seed):
+    """The scores on the test split after one training."""
+    epoch = tf.Variable(0, dtype="int64", trainable=False)
+    train, test = load(seed, epoch)
+    model = build(decoder, seed, epochs * len(train))
+    in_order = callbacks.EpochSeed(seed, epoch)
+    model.fit(
+        train, epochs=epochs, shuffle=False, callbacks=[in_order], verbose=0
+    )
+    # Only now, since scores of the training images would cost time.
+    model.compile(
+        loss=losses.SegmentationCrossentropy(),
+        metrics=[
+            metrics.MeanIoU(num_classes),
+            metrics.BoundaryF1(num_classes, tolerance=TOLERANCE),
+        ],
+    )
+    scores = model.evaluate(test, verbose=0, return_dict=True)
+    print(
+        f"{decoder}, seed {seed}: mIoU {scores['mean_iou']:.3f}, "
+        f"boundary F1 {scores['boundary_f1']:.3f}",
+        flush=True,
+    )
+    return scores
+
+
+def index_bytes(model):
+    """What the decoder is handed over of one image, besides the last map."""
+    return sum(
+        math.prod(layer.output[1].shape[1:])
+        * tf.as_dtype(layer.output[1].dtype).size
+        for layer in model.layers
+        if isinstance(layer, MaxPoolWithArgmax2D)
+    )
+
+
+def skip_bytes(model):
+    """What it would be handed if the pooled maps themselves were kept."""
+    return sum(
+        math.prod(layer.input.shape[1:]) * tf.as_dtype(layer.input.dtype).size
+        for layer in model.layers
+        if isinstance(layer, MaxPoolWithArgmax2D)
+    )
+
+
+def times_in_turns(by_decoder, repetitions):
+    """Seconds of a training step and of a prediction, median of the turns."""
+    images = tf.random.uniform((BATCH_SIZE, *IMAGE_SIZE, 3), maxval=255)
+    labels = tf.zeros((BATCH_SIZE, *IMAGE_SIZE), "int32")
+    times = {}
+    for turn in range(-1, repetitions):
+        for decoder, model in by_decoder.items():
+            for what, call in (
+                ("train", lambda m=model: m.train_on_batch(images, labels)),
+                ("predict", lambda m=model: m.predict_on_batch(images)),
+            ):
+                start = time.perf_counter()
+                call()
+                if turn >= 0:  # The first turn compiles.
+                    passed = time.perf_counter() - start
+                    times.setdefault((decoder, what), []).append(passed)
+    return {key: statistics.median(values) for key, values in times.items()}
+
+
+# Costs.
+by_decoder = {decoder: build(decoder, 0, 1) for decoder in DECODERS}
+times = times_in_turns(by_decoder, 2 if options.smoke else 15)
+rows = {}
+for decoder, model in by_decoder.items():
+    rows[decoder] = {
+        "parameters": model.count_params(),
+        "index_bytes": index_bytes(model),
+        "train_milliseconds": 1e3 * times[decoder, "train"] / BATCH_SIZE,
+        "predict_milliseconds": 1e3 * times[decoder, "predict"] / BATCH_SIZE,
+    }
+instead = skip_bytes(by_decoder["max_unpool"])
+
+# Scores: decoders in turns, so that a stopped run compares what it has.
+scores = {decoder: [] for decoder in DECODERS}
+for seed in range(num_seeds):
+    for decoder in DECODERS:
+        scores[decoder].append(train_and_score(decoder, seed))
+for decoder, of_seeds in scores.items():
+    for name in SCORE_COLOURS:
+        rows[decoder][name] = [one[name] for one in of_seeds]
+
+
+def with_spread(values):
+    """Mean and standard deviation, of one seed the value alone."""
+    mean = statistics.mean(values)
+    if len(values) == 1:
+        return f"{mean:.3f}"
+    return f"{mean:.3f} ± {statistics.stdev(values):.3f}"
+
+
+table = [
+    "| decoder | parameters | index, bytes per image | training, ms per image "
+    "| prediction, ms per image | mIoU | boundary F1 |",
+    "|---|---:|---:|---:|---:|---:|---:|",
+]
+for decoder, row in rows.items():
+    table.append(
+        f"| `{decoder}` | {row['parameters']:,} | {row['index_bytes']:,} "
+        f"| {row['train_milliseconds']:.1f} "
+        f"| {row['predict_milliseconds']:.1f} "
+        f"| {with_spread(row['mean_iou'])} "
+        f"| {with_spread(row['boundary_f1'])} |"
+    )
+notes = f"""
+Scenes of {IMAGE_SIZE[0]}x{IMAGE_SIZE[1]}, epochs: {epochs}, seeds: {num_seeds};
+mean and standard deviation over the seeds. Boundaries match within one pixel.
+The pooled maps themselves would be {instead:,} bytes per image.
+{os.cpu_count()} cores, {datetime.date.today()}, TensorFlow {tf.__version__},
+Keras {keras.__version__}.
+"""
+table = "\n".join(table) + "\n" + notes
+print(f"\n{table}")
+
+(options.output / "table.md").write_text(table, "utf-8")
+report = {
+    "image_size": IMAGE_SIZE,
+    "epochs": epochs,
+    "seeds": num_seeds,
+    "date": str(datetime.date.today()),
+    "cores": os.cpu_count(),
+    "tensorflow": tf.__version__,
+    "keras": keras.__version__,
+    "skip_bytes": instead,
+    "rows": rows,
+}
+(options.output / "table.json").write_text(json.dumps(report, indent=1) + "\n")
+
+plt.rcParams.update({"font.size": 12, "axes.titlesize": 12})
+figure, axes = plt.subplots(
+    2, 1, figsize=(6, 5), sharey=True, layout="constrained"
+)
+titles = ("mIoU on test images", "boundary F1, within one pixel")
+for axis, title, (name, colour) in zip(
+    axes, titles, SCORE_COLOURS.items(), strict=True
+):
+    for height, row in enumerate(rows.values()):
+        mean = statistics.mean(row[name])
+        axis.plot(
+            row[name],
+            [height] * len(row[name]),
+            "o",
+            color=colour,
+            markerfacecolor="none",
+        )
+        axis.plot([mean], [height], "|", color=colour, markersize=22)
+    axis.set_yticks(range(len(rows)), rows)
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.set_title(title)
+    axis.locator_params(axis="x", nbins=5)
+    axis.grid(axis="x", alpha=0.4)
+    axis.spines[["top", "right"]].set_visible(False)
+axes[-1].set_xlabel("a circle for each seed, a bar for their mean")
+figure.savefig(options.output / "scores.png", dpi=120)
+print(f"Saved table.md, table.json and scores.png in {options.output}")

@@ -1,0 +1,154 @@
+"""The story of the examples: costs counted right, in the order it claims."""
+
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+import tensorflow as tf
+from keras import layers
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+PICTURES = ROOT / "docs" / "images"
+STORY = ROOT / "docs" / "story.md"
+NOTEBOOKS = ("unpooling_pictures", "why_unpooling")
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """What why_unpooling.py defines and measures, and the folder it writes."""
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    level = tf.get_logger().level
+    folder = tmp_path_factory.mktemp("story")
+    arguments = ["--smoke", "--data-dir", folder / "tfds"]
+    with pytest.MonkeyPatch.context() as patch, pyplot.rc_context():
+        script = EXAMPLES / "why_unpooling.py"
+        patch.setattr(
+            sys,
+            "argv",
+            list(map(str, [script, *arguments, "--output", folder / "out"])),
+        )
+        names = runpy.run_path(str(script))
+    pyplot.close("all")
+    tf.get_logger().setLevel(level)
+    return names, folder / "out"
+
+
+@pytest.fixture(scope="module")
+def report(told):
+    _, folder = told
+    return json.loads((folder / "table.json").read_text())
+
+
+def test_multiply_adds_of_one_convolution(told):
+    names, _ = told
+    inputs = keras.Input((6, 7, 3))
+    conv = layers.Conv2D(4, 5, padding="same", use_bias=False)
+    count = names["multiply_adds"](keras.Model(inputs, conv(inputs)))
+    assert count == (6 * 7) * (5 * 5 * 3) * 4
+
+
+def two_convolutions(filters):
+    inputs = keras.Input((4, 6, 2))
+    x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(inputs)
+    x = layers.ReLU()(x)
+    # Shares the memory of what it reshapes.
+    x = layers.Reshape((6, 4, filters))(x)
+    x = layers.Conv2D(5, 1, use_bias=False)(x)
+    return keras.Model(inputs, x)
+
+
+def test_training_keeps_each_map_once(told):
+    names, _ = told
+    # Of a convolution and its ReLU, only what the ReLU gives is kept.
+    three, six = (names["training_bytes"](two_convolutions(n)) for n in (3, 6))
+    assert six - three == 3 * (4 * 6) * 4
+
+
+def test_inference_frees_what_was_used(told):
+    names, _ = told
+    before, after = 3 * (4 * 6) * 4, 5 * (4 * 6) * 4
+    # Before and after the ReLU, or before and after the last convolution.
+    expected = before + max(before, after)
+    assert names["inference_bytes"](two_convolutions(3)) == expected
+
+
+def test_costs_are_in_the_order_that_is_claimed(report):
+    rows = report["rows"]
+    assert report["image_size"] == [96, 128]
+    b, c, wide, d = (rows[key] for key in ("b", "c", "c wide", "d"))
+    assert b["multiply_adds"] >= 50 * d["multiply_adds"]
+    assert b["multiply_adds"] > c["multiply_adds"] > 3 * d["multiply_adds"]
+    assert wide["training_bytes"] >= 3 * d["training_bytes"]
+    assert c["training_bytes"] >= 2 * d["training_bytes"]
+    # The same size of network.
+    for row in (c, wide):
+        assert row["parameters"] == pytest.approx(d["parameters"], rel=0.01)
+    assert all(report["claims"].values())
+    assert len(report["claims"]) == 4
+
+
+def test_table_has_every_cost_of_every_step(told, report):
+    _, folder = told
+    assert set(report["rows"]) == {"a", "b", "c", "c wide", "d"}
+    table = (folder / "table.md").read_text()
+    lines = table.partition("\n\n")[0].splitlines()
+    assert len(lines) == 2 + 7
+    assert {line.count("|") for line in lines} == {7}
+    for row in report["rows"].values():
+        assert 0 <= row["mean_iou"] <= 1
+        for name, value in row.items():
+            assert name in ("what", "mean_iou") or value > 0
+        assert row["what"] in table
+
+
+def test_costs_grow_with_the_pixels(report):
+    growth = report["growth"]
+    assert set(growth) == {"b", "c", "d"}
+    for key, points in growth.items():
+        assert [p["side"] for p in points] == [64, 128]
+        assert all(p["is_extrapolated"] == (key == "b") for p in points)
+        small, large = points
+        for name in ("multiply_adds", "training_bytes"):
+            factor = 1 if (key, name) == ("b", "training_bytes") else 4
+            assert large[name] / small[name] == pytest.approx(factor, rel=0.02)
+
+
+def test_pictures_are_written(told):
+    _, folder = told
+    for name in ("growth.png", "predictions.png"):
+        assert (folder / name).stat().st_size > 10_000
+
+
+def test_committed_pictures_are_small_and_shown():
+    shown = set(re.findall(r"\]\(images/(.+?)\)", STORY.read_text()))
+    there = {picture.name for picture in PICTURES.iterdir()}
+    assert shown == there
+    for picture in PICTURES.iterdir():
+        assert picture.stat().st_size < 150_000
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_python_blocks_of_the_story_run():
+    blocks = re.findall(r"```python\n(.*?)```", STORY.read_text(), re.DOTALL)
+    assert blocks
+    names = {}
+    for block in blocks:
+        exec(block, names)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_is_its_script(name):
+    jupytext = pytest.importorskip("jupytext")
+    notebook = jupytext.read(ROOT / "notebooks" / f"{name}.ipynb")
+    script = jupytext.read(EXAMPLES / f"{name}.py")
+
+    def cells(book):
+        return [(cell.cell_type, cell.source) for cell in book.cells]
+
+    assert cells(notebook) == cells(script)
+    assert not any(cell.get("outputs") for cell in notebook.cells)
