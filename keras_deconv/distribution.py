@@ -62,7 +62,8 @@ def connect(strategy: str) -> "Replicas":
             `tf.distribute.MultiWorkerMirroredStrategy` has it.
             `"data_parallel"` (JAX): all devices of this host; or of several
             processes, if `KERAS_DISTRIBUTION_JOB_ADDRESSES` (host:port of the
-            first one), `KERAS_DISTRIBUTION_NUM_PROCESSES` and
+            first one, or of each, with commas between them),
+            `KERAS_DISTRIBUTION_NUM_PROCESSES` and
             `KERAS_DISTRIBUTION_PROCESS_ID` (from 0) say so, or Slurm or Open
             MPI started them.
 
@@ -600,22 +601,25 @@ def _has_jax_processes() -> bool:
             first process, which this is, is taken.
     """
     given = {name: os.environ.get(name, "") for name in _JAX_PROCESSES}
-    address, number, process_id = given.values()
+    text, number, process_id = given.values()
     if not any(given.values()):
         return any(os.environ.get(name, "1") != "1" for name in _LAUNCHERS)
+    addresses = text.split(",")
     if not (
-        ":" in address
+        all(":" in address for address in addresses)
         and number.isdecimal()
+        and len(addresses) in (1, int(number))
         and process_id.isdecimal()
         and int(process_id) < int(number)
     ):
         raise ValueError(
             f"The environment variables {', '.join(_JAX_PROCESSES)} must be "
-            "host:port of the first process, the number of processes, and "
-            f"which one this is, from 0. Received: {given}"
+            "host:port of the first process (or of each, with commas), the "
+            "number of processes, and which one this is, from 0. Received: "
+            f"{given}"
         )
     if int(process_id) == 0:
-        _check_port(address)
+        _check_port(addresses[0])
     return True
 
 

@@ -291,6 +291,8 @@ def test_a_wrong_tf_config_is_refused(config, monkeypatch):
         ("host0:1", "2", "2"),
         ("host0:1", "two", "0"),
         ("host0:1", "2", "-1"),
+        ("host0:1,host1:1,host2:1", "2", "0"),
+        ("host0:1,host1", "2", "0"),
     ],
 )
 def test_wrong_variables_of_jax_are_refused(values, monkeypatch):
@@ -308,7 +310,13 @@ def test_a_port_that_is_taken_is_refused(monkeypatch):
         address = f"127.0.0.1:{other.getsockname()[1]}"
         for name, value in variables("jax", [address] * 2, 0).items():
             monkeypatch.setenv(name, value)
-        with pytest.raises(ValueError, match=f"free. Received: {address}"):
+        with pytest.raises(ValueError, match=f"free. Received: {address} "):
+            distribution._has_jax_processes()
+        # Of the addresses of all processes, the first is its own.
+        monkeypatch.setenv(
+            "KERAS_DISTRIBUTION_JOB_ADDRESSES", f"{address},host1:port"
+        )
+        with pytest.raises(ValueError, match=f"free. Received: {address} "):
             distribution._has_jax_processes()
         for name, value in variables("tensorflow", [address] * 2, 0).items():
             monkeypatch.setenv(name, value)
