@@ -14,6 +14,8 @@ _RENAMED = {
     "Call arguments": "Other Parameters: Call arguments",
     "Example": "Examples:",
 }
+# Methods that do what Keras says they do.
+_OF_KERAS = ("get_config", "call")
 # Sections of text: a heading, and paragraphs.
 _TEXT = re.compile(
     r"^(Returns|Input shape|Output shape|Edge cases):\n((?:    .*\n|\n)+)",
@@ -41,6 +43,8 @@ class DocstringSections(griffe.Extension):
             obj.docstring.value = rewritten(obj.docstring.value)
 
     def on_function(self, *, func: griffe.Function, **_: object) -> None:
-        """Leaves out annotations: the docstrings say more."""
+        """Leaves out what Keras calls, and annotations: docstrings say more."""
+        if func.name in _OF_KERAS:
+            func.public = False
         for parameter in func.parameters:
             parameter.annotation = None
