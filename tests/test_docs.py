@@ -378,7 +378,7 @@ def test_a_broken_row_of_mistakes_fails(row):
 @pytest.mark.parametrize(
     "block",
     [
-        "```ruby\nputs 1\n```",
+        "```ruby\npytest\n```",
         "```\nkeras-deconv train --no-such-option\n```",
         "```\nkeras-deconv train --epochs \\\n  none\n```",
         "```bash\nX=1 python examples/no_such.py\n```",
