@@ -1,20 +1,29 @@
-"""Every example in a docstring and every Python block of the README runs."""
+"""Every example in a docstring and every block of a page is run or checked."""
 
+import collections
+import configparser
 import contextlib
 import doctest
 import importlib
+import importlib.util
+import io
 import pkgutil
 import re
+import shlex
 from pathlib import Path
 
-import numpy as np
+import matplotlib.pyplot
 import pytest
 
 import keras_deconv
-from keras_deconv import data, losses, metrics, models
+from keras_deconv_command import parser
 from tests import tiny_datasets
 
 ROOT = Path(__file__).parent.parent
+PAGES = [
+    "README.md",
+    *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md")),
+]
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(keras_deconv.__path__, "keras_deconv.")
@@ -52,9 +61,71 @@ def test_every_public_object_has_an_example():
             assert ">>>" in text, f"{home}.{name} has no example"
 
 
-def readme_blocks():
-    text = (ROOT / "README.md").read_text()
-    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+# A fenced block of a page: its kind, what is in it, and the line it begins on.
+Block = collections.namedtuple("Block", "kind code line")
+# What a block without a kind or of the kind bash may call.
+PROGRAMS = {
+    *("bash", "cp", "keras-deconv", "mkdir", "mkdocs", "pip", "pre-commit"),
+    *("pytest", "python", "saved_model_cli", "tensorflow_model_server"),
+}
+
+
+def blocks(text):
+    """The fenced blocks of a page; an error if one is not closed."""
+    found, kind, first = [], None, 0
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        if not line.startswith("```"):
+            continue
+        if kind is None:
+            kind, first = line[3:], number + 1
+        else:
+            code = "".join(f"{one}\n" for one in lines[first:number])
+            found.append(Block(kind, code, first))
+            kind = None
+    assert kind is None, f"the block at line {first} is not closed"
+    return found
+
+
+def run(text, name="page"):
+    """Runs the Python of a page in order, and gives its names."""
+    names = {"__name__": "page"}
+    for block in blocks(text):
+        where = f"{name}, line {block.line + 1}"
+        if block.kind == "python":
+            # Empty lines, so that a traceback has the lines of the page.
+            code = compile("\n" * block.line + block.code, name, "exec")
+            with pets_from_mock(block.code):
+                exec(code, names)
+        elif block.kind == "pycon":
+            test = doctest.DocTestParser().get_doctest(
+                block.code, names, where, None, None
+            )
+            runner = doctest.DocTestRunner(verbose=False, optionflags=FLAGS)
+            said = []
+            runner.run(test, out=said.append, clear_globs=False)
+            assert not runner.failures, "".join(said)
+            names.update(test.globs)
+    check_mistakes(text, names)
+    return names
+
+
+def pets_from_mock(code):
+    is_needed = "oxford_iiit_pet" in code
+    return tiny_datasets.mock_pets() if is_needed else contextlib.nullcontext()
+
+
+def check_mistakes(text, names):
+    """Tables of mistakes: the code on the left says what is on the right."""
+    header = "| what is written | what the error says |\n|---|---|\n"
+    for table in text.split(header)[1:]:
+        for row in table.split("\n\n")[0].splitlines():
+            code, said = re.fullmatch(r"\| `(.+?)` \| (.+) \|", row).groups()
+            parts = (re.escape(part.strip()) for part in said.split("…"))
+            with pytest.raises(
+                ValueError, match=re.compile(".*".join(parts), re.DOTALL)
+            ):
+                eval(code, names)
 
 
 # Keras 3.15 warns of its own default where it is given a tf.data.Dataset.
@@ -62,44 +133,301 @@ fit_may_say_shuffle = pytest.mark.filterwarnings("ignore:`shuffle=True` was")
 
 
 @fit_may_say_shuffle
-def test_readme_blocks():
-    blocks = readme_blocks()
-    assert len(blocks) >= 3
-    x = np.arange(30, dtype="float32").reshape(1, 5, 6, 1)
-    names = {"x": x}
-    for block in blocks:
-        with pets_from_mock(block):
-            exec(block, names)
-    assert tuple(names["y"].shape) == x.shape
-
-
-def pets_from_mock(block):
-    is_needed = "oxford_iiit_pet" in block
-    return tiny_datasets.mock_pets() if is_needed else contextlib.nullcontext()
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # Where pages write their files.
+    run((ROOT / page).read_text(), page)
+    matplotlib.pyplot.close("all")
 
 
 @fit_may_say_shuffle
 def test_three_lines_to_fit():
-    [block] = (b for b in readme_blocks() if "oxford_iiit_pet" in b)
+    [block] = (
+        block.code
+        for block in blocks((ROOT / "README.md").read_text())
+        if block.kind == "python" and "oxford_iiit_pet" in block.code
+    )
     imports, *three, fit = (line for line in block.splitlines() if line)
     assert imports.startswith("from keras_deconv import")
     assert len(three) == 3
     assert fit == "model.fit(train, validation_data=val)"
-    # The same three on drawn scenes.
+    # The quick start has the same three on drawn scenes.
     for pets, scenes in (
         ("oxford_iiit_pet:4.*.*", "scenes"),
-        ('["train", "test"]', '["train[:16]", "validation[:8]"]'),
+        ('["train", "test"]', '["train[:32]", "validation[:16]"]'),
         ("(96, 128", "(48, 64"),
         ("num_classes=3", "num_classes=6"),
     ):
         assert any(pets in line for line in three), pets
         three = [line.replace(pets, scenes) for line in three]
-    names = {"data": data, "losses": losses}
-    names |= {"metrics": metrics, "models": models}
-    exec("\n".join(three), names)
-    history = eval(fit, names).history
-    assert set(history) == {"loss", "mean_iou", "val_loss", "val_mean_iou"}
-    assert np.isfinite(list(history.values())).all()
+    code = "\n".join([*three, f"history = {fit}"])
+    assert code in (ROOT / "docs" / "index.md").read_text()
+
+
+def shell_commands(code):
+    """The commands of a block, each as a list of words."""
+    lines = code.replace("\\\n", " ").splitlines()
+    for line in lines:
+        for part in line.split("&&"):
+            words = shlex.split(part, comments=True)
+            while words and re.match(r"[A-Z_]+=", words[0]):
+                words = words[1:]
+            if words and words[0] != "export":
+                yield words
+
+
+def inline_commands(text):
+    """The commands within sentences that name a file or an extra."""
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    for code in re.findall(r"`([^`]+)`", prose):
+        if re.match(r"(python|pytest|pip install)\s", code):
+            yield from shell_commands(" ".join(code.split()))
+
+
+def problem(words):
+    """What is wrong with a command, or None."""
+    program, *arguments = words
+    if program not in PROGRAMS:
+        return f"{program}: not a program that the pages use"
+    if program == "keras-deconv":
+        return command_problem(arguments)
+    if program == "pip":
+        return extras_problem(arguments)
+    files = [word for word in arguments if re.search(r"\w/.*\.py$", word)]
+    if program == "bash":
+        files = arguments
+    for file in files:
+        if not (ROOT / file).is_file():
+            return f"{file}: no such file"
+    if program == "python":
+        if len(files) != 1 and arguments[0] != "-m":
+            return f"{' '.join(words)}: names no script"
+        return script_problem(files[0], arguments) if files else None
+    if program == "pytest" and "-k" in arguments:
+        wanted = arguments[arguments.index("-k") + 1]
+        text = "".join((ROOT / file).read_text() for file in files)
+        if wanted not in text:
+            return f"{wanted}: not in {files}"
+    return None
+
+
+def command_problem(arguments):
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            parser.parse(arguments)
+    except SystemExit as end:
+        return said.getvalue() if end.code else None
+    return None
+
+
+def extras_problem(arguments):
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    for extras in re.findall(r"\[(.+?)\]", " ".join(arguments)):
+        for extra in extras.split(","):
+            if extra not in settings["options.extras_require"]:
+                return f"{extra}: no such extra"
+    return None
+
+
+def script_problem(file, arguments):
+    """Looks into a script, and into what it imports of its folder."""
+    path = ROOT / file
+    texts = [path.read_text()]
+    for other in path.parent.glob("*.py"):
+        if re.search(rf"^(import|from) {other.stem}\b", texts[0], re.MULTILINE):
+            texts.append(other.read_text())
+    known = set(re.findall(r"\"(--[a-z-]+)\"", "".join(texts)))
+    for option in arguments:
+        if option.startswith("--") and option.split("=")[0] not in known:
+            return f"{file} has no option {option}"
+    return None
+
+
+def block_problem(block):
+    """What no test can see to: an unknown kind, or a wrong command."""
+    if block.kind in ("python", "pycon"):
+        return None
+    # Output, which is shown and not run; and code of other libraries, which
+    # tests/test_migration.py runs where they are installed.
+    if block.kind in ("text", "py"):
+        return None
+    if block.kind not in ("", "bash"):
+        return f"a block of the kind {block.kind!r}"
+    found = (problem(words) for words in shell_commands(block.code))
+    return next(filter(None, found), None)
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, "CONTRIBUTING.md", "benchmarks/README.md"]
+)
+def test_commands_of_pages(page):
+    text = (ROOT / page).read_text()
+    for block in blocks(text):
+        assert block_problem(block) is None
+    for words in inline_commands(text):
+        assert problem(words) is None
+
+
+def missing_pages(settings, folder):
+    """Pages that the navigation lacks, or that it alone has."""
+    navigation = settings.split("\nnav:\n")[1].split("\n\n")[0]
+    named = set(re.findall(r"[ :] ?([\w/-]+\.md)$", navigation, re.MULTILINE))
+    there = {str(path.relative_to(folder)) for path in folder.glob("**/*.md")}
+    return sorted(named ^ there)
+
+
+def test_navigation_has_every_page():
+    settings = (ROOT / "mkdocs.yml").read_text()
+    assert missing_pages(settings, ROOT / "docs") == []
+
+
+def broken_links(text, folder):
+    """Links to files that are not there, or to headings that they lack."""
+    broken = []
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
+        file, _, anchor = target.partition("#")
+        path = folder / file
+        if not path.is_file():
+            broken.append(target)
+        elif anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+            slugs = {
+                re.sub(r"[^\w -]", "", heading)
+                .strip()
+                .lower()
+                .replace(" ", "-")
+                for heading in headings
+            }
+            if anchor not in slugs:
+                broken.append(target)
+    return broken
+
+
+def test_links_of_the_readme():
+    # Those of the pages are checked by `mkdocs build --strict`.
+    assert broken_links((ROOT / "README.md").read_text(), ROOT) == []
+
+
+def missing_sections(text):
+    """What a page takes from other files and they do not have."""
+    missing = []
+    for file, section in re.findall(
+        r'^--8<-- "(.+?):(.+?)"$', text, re.MULTILINE
+    ):
+        source = (ROOT / file).read_text()
+        if not all(f"[{end}:{section}]" in source for end in ("start", "end")):
+            missing.append(f"{file}:{section}")
+    return missing
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_sections_from_elsewhere(page):
+    assert missing_sections((ROOT / page).read_text()) == []
+
+
+def test_help_on_the_page_is_that_of_the_command():
+    spec = importlib.util.spec_from_file_location(
+        "command_help", ROOT / "docs" / "command_help.py"
+    )
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    text = (ROOT / "docs" / "reference" / "command.md").read_text()
+    shown = hook.on_page_markdown(text)
+    assert shown.count("usage: keras-deconv") == 7
+    for option in ("--manual-dir", "--strategy", "--monte-carlo", "--quantize"):
+        assert option not in text
+        assert option in shown
+
+
+# Each check on what it has to find.
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```python\nassert 1 == 2\n```\n",
+        "```python\nx = 1\n```\nand\n```python\nassert x == 2\n```\n",
+        "```pycon\n>>> 1 + 1\n3\n```\n",
+        "```python\nx = 1\n",
+    ],
+)
+def test_a_broken_page_fails(text):
+    with pytest.raises(AssertionError):
+        run(text)
+    run("```python\nx = 1\n```\n\n```pycon\n>>> x + 1\n2\n```\n")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "`int(1)` | invalid literal",  # No error.
+        "`int('a')` | must be an int",  # Another text.
+        "`int('a')` | with base 10 … invalid literal",  # Another order.
+    ],
+)
+def test_a_broken_row_of_mistakes_fails(row):
+    header = "| what is written | what the error says |\n|---|---|\n"
+    right = "`int('a')` | invalid literal … with base 10"
+    run(f"{header}| {right} |\n\nText\n")
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        run(f"{header}| {right} |\n| {row} |\n\nText\n")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "```ruby\npytest\n```",
+        "```\nkeras-deconv train --no-such-option\n```",
+        "```\nkeras-deconv train --epochs \\\n  none\n```",
+        "```bash\nX=1 python examples/no_such.py\n```",
+        "```\npython examples/train_segnet.py --no-such-option\n```",
+        "```\npip install -e '.[nosuch]' && pytest\n```",
+        "```\npytest tests/test_no_such.py\n```",
+        "```\npytest tests/test_docs.py -k no_such_test_at_all_in_"
+        + "here\n```",
+        "```\nno-such-program\n```",
+        "```\nholds: output without a kind\n```",
+    ],
+)
+def test_a_broken_command_is_found(block):
+    [found] = blocks(block)
+    assert block_problem(found)
+
+
+def test_a_broken_command_in_a_sentence_is_found():
+    text = "Run `python\nbenchmarks/models.py --memory`, not `pip install x`."
+    [good, other] = inline_commands(text)
+    assert problem(good) is None
+    assert other[0] == "pip"
+    [bad] = inline_commands("Run `python benchmarks/models.py --memori`.")
+    assert problem(bad)
+
+
+def test_a_page_that_the_navigation_lacks_is_found(tmp_path):
+    settings = "a: b\n\nnav:\n  - A: a.md\n  - B:\n      - b/c.md\n\nx:\n"
+    (tmp_path / "b").mkdir()
+    for page in ("a.md", "b/c.md"):
+        (tmp_path / page).touch()
+    assert missing_pages(settings, tmp_path) == []
+    (tmp_path / "b" / "d.md").touch()
+    (tmp_path / "a.md").unlink()
+    assert missing_pages(settings, tmp_path) == ["a.md", "b/d.md"]
+
+
+def test_a_broken_link_is_found(tmp_path):
+    (tmp_path / "a.md").write_text("# What works, where\n")
+    good = "[a](a.md), [b](a.md#what-works-where), [c](https://x.y/z.md)"
+    assert broken_links(good, tmp_path) == []
+    bad = "[a](b.md) and ![b](a.md#what)"
+    assert broken_links(bad, tmp_path) == ["b.md", "a.md#what"]
+
+
+def test_a_missing_section_is_found():
+    assert missing_sections('--8<-- "README.md:about"\n') == []
+    text = '--8<-- "README.md:nothing"\n'
+    assert missing_sections(text) == ["README.md:nothing"]
 
 
 def test_a_broken_example_fails():
