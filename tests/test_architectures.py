@@ -79,16 +79,19 @@ def by(size, separator="x"):
     return separator.join(map(str, size))
 
 
+POOLINGS = {
+    "MaxPoolWithArgmax2D": "pool",
+    "MaxPooling2D": "plain pool",
+    "MaxUnpool2D": "unpool",
+}
+
+
 def kind(layer):
     """What a layer is, in a few words; nothing for what is understood."""
     name = type(layer).__name__
-    if name in ("MaxPooling2D", "MaxPoolWithArgmax2D", "MaxUnpool2D"):
-        words = {
-            "MaxPooling2D": "pool",
-            "MaxPoolWithArgmax2D": "pool with index",
-            "MaxUnpool2D": "max unpool",
-        }
-        return f"{words[name]} {by(layer.pool_size)}"
+    if name in POOLINGS:
+        assert layer.pool_size == (2, 2), "the page says so of all of them"
+        return POOLINGS[name]
     if name not in ("Conv2D", "Conv2DTranspose"):
         return ""
     # The 1x1 convolutions at both ends of a bottleneck.
@@ -131,7 +134,11 @@ def rows(name):
         if len(set(filters)) == 1:
             filters = filters[:1]
         output = keras.tree.flatten(stage[-1].output)[0].shape[1:]
-        texts = ", ".join(folded(map(kind, told)))
+        # Lines break between layers, not within what is said of one.
+        texts = ", ".join(
+            text.replace(" ", "\N{NO-BREAK SPACE}")
+            for text in folded(map(kind, told))
+        )
         result.append(
             (row, texts, by(output), by(filters, ", "), count(weights))
         )
