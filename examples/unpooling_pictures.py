@@ -7,12 +7,15 @@
     python examples/unpooling_pictures.py
 
 draws into unpooling_pictures/: grids.png (a 4x4 example in numbers),
-feature_map.png (the same with a map of a network that it trains for half a
-minute) and matrix.png (a convolution as a matrix, and its transpose).
+index_formats.png (what the index counts), odd_sizes.png (a size that pooling
+forgets), feature_map.png (pooling and unpooling of a map of a network that it
+trains for half a minute) and matrix.png (a convolution as a matrix, and its
+transpose).
 """
 
 # %%
 import argparse
+import functools
 import os
 import sys
 from pathlib import Path
@@ -23,6 +26,7 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import to_rgb
+from matplotlib.patches import Rectangle
 
 from keras_deconv import data, losses, models, ops
 
@@ -89,13 +93,18 @@ def compare(restored, before):
     return is_right.sum(), (~is_right & ~is_empty).sum(), is_empty.sum()
 
 
-def draw_grid(axis, numbers, colours, title, note=""):
-    """Draw numbers in their cells; a cell without a colour stays white."""
+def draw_grid(axis, numbers, colours, title, note="", grey=None):
+    """Draw numbers in their cells; a cell without a colour stays white.
+
+    Grey are the cells where `grey` is true, else the zeros in white cells.
+    """
     rows, columns = numbers.shape
     axis.imshow([[to_rgb(c or "white") for c in line] for line in colours])
     for (row, column), number in np.ndenumerate(numbers):
-        is_empty = number == 0 and colours[row][column] is None
-        ink = GREY if is_empty else "black"
+        is_grey = number == 0 and colours[row][column] is None
+        if grey is not None:
+            is_grey = grey[row, column]
+        ink = GREY if is_grey else "black"
         axis.text(column, row, number, ha="center", va="center", color=ink)
     axis.set_xticks(np.arange(columns + 1) - 0.5, [])
     axis.set_yticks(np.arange(rows + 1) - 0.5, [])
@@ -103,6 +112,14 @@ def draw_grid(axis, numbers, colours, title, note=""):
     axis.tick_params(length=0)
     axis.set_title(title)
     axis.set_xlabel(note, linespacing=1.3)
+
+
+def draw_windows(axis, num_windows):
+    """Draw a frame around each window of 2x2 cells."""
+    for row, column in np.ndindex(*num_windows):
+        corner = (2 * column - 0.5, 2 * row - 0.5)
+        axis.add_patch(Rectangle(corner, 2, 2, fill=False, linewidth=2))
+    axis.autoscale_view()
 
 
 def colours_of(numbers):
@@ -129,6 +146,137 @@ figure.savefig(options.output / "grids.png")
 # max unpooling puts every maximum back where it was, and leaves the other
 # three cells of a window empty. The convolution that follows fills them.
 #
+# ## What the index counts
+#
+# There are four ways to write down where a maximum was. All four count from 0;
+# the package computes each of them, and `ops.convert_argmax` goes from one to
+# another. Each cell shows its own number; coloured are the maxima, and their
+# numbers are the index.
+
+# %%
+FORMATS = {
+    "window": "inside the window,\nrow by row.\nThe default: 1 byte",
+    "flat": "rows, columns and\nchannels of an image.\nTensorFlow",
+    "plane": "rows and columns\nof a channel.\nPyTorch",
+    "onnx": "images, channels,\nrows and columns.\nONNX",
+}
+NUM_IMAGES, SIZE, NUM_CHANNELS = 2, (4, 4), 2
+# Every number once, so that no maximum is a tie.
+mixed = np.random.default_rng(SEED).permutation(
+    np.arange(NUM_IMAGES * NUM_CHANNELS * 16) + 1
+)
+tensor = mixed.reshape(NUM_IMAGES, *SIZE, NUM_CHANNELS).astype("float32")
+pooled, argmax = ops.max_pool_with_argmax(tensor)
+is_maximum = (
+    keras.ops.convert_to_numpy(ops.max_unpool(pooled, argmax)) == tensor
+)
+
+
+def numbers_of_cells(index_format):
+    """The number of every cell: as if each in turn were the maximum."""
+    numbers = 0
+    for place in range(4):
+        here = np.full(pooled.shape, place, "uint8")
+        index = here
+        if index_format != "window":
+            index = ops.convert_argmax(
+                here, "window", index_format, input_size=SIZE
+            )
+        numbers = numbers + keras.ops.convert_to_numpy(
+            ops.max_unpool(keras.ops.cast(index, "int32"), here)
+        )
+    return numbers
+
+
+def colours_of_channel(image, channel):
+    """A colour for the maximum of each window."""
+    colours = np.full(SIZE, None)
+    for (row, column), _ in np.ndenumerate(colours):
+        if is_maximum[image, row, column, channel]:
+            colours[row, column] = COLOURS[row // 2 * 2 + column // 2]
+    return colours
+
+
+figure, axes = plt.subplots(
+    5, 3, figsize=(6, 9.6), layout="constrained", width_ratios=(1.15, 1, 1)
+)
+drawn = {"values": tensor.astype(int)}
+drawn |= {name: numbers_of_cells(name) for name in FORMATS}
+for line, (name, numbers) in zip(axes, drawn.items(), strict=True):
+    text = "of image 0,\nin windows of 2x2"
+    if name != "values":
+        [step] = np.unique(numbers[1] - numbers[0])
+        more = f"{step} more" if step else "the same"
+        text = f"{FORMATS[name]}\n\nimage 1: {more}"
+        # What pooling returns in this format.
+        index = (
+            ops.convert_argmax(argmax, "window", name, input_size=SIZE)
+            if name == "onnx"
+            else ops.max_pool_with_argmax(tensor, index_format=name)[1]
+        )
+        np.testing.assert_array_equal(
+            np.sort(numbers[is_maximum]),
+            np.sort(keras.ops.convert_to_numpy(index), axis=None),
+        )
+    line[0].set_axis_off()
+    line[0].text(0, 0.97, name, va="top", weight="bold")
+    line[0].text(0, 0.78, text, va="top", linespacing=1.3)
+    for channel, axis in enumerate(line[1:]):
+        draw_grid(
+            axis,
+            numbers[0, :, :, channel],
+            colours_of_channel(0, channel),
+            f"channel {channel}" if name == "values" else "",
+            grey=~is_maximum[0, :, :, channel],
+        )
+        draw_windows(axis, (2, 2))
+figure.savefig(options.output / "index_formats.png")
+
+# %% [markdown]
+# The window index alone does not depend on the size of the image, its channels
+# or the batch. That is why it fits into a byte and cannot point outside.
+#
+# ## An odd size
+#
+# Sizes of 5x7 and 6x8 pool to the same 3x4. Which one it was, only the tensor
+# that was pooled can say: `like`. With "same" the last windows are cut off at
+# the edge; with "valid" what is left over belongs to no window.
+
+# %%
+odd = np.random.default_rng(5).integers(1, 10, (5, 7))
+odd_batch = odd.astype("float32")[None, :, :, None]
+
+figure, axes = plt.subplots(3, 2, figsize=(6, 7.2), layout="constrained")
+for column, padding in zip(axes.T, ("same", "valid"), strict=True):
+    pooled, argmax = ops.max_pool_with_argmax(odd_batch, padding=padding)
+    num_windows = pooled.shape[1:3]
+    unpool = functools.partial(ops.max_unpool, pooled, argmax, padding=padding)
+    unpooled = unpool(like=odd_batch)
+    colours = np.full((6, 8), None)
+    for row, place in np.argwhere(plane(unpooled)):
+        # Windows side by side have different colours.
+        colours[row, place] = COLOURS[row // 2 % 2 * 2 + place // 2 % 2]
+    for axis, tensor, title in (
+        (column[0], odd_batch, f'x, pooled "{padding}"'),
+        (column[1], unpooled, "unpooled, like=x"),
+        (column[2], unpool(), "unpooled, without like"),
+    ):
+        numbers = plane(tensor)
+        height, width = numbers.shape
+        draw_grid(
+            axis,
+            numbers,
+            colours[:height, :width],
+            f"{title}\n{height}x{width}",
+        )
+        draw_windows(axis, num_windows)
+        axis.set_axis_off()
+        # The same scale everywhere.
+        axis.set_xlim(-0.6, 7.6)
+        axis.set_ylim(5.6, -0.6)
+figure.savefig(options.output / "odd_sizes.png")
+
+# %% [markdown]
 # ## A feature map of a trained network
 #
 # The same with what the first convolution of a SegNet-Basic sees in a street

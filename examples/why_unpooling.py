@@ -41,9 +41,10 @@ SIDES = (64, 128, 256, 512)
 SEED = 0
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 LINE_COLOURS = {"b": "#D55E00", "c": "#0072B2", "d": "#009E73"}
+# A darker green than theirs, which some readers take for the grey of the road.
 SCENE_COLOURS = (
     *("#56B4E9", "#D55E00", "#999999"),
-    *("#F0E442", "#009E73", "#000000"),
+    *("#F0E442", "#00573F", "#000000"),
 )
 
 parser = argparse.ArgumentParser(

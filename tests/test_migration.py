@@ -1,6 +1,11 @@
-"""The README's table for those who come from elsewhere, line by line."""
+"""docs/migration.md, line by line: what replaces what gives the same.
+
+Where a framework is not installed, its examples are skipped; the lines of the
+table are compared with its recorded answers (tests/golden).
+"""
 
 import re
+import types
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +13,15 @@ import pytest
 import tensorflow as tf
 
 import keras_deconv
+from keras_deconv import models
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+PAGE = (Path(__file__).parent.parent / "docs" / "migration.md").read_text()
 GOLDEN = dict(np.load(Path(__file__).parent / "golden" / "vectors.npz"))
 
 
 def rows():
     """Pairs of what there was and the code that replaces it."""
-    section = README.split("## Coming from elsewhere")[1].split("\n## ")[0]
-    table = re.findall(r"^\| (.+?) \| `(.+?)` \|$", section, re.MULTILINE)
+    table = re.findall(r"^\| (.+?) \| `(.+?)` \|$", PAGE, re.MULTILINE)
     return [row for row in table if "keras_deconv." in row[1]]
 
 
@@ -45,6 +50,11 @@ def tensorflow_names(rng):
     return names, expected
 
 
+def keras_names(rng):
+    x = rng.normal(size=(2, 3, 5, 2)).astype("float32")
+    return dict(x=x), dict(y=x.repeat(2, axis=1).repeat(2, axis=2))
+
+
 def pytorch_names(rng):
     vectors = {
         name: GOLDEN[f"torch_2d_2_2/{name}"]
@@ -54,7 +64,6 @@ def pytorch_names(rng):
         x=vectors["x"],
         pooled=vectors["pooled"],
         indices=vectors["argmax"],
-        onnx=GOLDEN["onnx_2d_2_2/argmax"],
     )
     expected = dict(
         pooled=vectors["pooled"],
@@ -64,23 +73,42 @@ def pytorch_names(rng):
     return names, expected
 
 
+def rounded_up_names(rng):
+    torch = pytest.importorskip("torch")
+    x = rng.normal(size=(2, 3, 5, 7)).astype("float32")
+    pool = torch.nn.MaxPool2d(2, ceil_mode=True)
+    return dict(x=x), dict(pooled=pool(torch.from_numpy(x)).numpy())
+
+
 def onnx_names(rng):
-    names, _ = pytorch_names(rng)
-    x = names["x"] = GOLDEN["onnx_2d_2_2/x"]
+    x, pooled, index = (
+        GOLDEN[f"onnx_2d_2_2/{name}"] for name in ("x", "pooled", "argmax")
+    )
     _, indices = keras_deconv.MaxPoolWithArgmax2D(
         data_format="channels_first", index_format="plane"
     )(x)
-    return names, dict(indices=indices)
+    # What the ONNX standard says of its index, and of MaxUnpool.
+    y = np.zeros(x.size, x.dtype)
+    y[index.ravel()] = pooled.ravel()
+    names = dict(x=x, onnx=index, pooled=pooled, indices=indices)
+    return names, dict(indices=indices, y=y.reshape(x.shape))
+
+
+def names_for(before):
+    for origin, names in (
+        ("ceil_mode", rounded_up_names),
+        ("PyTorch", pytorch_names),
+        ("ONNX", onnx_names),
+        ("UpSampling2D", keras_names),
+    ):
+        if origin in before:
+            return names
+    return tensorflow_names
 
 
 @pytest.mark.parametrize(("before", "code"), rows(), ids=lambda text: text[:30])
 def test_row(before, code, rng):
-    if "PyTorch" in before:
-        names, expected = pytorch_names(rng)
-    elif "ONNX" in before:
-        names, expected = onnx_names(rng)
-    else:
-        names, expected = tensorflow_names(rng)
+    names, expected = names_for(before)(rng)
     results = [name.strip() for name in code.split(" = ")[0].split(",")]
     exec(code, {**names, "keras_deconv": keras_deconv}, names)
     compared = [name for name in results if name in expected]
@@ -91,6 +119,147 @@ def test_row(before, code, rng):
 
 def test_every_row_is_there():
     origins = " ".join(before for before, _ in rows())
-    for origin in ("scatter_nd", "TF Addons", "PyTorch", "ONNX", "batch"):
+    for origin in (
+        *("scatter_nd", "TF Addons", "PyTorch", "ceil_mode", "batch"),
+        *("ONNX `MaxPool`", "ONNX `MaxUnpool`", "UpSampling2D"),
+    ):
         assert origin in origins
-    assert len(rows()) == 8
+    assert len(rows()) == 11
+
+
+# Code before and after, and what is said in between.
+PAIRS = re.findall(
+    r"```py\n(.+?)```\n\nbecomes\n\n```python\n(.+?)```", PAGE, re.DOTALL
+)
+
+
+class MaxUnpooling2D:
+    """TF Addons' layer, as its documentation says; the package is dead.
+
+    https://github.com/tensorflow/addons, layers/max_unpooling_2d.py: by
+    default windows and strides of 2, padding "SAME", and the size that the
+    strides give.
+    """
+
+    def __call__(self, updates, mask):
+        batch, height, width, channels = updates.shape
+        return scatter(updates, mask, (batch, 2 * height, 2 * width, channels))
+
+
+def frameworks_of(code):
+    """The names that a piece of code uses, each from its package."""
+    names = {}
+    if "tfa." in code:
+        layers = types.SimpleNamespace(MaxUnpooling2D=MaxUnpooling2D)
+        names["tfa"] = types.SimpleNamespace(layers=layers)
+    if "torch." in code:
+        names["torch"] = pytest.importorskip("torch")
+    if "helper." in code:
+        onnx = pytest.importorskip("onnx")
+        names["helper"] = onnx.helper
+        names["ReferenceEvaluator"] = pytest.importorskip(
+            "onnx.reference"
+        ).ReferenceEvaluator
+    return names
+
+
+def common_names():
+    """What the page defines before its examples."""
+    names = {}
+    exec(re.search(r"```python\n(.+?)```", PAGE, re.DOTALL).group(1), names)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), PAIRS, ids=lambda code: code.split("(")[0][-30:]
+)
+def test_before_and_after_give_the_same(before, after):
+    results = []
+    for code in (before, after):
+        names = common_names() | frameworks_of(code)  # the same numbers each
+        exec(code, names)
+        results.append(np.asarray(names["y"]))
+    np.testing.assert_allclose(*results, rtol=1e-6, atol=1e-6)
+    assert np.abs(results[0]).max() > 1
+
+
+def test_every_example_is_there():
+    befores = " ".join(before for before, _ in PAIRS)
+    for what in (
+        *("tf.scatter_nd", "tfa.", "torch.nn.MaxUnpool2d", "conv_transpose2d"),
+        *('"MaxUnpool"', "UpSampling2D"),
+    ):
+        assert what in befores
+    assert PAGE.count("```py\n") == len(PAIRS) == 6
+
+
+def load_caffe():
+    """The function of the page."""
+    [block] = re.findall(
+        r"(def load_caffe.+?)\n\n\nmodel = ", PAGE, flags=re.DOTALL
+    )
+    names = {"np": np}
+    exec(block, names)
+    return names["load_caffe"]
+
+
+def caffe_weights(rng):
+    """Random weights by the names of segnet_basic_train.prototxt."""
+
+    def conv(filters, channels, size):
+        kernel = rng.normal(size=(filters, channels, size, size))
+        kernel *= np.sqrt(2 / (channels * size**2))
+        return kernel.astype("float32"), rng.normal(size=filters).astype("f")
+
+    params = {"conv_classifier": conv(11, 64, 1)}
+    for n in (1, 2, 3, 4):
+        params[f"conv{n}"] = conv(64, 3 if n == 1 else 64, 7)
+        params[f"conv_decode{n}"] = conv(64, 64, 7)
+        for name in (f"conv{n}_bn", f"conv_decode{n}_bn"):
+            params[name] = tuple(
+                rng.uniform(0.5, 1.5, (2, 1, 64, 1, 1)).astype("float32")
+            )
+    return params
+
+
+def caffe_segnet_basic(torch, params, x):
+    """SegNet-Basic in PyTorch, as its prototxt says."""
+    functional = torch.nn.functional
+    tensors = {k: [torch.from_numpy(a) for a in v] for k, v in params.items()}
+
+    def conv_norm(x, name):
+        kernel, bias = tensors[name]
+        scale, shift = (t.reshape(1, -1, 1, 1) for t in tensors[f"{name}_bn"])
+        return functional.conv2d(x, kernel, bias, padding=3) * scale + shift
+
+    x = functional.local_response_norm(x, 5, alpha=1e-4, beta=0.75, k=1)
+    poolings = []
+    for n in (1, 2, 3, 4):
+        x = functional.relu(conv_norm(x, f"conv{n}"))
+        size = x.shape[2:]
+        x, index = functional.max_pool2d(
+            x, 2, 2, ceil_mode=True, return_indices=True
+        )
+        poolings.append((size, index))
+    for n in (4, 3, 2, 1):
+        size, index = poolings[n - 1]
+        x = functional.max_unpool2d(x, index, 2, 2, output_size=size)
+        x = conv_norm(x, f"conv_decode{n}")
+    return functional.conv2d(x, *tensors["conv_classifier"])
+
+
+def test_caffe_weights_predict_as_in_caffe(rng):
+    torch = pytest.importorskip("torch")
+    params = caffe_weights(rng)
+    model = models.SegNetBasic((None, None, 3), 11)
+    load_caffe()(model, params)
+    images = rng.uniform(0, 255, (1, 13, 19, 3)).astype("float32")
+    with torch.no_grad():
+        expected = caffe_segnet_basic(
+            torch, params, torch.from_numpy(images.transpose(0, 3, 1, 2))
+        )
+    expected = expected.numpy().transpose(0, 2, 3, 1)
+    logits = model.predict(images, verbose=0)
+    np.testing.assert_allclose(
+        logits, expected, atol=1e-4 * np.abs(expected).max()
+    )

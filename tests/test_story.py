@@ -125,7 +125,8 @@ def test_pictures_are_written(told):
 
 
 def test_committed_pictures_are_small_and_shown():
-    shown = set(re.findall(r"\]\(images/(.+?)\)", STORY.read_text()))
+    pages = "".join(page.read_text() for page in STORY.parent.glob("*.md"))
+    shown = set(re.findall(r"\]\(images/(.+?)\)", pages))
     there = {picture.name for picture in PICTURES.iterdir()}
     assert shown == there
     for picture in PICTURES.iterdir():
