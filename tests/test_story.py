@@ -134,14 +134,6 @@ def test_committed_pictures_are_small_and_shown():
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_python_blocks_of_the_story_run():
-    blocks = re.findall(r"```python\n(.*?)```", STORY.read_text(), re.DOTALL)
-    assert blocks
-    names = {}
-    for block in blocks:
-        exec(block, names)
-
-
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebook_is_its_script(name):
     jupytext = pytest.importorskip("jupytext")
