@@ -30,7 +30,6 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
-from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch, Rectangle
 
 from keras_deconv import data, inference, losses, metrics, models, visualize
@@ -41,11 +40,6 @@ SIDES = (64, 128, 256, 512)
 SEED = 0
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 LINE_COLOURS = {"b": "#D55E00", "c": "#0072B2", "d": "#009E73"}
-# A darker green than theirs, which some readers take for the grey of the road.
-SCENE_COLOURS = (
-    *("#56B4E9", "#D55E00", "#999999"),
-    *("#F0E442", "#00573F", "#000000"),
-)
 
 parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -583,8 +577,6 @@ figure.savefig(options.output / "growth.png")
 
 # %%
 colours = facts.palette
-if set_name == "scenes":
-    colours = [[round(255 * c) for c in to_rgb(n)] for n in SCENE_COLOURS]
 figure, axes = plt.subplots(4, 2, figsize=(6, 10), layout="constrained")
 axes = axes.ravel()
 axes[0].imshow(test_images[0].astype("uint8"))

@@ -427,13 +427,15 @@ _CATALOG = {
                 "tree",
                 "car",
             ),
+            # Okabe and Ito's, trees darker: colour-blind readers tell them
+            # apart.
             palette=(
-                (128, 128, 128),
-                (128, 0, 0),
-                (128, 64, 128),
-                (60, 40, 222),
-                (128, 128, 0),
-                (64, 0, 128),
+                (86, 180, 233),
+                (213, 94, 0),
+                (153, 153, 153),
+                (240, 228, 66),
+                (0, 87, 63),
+                (0, 0, 0),
             ),
             labels={label: label for label in range(6)},
             void_labels=(VOID,),
