@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from keras_deconv.layers import (
@@ -290,12 +291,15 @@ def local_response_norm(
     Reference: Krizhevsky, Sutskever and Hinton, 2012, "ImageNet
     classification with deep convolutional neural networks", section 3.3.
     """
-    num_channels = x.shape[-1]
     x = ops.cast(x, "float32")
-    energy = ops.pad(ops.square(x), [(0, 0)] * 3 + [(radius, radius)])
-    total = energy[..., :num_channels]
-    for shift in range(1, 2 * radius + 1):
-        total = total + energy[..., shift : shift + num_channels]
-    # TFLite's calibration takes the range of the result for that of the divisor
-    # too, so both are to be small; powers of 2 change no digit.
-    return x / 256 / ops.power(bias + alpha * total, beta) * 256
+    channels = np.arange(x.shape[-1])
+    is_near = np.abs(channels[:, None] - channels) <= radius
+    # By a convolution, which sums before it rounds where it is quantised.
+    energy = ops.conv(
+        ops.square(x),
+        (alpha * is_near).astype("float32")[None, None],
+        data_format=LAST,
+    )
+    # TFLite's calibration gives both factors the range of the product too, so
+    # that one is to be small; powers of 2 change no digit.
+    return x / 256 * ops.power(bias + energy, -beta) * 256

@@ -21,7 +21,7 @@ LEVELS = [
     {"models"},
     {"labels"},
     {"losses", "metrics"},
-    {"inference", "visualize"},
+    {"inference", "visualize", "equalization"},
     {"export"},
     {"callbacks"},
     {"data"},
