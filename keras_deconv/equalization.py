@@ -178,7 +178,7 @@ def _ranges(
         model.inputs[0],
         {name: [c.input for c in found] for name, found in readers.items()},
     )
-    ranges = {name: np.float32(0) for name in readers}
+    ranges = {name: np.zeros(()) for name in readers}
     for batch in batches:
         for name, tensors in inner.predict_on_batch(batch).items():
             for x in tensors:

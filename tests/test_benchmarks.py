@@ -56,6 +56,7 @@ def expected_rows(rank, is_overlapping):
     return rows | {("copy", "copy")}
 
 
+@pytest.mark.slow
 def test_every_way_to_unpool_is_timed(tmp_path):
     cases = report("unpool.py", tmp_path)["cases"]
     assert {len(case["shape"]) - 2 for case in cases} == {1, 2, 3}
@@ -72,6 +73,7 @@ def test_every_way_to_unpool_is_timed(tmp_path):
         assert {r["operation"] for r in case["ratios"]} == OPERATIONS
 
 
+@pytest.mark.slow
 def test_memory_of_one_candidate():
     result = run("unpool.py", "--smoke", "--memory-of", "ours fused")
     assert result.returncode == 0, result.stderr[-3000:]
@@ -81,6 +83,7 @@ def test_memory_of_one_candidate():
     assert row["kept_inputs"] == 1 / 16
 
 
+@pytest.mark.slow
 def test_first_calls_are_timed(tmp_path):
     rows = report("unpool.py", tmp_path, "--compile")["compile"]
     assert len(rows) == 9
@@ -91,6 +94,7 @@ def test_first_calls_are_timed(tmp_path):
             assert is_time(row["milliseconds"])
 
 
+@pytest.mark.slow
 def test_every_decoder_is_timed(tmp_path):
     rows = report("models.py", tmp_path)["rows"]
     found = {(row["operation"], row["decoder"]) for row in rows}
@@ -101,6 +105,7 @@ def test_every_decoder_is_timed(tmp_path):
         assert is_time(row["baselines"])
 
 
+@pytest.mark.slow
 def test_every_way_to_feed_is_timed(tmp_path):
     rows = report("data.py", tmp_path)["rows"]
     assert [row["what"] for row in rows] == [
@@ -114,6 +119,7 @@ def test_every_way_to_feed_is_timed(tmp_path):
     assert rows[-1]["trainings"] == 1
 
 
+@pytest.mark.slow
 def test_serving_is_timed_and_watched(tmp_path):
     found = report("serving.py", tmp_path)
     assert {(r["size"], r["batch_size"]) for r in found["rows"]} == {
@@ -130,6 +136,7 @@ def test_serving_is_timed_and_watched(tmp_path):
     assert not found["knows_keras_deconv"]
 
 
+@pytest.mark.slow
 def test_serving_sees_memory_that_is_kept():
     result = run("serving.py", "--smoke", "--calls", "400", "--fault", "leak")
     assert result.returncode == 1

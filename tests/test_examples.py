@@ -89,7 +89,8 @@ def run_example(name, folder, *arguments):
     )
 
 
-# why_unpooling.py is run by test_story.py.
+# why_unpooling.py is run by test_story.py, and both by CI as notebooks.
+@pytest.mark.slow
 def test_unpooling_is_drawn(tmp_path):
     result = run_example("unpooling_pictures.py", tmp_path, "--smoke")
     assert result.returncode == 0, result.stderr[-3000:]

@@ -315,14 +315,19 @@ def _steps(*case, compiled=False):
 all_training_steps = pytest.mark.parametrize(
     ("network", "policy", "is_fused"),
     [
-        pytest.param(*case, id="-".join((*case[:2], way)))
+        pytest.param(
+            *case,
+            id="-".join((*case[:2], way)),
+            # They take ten seconds to trace.
+            marks=pytest.mark.slow if network in ("DeconvNet", "ENet") else (),
+        )
         for network in NETWORKS
         for policy in ("float32", "mixed_float16")
         for case, way in (
             ((network, policy, True), "fused"),
             ((network, policy, False), "plain"),
         )
-        # ENet takes ten seconds to trace: once each way will do.
+        # Of the largest graph, once each way will do.
         if network != "ENet" or (policy == "float32") != (way == "fused")
     ],
 )

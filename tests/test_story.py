@@ -44,6 +44,7 @@ def report(told):
     return json.loads((folder / "table.json").read_text())
 
 
+@pytest.mark.slow
 def test_multiply_adds_of_one_convolution(told):
     names, _ = told
     inputs = keras.Input((6, 7, 3))
@@ -62,6 +63,7 @@ def two_convolutions(filters):
     return keras.Model(inputs, x)
 
 
+@pytest.mark.slow
 def test_training_keeps_each_map_once(told):
     names, _ = told
     # Of a convolution and its ReLU, only what the ReLU gives is kept.
@@ -69,6 +71,7 @@ def test_training_keeps_each_map_once(told):
     assert six - three == 3 * (4 * 6) * 4
 
 
+@pytest.mark.slow
 def test_inference_frees_what_was_used(told):
     names, _ = told
     before, after = 3 * (4 * 6) * 4, 5 * (4 * 6) * 4
@@ -77,6 +80,7 @@ def test_inference_frees_what_was_used(told):
     assert names["inference_bytes"](two_convolutions(3)) == expected
 
 
+@pytest.mark.slow
 def test_costs_are_in_the_order_that_is_claimed(report):
     rows = report["rows"]
     assert report["image_size"] == [96, 128]
@@ -92,6 +96,7 @@ def test_costs_are_in_the_order_that_is_claimed(report):
     assert len(report["claims"]) == 4
 
 
+@pytest.mark.slow
 def test_table_has_every_cost_of_every_step(told, report):
     _, folder = told
     assert set(report["rows"]) == {"a", "b", "c", "c wide", "d"}
@@ -106,6 +111,7 @@ def test_table_has_every_cost_of_every_step(told, report):
         assert row["what"] in table
 
 
+@pytest.mark.slow
 def test_costs_grow_with_the_pixels(report):
     growth = report["growth"]
     assert set(growth) == {"b", "c", "d"}
@@ -118,6 +124,7 @@ def test_costs_grow_with_the_pixels(report):
             assert large[name] / small[name] == pytest.approx(factor, rel=0.02)
 
 
+@pytest.mark.slow
 def test_pictures_are_written(told):
     _, folder = told
     for name in ("growth.png", "predictions.png"):

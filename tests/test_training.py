@@ -121,14 +121,16 @@ def overfits(name, path):
     np.testing.assert_allclose(served.serve(x), expected, rtol=1e-4, atol=1e-4)
 
 
-# The Bayesian ones are their parents, with dropout; the others of the slow ones
-# take a minute.
+# The Bayesian ones are their parents, with dropout; the slow ones take up to a
+# minute.
 @pytest.mark.parametrize(
     "name",
     [
         pytest.param(
             name,
-            marks=pytest.mark.slow if name in ("ENet", "DeconvNet") else (),
+            marks=pytest.mark.slow
+            if name in ("SegNet", "ENet", "DeconvNet")
+            else (),
         )
         for name in NAMES
         if "Bayesian" not in name
