@@ -11,7 +11,7 @@ import pathlib
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -152,10 +152,11 @@ def to_tflite(
             "float16": weights in half precision, half the size. "dynamic":
             weights of 8 bits, a quarter of the size. "int8": weights and
             activations of 8 bits, a quarter of the size, and integer
-            arithmetic where TFLite has it. Before, batch normalisations bring
-            their channels to one range, and the convolutions that read them
-            take it back, so that all channels have all 255 steps (Nagel et al.,
-            2019, https://arxiv.org/abs/1906.04721, section 4.1).
+            arithmetic where TFLite has it. Before, batch normalisations that
+            convolutions alone read, through ReLU, max pooling and unpooling,
+            bring their channels to one range, which the convolutions take back:
+            there are fewer ties then (Nagel et al., 2019,
+            https://arxiv.org/abs/1906.04721, section 4.1).
         representative_images: For "int8", some 100 images like those to come,
             which tell the range of each activation: array `(number, height,
             width, channels)` in 0..255, or an iterable of batches, such as a
@@ -193,7 +194,7 @@ def to_tflite(
 
     if quantize is not None:
         quantize = arguments.choice(quantize, "quantize", QUANTIZATIONS)
-    model = _in_float32(_plain(model))
+    model = _plain(model)
     if (quantize == "int8") != (representative_images is not None):
         raise ValueError(
             "`representative_images` must be given for quantize='int8', which "
@@ -202,23 +203,21 @@ def to_tflite(
             f"{_kind(representative_images)}. Some 100 images of the training "
             "set will do."
         )
-
-    if quantize == "int8":
-        representative = _representative(
-            _of_size(model, image_size), representative_images
-        )
-        images = (inputs["images"] for inputs in representative())
-        model = equalization.equalize_channels(model, images)
-    model = _of_size(model, image_size)
-
-    @tf.function(input_signature=[_spec(model)])
-    def logits(images: Any) -> dict[str, Any]:
-        return {"logits": model(images, training=False)}
-
-    module = tf.Module()
-    module.model_variables = [v.value for v in model.variables]
-    module.logits = logits
     with _written(path) as part:
+        images = None
+        if quantize == "int8":
+            sized = _of_size(model, image_size)
+            images = _representative(sized, representative_images)
+            model = equalization.equalize_channels(model, images())
+        model = _of_size(_in_float32(model), image_size)
+
+        @tf.function(input_signature=[_spec(model)])
+        def logits(images: Any) -> dict[str, Any]:
+            return {"logits": model(images, training=False)}
+
+        module = tf.Module()
+        module.model_variables = [v.value for v in model.variables]
+        module.logits = logits
         folder = str(part.with_name("saved_model"))
         with fused.numbers_alone():
             tf.saved_model.save(module, folder, signatures=logits)
@@ -227,11 +226,13 @@ def to_tflite(
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if quantize == "float16":
             converter.target_spec.supported_types = [tf.float16]
-        if quantize == "int8":
+        if images is not None:
             converter.target_spec.supported_ops = [
                 tf.lite.OpsSet.TFLITE_BUILTINS_INT8
             ]
-            converter.representative_dataset = representative
+            converter.representative_dataset = lambda: (
+                {"images": image} for image in images()
+            )
         part.write_bytes(_convert(converter, model))
 
 
@@ -344,6 +345,10 @@ def _in_float32(model: keras.Model) -> keras.Model:
     if not is_half:
         return model
     single.set_weights(model.get_weights())
+    for layer in graphs.layers_of(single):
+        if isinstance(layer, keras.layers.Normalization):
+            # It computes with what it has made of its weights.
+            layer.finalize_state()
     return single
 
 
@@ -464,29 +469,34 @@ def _signatures(
 
 def _representative(
     model: keras.Model, images: Any
-) -> Callable[[], Iterator[dict[str, Any]]]:
-    """Images one by one, as the converter asks for them."""
+) -> Callable[[], Iterator[np.ndarray]]:
+    """Images one by one, as often as they are asked for."""
+    if isinstance(images, Iterator):
+        images = list(images)
+    if not isinstance(images, Iterable):
+        raise ValueError(
+            "`representative_images` must be a batch of images or an iterable "
+            f"of batches. Received: {_kind(images)}"
+        )
 
-    def batches() -> Iterator[Any]:
-        if hasattr(images, "shape"):
-            yield images
-            return
-        for batch in images:
-            yield batch[0] if isinstance(batch, tuple | list) else batch
-
-    def generate() -> Iterator[dict[str, Any]]:
+    def generate() -> Iterator[np.ndarray]:
         number = 0
-        for batch in batches():
+        for batch in [images] if hasattr(images, "shape") else images:
+            batch = batch[0] if isinstance(batch, tuple | list) else batch
             batch = np.asarray(batch, "float32")
             check_images(model, batch, name="representative_images")
+            if not np.isfinite(batch).all():
+                raise ValueError(
+                    "`representative_images` must hold finite numbers. "
+                    "Received: NaN or infinity, which have no range."
+                )
             for image in batch:
                 number += 1
-                yield {"images": image[None]}
+                yield image[None]
         if not number:
             raise ValueError(
                 "`representative_images` must hold at least one image. "
-                "Received: none. An iterable must be one that can be gone "
-                "through again."
+                "Received: none."
             )
 
     return generate

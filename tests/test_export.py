@@ -256,6 +256,20 @@ def test_mixed_precision_is_written_as_float32(name, model, tmp_path):
         check_numbers(lambda x: np.asarray(half(x)), model, images)
 
 
+def test_what_was_adapted_stays_in_float32(tmp_path, rng):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        normalize = keras.layers.Normalization()
+        normalize.adapt(rng.uniform(0, 255, (9, 4, 4, 3)).astype("float32"))
+        inputs = keras.Input((4, 4, 3))
+        model = keras.Model(inputs, normalize(inputs))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    images = rng.uniform(0, 255, (2, 4, 4, 3)).astype("float32")
+    run = formats.run_tflite(model, tmp_path)
+    np.testing.assert_allclose(run(images), model(images), atol=0.01)
+
+
 def test_the_check_sees_other_weights_and_other_classes(model, tmp_path):
     images = images_of(SIZES[0], 2).astype("float32")
     expected = np.asarray(model(images))
@@ -578,6 +592,39 @@ def test_what_is_equal_in_int8_is_a_tie_and_the_first_wins(tmp_path, rng):
     assert ((windows > 0).sum((1, 3)) <= 1).all()
 
 
+def test_channels_have_equal_ranges_in_int8(tmp_path, rng, monkeypatch):
+    """A channel of a sixteenth of the range has all steps nevertheless."""
+    inputs = keras.Input((6, 8, 2))
+    identity = keras.initializers.Constant(np.eye(2))
+    conv = functools.partial(
+        keras.layers.Conv2D, 2, 1, kernel_initializer=identity
+    )
+    norm = keras.layers.BatchNormalization(
+        gamma_initializer=keras.initializers.Constant([1, 1 / 16])
+    )
+    x = keras.layers.ReLU()(norm(conv()(inputs)))
+    unpooled = keras_deconv.MaxUnpool2D()(
+        *keras_deconv.MaxPoolWithArgmax2D()(x)
+    )
+    model = keras.Model(inputs, conv()(unpooled))
+    images = rng.uniform(0, 255, (20, 6, 8, 2)).astype("float32")
+    expected = np.asarray(model(images)) > 0
+
+    def elsewhere():
+        run = formats.run_tflite(
+            model, tmp_path, "int8", representative_images=images
+        )
+        return np.mean((run(images) > 0) != expected, axis=(0, 1, 2))
+
+    assert elsewhere().max() < 0.01
+    monkeypatch.setattr(
+        export.equalization, "equalize_channels", lambda model, _: model
+    )
+    high, low = elsewhere()
+    assert high < 0.01
+    assert low > 0.02
+
+
 def test_who_else_reads_what_is_pooled_sees_all_of_it(
     tmp_path, rng, monkeypatch
 ):
@@ -675,6 +722,11 @@ def test_representative_images_from_a_data_set(with_masks, model, tmp_path):
     )
     x = images.astype("float32")
     np.testing.assert_array_equal(run(x), whole(x))
+    # Also what can be gone through once.
+    once = formats.run_tflite(
+        model, tmp_path, "int8", representative_images=iter([images])
+    )
+    np.testing.assert_array_equal(once(x), whole(x))
 
 
 # What goes wrong.
@@ -756,6 +808,14 @@ def test_mistakes_of_saved_models(arguments, words, tmp_path):
             "`representative_images` must be a batch",
         ),
         (dict(quantize="int8", representative_images=[]), "at least one image"),
+        (dict(quantize="int8", representative_images=5), "Received: int"),
+        (
+            dict(
+                quantize="int8",
+                representative_images=np.full((1, 16, 24, 3), np.nan),
+            ),
+            "must hold finite numbers",
+        ),
     ],
 )
 def test_mistakes_of_tflite(arguments, words, tmp_path):
