@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import pathlib
-import re
 import socket
 import subprocess
 import sys
@@ -450,14 +449,6 @@ def test_the_loop_takes_sets_of_unknown_length():
     assert 0 < second < first
 
 
-def test_blocks_of_the_page_run():
-    text = (ROOT / "docs" / "scaling.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) == 2
-    for block in blocks:
-        exec(block, {})
-
-
 @pytest.mark.slow
 def test_scaling_is_measured(tmp_path):
     file = tmp_path / "report.json"
@@ -512,6 +503,7 @@ def test_two_devices_train_as_one(options, one, tmp_path):
     assert_same_training(folder, one)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(options, one, tmp_path):
     folder = tmp_path / "run"
     codes, logs = finish(start("multi_worker", options, folder, 2), folder)
@@ -521,6 +513,7 @@ def test_two_processes_train_as_one(options, one, tmp_path):
     assert_same_training(folder, one)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_jax(options, one_with_jax, tmp_path):
     folder = tmp_path / "run"
     processes = start("data_parallel", options, folder, 2, backend="jax")

@@ -74,9 +74,7 @@ def fits(name, policy, jit_compile):
 
 
 # The others take tens of seconds to compile: among the slow tests.
-@pytest.mark.parametrize(
-    "name", ["SegNetBasic", "FullResolutionNet", "PatchClassifier"]
-)
+@pytest.mark.parametrize("name", ["FullResolutionNet", "PatchClassifier"])
 def test_slim_network_fits_compiled_in_half_precision(
     name, monkeypatch, policies
 ):
