@@ -121,7 +121,7 @@ def index_bytes(model):
 
 
 def skip_bytes(model):
-    """What it would be handed if the pooled maps themselves were kept."""
+    """What it would be handed if the maps before pooling were kept."""
     return sum(
         math.prod(layer.input.shape[1:]) * tf.as_dtype(layer.input.dtype).size
         for layer in model.layers
@@ -195,7 +195,7 @@ for decoder, row in rows.items():
 notes = f"""
 Scenes of {IMAGE_SIZE[0]}x{IMAGE_SIZE[1]}, epochs: {epochs}, seeds: {num_seeds};
 mean and standard deviation over the seeds. Boundaries match within one pixel.
-The pooled maps themselves would be {instead:,} bytes per image.
+The maps before pooling would be {instead:,} bytes per image.
 {os.cpu_count()} cores, {datetime.date.today()}, TensorFlow {tf.__version__},
 Keras {keras.__version__}.
 """

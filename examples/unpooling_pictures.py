@@ -75,8 +75,8 @@ restored = {
 }
 
 LOST = {
-    "nearest": "Each value fills\nits window.\nLost: the place.",
-    "bed of nails": "Each value goes\nto the corner.\nLost: the place.",
+    "nearest": "Each value fills\nits window.\nLost: where it was.",
+    "bed of nails": "Each value goes\nto the corner.\nLost: where it was.",
     "max unpooling": "Each value goes\nback to its place.\nLost: the others.",
 }
 
@@ -132,7 +132,7 @@ figure, axes = plt.subplots(2, 3, figsize=(6, 5.9), layout="constrained")
 window_colours = np.reshape(COLOURS, (2, 2))
 draw_grid(axes[0, 0], values, colours_of(values), "before pooling")
 draw_grid(axes[0, 1], plane(pooled), window_colours, "max pooling")
-draw_grid(axes[0, 2], plane(argmax), window_colours, "the places")
+draw_grid(axes[0, 2], plane(argmax), window_colours, "its index")
 for axis, (name, tensor) in zip(axes[1], restored.items(), strict=True):
     numbers = plane(tensor)
     num_right, num_wrong, num_empty = compare(numbers, values)
@@ -142,7 +142,7 @@ for axis, (name, tensor) in zip(axes[1], restored.items(), strict=True):
 figure.savefig(options.output / "grids.png")
 
 # %% [markdown]
-# None of the three is an inverse. Nearest and bed of nails forget the place;
+# None of the three is an inverse. Nearest and bed of nails forget the index;
 # max unpooling puts every maximum back where it was, and leaves the other
 # three cells of a window empty. The convolution that follows fills them.
 #

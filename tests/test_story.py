@@ -1,5 +1,6 @@
 """The story of the examples: costs counted right, in the order it claims."""
 
+import ast
 import json
 import re
 import runpy
@@ -7,9 +8,13 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+
+from keras_deconv import models
+from tests import networks
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -80,26 +85,74 @@ def test_inference_frees_what_was_used(told):
     assert names["inference_bytes"](two_convolutions(3)) == expected
 
 
+def values_of(script, name):
+    """What a script assigns to a name, as syntax."""
+    for node in ast.parse(script.read_text()).body:
+        if isinstance(node, ast.Assign):
+            [target] = node.targets
+            if ast.unparse(target) == name:
+                return node.value
+    raise AssertionError(f"{script.name} does not assign {name}")
+
+
+def test_page_has_the_claims_and_lines_of_the_script():
+    script, page = EXAMPLES / "why_unpooling.py", STORY.read_text()
+    claims = values_of(script, "CLAIMS").keys
+    told = re.search(r"```text\n(holds: .+?)```", page, re.DOTALL)[1]
+    assert told.splitlines() == [f"holds: {claim.value}" for claim in claims]
+    first_table = re.search(r"^\| scenes.+?\n\n", page, re.DOTALL | re.M)[0]
+    titles = [line.split(" | ")[0] for line in first_table.splitlines()[2:-1]]
+    lines = ast.literal_eval(values_of(script, "LINES"))
+    assert titles == [f"| {title}" for title, *_ in lines]
+
+
 @pytest.mark.slow
 def test_costs_are_in_the_order_that_is_claimed(report):
     rows = report["rows"]
     assert report["image_size"] == [96, 128]
-    b, c, wide, d = (rows[key] for key in ("b", "c", "c wide", "d"))
+    b, c, deep, d = (rows[key] for key in ("b", "c", "c deep", "d"))
     assert b["multiply_adds"] >= 50 * d["multiply_adds"]
     assert b["multiply_adds"] > c["multiply_adds"] > 3 * d["multiply_adds"]
-    assert wide["training_bytes"] >= 3 * d["training_bytes"]
+    assert deep["training_bytes"] >= 3 * d["training_bytes"]
     assert c["training_bytes"] >= 2 * d["training_bytes"]
     # The same size of network.
-    for row in (c, wide):
+    for row in (c, deep):
         assert row["parameters"] == pytest.approx(d["parameters"], rel=0.01)
     assert all(report["claims"].values())
     assert len(report["claims"]) == 4
 
 
+def fields(model, width):
+    """How many columns each column of the output depends on."""
+    for weight in model.weights:
+        if "kernel" in weight.path:
+            # Nothing cancels out, grows without end, or is lost.
+            weight.assign(np.full(weight.shape, 1 / weight.shape[-1]))
+        elif weight.path.endswith(("bias", "beta")):
+            weight.assign(np.zeros(weight.shape))
+    one_column_each = 255 * np.eye(width)[:, None, :, None]
+    images = np.repeat(one_column_each.astype("float32"), 3, axis=-1)
+    return np.count_nonzero(np.asarray(model(images))[:, 0, :, 0], axis=0)
+
+
+def test_pixels_see_as_far_as_is_told(monkeypatch):
+    width, margin = 256, 110
+    networks.make_slim(monkeypatch)
+    inside = slice(margin, width - margin)
+    # Nearest unpooling, through which every value goes.
+    basic = models.SegNetBasic((1, width, 3), 1, decoder="nearest")
+    full = models.FullResolutionNet((1, width, 3), 1, filters=(8,) * 8)
+    deep = models.FullResolutionNet((1, width, 3), 1, filters=(8,) * 31)
+    seen = fields(basic, width)[inside]
+    assert (seen.min(), seen.max()) == (186, 202)
+    assert set(fields(full, width)[inside]) == {49}
+    assert set(fields(deep, width)[inside]) == {187}
+
+
 @pytest.mark.slow
 def test_table_has_every_cost_of_every_step(told, report):
     _, folder = told
-    assert set(report["rows"]) == {"a", "b", "c", "c wide", "d"}
+    assert set(report["rows"]) == {"a", "b", "c", "c deep", "d"}
     table = (folder / "table.md").read_text()
     lines = table.partition("\n\n")[0].splitlines()
     assert len(lines) == 2 + 7

@@ -101,8 +101,8 @@ def FullResolutionNet(  # noqa: N802
     """Same-padded convolutions that never shrink, one class per pixel.
 
     By default the convolutions of `SegNetBasic` without its pooling and
-    unpooling: the same eight layers, at full size all of them, and a receptive
-    field of 49 pixels instead of 106.
+    unpooling: the same eight layers, at full size all of them. A pixel of the
+    output sees 49x49 pixels of the image, in `SegNetBasic` some 190x190.
 
     Reference: Long, Shelhamer and Darrell, 2015, "Fully convolutional networks
     for semantic segmentation", https://arxiv.org/abs/1411.4038, section 3, on

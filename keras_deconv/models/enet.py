@@ -30,9 +30,9 @@ def ENet(  # noqa: N802
 ) -> keras.Model:
     """ENet: a large encoder of bottlenecks, a small decoder, few parameters.
 
-    Images are halved three times at once, features are computed at an eighth
-    of the size, and the decoder mostly restores it: two blocks unpool with the
-    indices of the encoder, the last step is a transposed convolution.
+    Images are halved three times at the beginning, features are computed at an
+    eighth of the size, and the decoder mostly restores it: two blocks unpool
+    with the indices of the encoder, the last step is a transposed convolution.
 
     Reference: Paszke, Chaurasia, Kim and Culurciello, 2016, "ENet: A deep
     neural network architecture for real-time semantic segmentation",
