@@ -48,7 +48,7 @@ add = parser.add_argument
 add("--camvid", metavar="FOLDER", help="tell it on CamVid, which lies there")
 add("--data-dir", help="where tfds keeps prepared data sets")
 add("--output", default="why_unpooling", type=Path)
-add("--seconds", default=45.0, type=float, help="of training, for each step")
+add("--seconds", default=60.0, type=float, help="of training, for each step")
 add("--smoke", action="store_true", help="hardly any training, few images")
 # A notebook has no command line: there the environment holds the options.
 is_notebook = "ipykernel" in sys.modules
