@@ -13,12 +13,13 @@ https://arxiv.org/abs/1906.04721. There ranges of weights are made equal; here
 those of activations, which decide the ties.
 """
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import layers
 
 from keras_deconv.layers import (
     MaxPoolWithArgmax1D,
@@ -31,8 +32,8 @@ from keras_deconv.layers import (
 
 Tensor = Any
 
-MAX_FACTOR = 16.0
-"""16 is four bits: a channel that is lower still is next to nothing."""
+MAX_FACTOR = 4.0
+"""A channel that was low is cut off later only above four times its range."""
 
 # Types and no kinds of them: a subclass may compute something else.
 _TRANSPOSED = (
@@ -41,13 +42,16 @@ _TRANSPOSED = (
     layers.Conv3DTranspose,
 )
 _CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D, *_TRANSPOSED)
+_ARGMAX_POOLINGS = (
+    MaxPoolWithArgmax1D,
+    MaxPoolWithArgmax2D,
+    MaxPoolWithArgmax3D,
+)
 _MAX_UNPOOLINGS = (MaxUnpool1D, MaxUnpool2D, MaxUnpool3D)
 # Layers that treat each channel by itself, and give twice as much for twice as
 # much. Their first input and their first output hold the values.
 _SCALE_WITH_CHANNELS = (
-    MaxPoolWithArgmax1D,
-    MaxPoolWithArgmax2D,
-    MaxPoolWithArgmax3D,
+    *_ARGMAX_POOLINGS,
     layers.MaxPooling1D,
     layers.MaxPooling2D,
     layers.MaxPooling3D,
@@ -63,54 +67,52 @@ class _Chain(NamedTuple):
     convolutions: list[layers.Layer]
 
 
-def equalize_channels(
+@contextlib.contextmanager
+def equal_channels(
     model: keras.Model, batches: Iterable[Any]
-) -> keras.Model:
-    """The same function with other weights, whose channels have equal ranges.
+) -> Iterator[None]:
+    """Gives a model other weights for a while, with which it computes the same.
 
-    Only batch normalisations that nothing but convolutions read are changed,
-    directly or through ReLU, max pooling, max unpooling and dropout. Those of
-    models within the model stay, and all of a model that calls a layer twice.
+    Only batch normalisations before `MaxPoolWithArgmax` are changed, and only
+    where nothing but convolutions reads them, with ReLU, max pooling, max
+    unpooling and dropout between; and none at all in a model that calls a layer
+    twice or holds another model.
 
     Args:
-        model: Functional model with one input and one output.
+        model: Functional model with one input and one output. It has its own
+            weights again afterwards, whatever happens.
         batches: Batches of images, from which the ranges are taken.
-
-    Returns:
-        A model that shares all other layers, or the model itself where there is
-        nothing to change.
     """
     chains = _chains(model)
-    if not chains:
-        return model
-    ranges = _ranges(model, chains, batches)
-    changed = {
-        layer.name
+    changed = [
+        variable
         for chain in chains
         for layer in (chain.norm, *chain.convolutions)
-    }
+        for variable in layer.variables
+    ]
+    before = [np.array(variable) for variable in changed]
+    try:
+        for chain, highest in zip(
+            chains, _ranges(model, chains, batches), strict=True
+        ):
+            _scale(chain, _factors(highest))
+        yield
+    finally:
+        for variable, value in zip(changed, before, strict=True):
+            variable.assign(value)
 
-    def copied(layer: Any) -> Any:
-        if layer.name not in changed:
-            return layer
-        return type(layer).from_config(layer.get_config())
 
-    equalized = keras.models.clone_model(model, clone_function=copied)
-    for name in changed:
-        weights = model.get_layer(name).get_weights()
-        equalized.get_layer(name).set_weights(weights)
-    for chain, highest in zip(chains, ranges, strict=True):
-        factors = _factors(highest)
-        norm = equalized.get_layer(chain.norm.name)
-        norm.gamma.assign(norm.gamma * factors)
-        if norm.center:
-            norm.beta.assign(norm.beta * factors)
-        for convolution in chain.convolutions:
-            kernel = equalized.get_layer(convolution.name).kernel
-            # (..., in, out), and (..., out, in) of transposed ones.
-            axes = (-1,) if type(convolution) in _TRANSPOSED else (-1, 1)
-            kernel.assign(kernel / factors.reshape(axes))
-    return equalized
+def _scale(chain: _Chain, factors: np.ndarray) -> None:
+    """Scales what a normalisation gives, and takes it back where it is read."""
+    norm = chain.norm
+    norm.gamma.assign(norm.gamma * factors)
+    if norm.center:
+        norm.beta.assign(norm.beta * factors)
+    for convolution in chain.convolutions:
+        kernel = convolution.kernel
+        # (..., in, out), and (..., out, in) of transposed ones.
+        axes = (-1,) if type(convolution) in _TRANSPOSED else (-1, 1)
+        kernel.assign(kernel / factors.reshape(axes))
 
 
 def _chains(model: keras.Model) -> list[_Chain]:
@@ -128,17 +130,22 @@ def _chains(model: keras.Model) -> list[_Chain]:
             and op.scale
             and op.axis in (-1, len(op.output.shape) - 1)
         ):
-            convolutions = _convolutions_that_read(op.output, model)
-            if convolutions:
+            below = _down_to_convolutions(op.output, model) or []
+            # Elsewhere there are no ties, and nothing is won.
+            if any(type(other) in _ARGMAX_POOLINGS for other in below):
                 quantized = _after_relu(op.output, model)
+                convolutions = [x for x in below if type(x) in _CONVOLUTIONS]
                 chains.append(_Chain(op, quantized, convolutions))
     return chains
 
 
-def _convolutions_that_read(
+def _down_to_convolutions(
     tensor: Tensor, model: keras.Model
 ) -> list[layers.Layer] | None:
-    """Nothing but these read a tensor of a model; None where others do."""
+    """What reads a tensor of a model, down to convolutions.
+
+    None where something else reads it, which would see the factors.
+    """
     if any(tensor is output for output in model.outputs):
         return None
     found = list[layers.Layer]()
@@ -148,10 +155,10 @@ def _convolutions_that_read(
         elif not _scales_with_channels(op):
             return None
         elif 0 in positions:
-            further = _convolutions_that_read(_flat(op.output)[0], model)
+            further = _down_to_convolutions(_flat(op.output)[0], model)
             if further is None:
                 return None
-            found += further
+            found += [op, *further]
         # At another position it is there for its size alone.
     return found
 
@@ -214,28 +221,30 @@ def _ranges(
     model: keras.Model, chains: list[_Chain], batches: Iterable[Any]
 ) -> list[np.ndarray]:
     """The largest magnitude in each channel of what is quantised."""
-    highest = [
-        ops.max(ops.abs(x), tuple(range(1, len(x.shape) - 1)))
-        for x in (chain.quantized for chain in chains)
-    ]
-    inner = keras.Model(model.inputs[0], highest)
+    quantized = [chain.quantized for chain in chains]
+    ranges = [np.zeros(x.shape[-1], "float32") for x in quantized]
+    if not chains:
+        return ranges
+    inner = keras.Model(model.inputs[0], quantized)
     # Images may be of ever new sizes.
     inner.jit_compile = False
-    ranges = [np.zeros(x.shape[-1], "float32") for x in highest]
     for batch in batches:
         # Keras gives a list of one as its one.
-        found = _flat(inner.predict_on_batch(batch))
-        for total, one in zip(ranges, found, strict=True):
-            np.maximum(total, np.float32(one).max(0), out=total)
+        for total, x in zip(
+            ranges, _flat(inner.predict_on_batch(batch)), strict=True
+        ):
+            np.maximum(
+                total, np.abs(x).max(tuple(range(x.ndim - 1))), out=total
+            )
     return ranges
 
 
 def _factors(highest: np.ndarray) -> np.ndarray:
     """What brings each channel to the largest range, up to `MAX_FACTOR`.
 
-    1 for what is always 0.
+    1 for what is always 0, and for all if a range is no number.
     """
-    factors = np.divide(
-        highest.max(), highest, out=np.ones_like(highest), where=highest > 0
-    )
+    factors = np.ones_like(highest)
+    if np.isfinite(highest).all():
+        np.divide(highest.max(), highest, out=factors, where=highest > 0)
     return np.minimum(factors, MAX_FACTOR)

@@ -152,11 +152,12 @@ def to_tflite(
             "float16": weights in half precision, half the size. "dynamic":
             weights of 8 bits, a quarter of the size. "int8": weights and
             activations of 8 bits, a quarter of the size, and integer
-            arithmetic where TFLite has it. Before, batch normalisations that
-            convolutions alone read, through ReLU, max pooling and unpooling,
-            bring their channels to one range, which the convolutions take back:
-            there are fewer ties then (Nagel et al., 2019,
-            https://arxiv.org/abs/1906.04721, section 4.1).
+            arithmetic where TFLite has it. While the file is written, batch
+            normalisations before `MaxPoolWithArgmax` bring their channels to
+            one range, and the convolutions that read them take it back: there
+            are fewer ties then (Nagel et al., 2019,
+            https://arxiv.org/abs/1906.04721, section 4.1). The model has its
+            own weights again afterwards.
         representative_images: For "int8", some 100 images like those to come,
             which tell the range of each activation: array `(number, height,
             width, channels)` in 0..255, or an iterable of batches, such as a
@@ -203,12 +204,12 @@ def to_tflite(
             f"{_kind(representative_images)}. Some 100 images of the training "
             "set will do."
         )
-    with _written(path) as part:
+    with _written(path) as part, contextlib.ExitStack() as stack:
         images = None
         if quantize == "int8":
             sized = _of_size(model, image_size)
             images = _representative(sized, representative_images)
-            model = equalization.equalize_channels(model, images())
+            stack.enter_context(equalization.equal_channels(model, images()))
         model = _of_size(_in_float32(model), image_size)
 
         @tf.function(input_signature=[_spec(model)])
@@ -476,14 +477,22 @@ def _representative(
     if not isinstance(images, Iterable):
         raise ValueError(
             "`representative_images` must be a batch of images or an iterable "
-            f"of batches. Received: {_kind(images)}"
+            f"of batches. Received: {_kind(images)}. A function that gives "
+            "some is to be called."
         )
 
     def generate() -> Iterator[np.ndarray]:
         number = 0
         for batch in [images] if hasattr(images, "shape") else images:
             batch = batch[0] if isinstance(batch, tuple | list) else batch
-            batch = np.asarray(batch, "float32")
+            try:
+                batch = np.asarray(batch, "float32")
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    "`representative_images` must hold batches of images, or "
+                    "tuples that begin with one. Received a batch of: "
+                    f"{_kind(batch)}"
+                ) from error
             check_images(model, batch, name="representative_images")
             if not np.isfinite(batch).all():
                 raise ValueError(
@@ -495,8 +504,8 @@ def _representative(
                 yield image[None]
         if not number:
             raise ValueError(
-                "`representative_images` must hold at least one image. "
-                "Received: none."
+                "`representative_images` must hold at least one image, each "
+                "time that it is gone through. Received: none."
             )
 
     return generate

@@ -14,7 +14,7 @@ from keras_deconv import (
 from keras_deconv.equalization import (
     MAX_FACTOR,
     _factors,
-    equalize_channels,
+    equal_channels,
 )
 
 
@@ -41,37 +41,33 @@ def read_by(model, name, images):
     return np.abs(inner(images)).max((0, 1, 2))
 
 
-def check_same(model, equalized, images):
-    expected = np.asarray(model(images))
-    np.testing.assert_allclose(
-        equalized(images), expected, atol=1e-4 * np.abs(expected).max()
-    )
-
-
-def check_changed(model, images, *changed):
-    """Another network that computes the same; by names what has changed."""
-    weights = model.get_weights()
-    equalized = equalize_channels(model, [images[:1], images[1:]])
-    check_same(model, equalized, images)
-    norms = [
-        layer.name
+def scales_of(model):
+    """By the name of their layer."""
+    return {
+        layer.name: np.array(layer.gamma)
         for layer in model.layers
-        if isinstance(layer, layers.BatchNormalization)
-        and layer.scale
-        and np.any(layer.gamma != equalized.get_layer(layer.name).gamma)
-    ]
-    assert set(norms) == set(changed)
-    # What was given is left alone.
-    for before, after in zip(weights, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(before, after)
-    return equalized
+        if isinstance(layer, layers.BatchNormalization) and layer.scale
+    }
 
 
-BASIC_NORMS = [
-    f"{stage}{n}_conv1_norm"
-    for stage in ("block", "decoder")
-    for n in (1, 2, 3, 4)
-]
+def changed_in(model, images, see=lambda model: None):
+    """Which normalisations change, and what is seen then.
+
+    The network has to compute the same, and to have its own weights afterwards.
+    """
+    weights, scales = model.get_weights(), scales_of(model)
+    expected = np.asarray(model(images))
+    with equal_channels(model, [images[:1], images[1:]]):
+        others, seen = scales_of(model), see(model)
+        is_changed = not all(map(np.array_equal, weights, model.get_weights()))
+        outputs = np.asarray(model(images))
+    assert all(map(np.array_equal, weights, model.get_weights()))
+    if model.compute_dtype == "float32":
+        tolerance = 1e-4 * np.abs(expected).max()
+        np.testing.assert_allclose(outputs, expected, atol=tolerance)
+    changed = {name for name in scales if np.any(scales[name] != others[name])}
+    assert is_changed == bool(changed)
+    return changed, seen
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
@@ -83,29 +79,48 @@ def test_all_that_is_read_has_one_range(name, policy, images):
         model = uneven(getattr(models, name)((16, 24, 3), 4))
     finally:
         keras.config.set_dtype_policy(before)
+    # Each is behind the pooling of the block before.
+    names = [*(f"block{n}_conv1" for n in (2, 3, 4)), "decoder4_conv1"]
+
+    def read(model):
+        return {name: read_by(model, name, images) for name in names}
+
+    before = read(model)
+    changed, after = changed_in(model, images, read)
+    assert changed == {f"block{n}_conv1_norm" for n in (1, 2, 3, 4)}
     if policy != "float32":
         # Rounding makes other maxima there.
-        assert equalize_channels(model, [images]) is not model
         return
-    equalized = check_changed(model, images, *BASIC_NORMS)
-    names = [
-        *(f"block{n}_conv1" for n in (2, 3, 4)),
-        *(f"decoder{n}_conv1" for n in (4, 3, 2, 1)),
-        "logits",
-    ]
     for name in names:
-        before = read_by(model, name, images)
-        after = read_by(equalized, name, images)
-        assert before.min() < 0.7 * before.max()
-        expected = np.minimum(before.max(), MAX_FACTOR * before)
-        np.testing.assert_allclose(after, expected, rtol=1e-4)
+        whole = before[name].max()
+        assert before[name].min() < 0.7 * whole
+        expected = np.minimum(whole, MAX_FACTOR * before[name])
+        np.testing.assert_allclose(after[name], expected, rtol=1e-4)
 
 
-def test_a_network_with_branches_computes_the_same(images):
-    model = uneven(models.ENet((16, 24, 3), 4))
-    equalized = equalize_channels(model, [images])
-    assert equalized is not model
-    check_same(model, equalized, images)
+def test_what_has_a_slope_before_it_is_pooled_is_left_alone(images):
+    changed, _ = changed_in(uneven(models.ENet((16, 24, 3), 4)), images)
+    assert not changed
+
+
+def test_a_network_has_its_weights_again_after_an_error(images):
+    model = CHANGED["relu"]()
+    weights = model.get_weights()
+
+    def batches():
+        yield images
+        raise KeyError
+
+    with pytest.raises(KeyError), equal_channels(model, batches()):
+        pass
+
+    def fail():
+        assert not all(map(np.array_equal, weights, model.get_weights()))
+        raise KeyError
+
+    with pytest.raises(KeyError), equal_channels(model, [images]):
+        fail()
+    assert all(map(np.array_equal, weights, model.get_weights()))
 
 
 def pooled_and_unpooled(x):
@@ -161,74 +176,94 @@ def adapted():
 relu = layer("ReLU")
 conv = layer("Conv2D", 2, 3)
 
+
+def pooled():
+    return pooled_and_unpooled
+
+
 CHANGED = {
-    "nothing between": chain(norm(), conv),
-    "pooled": chain(norm(), lambda: pooled_and_unpooled, conv),
-    "activation": chain(norm(), layer("Activation", "relu"), conv),
-    "dropout": chain(norm(), relu, layer("Dropout", 0.5), conv),
+    "nothing else": chain(norm(), pooled, conv),
+    "relu": chain(norm(), relu, pooled, conv),
+    "activation": chain(norm(), layer("Activation", "relu"), pooled, conv),
+    "dropout": chain(norm(), relu, pooled, layer("Dropout", 0.5), conv),
+    "twice": chain(norm(), layer("MaxPooling2D"), pooled, conv),
     "transposed": chain(
-        norm(), relu, layer("Conv2DTranspose", 5, 3, strides=2)
+        norm(), pooled, layer("Conv2DTranspose", 5, 3, strides=2)
     ),
-    "strided, dilated": chain(
-        norm(),
-        relu,
-        layer("Conv2D", 3, 3, strides=2),
-        layer("Conv2D", 2, 2, dilation_rate=2),
+    "strided": chain(norm(), pooled, layer("Conv2D", 3, 3, strides=2), relu),
+    "dilated": chain(norm(), pooled, layer("Conv2D", 2, 2, dilation_rate=2)),
+    "no shift": chain(norm(center=False), pooled, conv),
+    "axis by number": chain(norm(axis=3), pooled, conv),
+    # What could not be made anew from its configuration.
+    "function": chain(
+        norm(), pooled, layer("Conv2D", 2, 3, activation=lambda x: x * 2)
     ),
-    "no shift": chain(norm(center=False), conv),
-    "axis by number": chain(norm(axis=3), relu, conv),
-    # What a copy would lose, or could not be.
-    "state": chain(lambda: adapted(), norm(), relu, conv),
-    "code": chain(lambda: layers.Lambda(lambda x: x / 255), norm(), relu, conv),
+    "state": chain(lambda: adapted(), norm(), pooled, conv),
+    "code": chain(
+        lambda: layers.Lambda(lambda x: x / 255), norm(), pooled, conv
+    ),
 }
 
 
 @pytest.mark.parametrize("case", CHANGED)
 def test_what_scales_with_channels(case, images):
-    check_changed(CHANGED[case](), images, "norm")
+    changed, _ = changed_in(CHANGED[case](), images)
+    assert changed == {"norm"}
 
 
 LEFT_ALONE = {
-    "added": chain(norm(), lambda: added, conv),
+    "no pooling": chain(pooled, norm(), relu, conv),
+    "added": chain(norm(), lambda: added, pooled, conv),
     "by name": chain(norm(), lambda: unpooled_by_name, conv),
-    "size of another": chain(norm(), lambda: nearest_by_name, conv),
-    "capped": chain(norm(), layer("ReLU", max_value=6), conv),
-    "threshold": chain(norm(), layer("ReLU", threshold=1), conv),
-    "slope": chain(norm(), layer("ReLU", negative_slope=0.1), conv),
-    "sigmoid": chain(norm(), layer("Activation", "sigmoid"), conv),
-    "across channels": chain(norm(), layer("Softmax"), conv),
-    "of another kind": chain(norm(), Squared, conv),
+    "size of another": chain(norm(), lambda: nearest_by_name, pooled, conv),
+    "capped": chain(norm(), layer("ReLU", max_value=6), pooled, conv),
+    "threshold": chain(norm(), layer("ReLU", threshold=1), pooled, conv),
+    "slope": chain(norm(), layer("ReLU", negative_slope=0.1), pooled, conv),
+    "sigmoid": chain(norm(), layer("Activation", "sigmoid"), pooled, conv),
+    "across channels": chain(norm(), layer("Softmax"), pooled, conv),
+    "of another kind": chain(norm(), Squared, pooled, conv),
     "channels first": chain(
-        norm(), layer("MaxPooling2D", data_format="channels_first"), conv
+        norm(),
+        layer("MaxPooling2D", data_format="channels_first"),
+        pooled,
+        conv,
     ),
-    "no scale": chain(norm(scale=False), relu, conv),
-    "another axis": chain(norm(axis=1), relu, conv),
-    "groups": chain(norm(), relu, layer("Conv2D", 3, 3, groups=3)),
-    "one channel each": chain(norm(), relu, layer("DepthwiseConv2D", 3)),
-    "not read": chain(conv, norm(), relu),
+    "no scale": chain(norm(scale=False), pooled, conv),
+    "another axis": chain(norm(axis=1), pooled, conv),
+    "groups": chain(norm(), pooled, layer("Conv2D", 3, 3, groups=3)),
+    "one channel each": chain(norm(), pooled, layer("DepthwiseConv2D", 3)),
+    "not read": chain(conv, norm(), pooled),
 }
 
 
 @pytest.mark.parametrize("case", LEFT_ALONE)
 def test_what_does_not_is_left_alone(case, images):
-    model = LEFT_ALONE[case]()
-    assert equalize_channels(model, [images]) is model
+    changed, _ = changed_in(LEFT_ALONE[case](), images)
+    assert not changed
 
 
 def test_what_is_given_out_or_read_twice_is_left_alone(images):
     inputs = keras.Input((16, 24, 3))
     x = layers.BatchNormalization()(inputs)
-    given_out = keras.Model(inputs, [layers.Conv2D(3, 3)(x), x])
-    assert equalize_channels(given_out, [images]) is given_out
+    read = pooled_and_unpooled(x)
+    y = layers.Conv2D(3, 1)(read)
+    given_out = keras.Model(inputs, [y, x])
     twice = layers.Conv2D(3, 3)
-    model = keras.Model(inputs, twice(twice(x)))
-    assert equalize_channels(model, [images]) is model
+    read_twice = keras.Model(inputs, twice(twice(read)))
+    for model in map(uneven, (given_out, read_twice)):
+        weights = model.get_weights()
+        with equal_channels(model, [images]):
+            assert all(map(np.array_equal, weights, model.get_weights()))
+    # It is for that alone.
+    changed, _ = changed_in(keras.Model(inputs, y), images)
+    assert changed
 
 
 def test_weights_that_are_adapted_are_left_alone(images):
-    model = chain(norm(), relu, conv)()
+    model = chain(norm(), pooled, conv)()
     model.layers[-1].enable_lora(1)
-    assert equalize_channels(model, [images]) is model
+    changed, _ = changed_in(model, images)
+    assert not changed
 
 
 def test_all_readers_take_the_factors_back(images):
@@ -237,19 +272,19 @@ def test_all_readers_take_the_factors_back(images):
     pooled, argmax = MaxPoolWithArgmax2D()(x)
     y = MaxUnpool2D()(layers.Conv2D(3, 1)(pooled), argmax, like=x)
     outputs = layers.Add()([y, layers.Conv2D(3, 1)(x)])
-    check_changed(uneven(keras.Model(inputs, outputs)), images, "norm")
+    changed, _ = changed_in(uneven(keras.Model(inputs, outputs)), images)
+    assert changed == {"norm"}
 
 
 def test_ranges_are_of_what_is_quantised(images):
     """Without a ReLU low values count, though pooling hides them."""
-    model = chain(norm(), layer("MaxPooling2D", 4), conv)()
+    model = chain(norm(), layer("MaxPooling2D", 4), pooled, conv)()
     changing = model.get_layer("norm")
     changing.gamma.assign([1.0, -1.0, 1.0])
     changing.beta.assign([0.0, 0.0, 0.0])
     # Between -255 and 0 in the middle, and 0 and 255 besides.
-    equalized = equalize_channels(model, [images])
-    factors = np.abs(equalized.get_layer("norm").gamma)
-    assert factors.max() < 1.1
+    with equal_channels(model, [images]):
+        assert np.abs(changing.gamma).max() < 1.1
 
 
 @pytest.mark.parametrize(
@@ -258,6 +293,8 @@ def test_ranges_are_of_what_is_quantised(images):
         ([4.0, 2.0, 1.0], [1, 2, 4]),
         ([1.0, 0.0, 1e-6], [1, 1, MAX_FACTOR]),
         ([0.0, 0.0], [1, 1]),
+        ([np.inf, 1.0], [1, 1]),
+        ([np.nan, 1.0], [1, 1]),
     ],
 )
 def test_factors(highest, factors):
