@@ -57,7 +57,8 @@ options = parser.parse_args(notebook_options if is_notebook else None)
 if options.camvid and not Path(options.camvid).is_dir():
     parser.error(f"--camvid: {options.camvid} is no folder")
 options.output.mkdir(parents=True, exist_ok=True)
-seconds = 0.5 if options.smoke else options.seconds
+# A smoke run ends after the first step.
+seconds = 0.0 if options.smoke else options.seconds
 keras.utils.set_random_seed(SEED)
 tf.get_logger().setLevel("ERROR")
 # Points, on pictures six inches wide: readable on a phone.
@@ -298,7 +299,7 @@ true_classes = at_pixels(test_masks)[None].astype("int32")
 image_batches = (
     tf.data.Dataset.from_tensor_slices((images, masks))
     .shuffle(len(images), seed=SEED)
-    .batch(4, drop_remainder=True)
+    .batch(1 if options.smoke else 4, drop_remainder=True)
 )
 rows = {}
 pictures = {}
