@@ -266,7 +266,10 @@ class StopAfter(keras.callbacks.Callback):
 
 def train(model, batches):
     """Train for the given time; gives the number of steps."""
-    model.compile(keras.optimizers.Adam(1e-3), loss_of(model))
+    # For the one step of a smoke run, building a graph takes too long.
+    model.compile(
+        keras.optimizers.Adam(1e-3), loss_of(model), run_eagerly=options.smoke
+    )
     stop = StopAfter(seconds)
     model.fit(
         batches, epochs=10_000, shuffle=False, callbacks=[stop], verbose=0
