@@ -198,7 +198,7 @@ CHANGED = {
     "function": chain(
         norm(), pooled, layer("Conv2D", 2, 3, activation=lambda x: x * 2)
     ),
-    "state": chain(lambda: adapted(), norm(), pooled, conv),
+    "state": chain(adapted, norm(), pooled, conv),
     "code": chain(
         lambda: layers.Lambda(lambda x: x / 255), norm(), pooled, conv
     ),

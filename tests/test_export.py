@@ -814,6 +814,7 @@ def test_mistakes_of_saved_models(arguments, words, tmp_path):
         ),
         (dict(quantize="int8", representative_images=[]), "at least one image"),
         (dict(quantize="int8", representative_images=5), "Received: int"),
+        (dict(quantize="int8", representative_images=["x"]), "batch of: str"),
         (
             dict(
                 quantize="int8",
