@@ -3,7 +3,7 @@
     python benchmarks/serving.py
 
 A SavedModel is written, and loaded by a process that knows nothing of
-keras_deconv. Batches of several sizes are labelled in random order; how long
+keras_deconv. Batches of several sizes are labeled in random order; how long
 calls take is printed, and memory and graphs before and after. The exit status
 is 1 if memory grows or anything is traced after the warm-up. See
 benchmarks/README.md.

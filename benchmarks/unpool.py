@@ -38,7 +38,7 @@ from measuring import (
 )
 
 import keras_deconv
-from keras_deconv import fused
+from keras_deconv import config
 
 try:
     import torch
@@ -519,11 +519,13 @@ def eager_calls(smoke: bool) -> list[dict[str, Any]]:
         call = functools.partial(both, tf.constant(inputs(case)[0]))
         for of_number in times.values():
             for name, of_name in of_number.items():
-                fused.enable_fused_kernels(name == FUSED)
+                config.enable_compiled_kernels(
+                    name == FUSED, min_elements=0 if smoke else 2**19
+                )
                 seconds = seconds_of(call)
                 if i >= 0:
                     of_name.append(seconds)
-    fused.enable_fused_kernels(True)
+    config.enable_compiled_kernels(True)
     for number, of_number in times.items():
         rows += compilation_rows(f"eager call {number} of a size", of_number)
     return rows
@@ -564,8 +566,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--memory-of", metavar="CANDIDATE", help="the same of one, as JSON")
     add("--compile", action="store_true", help="what first calls cost")
     options = parser.parse_args(arguments)
-    if options.smoke:
-        fused.MIN_ELEMENTS = 0  # or nothing would be compiled
+    if options.smoke:  # or nothing would be compiled
+        config.enable_compiled_kernels(min_elements=0)
     cases = {c.name: c for c in (SMOKE_CASES if options.smoke else CASES)}
     for name in options.case or ():
         if name not in cases:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 def help_text(command: str) -> str:
     """What the command prints; "" is the command as a whole."""
     return subprocess.run(
-        [sys.executable, "-m", "keras_deconv_command", *command.split(), "-h"],
+        [sys.executable, "-m", "keras_deconv_cli", *command.split(), "-h"],
         cwd=ROOT,
         env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1"},
         check=True,

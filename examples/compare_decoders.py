@@ -34,8 +34,8 @@ from keras_deconv import (
 IMAGE_SIZE = (48, 64)
 BATCH_SIZE = 8
 DECODERS = ("max_unpool", "bed_of_nails", "nearest", "conv_transpose")
-# Okabe and Ito's colours, which colour-blind readers tell apart.
-SCORE_COLOURS = {"mean_iou": "#0072B2", "boundary_f1": "#D55E00"}
+# Okabe and Ito's colors, which color-blind readers tell apart.
+SCORE_COLORS = {"mean_iou": "#0072B2", "boundary_f1": "#D55E00"}
 # Boundaries match within one pixel, as a share of the diagonal.
 TOLERANCE = 1.001 / math.hypot(*IMAGE_SIZE)
 
@@ -167,7 +167,7 @@ for seed in range(num_seeds):
     for decoder in DECODERS:
         scores[decoder].append(train_and_score(decoder, seed))
 for decoder, of_seeds in scores.items():
-    for name in SCORE_COLOURS:
+    for name in SCORE_COLORS:
         rows[decoder][name] = [one[name] for one in of_seeds]
 
 
@@ -221,8 +221,8 @@ figure, axes = plt.subplots(
     2, 1, figsize=(6, 5), sharey=True, layout="constrained"
 )
 titles = ("mIoU on test images", "boundary F1, within one pixel")
-for axis, title, (name, colour) in zip(
-    axes, titles, SCORE_COLOURS.items(), strict=True
+for axis, title, (name, color) in zip(
+    axes, titles, SCORE_COLORS.items(), strict=True
 ):
     for height, row in enumerate(rows.values()):
         mean = statistics.mean(row[name])
@@ -230,10 +230,10 @@ for axis, title, (name, colour) in zip(
             row[name],
             [height] * len(row[name]),
             "o",
-            color=colour,
+            color=color,
             markerfacecolor="none",
         )
-        axis.plot([mean], [height], "|", color=colour, markersize=22)
+        axis.plot([mean], [height], "|", color=color, markersize=22)
     axis.set_yticks(range(len(rows)), rows)
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_title(title)

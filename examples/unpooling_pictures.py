@@ -30,9 +30,9 @@ from matplotlib.patches import Rectangle
 
 from keras_deconv import data, losses, models, ops
 
-# Okabe and Ito's colours, which colour-blind readers tell apart.
-COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442")
-GREY = "#767676"
+# Okabe and Ito's colors, which color-blind readers tell apart.
+COLORS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442")
+GRAY = "#767676"
 # Points, on pictures six inches wide: readable on a phone.
 TEXT_SIZE = 12
 SEED = 0
@@ -93,22 +93,22 @@ def compare(restored, before):
     return is_right.sum(), (~is_right & ~is_empty).sum(), is_empty.sum()
 
 
-def draw_grid(axis, numbers, colours, title, note="", grey=None):
-    """Draw numbers in their cells; a cell without a colour stays white.
+def draw_grid(axis, numbers, colors, title, note="", gray=None):
+    """Draw numbers in their cells; a cell without a color stays white.
 
-    Grey are the cells where `grey` is true, else the zeros in white cells.
+    Gray are the cells where `gray` is true, else the zeros in white cells.
     """
     rows, columns = numbers.shape
-    axis.imshow([[to_rgb(c or "white") for c in line] for line in colours])
+    axis.imshow([[to_rgb(c or "white") for c in line] for line in colors])
     for (row, column), number in np.ndenumerate(numbers):
-        is_grey = number == 0 and colours[row][column] is None
-        if grey is not None:
-            is_grey = grey[row, column]
-        ink = GREY if is_grey else "black"
+        is_gray = number == 0 and colors[row][column] is None
+        if gray is not None:
+            is_gray = gray[row, column]
+        ink = GRAY if is_gray else "black"
         axis.text(column, row, number, ha="center", va="center", color=ink)
     axis.set_xticks(np.arange(columns + 1) - 0.5, [])
     axis.set_yticks(np.arange(rows + 1) - 0.5, [])
-    axis.grid(color=GREY, linewidth=1)
+    axis.grid(color=GRAY, linewidth=1)
     axis.tick_params(length=0)
     axis.set_title(title)
     axis.set_xlabel(note, linespacing=1.3)
@@ -122,23 +122,23 @@ def draw_windows(axis, num_windows):
     axis.autoscale_view()
 
 
-def colours_of(numbers):
-    """Each maximum has its colour, wherever it is."""
-    of_maximum = dict(zip(plane(pooled).ravel(), COLOURS, strict=True))
+def colors_of(numbers):
+    """Each maximum has its color, wherever it is."""
+    of_maximum = dict(zip(plane(pooled).ravel(), COLORS, strict=True))
     return [[of_maximum.get(n) for n in line] for line in numbers]
 
 
 figure, axes = plt.subplots(2, 3, figsize=(6, 5.9), layout="constrained")
-window_colours = np.reshape(COLOURS, (2, 2))
-draw_grid(axes[0, 0], values, colours_of(values), "before pooling")
-draw_grid(axes[0, 1], plane(pooled), window_colours, "max pooling")
-draw_grid(axes[0, 2], plane(argmax), window_colours, "its index")
+window_colors = np.reshape(COLORS, (2, 2))
+draw_grid(axes[0, 0], values, colors_of(values), "before pooling")
+draw_grid(axes[0, 1], plane(pooled), window_colors, "max pooling")
+draw_grid(axes[0, 2], plane(argmax), window_colors, "its index")
 for axis, (name, tensor) in zip(axes[1], restored.items(), strict=True):
     numbers = plane(tensor)
     num_right, num_wrong, num_empty = compare(numbers, values)
     counts = f"{num_right} right, {num_wrong} wrong,\n{num_empty} empty"
     note = f"{LOST[name]}\n{counts}"
-    draw_grid(axis, numbers, colours_of(numbers), name, note)
+    draw_grid(axis, numbers, colors_of(numbers), name, note)
 figure.savefig(options.output / "grids.png")
 
 # %% [markdown]
@@ -150,7 +150,7 @@ figure.savefig(options.output / "grids.png")
 #
 # There are four ways to write down where a maximum was. All four count from 0;
 # the package computes each of them, and `ops.convert_argmax` goes from one to
-# another. Each cell shows its own number; coloured are the maxima, and their
+# another. Each cell shows its own number; colored are the maxima, and their
 # numbers are the index.
 
 # %%
@@ -188,13 +188,13 @@ def numbers_of_cells(index_format):
     return numbers
 
 
-def colours_of_channel(image, channel):
-    """A colour for the maximum of each window."""
-    colours = np.full(SIZE, None)
-    for (row, column), _ in np.ndenumerate(colours):
+def colors_of_channel(image, channel):
+    """A color for the maximum of each window."""
+    colors = np.full(SIZE, None)
+    for (row, column), _ in np.ndenumerate(colors):
         if is_maximum[image, row, column, channel]:
-            colours[row, column] = COLOURS[row // 2 * 2 + column // 2]
-    return colours
+            colors[row, column] = COLORS[row // 2 * 2 + column // 2]
+    return colors
 
 
 figure, axes = plt.subplots(
@@ -225,9 +225,9 @@ for line, (name, numbers) in zip(axes, drawn.items(), strict=True):
         draw_grid(
             axis,
             numbers[0, :, :, channel],
-            colours_of_channel(0, channel),
+            colors_of_channel(0, channel),
             f"channel {channel}" if name == "values" else "",
-            grey=~is_maximum[0, :, :, channel],
+            gray=~is_maximum[0, :, :, channel],
         )
         draw_windows(axis, (2, 2))
 figure.savefig(options.output / "index_formats.png")
@@ -252,10 +252,10 @@ for column, padding in zip(axes.T, ("same", "valid"), strict=True):
     num_windows = pooled.shape[1:3]
     unpool = functools.partial(ops.max_unpool, pooled, argmax, padding=padding)
     unpooled = unpool(like=odd_batch)
-    colours = np.full((6, 8), None)
+    colors = np.full((6, 8), None)
     for row, place in np.argwhere(plane(unpooled)):
-        # Windows side by side have different colours.
-        colours[row, place] = COLOURS[row // 2 % 2 * 2 + place // 2 % 2]
+        # Windows side by side have different colors.
+        colors[row, place] = COLORS[row // 2 % 2 * 2 + place // 2 % 2]
     for axis, tensor, title in (
         (column[0], odd_batch, f'x, pooled "{padding}"'),
         (column[1], unpooled, "unpooled, like=x"),
@@ -266,7 +266,7 @@ for column, padding in zip(axes.T, ("same", "valid"), strict=True):
         draw_grid(
             axis,
             numbers,
-            colours[:height, :width],
+            colors[:height, :width],
             f"{title}\n{height}x{width}",
         )
         draw_windows(axis, num_windows)
@@ -363,30 +363,30 @@ figure = plt.figure(figsize=(6, 9), layout="constrained")
 grid = figure.add_gridspec(
     4, 2, width_ratios=(1, 1.6), height_ratios=(1.5, 1.5, 1, 1.5)
 )
-row_colours = [
-    [c if n else None for n in r] for r, c in zip(matrix, COLOURS, strict=True)
+row_colors = [
+    [c if n else None for n in r] for r, c in zip(matrix, COLORS, strict=True)
 ]
-column_colours = [list(column) for column in zip(*row_colours, strict=True)]
+column_colors = [list(column) for column in zip(*row_colors, strict=True)]
 draw_grid(
     figure.add_subplot(grid[0, :]),
     matrix,
-    row_colours,
+    row_colors,
     "convolution with the kernel 1..9: the matrix M, 4x16",
 )
 draw_grid(
     figure.add_subplot(grid[1:, 0]),
     matrix.T,
-    column_colours,
+    column_colors,
     "transposed: $M^T$, 16x4",
 )
-output_colours = np.reshape(COLOURS, (2, 2))
+output_colors = np.reshape(COLORS, (2, 2))
 blank = np.full((4, 4), None)
-for place, numbers, colours, title in (
+for place, numbers, colors, title in (
     (grid[1, 1], x, blank, "an image x"),
-    (grid[2, 1], y, output_colours, "y = M x"),
+    (grid[2, 1], y, output_colors, "y = M x"),
     (grid[3, 1], back, blank, "$M^T$ y has the size of x, not its values"),
 ):
-    draw_grid(figure.add_subplot(place), numbers, colours, title)
+    draw_grid(figure.add_subplot(place), numbers, colors, title)
 figure.savefig(options.output / "matrix.png")
 
 # %% [markdown]

@@ -38,8 +38,8 @@ IMAGE_SIZE = (96, 128)
 PATCH_SIZE = 64
 SIDES = (64, 128, 256, 512)
 SEED = 0
-# Okabe and Ito's colours, which colour-blind readers tell apart.
-LINE_COLOURS = {"b": "#D55E00", "c": "#0072B2", "d": "#009E73"}
+# Okabe and Ito's colors, which color-blind readers tell apart.
+LINE_COLORS = {"b": "#D55E00", "c": "#0072B2", "d": "#009E73"}
 
 parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -239,7 +239,7 @@ def costs_of(model):
 # %% [markdown]
 # ## The same training for all
 #
-# Every network is trained for the same time, by the same optimiser, and scored
+# Every network is trained for the same time, by the same optimizer, and scored
 # on the same pixels: some of every test image, because the sliding window is
 # too slow for all of them.
 
@@ -555,11 +555,11 @@ for axis, (title, name, unit) in zip(axes, PANELS, strict=True):
         axis.plot(
             sides,
             heights,
-            color=LINE_COLOURS[key],
+            color=LINE_COLORS[key],
             linestyle="--" if key == "b" else "-",
             marker=marker,
             # Hollow: extrapolated.
-            markerfacecolor="white" if key == "b" else LINE_COLOURS[key],
+            markerfacecolor="white" if key == "b" else LINE_COLORS[key],
         )
         axis.annotate(
             NAMES[key],
@@ -567,7 +567,7 @@ for axis, (title, name, unit) in zip(axes, PANELS, strict=True):
             xytext=(10, 0),
             textcoords="offset points",
             verticalalignment="center",
-            color=LINE_COLOURS[key],
+            color=LINE_COLORS[key],
             fontsize=11,
         )
     axis.set_xscale("log")
@@ -587,38 +587,38 @@ figure.savefig(options.output / "growth.png")
 # A test image, what is in it, and what each step says.
 
 # %%
-colours = facts.palette
+colors = facts.palette
 figure, axes = plt.subplots(4, 2, figsize=(6, 10), layout="constrained")
 axes = axes.ravel()
 axes[0].imshow(test_images[0].astype("uint8"))
 # A window, and the window of the next pixel.
-for left, colour, style in ((24, "white", "-"), (25, "black", ":")):
+for left, color, style in ((24, "white", "-"), (25, "black", ":")):
     axes[0].add_patch(
         Rectangle(
             (left, 16),
             PATCH_SIZE,
             PATCH_SIZE,
             fill=False,
-            edgecolor=colour,
+            edgecolor=color,
             linestyle=style,
             linewidth=2,
         )
     )
 share = (PATCH_SIZE - 1) / PATCH_SIZE
-axes[0].set_title(f"a test image: windows of\nneighbours share {share:.0%}")
+axes[0].set_title(f"a test image: windows of\nneighbors share {share:.0%}")
 true_mask = test_masks[0]
-axes[1].imshow(visualize.colour_mask(true_mask, colours))
+axes[1].imshow(visualize.color_mask(true_mask, colors))
 axes[1].set_title("what is in it\n(white: void)")
 for axis, (key, picture) in zip(axes[2:], pictures.items(), strict=False):
-    axis.imshow(visualize.colour_mask(picture, colours))
+    axis.imshow(visualize.color_mask(picture, colors))
     axis.set_title(
         f"{key}: {rows[key]['what']}\nmIoU {rows[key]['mean_iou']:.2f}"
     )
 for axis in axes:
     axis.set_axis_off()
 legend = [
-    Patch(facecolor=np.array(colour) / 255, edgecolor="black", label=name)
-    for name, colour in zip(facts.class_names, colours, strict=True)
+    Patch(facecolor=np.array(color) / 255, edgecolor="black", label=name)
+    for name, color in zip(facts.class_names, colors, strict=True)
 ]
 axes[-1].legend(handles=legend, loc="center", frameon=False)
 figure.savefig(options.output / "predictions.png")

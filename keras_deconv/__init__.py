@@ -7,6 +7,8 @@ from types import ModuleType
 
 from keras_deconv import (
     callbacks,
+    config,
+    distribution,
     export,
     inference,
     initializers,
@@ -46,7 +48,9 @@ __all__ = [
     "NearestUnpool2D",
     "NearestUnpool3D",
     "callbacks",
+    "config",
     "data",
+    "distribution",
     "export",
     "inference",
     "initializers",

@@ -15,8 +15,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_deconv import arguments, backends, visualize
-from keras_deconv.labels import IgnoreClass
+from keras_deconv import _arguments, _backends, _files, visualize
+from keras_deconv._labels import IgnoreClass
 
 __all__ = ["EpochSeed", "PerClassReport", "PredictionPreview"]
 
@@ -60,13 +60,6 @@ def _as_numpy(tensor: Any) -> np.ndarray:
     if ops.is_tensor(tensor):
         return ops.convert_to_numpy(tensor)
     return np.asarray(tensor)
-
-
-def _write(path: Path, save: Callable[[Path], Any]) -> None:
-    """Write a file that is whole whenever it is there."""
-    part = path.with_name(f"{path.name}.part")
-    save(part)
-    os.replace(part, path)
 
 
 def _metrics_per_class(metrics: Iterable[Any]) -> Iterator[Any]:
@@ -167,13 +160,13 @@ class PredictionPreview(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.images, self.masks = _first_images(
-            dataset, arguments.positive_int(num_images, "num_images")
+            dataset, _arguments.positive_int(num_images, "num_images")
         )
         self.output_dir = Path(output_dir)
         self.class_names = tuple(class_names)
         self.palette = palette
         self.ignore_class = ignore_class
-        self.every = arguments.positive_int(every, "every")
+        self.every = _arguments.positive_int(every, "every")
         self.log_dir = log_dir
         self._writer: Any = None
         self._undrawn: int | None = None
@@ -215,7 +208,8 @@ class PredictionPreview(keras.callbacks.Callback):
         # A strategy of two replicas predicts the batch on each of them.
         figure = self._figure(predictions[: len(self.images)])
         path = self.output_dir / f"epoch_{epoch + 1:04}.png"
-        _write(path, lambda part: figure.savefig(part, format="png"))
+        with _files.replaced(path) as part:
+            figure.savefig(part, format="png")
         if self.log_dir is not None:
             self._log(path, epoch)
         self._undrawn = None
@@ -321,7 +315,7 @@ class PerClassReport(keras.callbacks.Callback):
             )
         self.class_names = tuple(class_names)
         self.path = None if path is None else Path(path)
-        self.every = arguments.positive_int(every, "every")
+        self.every = _arguments.positive_int(every, "every")
         self.print_function = print_function
         self._epoch: int | None = None
         self._metrics: list[Any] = []
@@ -428,17 +422,14 @@ class PerClassReport(keras.callbacks.Callback):
     def _write_rows(self) -> None:
         if self.path is None:
             return
-
-        def save(path: Path) -> None:
-            with path.open("w", newline="") as file:
-                writer = csv.DictWriter(
-                    file, self._columns(), lineterminator="\n"
-                )
-                writer.writeheader()
-                writer.writerows(self._rows or [])
-
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        _write(self.path, save)
+        with (
+            _files.replaced(self.path) as part,
+            part.open("w", newline="") as file,
+        ):
+            writer = csv.DictWriter(file, self._columns(), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self._rows or [])
 
 
 class EpochSeed(keras.callbacks.Callback):
@@ -485,14 +476,14 @@ class EpochSeed(keras.callbacks.Callback):
 
     def __init__(self, seed: int, epoch: Any = None) -> None:
         super().__init__()
-        self.seed = arguments.natural_int(seed, "seed")
+        self.seed = _arguments.natural_int(seed, "seed")
         self.epoch = epoch
-        arguments.check_epoch(epoch)
+        _arguments.check_epoch(epoch)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self.epoch is not None:
             self.epoch.assign(epoch)
-        backends.set_global_seed(self._seed(epoch, 0))
+        _backends.set_global_seed(self._seed(epoch, 0))
         for place, state in enumerate(_seed_states(self.model), start=1):
             state.assign([self._seed(epoch, place), 0])
 

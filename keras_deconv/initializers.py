@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_deconv import arguments
+from keras_deconv import _arguments
 
 __all__ = ["ICNR", "BilinearInitializer"]
 
@@ -61,7 +61,7 @@ class BilinearInitializer(keras.initializers.Initializer):
         ... )
     """
 
-    def __init__(self, strides: arguments.IntOrInts | None = None) -> None:
+    def __init__(self, strides: _arguments.IntOrInts | None = None) -> None:
         self.strides = None if strides is None else _strides(strides)
 
     def __call__(self, shape: Any, dtype: Any = None) -> Tensor:
@@ -70,7 +70,7 @@ class BilinearInitializer(keras.initializers.Initializer):
         if self.strides is None:
             strides = _strides_of(kernel_size)
         else:
-            strides = arguments.ints(
+            strides = _arguments.ints(
                 self.strides, len(kernel_size), "strides", minimum=1
             )
         window = np.ones(())
@@ -89,7 +89,7 @@ class ICNR(keras.initializers.Initializer):
 
     All outputs of a block of `strides` get the same weights, so that nothing
     in the first image tells the cells of a block apart; training then may.
-    "Initialised to convolution NN resize".
+    "Initialized to convolution NN resize".
 
     Reference: Aitken et al., 2017, "Checkerboard artifact free sub-pixel
     convolution", https://arxiv.org/abs/1707.02937, section 3. The paper has
@@ -122,14 +122,14 @@ class ICNR(keras.initializers.Initializer):
     """
 
     def __init__(
-        self, strides: arguments.IntOrInts, initializer: Any = "he_normal"
+        self, strides: _arguments.IntOrInts, initializer: Any = "he_normal"
     ) -> None:
         self.strides = _strides(strides)
         self.initializer = keras.initializers.get(initializer)
 
     def __call__(self, shape: Any, dtype: Any = None) -> Tensor:
         kernel_size, filters, channels = _split(shape)
-        strides = arguments.ints(
+        strides = _arguments.ints(
             self.strides, len(kernel_size), "strides", minimum=1
         )
         if any(k % s for k, s in zip(kernel_size, strides, strict=True)):
@@ -156,15 +156,15 @@ class ICNR(keras.initializers.Initializer):
         }
 
 
-def _strides(value: arguments.IntOrInts) -> int | tuple[int, ...]:
+def _strides(value: _arguments.IntOrInts) -> int | tuple[int, ...]:
     if isinstance(value, Iterable):
-        return arguments.counts(value, "strides")
-    return arguments.positive_int(value, "strides")
+        return _arguments.counts(value, "strides")
+    return _arguments.positive_int(value, "strides")
 
 
 def _split(shape: Any) -> tuple[tuple[int, ...], int, int]:
     """Kernel size, filters and channels of a transposed convolution."""
-    sizes = arguments.counts(shape, "shape")
+    sizes = _arguments.counts(shape, "shape")
     if len(sizes) < 3:
         raise ValueError(
             "`shape` must be (*kernel_size, filters, channels), the kernel of "

@@ -12,8 +12,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_deconv import backends, labels
-from keras_deconv.labels import IgnoreClass, Tensor
+from keras_deconv import _backends, _labels
+from keras_deconv._labels import IgnoreClass, Tensor
 
 __all__ = [
     "SegmentationCrossentropy",
@@ -44,9 +44,9 @@ class SegmentationLoss(keras.losses.Loss):
         dtype: Any,
     ) -> None:
         super().__init__(
-            name=name, reduction=reduction, dtype=labels.precise_dtype(dtype)
+            name=name, reduction=reduction, dtype=_labels.precise_dtype(dtype)
         )
-        self.ignore_class = labels.ignore_class(ignore_class)
+        self.ignore_class = _labels.ignore_class(ignore_class)
         self.from_logits = from_logits
 
     def __call__(
@@ -59,13 +59,13 @@ class SegmentationLoss(keras.losses.Loss):
         y_pred = ops.convert_to_tensor(y_pred)
         num_classes = self._num_classes(y_pred)
         shape = tuple(y_pred.shape)
-        y_true = labels.label_map(y_true, shape[:-1], shape)
-        ids = labels.class_ids(y_true, num_classes, self.ignore_class)
+        y_true = _labels.label_map(y_true, shape[:-1], shape)
+        ids = _labels.class_ids(y_true, num_classes, self.ignore_class)
 
-        counted = ids != labels.LEFT_OUT
+        counted = ids != _labels.LEFT_OUT
         weights = ops.cast(counted, self.dtype)
         if sample_weight is not None:
-            factors = labels.pixel_weights(sample_weight, ids)
+            factors = _labels.pixel_weights(sample_weight, ids)
             weights = weights * ops.cast(factors, self.dtype)
             # What weighs nothing is as good as removed, NaN included.
             counted = ops.logical_and(counted, ops.cast(factors, "bool"))
@@ -92,7 +92,7 @@ class SegmentationLoss(keras.losses.Loss):
             # Keras divides by the number of all losses. Leaving the division
             # to it also leaves it the scaling for several replicas.
             num_losses = ops.cast(ops.size(counted), self.dtype)
-            num_counted = ops.sum(ops.cast(counted, backends.widest_int()))
+            num_counted = ops.sum(ops.cast(counted, _backends.widest_int()))
             divisor = self._over_replicas(ops.cast(num_counted, self.dtype))
             divisor = ops.where(divisor > 0, divisor, 1.0)
             weights = weights * (num_losses / divisor)
@@ -104,7 +104,7 @@ class SegmentationLoss(keras.losses.Loss):
     def _over_replicas(self, tensor: Tensor) -> Tensor:
         """Mean over the replicas, for losses that are means of a batch."""
         if self.reduction in _MEANS:
-            return backends.mean_over_replicas(tensor)
+            return _backends.mean_over_replicas(tensor)
         return tensor
 
     def _logits(self, y_pred: Tensor, counted: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class PixelLoss(SegmentationLoss):
         dtype: Any,
     ) -> None:
         super().__init__(ignore_class, from_logits, reduction, name, dtype)
-        self.class_weights = labels.class_weights(class_weights)
+        self.class_weights = _labels.class_weights(class_weights)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Weighted loss of every pixel, 0 where none is counted.
@@ -159,8 +159,8 @@ class PixelLoss(SegmentationLoss):
             y_true: Class ids, and -1 at pixels to leave out.
             y_pred: Logits (..., num_classes), finite everywhere.
         """
-        ids = ops.cast(y_true, backends.widest_int())
-        counted = ids != labels.LEFT_OUT
+        ids = ops.cast(y_true, _backends.widest_int())
+        counted = ids != _labels.LEFT_OUT
         ids = ops.maximum(ids, 0)
         losses = self._pixel_losses(
             ops.sparse_categorical_crossentropy(ids, y_pred, from_logits=True)
@@ -182,7 +182,7 @@ class PixelLoss(SegmentationLoss):
 
     def _reduce(self, ids: Tensor, logits: Tensor, weights: Tensor) -> Tensor:
         return self._reduce_counted(
-            ids, logits, weights, counted=ids != labels.LEFT_OUT
+            ids, logits, weights, counted=ids != _labels.LEFT_OUT
         )
 
     def _num_classes(self, y_pred: Tensor) -> int:
@@ -489,7 +489,7 @@ class SegmentationTversky(RegionLoss):
             Everything else as in `SegmentationCrossentropy`.
 
     Edge cases:
-        A class without a labelled pixel in the batch is left out of the mean.
+        A class without a labeled pixel in the batch is left out of the mean.
         Where it is predicted all the same, the classes it is taken from lose.
         The loss of a batch is not the mean of the losses of its images; use
         batches that hold several classes. Several replicas sum over the whole
@@ -597,7 +597,7 @@ def _factor(value: float, name: str, may_be_zero: bool) -> float:
         result = float(value)
     except (TypeError, ValueError):
         result = math.nan
-    if not 0 <= result <= labels.FLOAT32_MAX or (
+    if not 0 <= result <= _labels.FLOAT32_MAX or (
         result == 0 and not may_be_zero
     ):
         rule = ">= 0" if may_be_zero else "> 0"

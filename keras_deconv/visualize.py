@@ -1,6 +1,6 @@
 """Pictures of masks, predictions and their uncertainty.
 
-Arrays become colours with numpy alone. Figures need matplotlib, which is
+Arrays become colors with numpy alone. Figures need matplotlib, which is
 imported when one is drawn; no backend is chosen and nothing is kept, so that
 servers and notebooks may draw as they like: `figure.savefig(path)`.
 """
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_deconv import labels
-from keras_deconv.labels import IgnoreClass
+from keras_deconv import _labels
+from keras_deconv._labels import IgnoreClass
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 __all__ = [
-    "VOID_COLOUR",
-    "colour_mask",
+    "VOID_COLOR",
+    "color_mask",
     "draw_predictions",
     "draw_uncertainty",
     "overlay",
@@ -33,26 +33,26 @@ __all__ = [
 Palette = Sequence[Sequence[int]] | np.ndarray
 Legend = list[tuple[str, str]]
 
-VOID_COLOUR = (255, 255, 255)
+VOID_COLOR = (255, 255, 255)
 """White, which no palette of the catalog gives to a class."""
 
-ERROR_COLOUR = (230, 0, 60)
-# Weights of red, green and blue in the brightness of a colour (Rec. 601).
+ERROR_COLOR = (230, 0, 60)
+# Weights of red, green and blue in the brightness of a color (Rec. 601).
 BRIGHTNESS = (0.299, 0.587, 0.114)
 
 # Sizes in figures: inches, and points for the text.
 CELL_AREA = 4.6
 CELL_SIDES = (1.7, 4.6)
 TITLE_HEIGHT = 0.32
-COLOUR_BAR_WIDTH = 0.8
+COLOR_BAR_WIDTH = 0.8
 TEXT_SIZE = 9.0
 POINTS_PER_INCH = 72
 
 
-def colour_mask(
+def color_mask(
     mask: Any, palette: Palette, ignore_class: IgnoreClass = 255
 ) -> np.ndarray:
-    """Paint each class of a mask in its colour, and void in white.
+    """Paint each class of a mask in its color, and void in white.
 
     Args:
         mask: Array of any integer dtype `(..., height, width)`: class ids, or
@@ -72,13 +72,13 @@ def colour_mask(
         A label that is both void and a class is void, as in the metrics.
 
     Example:
-        >>> from keras_deconv.visualize import colour_mask
-        >>> colour_mask([[0, 1, 255]], [(0, 0, 0), (128, 0, 64)]).tolist()
+        >>> from keras_deconv.visualize import color_mask
+        >>> color_mask([[0, 1, 255]], [(0, 0, 0), (128, 0, 64)]).tolist()
         [[[0, 0, 0], [128, 0, 64], [255, 255, 255]]]
     """
-    colours = labels.palette(palette)
-    ids = _class_ids(mask, "mask", len(colours), ignore_class)
-    return _paint(ids, colours)
+    colors = _labels.palette(palette)
+    ids = _class_ids(mask, "mask", len(colors), ignore_class)
+    return _paint(ids, colors)
 
 
 def overlay(
@@ -89,15 +89,15 @@ def overlay(
     opacity: float = 0.5,
     ignore_class: IgnoreClass = 255,
 ) -> np.ndarray:
-    """Lay the colours of a mask over its image.
+    """Lay the colors of a mask over its image.
 
     Args:
         image: uint8 or float array in 0..255, RGB `(..., height, width, 3)` or
-            grey, `(..., height, width, 1)` or `(..., height, width)`.
+            gray, `(..., height, width, 1)` or `(..., height, width)`.
         mask: Array of any integer dtype `(..., height, width)`: class ids, or
             void.
         palette: One (red, green, blue) in 0..255 for each class.
-        opacity: float in 0..1. Share of the colour: 0 is the image, 1 the mask.
+        opacity: float in 0..1. Share of the color: 0 is the image, 1 the mask.
         ignore_class: int, tuple of ints or None. Labels that are void; there
             the image stays as it is.
 
@@ -105,7 +105,7 @@ def overlay(
         uint8 array `(..., height, width, 3)`.
 
     Raises:
-        ValueError: As `colour_mask`; image and mask of different sizes, an
+        ValueError: As `color_mask`; image and mask of different sizes, an
             image of another range, an opacity outside 0..1.
 
     Example:
@@ -120,11 +120,11 @@ def overlay(
             "`opacity` must be a float in 0..1 (0 is the image, 1 the mask). "
             f"Received: opacity={opacity!r}"
         )
-    colours = labels.palette(palette)
-    ids = _class_ids(mask, "mask", len(colours), ignore_class)
+    colors = _labels.palette(palette)
+    ids = _class_ids(mask, "mask", len(colors), ignore_class)
     rgb = _rgb(image, "image", ids.shape)
-    mixed = (1 - opacity) * rgb + opacity * _paint(ids, colours)
-    is_void = (ids == labels.LEFT_OUT)[..., None]
+    mixed = (1 - opacity) * rgb + opacity * _paint(ids, colors)
+    is_void = (ids == _labels.LEFT_OUT)[..., None]
     return np.where(is_void, rgb, np.rint(mixed)).astype("uint8")
 
 
@@ -140,13 +140,13 @@ def draw_predictions(
 ) -> Figure:
     """Draw image, truth, prediction and errors side by side, row by row.
 
-    The map of errors is the image in grey, wrong pixels in red and void
+    The map of errors is the image in gray, wrong pixels in red and void
     hatched; its title says which share of the pixels that are not void is
     wrong. The legend holds the classes that occur, and void if it does.
 
     Args:
         images: uint8 or float array in 0..255, `(batch, height, width, 3)`, or
-            grey, `(batch, height, width, 1)` or `(batch, height, width)`.
+            gray, `(batch, height, width, 1)` or `(batch, height, width)`.
         predictions: Class ids of any integer dtype `(batch, height, width)`,
             or logits or probabilities, float `(batch, height, width,
             num_classes)`, of which the largest wins.
@@ -186,26 +186,26 @@ def draw_predictions(
         >>> [axis.get_title() for axis in figure.axes]
         ['image', 'truth', 'prediction', 'wrong: 20.0 %']
     """
-    colours = labels.palette(palette)
-    class_names = _class_names(class_names, len(colours))
-    predicted = _predicted_ids(predictions, len(colours), ignore_class)
+    colors = _labels.palette(palette)
+    class_names = _class_names(class_names, len(colors))
+    predicted = _predicted_ids(predictions, len(colors), ignore_class)
     rgb = _rgb(images, "images", predicted.shape)
     names = _names(names, len(rgb))
-    painted = _paint(predicted, colours)
+    painted = _paint(predicted, colors)
     occurring = predicted
     if truths is None:
-        mixed = overlay(rgb, predicted, colours, ignore_class=labels.LEFT_OUT)
+        mixed = overlay(rgb, predicted, colors, ignore_class=_labels.LEFT_OUT)
         columns = {"image": rgb, "prediction": painted, "overlay": mixed}
     else:
         true = _class_ids(
-            _without_last_axis(truths), "truths", len(colours), ignore_class
+            _without_last_axis(truths), "truths", len(colors), ignore_class
         )
         _check_sizes(true.shape, predicted.shape, "truths", "predictions")
-        counted = true != labels.LEFT_OUT
+        counted = true != _labels.LEFT_OUT
         wrong = counted & (true != predicted)
         columns = {
             "image": rgb,
-            "truth": _paint(true, colours),
+            "truth": _paint(true, colors),
             "prediction": painted,
             "wrong": _error_map(rgb, wrong, ~counted),
         }
@@ -214,7 +214,7 @@ def draw_predictions(
         len(rgb),
         len(columns),
         rgb.shape[1:3],
-        _legend_entries(occurring, class_names, colours),
+        _legend_entries(occurring, class_names, colors),
     )
     for column, (title, pictures) in enumerate(columns.items()):
         axes[0][column].set_title(title, fontsize=TEXT_SIZE)
@@ -244,7 +244,7 @@ def draw_uncertainty(
 
     Args:
         images: uint8 or float array in 0..255, `(batch, height, width, 3)`, or
-            grey, `(batch, height, width, 1)` or `(batch, height, width)`: what
+            gray, `(batch, height, width, 1)` or `(batch, height, width)`: what
             the model was given.
         prediction: `inference.MonteCarloPrediction` of these images.
         class_names: One str per class.
@@ -272,10 +272,10 @@ def draw_uncertainty(
         >>> figure.axes[3].get_title()
         'predictive entropy (nats)'
     """
-    colours = labels.palette(palette)
-    class_names = _class_names(class_names, len(colours))
+    colors = _labels.palette(palette)
+    class_names = _class_names(class_names, len(colors))
     ids = _class_ids(
-        prediction.class_ids, "prediction.class_ids", len(colours), None
+        prediction.class_ids, "prediction.class_ids", len(colors), None
     )
     rgb = _rgb(images, "images", ids.shape)
     names = _names(names, len(rgb))
@@ -284,13 +284,13 @@ def draw_uncertainty(
         "predictive entropy (nats)": prediction.predictive_entropy,
         "mutual information (nats)": prediction.mutual_information,
     }
-    pictures = {"image": rgb, "classes": _paint(ids, colours)}
+    pictures = {"image": rgb, "classes": _paint(ids, colors)}
     figure, axes = _grid(
         len(rgb),
         len(pictures) + len(maps),
         rgb.shape[1:3],
-        _legend_entries(ids, class_names, colours),
-        extra_width=COLOUR_BAR_WIDTH,
+        _legend_entries(ids, class_names, colors),
+        extra_width=COLOR_BAR_WIDTH,
     )
     columns = {**pictures, **maps}
     for column, (title, values) in enumerate(columns.items()):
@@ -299,7 +299,7 @@ def draw_uncertainty(
         largest = float(values.max()) or 1.0
         axes[0][column].set_title(title, fontsize=TEXT_SIZE)
         for row, picture in enumerate(values):
-            # What is RGB takes no notice of scale and colour map.
+            # What is RGB takes no notice of scale and color map.
             drawn = axes[row][column].imshow(
                 picture,
                 cmap="viridis",
@@ -308,7 +308,7 @@ def draw_uncertainty(
                 interpolation="nearest",
             )
             if title in maps:
-                _draw_colour_bar(drawn)
+                _draw_color_bar(drawn)
     _write_names(figure, axes, names)
     return figure
 
@@ -319,7 +319,7 @@ def _share_title(num_wrong: int, num_counted: int) -> str:
     return f"wrong: {100 * num_wrong / num_counted:.1f} %"
 
 
-def _draw_colour_bar(drawn: AxesImage) -> None:
+def _draw_color_bar(drawn: AxesImage) -> None:
     """A scale beside a picture, as high as it is."""
     height, width = drawn.get_size()
     # Widths are shares of that of the picture, which may be a narrow one.
@@ -335,7 +335,7 @@ def _class_names(class_names: Sequence[str], num_classes: int) -> list[str]:
     names = [str(name) for name in class_names]
     if isinstance(class_names, str) or len(names) != num_classes:
         raise ValueError(
-            "`class_names` must hold one name for each colour of `palette`, "
+            "`class_names` must hold one name for each color of `palette`, "
             f"{num_classes} in all (void is no class). "
             f"Received: class_names={class_names!r}"
         )
@@ -365,7 +365,7 @@ def _class_ids(
             f"dtype={mask.dtype.name}. Logits become class ids with "
             "logits.argmax(-1)."
         )
-    void = labels.ignore_class(ignore_class)
+    void = _labels.ignore_class(ignore_class)
     is_void = np.isin(mask, [] if void is None else void)
     strays = mask[~is_void & ((mask < 0) | (mask >= num_classes))]
     if strays.size:
@@ -374,11 +374,11 @@ def _class_ids(
         more = ", ..." if len(found) > 10 else ""
         raise ValueError(
             f"`{name}` must hold class ids 0..{num_classes - 1}, one for each "
-            f"colour of `palette`, or void (ignore_class={ignore_class}). "
+            f"color of `palette`, or void (ignore_class={ignore_class}). "
             f"Received other labels: {listed}{more}. Add them to "
-            "`ignore_class` if they are void, or give each its colour."
+            "`ignore_class` if they are void, or give each its color."
         )
-    return np.where(is_void, labels.LEFT_OUT, mask.astype("int64"))
+    return np.where(is_void, _labels.LEFT_OUT, mask.astype("int64"))
 
 
 def _predicted_ids(
@@ -390,7 +390,7 @@ def _predicted_ids(
             raise ValueError(
                 "`predictions` must be class ids, integers (batch, height, "
                 "width), or logits or probabilities (batch, height, width, "
-                f"{num_classes}), one for each colour of `palette`. Received: "
+                f"{num_classes}), one for each color of `palette`. Received: "
                 f"predictions.shape={predictions.shape}, "
                 f"dtype={predictions.dtype.name}. A single one becomes a batch "
                 "by prediction[None]."
@@ -423,7 +423,7 @@ def _rgb(image: Any, name: str, size: tuple[int, ...]) -> np.ndarray:
         image = image[..., None]
     if image.ndim != len(size) + 1 or image.shape[-1] not in (1, 3):
         raise ValueError(
-            f"`{name}` must be grey or RGB, {size} or {(*size, 3)}. Received: "
+            f"`{name}` must be gray or RGB, {size} or {(*size, 3)}. Received: "
             f"{name}.shape={image.shape}. Of more channels choose three, as "
             f"{name}[..., :3]."
         )
@@ -435,7 +435,7 @@ def _rgb(image: Any, name: str, size: tuple[int, ...]) -> np.ndarray:
         raise ValueError(
             f"`{name}` must hold numbers in 0..255. Received: "
             f"dtype={image.dtype.name}, from {image.min()} to {image.max()}. "
-            "Give the image as it was before it was normalised."
+            "Give the image as it was before it was normalized."
         )
     if image.max() <= 1 and (image % 1).any():
         raise ValueError(
@@ -452,40 +452,40 @@ def _check_sizes(
     if shape != expected:
         raise ValueError(
             f"`{name}` must have the size of {other}. Received: {shape} and "
-            f"{expected}. Masks are resized with nearest neighbour only."
+            f"{expected}. Masks are resized with nearest neighbor only."
         )
 
 
-def _paint(ids: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    # LEFT_OUT is -1: it takes the last colour.
-    return np.vstack([colours, VOID_COLOUR]).astype("uint8")[ids]
+def _paint(ids: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    # LEFT_OUT is -1: it takes the last color.
+    return np.vstack([colors, VOID_COLOR]).astype("uint8")[ids]
 
 
 def _error_map(
     rgb: np.ndarray, wrong: np.ndarray, is_void: np.ndarray
 ) -> np.ndarray:
-    """The image in grey, errors in one colour, void in stripes."""
+    """The image in gray, errors in one color, void in stripes."""
     height, width = rgb.shape[1:3]
-    # Neither black nor white, for the colour and the stripes to stand out.
-    grey = 60 + 0.55 * (rgb @ np.array(BRIGHTNESS))
-    result = np.repeat(grey[..., None], 3, axis=-1)
+    # Neither black nor white, for the color and the stripes to stand out.
+    gray = 60 + 0.55 * (rgb @ np.array(BRIGHTNESS))
+    result = np.repeat(gray[..., None], 3, axis=-1)
     # As wide in large pictures as in small ones.
     stripe = max(1, round(min(height, width) / 60))
     rows, columns = np.indices((height, width))
     stripes = np.where((rows + columns) // stripe % 4 == 0, 120, 255)
     result = np.where(is_void[..., None], stripes[..., None], result)
-    return np.where(wrong[..., None], ERROR_COLOUR, result).astype("uint8")
+    return np.where(wrong[..., None], ERROR_COLOR, result).astype("uint8")
 
 
 def _legend_entries(
-    occurring: np.ndarray, class_names: list[str], colours: np.ndarray
+    occurring: np.ndarray, class_names: list[str], colors: np.ndarray
 ) -> Legend:
-    """Name and colour, as matplotlib takes it, of what occurs; void last."""
+    """Name and color, as matplotlib takes it, of what occurs; void last."""
     ids = np.unique(occurring)
-    entries = [(class_names[i], colours[i]) for i in ids if i >= 0]
-    if labels.LEFT_OUT in ids:
-        entries.append(("void", VOID_COLOUR))
-    return [(name, bytes(colour).hex()) for name, colour in entries]
+    entries = [(class_names[i], colors[i]) for i in ids if i >= 0]
+    if _labels.LEFT_OUT in ids:
+        entries.append(("void", VOID_COLOR))
+    return [(name, bytes(color).hex()) for name, color in entries]
 
 
 def _grid(
@@ -558,11 +558,11 @@ def _draw_legend(figure: Figure, legend: Legend, num_columns: int) -> None:
     figure.legend(
         handles=[
             Patch(
-                facecolor=f"#{colour}",
-                edgecolor="grey",
+                facecolor=f"#{color}",
+                edgecolor="gray",
                 label=_without_formulas(name),
             )
-            for name, colour in legend
+            for name, color in legend
         ],
         loc="outside lower center",
         ncols=num_columns,

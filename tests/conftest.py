@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import pytest
 
+from keras_deconv import config
+
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch):
@@ -35,3 +37,11 @@ def _seed():
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def compiled_kernels():
+    """Compile the kernels of small tensors too."""
+    config.enable_compiled_kernels(min_elements=0)
+    yield
+    config.enable_compiled_kernels()

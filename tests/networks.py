@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_deconv import blocks, data, models
-from keras_deconv.models import deconvnet, segnet
+from keras_deconv import data, models
+from keras_deconv.models import _blocks, deconvnet, segnet
 
 NUM_CLASSES = 6
 
@@ -57,7 +57,7 @@ NETWORKS = {
 
 def make_slim(monkeypatch):
     """Let the networks on VGG-16 have few filters."""
-    monkeypatch.setattr(blocks, "VGG16_FILTERS", SLIM_ENCODER)
+    monkeypatch.setattr(_blocks, "VGG16_FILTERS", SLIM_ENCODER)
     monkeypatch.setattr(segnet, "BASIC_FILTERS", ((16,),) * 4)
     monkeypatch.setattr(segnet, "DECODER_FILTERS", SLIM_DECODER)
     monkeypatch.setattr(

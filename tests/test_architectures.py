@@ -109,7 +109,7 @@ def kind(layer):
 
 
 def folded(texts):
-    """Neighbours that are alike, counted."""
+    """Neighbors that are alike, counted."""
     for text, group in itertools.groupby(texts):
         times = len(list(group))
         yield f"{times} × {text}" if times > 1 else text  # noqa: RUF001

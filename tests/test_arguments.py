@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 import keras_deconv
-from keras_deconv import arguments
+from keras_deconv import _arguments
 
 
 def test_int_is_for_every_axis():
-    assert arguments.ints(3, 2, "pool_size", 1) == (3, 3)
-    assert arguments.ints([3, 4], 2, "pool_size", 1) == (3, 4)
-    assert arguments.ints(np.int64(3), 1, "pool_size", 1) == (3,)
+    assert _arguments.ints(3, 2, "pool_size", 1) == (3, 3)
+    assert _arguments.ints([3, 4], 2, "pool_size", 1) == (3, 4)
+    assert _arguments.ints(np.int64(3), 1, "pool_size", 1) == (3,)
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_bad_ints(value):
 
 def test_a_tensor_of_a_float_is_no_int():
     with pytest.raises(ValueError, match="`seed` must be an int >= 0"):
-        arguments.natural_int(keras.ops.convert_to_tensor(2.5), "seed")
+        _arguments.natural_int(keras.ops.convert_to_tensor(2.5), "seed")
 
 
 def test_strides_default_to_the_window():

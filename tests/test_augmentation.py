@@ -171,15 +171,15 @@ def test_turned_by_up_to_rotation():
         rotation=30,
         seed=1,
     )
-    centre = size // 2
-    slope_x = image[:, centre, centre + 1, 0] - image[:, centre, centre - 1, 0]
-    slope_y = image[:, centre + 1, centre, 0] - image[:, centre - 1, centre, 0]
+    center = size // 2
+    slope_x = image[:, center, center + 1, 0] - image[:, center, center - 1, 0]
+    slope_y = image[:, center + 1, center, 0] - image[:, center - 1, center, 0]
     angle = np.degrees(np.arctan2(slope_y, slope_x))
     assert np.abs(angle).max() <= 30.01
     assert angle.max() > 25
     assert angle.min() < -25
-    # The centre stays, corners come from outside.
-    np.testing.assert_allclose(image[:, centre, centre, 0], centre + 1, 1e-4)
+    # The center stays, corners come from outside.
+    np.testing.assert_allclose(image[:, center, center, 0], center + 1, 1e-4)
     assert np.all(mask[np.abs(angle) > 5][:, 0, 0] == 255)
 
 
@@ -191,7 +191,7 @@ def test_no_label_is_invented():
     assert set(np.unique(found)) == {0, 200, 255}
 
 
-# --------------------------------------------------------------- colours
+# --------------------------------------------------------------- colors
 
 
 def test_brightness_shifts_the_picture_alone():

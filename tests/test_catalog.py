@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from keras_deconv.data import (
     SegmentationSet,
     catalog,
-    colour_map,
+    color_map,
     describe,
     load,
     segmentation_pairs,
@@ -155,7 +155,7 @@ def test_entry_fits_the_builder(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", catalog.names())
-def test_entry_names_and_colours_are_distinct(name):
+def test_entry_names_and_colors_are_distinct(name):
     entry = describe(name)
     assert entry.name == name
     assert len(set(entry.class_names)) == entry.num_classes
@@ -169,7 +169,7 @@ def test_a_wrong_key_would_be_found(tmp_path):
         image_key="image",
         mask_key="segmentation_label",
         class_names=("a", "b"),
-        palette=colour_map(2),
+        palette=color_map(2),
         labels={0: 0, 1: 1},
     )
     with builders_give(lambda example, number: None):
@@ -241,17 +241,17 @@ def test_describe_says_why_a_set_is_not_there(name, reason):
         describe(name)
 
 
-def test_colour_map_is_that_of_voc():
-    colours = colour_map(256)
-    assert len(set(colours)) == 256
+def test_color_map_is_that_of_voc():
+    colors = color_map(256)
+    assert len(set(colors)) == 256
     # From the table that the VOC challenge publishes.
-    assert colours[15] == (192, 128, 128)
-    assert colours[20] == (0, 64, 128)
-    assert colours[255] == (224, 224, 192)
-    assert colour_map(3) == colours[:3]
+    assert colors[15] == (192, 128, 128)
+    assert colors[20] == (0, 64, 128)
+    assert colors[255] == (224, 224, 192)
+    assert color_map(3) == colors[:3]
     for wrong in (0, 257, "3"):
-        with pytest.raises(ValueError, match="`num_colours` must be"):
-            colour_map(wrong)
+        with pytest.raises(ValueError, match="`num_colors` must be"):
+            color_map(wrong)
 
 
 # ----------------------------------------------------------- three lines

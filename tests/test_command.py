@@ -23,7 +23,7 @@ from keras_deconv import (
     metrics,
     models,
 )
-from keras_deconv_command import main, parser, prediction, runs, training
+from keras_deconv_cli import main, parser, prediction, runs, training
 from tests import tiny_datasets
 
 REAL_CAMVID = pathlib.Path(__file__).parents[2] / "shared" / "camvid"
@@ -101,7 +101,7 @@ def write_scenes(folder, num_pictures=3):
 def test_help_comes_without_tensorflow():
     result = subprocess.run(
         [
-            *[sys.executable, "-X", "importtime", "-m", "keras_deconv_command"],
+            *[sys.executable, "-X", "importtime", "-m", "keras_deconv_cli"],
             *["train", "--help"],
         ],
         capture_output=True,
@@ -110,7 +110,7 @@ def test_help_comes_without_tensorflow():
     )
     assert "keras-deconv train" in result.stdout
     assert "(default: runs/DATASET_MODEL)" in result.stdout
-    assert "keras_deconv_command.parser" in result.stderr
+    assert "keras_deconv_cli.parser" in result.stderr
     for module in ("tensorflow", "numpy", "keras_deconv.models"):
         assert module not in result.stderr
 
@@ -459,7 +459,7 @@ def test_a_killed_training_goes_on(uninterrupted, tmp_path, capsys):
     backup = tmp_path / "run" / ".resume" / "backup-1.weights.h5"
     code = (
         "import sys, time, keras_deconv.callbacks as callbacks\n"
-        "from keras_deconv_command import main\n"
+        "from keras_deconv_cli import main\n"
         # Slow batches, so that the signal comes in mid-epoch.
         "def wait(self, batch, logs=None): time.sleep(0.3)\n"
         "callbacks.EpochSeed.on_train_batch_begin = wait\n"
@@ -770,13 +770,13 @@ def test_predict_writes_masks_of_the_size_of_the_picture(
         == 1
     )
     printed = capsys.readouterr()
-    assert "Wrote 3 labelled pictures" in printed.out
-    assert "broken.jpg cannot be labelled: it must be" in printed.err
-    assert "missing.png cannot be labelled: [Errno 2]" in printed.err
+    assert "Wrote 3 labeled pictures" in printed.out
+    assert "broken.jpg cannot be labeled: it must be" in printed.err
+    assert "missing.png cannot be labeled: [Errno 2]" in printed.err
     assert sorted(path.name for path in output.iterdir()) == sorted(
         f"{name}_{kind}.png"
         for name in ("in_a_street", "in_b_street", "one")
-        for kind in ("mask", "colour", "overlay")
+        for kind in ("mask", "color", "overlay")
     )
     image = data.draw_scene(0)[0]
     mask = tf.io.decode_png((output / "one_mask.png").read_bytes())
@@ -788,9 +788,9 @@ def test_predict_writes_masks_of_the_size_of_the_picture(
     probabilities = tf.image.resize(tf.nn.softmax(logits), image.shape[:2])
     expected = np.argmax(probabilities[0], axis=-1)
     assert (mask.numpy()[..., 0] == expected).mean() > 0.999
-    colour = tf.io.decode_png((output / "one_colour.png").read_bytes())
+    color = tf.io.decode_png((output / "one_color.png").read_bytes())
     palette = np.array(data.describe("scenes").palette)
-    np.testing.assert_array_equal(colour, palette[mask.numpy()[..., 0]])
+    np.testing.assert_array_equal(color, palette[mask.numpy()[..., 0]])
 
 
 @pytest.mark.parametrize("bias", [0.0, np.nan])
@@ -807,11 +807,11 @@ def test_predict_goes_on_after_a_failure(bias, tmp_path, capsys):
     errors = capsys.readouterr().err.splitlines()
     if np.isnan(bias):
         for file, error in zip(files, errors[-2:], strict=True):
-            assert f"{file} cannot be labelled" in error
+            assert f"{file} cannot be labeled" in error
             assert "scores are not finite" in error
         assert list((tmp_path / "out").iterdir()) == []
     else:
-        assert f"{files[0]} cannot be labelled: [Errno 36]" in errors[-1]
+        assert f"{files[0]} cannot be labeled: [Errno 36]" in errors[-1]
         assert (tmp_path / "out" / "z_overlay.png").exists()
 
 

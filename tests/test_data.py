@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums
 
-import keras_deconv_command
+import keras_deconv_cli
 from keras_deconv.data import (
     CamVid,
     Scenes,
@@ -136,7 +136,7 @@ def test_describe_a_set_made_of_folders(tmp_path):
     entry = describe("own_scenes", data_dir=tmp_path / "tfds")
     assert entry.class_names == names
     arguments = ["check", "own_scenes", "--data-dir", str(tmp_path / "tfds")]
-    assert keras_deconv_command.main(arguments) == 0
+    assert keras_deconv_cli.main(arguments) == 0
     with pytest.raises(ValueError, match="name='own_scenes'"):
         describe("own_scenes", data_dir=tmp_path)
 
@@ -163,7 +163,7 @@ def test_catalog_label_tables():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"palette": ((0, 0, 0),)}, "`palette` must have one colour per class"),
+        ({"palette": ((0, 0, 0),)}, "`palette` must have one color per class"),
         ({"labels": {1: 0, 2: 2}}, r"`labels` must map to every class 0\.\.1"),
         ({"labels": {1: 0, 2: 0}}, r"`labels` must map to every class 0\.\.1"),
         ({"void_labels": (2,)}, "must be distinct"),
@@ -496,7 +496,7 @@ def mask_with_label_12(folder):
     tiny_datasets.write_png(folder / "valannot" / "val_0.png", mask)
 
 
-def mask_in_colour(folder):
+def mask_in_color(folder):
     tiny_datasets.write_png(
         folder / "valannot" / "val_0.png", np.zeros((12, 16, 3), np.uint8)
     )
@@ -530,8 +530,8 @@ def mask_of_16_bits(folder):
             r"\(12, 15\) in '.*/valannot/val_1.png'",
         ),
         (mask_with_label_12, r"label 12 in '.*/valannot/val_0.png'"),
-        (mask_in_colour, r"/valannot/val_0.png' must be an 8-bit grey PNG"),
-        (mask_of_16_bits, r"/valannot/val_0.png' must be an 8-bit grey PNG"),
+        (mask_in_color, r"/valannot/val_0.png' must be an 8-bit gray PNG"),
+        (mask_of_16_bits, r"/valannot/val_0.png' must be an 8-bit gray PNG"),
     ],
 )
 def test_camvid_faulty_folder(tmp_path, no_network, spoil, message):
@@ -662,13 +662,13 @@ def test_pets_from_archives(pet_arguments):
     stripe = (np.arange(20) * 3 + 1) * 3 // 60
     classes = np.array([0, 2, 1])[stripe]
     np.testing.assert_array_equal(mask, np.broadcast_to(classes, (3, 10, 20)))
-    colours = np.array([colour for _, colour in tiny_datasets.PET_STRIPES])
+    colors = np.array([color for _, color in tiny_datasets.PET_STRIPES])
     inside = np.flatnonzero(
         (stripe == np.roll(stripe, 1)) & (stripe == np.roll(stripe, -1))
     )
     np.testing.assert_allclose(
         image[:, :, inside],
-        np.broadcast_to(colours[stripe[inside]], (3, 10, len(inside), 3)),
+        np.broadcast_to(colors[stripe[inside]], (3, 10, len(inside), 3)),
         atol=6,
     )
 

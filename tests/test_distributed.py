@@ -16,7 +16,7 @@ import tensorflow as tf
 
 import keras_deconv
 from keras_deconv import data, distribution, models
-from keras_deconv_command import main, runs
+from keras_deconv_cli import main, runs
 from tests import tiny_datasets
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -28,7 +28,7 @@ COMMAND = """
 import sys, time
 import tensorflow as tf
 from keras_deconv import callbacks, models
-from keras_deconv_command import main
+from keras_deconv_cli import main
 from tests.test_distributed import small_model
 
 seconds, num_devices = float(sys.argv[1]), int(sys.argv[2])
@@ -48,7 +48,7 @@ sys.exit(main(sys.argv[3:]))
 
 
 def small_model(input_shape, num_classes, *, decoder="max_unpool"):
-    """Has what depends on the whole batch: batch normalisation."""
+    """Has what depends on the whole batch: batch normalization."""
     inputs = keras.Input(input_shape)
     x = keras.layers.Rescaling(1 / 255)(inputs)
     x = keras.layers.Conv2D(8, 3, padding="same", use_bias=False)(x)
@@ -377,16 +377,16 @@ def test_last_batches_are_filled_with_void():
         list(distribution._filled(batches(6, 4), 2, 255))
 
 
-def test_normalisations_are_synchronised_for_a_while():
+def test_normalizations_are_synchronized_for_a_while():
     inner = keras.Sequential([keras.layers.BatchNormalization()])
     model = keras.Sequential(
         [keras.Input((2,)), inner, keras.layers.BatchNormalization()]
     )
     norms = [inner.layers[0], model.layers[1]]
     norms[1].synchronized = True
-    with distribution._synchronised(model, True):
+    with distribution._synchronized(model, True):
         assert [norm.synchronized for norm in norms] == [True, True]
-        with distribution._synchronised(model, False):
+        with distribution._synchronized(model, False):
             assert [norm.synchronized for norm in norms] == [False, False]
         assert [norm.synchronized for norm in norms] == [True, True]
     assert [norm.synchronized for norm in norms] == [False, True]

@@ -16,7 +16,7 @@ import matplotlib.pyplot
 import pytest
 
 import keras_deconv
-from keras_deconv_command import parser
+from keras_deconv_cli import parser
 from tests import tiny_datasets
 
 ROOT = Path(__file__).parent.parent
@@ -28,7 +28,7 @@ MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(keras_deconv.__path__, "keras_deconv.")
 )
-MODULES.append("keras_deconv_command")
+MODULES.append("keras_deconv_cli")
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 

@@ -11,7 +11,7 @@ from keras_deconv import (
     NearestUnpool2D,
     models,
 )
-from keras_deconv.equalization import (
+from keras_deconv.export._channel_ranges import (
     MAX_FACTOR,
     _factors,
     equal_channels,
@@ -24,7 +24,7 @@ def images(rng):
 
 
 def uneven(model):
-    """Normalisations whose channels differ by up to eight times."""
+    """Normalizations whose channels differ by up to eight times."""
     rng = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization) and layer.scale:
@@ -51,7 +51,7 @@ def scales_of(model):
 
 
 def changed_in(model, images, see=lambda model: None):
-    """Which normalisations change, and what is seen then.
+    """Which normalizations change, and what is seen then.
 
     The network has to compute the same, and to have its own weights afterwards.
     """
@@ -276,7 +276,7 @@ def test_all_readers_take_the_factors_back(images):
     assert changed == {"norm"}
 
 
-def test_ranges_are_of_what_is_quantised(images):
+def test_ranges_are_of_what_is_quantized(images):
     """Without a ReLU low values count, though pooling hides them."""
     model = chain(norm(), layer("MaxPooling2D", 4), pooled, conv)()
     changing = model.get_layer("norm")

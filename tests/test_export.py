@@ -16,7 +16,9 @@ import pytest
 import tensorflow as tf
 
 import keras_deconv
-from keras_deconv import blocks, data, export, fused, losses, models
+from keras_deconv import data, export, losses, models
+from keras_deconv._kernels import fused
+from keras_deconv.models import _blocks
 from tests import formats
 
 REAL_CAMVID = pathlib.Path(__file__).parents[2] / "shared" / "camvid"
@@ -43,7 +45,7 @@ class Network(NamedTuple):
 
 def case(network, sizes=SIZES, num_images=3, train_size=SIZES[0], **options):
     """A network and its images; slow but for small images of one decoder."""
-    is_slow = sizes != SIZES or options.get("decoder") != blocks.DECODERS[0]
+    is_slow = sizes != SIZES or options.get("decoder") != _blocks.DECODERS[0]
     build = functools.partial(getattr(models, network), **options)
     return pytest.param(
         Network(build, sizes, num_images, train_size),
@@ -55,11 +57,11 @@ def case(network, sizes=SIZES, num_images=3, train_size=SIZES[0], **options):
 WHOLE = ((180, 240), (179, 239))
 NETWORKS = [
     case("BayesianSegNetBasic"),
-    *(case("SegNetBasic", decoder=decoder) for decoder in blocks.DECODERS),
+    *(case("SegNetBasic", decoder=decoder) for decoder in _blocks.DECODERS),
     case("BayesianSegNetBasic", WHOLE, 8),
     *(
         case("SegNetBasic", WHOLE, 8, decoder=decoder)
-        for decoder in blocks.DECODERS
+        for decoder in _blocks.DECODERS
     ),
     case("ENet", WHOLE, 8),
     case("SegNet", WHOLE, 8),
@@ -81,7 +83,7 @@ def images_of(size, number):
 
 
 def brightness_model(input_shape, activation="linear"):
-    """Logits that are the colours, as they come out of resizing."""
+    """Logits that are the colors, as they come out of resizing."""
     inputs = keras.Input(input_shape)
     x = keras.layers.Rescaling(1 / 16)(inputs)
     return keras.Model(inputs, keras.layers.Activation(activation)(x))
@@ -291,8 +293,7 @@ def test_the_check_sees_other_weights_and_other_classes(model, tmp_path):
 # What is in the files.
 
 
-def test_saved_model_holds_core_operations_alone(monkeypatch, tmp_path):
-    monkeypatch.setattr(fused, "MIN_ELEMENTS", 1)
+def test_saved_model_holds_core_operations_alone(compiled_kernels, tmp_path):
     model = models.BayesianSegNetBasic((16, 24, 3), 2)
     model.predict(np.zeros((1, 16, 24, 3)), verbose=0)  # compiled here
     export.to_saved_model(model, tmp_path / "saved")
@@ -357,7 +358,7 @@ images = np.load(images)
 for batch in (images[:1], images):
     results = serve(images=tf.constant(batch))
 np.savez(outputs, **{name: x.numpy() for name, x in results.items()})
-if "keras_deconv" in sys.modules or "keras_deconv_command" in sys.modules:
+if "keras_deconv" in sys.modules or "keras_deconv_cli" in sys.modules:
     sys.exit("the SavedModel needed keras_deconv")
 """
 
@@ -492,7 +493,7 @@ def test_no_monte_carlo_without_dropout(model, tmp_path):
 
 
 def test_class_names_and_palette_are_assets(tmp_path):
-    names, palette = ["Himmel", "Straße", "car"], data.colour_map(3)
+    names, palette = ["Himmel", "Straße", "car"], data.color_map(3)
     export.to_saved_model(
         brightness_model((16, 24, 3)),
         tmp_path / "saved",
@@ -505,7 +506,7 @@ def test_class_names_and_palette_are_assets(tmp_path):
     assert text.splitlines() == names
     text = (folder / "assets" / "palette.txt").read_text()
     assert [tuple(map(int, line.split(","))) for line in text.split()] == [
-        tuple(map(int, colour)) for colour in palette
+        tuple(map(int, color)) for color in palette
     ]
     loaded = tf.saved_model.load(folder)
     path = loaded.class_names.asset_path.numpy().decode()
@@ -522,11 +523,11 @@ def test_a_loaded_model_is_exported_as_the_one_saved(model, tmp_path):
     check_same(run(images), np.asarray(model(images)))
 
 
-# Quantised.
+# Quantized.
 
 
 def pooled_and_unpooled(step):
-    """Quantised in steps of `step`; the model gives back what it pooled."""
+    """Quantized in steps of `step`; the model gives back what it pooled."""
     inputs = keras.Input((6, 8, 2))
     identity = keras.initializers.Constant(np.eye(2))
     conv = keras.layers.Conv2D(2, 1, kernel_initializer=identity)
@@ -556,7 +557,7 @@ def unpooled(steps):
     return result
 
 
-# Below and above 1, where TFLite's comparisons of quantised tensors fail.
+# Below and above 1, where TFLite's comparisons of quantized tensors fail.
 @pytest.mark.parametrize("step", [0.25, 4.0])
 def test_unpooling_is_exact_in_int8(step, tmp_path, rng, monkeypatch):
     model, whole = pooled_and_unpooled(step)
@@ -567,7 +568,9 @@ def test_unpooling_is_exact_in_int8(step, tmp_path, rng, monkeypatch):
     np.testing.assert_allclose(run(steps * step) / step, unpooled(steps), 1e-3)
     if step > 1:
         # What the plain kernels would do.
-        monkeypatch.setattr(fused, "_pool_numbers", keras_deconv.kernels.pool)
+        monkeypatch.setattr(
+            fused, "_pool_numbers", keras_deconv._kernels.windows.pool
+        )
         run = formats.run_tflite(
             model, tmp_path, "int8", representative_images=whole
         )
@@ -578,7 +581,7 @@ def test_unpooling_is_exact_in_int8(step, tmp_path, rng, monkeypatch):
 def test_what_is_equal_in_int8_is_a_tie_and_the_first_wins(tmp_path, rng):
     model, whole = pooled_and_unpooled(1.0)
     steps = rng.integers(0, 4, whole.shape).astype("float32")
-    # Floats have other maxima where several are one quantised value.
+    # Floats have other maxima where several are one quantized value.
     x = steps + rng.uniform(-0.4, 0.4, steps.shape).astype("float32")
     run = formats.run_tflite(
         model, tmp_path, "int8", representative_images=whole
@@ -693,7 +696,7 @@ def trained():
     ("quantize", "min_same", "max_size"),
     [("float16", 0.995, 0.55), ("dynamic", 0.99, 0.3), ("int8", 0.99, 0.3)],
 )
-def test_quantised_models_keep_classes(
+def test_quantized_models_keep_classes(
     quantize, min_same, max_size, trained, tmp_path
 ):
     model, seen = trained

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 
 from keras_deconv.data import (
     augmentation,
-    colour_map,
+    color_map,
     describe,
     from_folders,
     load,
@@ -25,7 +25,7 @@ REAL_CAMVID = pathlib.Path(__file__).parents[2] / "shared" / "camvid"
 CLASSES = 3
 LABELS = np.uint8([[0, 1, 2, 255], [2, 2, 0, 1]])
 PALETTE = ((128, 64, 128), (0, 0, 0), (220, 20, 60))
-VOID_COLOUR = (255, 255, 255)
+VOID_COLOR = (255, 255, 255)
 
 
 def write_indexed_png(path, labels, palette, depth=8):
@@ -50,28 +50,28 @@ def write_indexed_png(path, labels, palette, depth=8):
     )
 
 
-def write_grey(path, labels):
+def write_gray(path, labels):
     write_png(path, labels[..., None])
 
 
 def write_indexed(path, labels):
-    # Two indices have one colour, as unused ones often do.
+    # Two indices have one color, as unused ones often do.
     write_indexed_png(path, labels, ((9, 9, 9),) * 256)
 
 
-def write_colours(path, labels):
-    colours = np.full((256, 3), VOID_COLOUR, np.uint8)
-    colours[:CLASSES] = PALETTE
-    write_png(path, colours[labels])
+def write_colors(path, labels):
+    colors = np.full((256, 3), VOID_COLOR, np.uint8)
+    colors[:CLASSES] = PALETTE
+    write_png(path, colors[labels])
 
 
-def write_colours_and_alpha(path, labels):
-    colours = np.full((256, 4), (*VOID_COLOUR, 7), np.uint8)
-    colours[:CLASSES, :3] = PALETTE
-    write_png(path, colours[labels])
+def write_colors_and_alpha(path, labels):
+    colors = np.full((256, 4), (*VOID_COLOR, 7), np.uint8)
+    colors[:CLASSES, :3] = PALETTE
+    write_png(path, colors[labels])
 
 
-def write_pairs(folder, write_mask=write_grey, names=("a", "b/c", "d")):
+def write_pairs(folder, write_mask=write_gray, names=("a", "b/c", "d")):
     """Pictures whose red is ten times the label, masks of the same."""
     for number, name in enumerate(names):
         labels = np.roll(LABELS, number, axis=1)
@@ -91,13 +91,13 @@ def read(folder, **options):
 
 
 ALL_KINDS = [
-    (write_grey, {}),
+    (write_gray, {}),
     (write_indexed, {}),
-    (write_indexed, {"palette": PALETTE, "void_colours": (VOID_COLOUR,)}),
-    (write_colours, {"palette": PALETTE, "void_colours": (VOID_COLOUR,)}),
+    (write_indexed, {"palette": PALETTE, "void_colors": (VOID_COLOR,)}),
+    (write_colors, {"palette": PALETTE, "void_colors": (VOID_COLOR,)}),
     (
-        write_colours_and_alpha,
-        {"palette": PALETTE, "void_colours": (VOID_COLOUR,)},
+        write_colors_and_alpha,
+        {"palette": PALETTE, "void_colors": (VOID_COLOR,)},
     ),
 ]
 
@@ -120,25 +120,25 @@ def test_indexed_masks_of_few_bits(tmp_path, depth):
     write_pairs(tmp_path, names=["a"])
     labels = (np.arange(10).reshape(2, 5) % 2**depth).astype(np.uint8)
     write_png(tmp_path / "images" / "a.png", np.zeros((2, 5, 3), np.uint8))
-    colours = colour_map(2**depth)
-    write_indexed_png(tmp_path / "masks" / "a.png", labels, colours, depth)
+    colors = color_map(2**depth)
+    write_indexed_png(tmp_path / "masks" / "a.png", labels, colors, depth)
     ((_, mask),) = read(tmp_path, classes=2**depth)
     np.testing.assert_array_equal(mask[0], labels)
 
 
 def test_labels_of_a_description(tmp_path):
-    """Grey masks by its labels, colours by its palette; void, too."""
+    """Gray masks by its labels, colors by its palette; void, too."""
     entry = describe("cityscapes")
     labels = np.uint8([[7, 33, 0, 26]])
     classes = [[0, 18, 255, 13]]
     image = np.zeros((1, 4, 3), np.uint8)
-    colours = np.uint8(
+    colors = np.uint8(
         [[entry.palette[0], entry.palette[18], (0, 0, 0), entry.palette[13]]]
     )
-    for name, mask in (("grey", labels[..., None]), ("colours", colours)):
+    for name, mask in (("gray", labels[..., None]), ("colors", colors)):
         write_png(tmp_path / "images" / f"{name}.png", image)
         write_png(tmp_path / "masks" / f"{name}.png", mask)
-    ((_, mask),) = read(tmp_path, classes=entry, void_colours=[(0, 0, 0)])
+    ((_, mask),) = read(tmp_path, classes=entry, void_colors=[(0, 0, 0)])
     assert mask.numpy().tolist() == [classes, classes]
 
 
@@ -158,20 +158,20 @@ def test_camvid_layout(tmp_path):
 
 
 @pytest.mark.parametrize("void_labels", [(0,), (1, 0), [2], np.array([1])])
-@pytest.mark.parametrize("in_colour", [False, True])
-def test_classes_are_numbered_without_void(tmp_path, void_labels, in_colour):
+@pytest.mark.parametrize("in_color", [False, True])
+def test_classes_are_numbered_without_void(tmp_path, void_labels, in_color):
     free = [label for label in range(256) if label not in void_labels]
     labels = np.uint8([[void_labels[0], free[2], free[0], free[1]]])
-    if in_colour:
-        colours = [VOID_COLOUR, PALETTE[2], PALETTE[0], PALETTE[1]]
-        write_png(tmp_path / "masks" / "a.png", np.uint8([colours]))
+    if in_color:
+        colors = [VOID_COLOR, PALETTE[2], PALETTE[0], PALETTE[1]]
+        write_png(tmp_path / "masks" / "a.png", np.uint8([colors]))
     else:
-        write_grey(tmp_path / "masks" / "a.png", labels)
+        write_gray(tmp_path / "masks" / "a.png", labels)
     write_png(tmp_path / "images" / "a.png", np.zeros((1, 4, 3), np.uint8))
     options = {
         "void_labels": void_labels,
         "palette": PALETTE,
-        "void_colours": [VOID_COLOUR],
+        "void_colors": [VOID_COLOR],
     }
     ((_, mask),) = read(tmp_path, **options)
     assert mask.numpy().tolist() == [[[255, 2, 0, 1]]]
@@ -224,7 +224,7 @@ def test_jpeg_pictures_and_masks_in_one_folder(tmp_path):
         image = np.full((2, 4, 3), 80, np.uint8)
         jpeg = tf.io.encode_jpeg(image, quality=100).numpy()
         (folder / f"{name}.JPG").write_bytes(jpeg)
-        write_grey(folder / f"{name}_mask.png", LABELS)
+        write_gray(folder / f"{name}_mask.png", LABELS)
     (folder / "._x_mask.png").write_bytes(b"left by macOS")
     (folder / "notes.txt").write_text("no picture")
     pairs = from_folders(
@@ -242,7 +242,7 @@ def test_jpeg_pictures_and_masks_in_one_folder(tmp_path):
 
 def spoil_by_removing(folder):
     (folder / "masks" / "a.png").unlink()
-    write_grey(folder / "masks" / "zebra.png", LABELS)
+    write_gray(folder / "masks" / "zebra.png", LABELS)
 
 
 def test_what_does_not_match(tmp_path, capsys):
@@ -331,7 +331,7 @@ def test_names_match_in_every_form_of_unicode(tmp_path, suffix):
         image = np.zeros((*LABELS.shape, 3), np.uint8)
         write_png(tmp_path / "images" / f"{in_images}.png", image)
         other = unicodedata.normalize(forms[1], suffix)
-        write_grey(tmp_path / "masks" / f"{in_masks}{other}.png", LABELS)
+        write_gray(tmp_path / "masks" / f"{in_masks}{other}.png", LABELS)
     ((image, _),) = read(tmp_path, mask_suffix=suffix)
     assert len(image) == 2
 
@@ -404,10 +404,10 @@ def test_faulty_folders(tmp_path, spoil, message):
         ({"classes": ["a", "a"]}, "`classes` must be at least two distinct"),
         ({"classes": []}, "`classes` must be at least two distinct names"),
         ({"classes": [1, 2]}, "`classes` must be at least two distinct names"),
-        ({"palette": PALETTE[:2]}, "2 colours for 3 classes"),
+        ({"palette": PALETTE[:2]}, "2 colors for 3 classes"),
         ({"palette": [*PALETTE[:2], PALETTE[0]]}, "must be distinct"),
         (
-            {"palette": PALETTE, "void_colours": PALETTE[:1]},
+            {"palette": PALETTE, "void_colors": PALETTE[:1]},
             "must be distinct",
         ),
         ({"palette": [*PALETTE[:2], (0, 256, 0)]}, r"\(0, 256, 0\)"),
@@ -416,9 +416,9 @@ def test_faulty_folders(tmp_path, spoil, message):
             {
                 "palette": PALETTE,
                 "void_labels": (),
-                "void_colours": [VOID_COLOUR],
+                "void_colors": [VOID_COLOR],
             },
-            "`void_colours` need a label",
+            "`void_colors` need a label",
         ),
         ({"classes": 256}, "at most as many as .* not void, 255"),
         ({"void_labels": 255}, "`void_labels` must be .*void_labels=255"),
@@ -428,9 +428,9 @@ def test_faulty_folders(tmp_path, spoil, message):
         ({"void_labels": "1"}, "`void_labels` must be"),
         ({"void_labels": None}, "`void_labels` must be"),
         ({"palette": [*PALETTE[:2], (0, 50.7, 0)]}, r"three ints.*\(0, 50.7"),
-        ({"palette": 7}, "`palette` must be a sequence of colours.*=7"),
-        ({"void_colours": 7}, "`void_colours` must be a sequence of colours"),
-        ({"void_colours": VOID_COLOUR}, "three ints.*Received: 255"),
+        ({"palette": 7}, "`palette` must be a sequence of colors.*=7"),
+        ({"void_colors": 7}, "`void_colors` must be a sequence of colors"),
+        ({"void_colors": VOID_COLOR}, "three ints.*Received: 255"),
         ({"mask_suffix": None}, "`mask_suffix` must be a str.*=None"),
         ({"unmatched": "ignore"}, "`unmatched` must be one of 'error', 'skip'"),
         ({"batch_size": 0}, "`batch_size` must be"),
@@ -457,25 +457,25 @@ def sixteen_bits(path):
     write_png(path, np.zeros((2, 4, 1), np.uint16))
 
 
-def in_colour(path):
-    write_colours(path, LABELS)
+def in_color(path):
+    write_colors(path, LABELS)
 
 
 def unknown_label(path):
-    write_grey(path, np.full_like(LABELS, 77))
+    write_gray(path, np.full_like(LABELS, 77))
 
 
 def other_size(path):
-    write_grey(path, LABELS[:, :3])
+    write_gray(path, LABELS[:, :3])
 
 
 FAULTY_MASKS = [
     (not_a_picture, {}, r"Mask '.*c\.png' must be.*no PNG file"),
     (cut_off, {}, r"File '.*c\.png' cannot be read"),
     (sixteen_bits, {}, r"Mask '.*c\.png' must be.*16 bits"),
-    (in_colour, {}, r"Mask '.*c\.png' is an RGB picture.*`palette`"),
+    (in_color, {}, r"Mask '.*c\.png' is an RGB picture.*`palette`"),
     (
-        in_colour,
+        in_color,
         {"palette": PALETTE},
         r"c\.png'.*Found 1 others: \(255, 255, 255\)\. .*nearest",
     ),
@@ -543,7 +543,7 @@ def test_to_tfds_and_back(tmp_path, write_mask, options):
 def test_to_tfds_maps_labels_to_classes(tmp_path):
     entry = describe("cityscapes")
     write_png(tmp_path / "images" / "a.png", np.zeros((1, 3, 3), np.uint8))
-    write_grey(tmp_path / "masks" / "a.png", np.uint8([[7, 33, 4]]))
+    write_gray(tmp_path / "masks" / "a.png", np.uint8([[7, 33, 4]]))
     write_set(tmp_path, tmp_path / "data", classes=entry)
     ((_, mask),) = load(
         "own_streets",
@@ -564,7 +564,7 @@ def test_to_tfds_faulty_mask(tmp_path, spoil, options, message):
     data_dir = tmp_path / "new" / "data"
     data_dir.parent.mkdir()
     if options:
-        # The others have no colours to look up, and need none.
+        # The others have no colors to look up, and need none.
         message = message.split(r"\.png'")[-1]
     with pytest.raises(ValueError, match=message) as error:
         write_set(tmp_path, data_dir, **options)

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 import keras_deconv
-from keras_deconv import fused, ops
+from keras_deconv import config, ops
+from keras_deconv._kernels import fused
 
 SHAPE = (2, 6, 8, 3)
 
@@ -16,9 +17,9 @@ SHAPE = (2, 6, 8, 3)
 @pytest.fixture(autouse=True)
 def _fused_on(monkeypatch):
     # The tensors of tests are small.
-    monkeypatch.setattr(fused, "MIN_ELEMENTS", 0)
+    config.enable_compiled_kernels(min_elements=0)
     yield
-    fused.enable_fused_kernels(True)
+    config.enable_compiled_kernels(True)
 
 
 def there_and_back(x):
@@ -60,7 +61,7 @@ def test_plain_kernels_where_sizes_are_open_or_switched_off():
     assert traced(with_gradient, (2, None, 8, 3)) == 0
     assert traced(with_gradient, (2, 6, 8, None)) == 0
     assert traced(with_gradient, (None, 6, 8, 3)) == 7
-    fused.enable_fused_kernels(False)
+    config.enable_compiled_kernels(False)
     assert traced(with_gradient) == 0
 
 
@@ -88,7 +89,7 @@ def test_same_results_as_the_plain_kernels(window, dtype, rng):
         return results
 
     compiled = tf.function(function)(x)
-    fused.enable_fused_kernels(False)
+    config.enable_compiled_kernels(False)
     plain = tf.function(function)(x)
     for a, b in zip(compiled, plain, strict=True):
         np.testing.assert_array_equal(
@@ -109,7 +110,7 @@ def test_the_index_is_all_that_is_kept():
         return tape.gradient(y, x, output_gradients=upstream)
 
     for enabled in (True, False):
-        fused.enable_fused_kernels(enabled)
+        config.enable_compiled_kernels(enabled, min_elements=0)
         spec = tf.TensorSpec(SHAPE, tf.float32)
         graph = function.get_concrete_function(spec, spec).graph
         operations = graph.get_operations()
@@ -137,14 +138,14 @@ def test_the_index_is_all_that_is_kept():
 
 
 def test_small_tensors_are_left_alone(monkeypatch):
-    monkeypatch.setattr(fused, "MIN_ELEMENTS", 6 * 8 * 3 + 1)
+    config.enable_compiled_kernels(min_elements=6 * 8 * 3 + 1)
     assert traced(there_and_back, (1, 6, 8, 3)) == 0
     assert traced(there_and_back, (None, 6, 8, 3)) == 0
     assert traced(there_and_back, (2, 6, 8, 3)) == 4
 
 
 def test_channels_first_with_an_open_batch(monkeypatch):
-    monkeypatch.setattr(fused, "MIN_ELEMENTS", 6 * 8 * 64)
+    config.enable_compiled_kernels(min_elements=6 * 8 * 64)
 
     def pool(x):
         return ops.max_pool_with_argmax(x, data_format="channels_first")

@@ -23,7 +23,7 @@ import tensorflow as tf
 # Private, and used in these tests alone: there is no public list of kernels.
 from tensorflow.python.framework import kernels as registry
 
-from keras_deconv import fused, losses, models, ops
+from keras_deconv import config, losses, models, ops
 from tests import networks
 
 needs_gpu_kernels = pytest.mark.skipif(
@@ -243,14 +243,11 @@ def _trace(function, *specs):
 @contextlib.contextmanager
 def _ways(is_fused):
     """Compile all kernels, those of small tensors too, or none."""
-    least = fused.MIN_ELEMENTS
-    fused.MIN_ELEMENTS = 0
-    fused.enable_fused_kernels(is_fused)
+    config.enable_compiled_kernels(is_fused, min_elements=0)
     try:
         yield
     finally:
-        fused.MIN_ELEMENTS = least
-        fused.enable_fused_kernels(True)
+        config.enable_compiled_kernels(True)
 
 
 @contextlib.contextmanager
@@ -420,7 +417,7 @@ def _function_steps(name, dtype, is_fused, length):
         pytest.param("float16", True, 33, id="half fused"),
         pytest.param("float32", False, 33, id="plain"),
         pytest.param("float16", False, 33, id="half plain"),
-        # Never fused, see `keras_deconv.fused`.
+        # Never fused, see `keras_deconv._kernels.fused`.
         pytest.param("float32", False, None, id="unknown size"),
     ],
 )

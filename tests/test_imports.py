@@ -1,77 +1,213 @@
-"""Modules import downwards only, in the order of the design."""
+"""Which module may import which, and what nobody may import."""
 
 import ast
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import keras_deconv
 
 PACKAGE = Path(keras_deconv.__file__).parent
-# Lower modules first. Modules on one line know nothing of each other.
-LEVELS = [
-    {"backends"},
-    {"arguments"},
-    {"shapes"},
-    {"kernels"},
-    {"fused", "autodiff"},
-    {"ops"},
-    {"layers", "initializers"},
-    {"blocks"},
-    {"models"},
-    {"labels"},
-    {"losses", "metrics"},
-    {"inference", "visualize", "equalization"},
-    {"export"},
-    {"callbacks"},
-    {"data"},
-    {"distribution"},
-]
+ROOT = PACKAGE.parent
+# A module of the package: the modules of the package that it imports. A line
+# that begins with blanks goes on with the one before. Each module stands below
+# or above those that it imports, so that there is no circle.
+TABLE = """
+_arguments: _backends
+_backends:
+_batches: _arguments _backends
+_files:
+_graphs:
+_kernels: _kernels.autodiff _kernels.fused
+_kernels.autodiff: _kernels.windows
+_kernels.fused: _kernels.windows config
+_kernels.positions: _kernels.windows
+_kernels.windows: _shapes
+_labels: _backends
+_shapes:
+callbacks: _arguments _backends _files _labels visualize
+config: _arguments
+data: data.augmentation data.camvid data.catalog data.checking data.folders
+    data.frequencies data.pipeline data.scenes data.sources data.writing
+data._epochs:
+data._images:
+data.augmentation: _arguments data.catalog
+data.camvid: data.catalog
+data.catalog: _arguments
+data.checking: _labels data.catalog data.frequencies
+data.folders: _arguments _labels data._epochs data._images data.catalog
+    data.pipeline
+data.frequencies: _labels data.catalog
+data.pipeline: _arguments _labels data._epochs data.catalog
+data.scenes: _arguments data.catalog
+data.sources: data._epochs data.camvid data.catalog data.pipeline data.scenes
+data.writing: data._images data.catalog data.folders
+distribution: distribution.backup distribution.connection
+    distribution.replicas
+distribution._jax: distribution.replicas
+distribution._tensorflow: _graphs distribution.replicas
+distribution.backup: _files distribution.replicas
+distribution.connection: distribution._jax distribution._tensorflow
+    distribution.replicas
+distribution.replicas:
+export: export.onnx export.saved_model export.tflite
+export._channel_ranges: layers
+export._models: _arguments _files _graphs
+export.onnx: config export._models
+export.saved_model: _graphs _labels config export._models
+    inference.monte_carlo
+export.tflite: _arguments _batches _kernels.fused config
+    export._channel_ranges export._models
+inference: inference.monte_carlo inference.sliding_window inference.tiled
+inference.monte_carlo: _arguments _backends _batches _graphs
+inference.sliding_window: _arguments _batches _graphs
+inference.tiled: _arguments _backends _graphs
+initializers: _arguments
+layers: layers.cropping layers.fixed_unpooling layers.max_pooling
+    layers.max_unpooling
+layers._base: _arguments _shapes
+layers.cropping: layers._base
+layers.fixed_unpooling: _arguments _shapes layers._base ops
+layers.max_pooling: _arguments _shapes layers._base ops
+layers.max_unpooling: _arguments _shapes layers._base ops
+losses: _backends _labels
+metrics: metrics.boundary metrics.confusion
+metrics._base: _backends _labels
+metrics.boundary: _backends _labels metrics._base
+metrics.confusion: _backends _labels metrics._base
+models: models.baselines models.batch_statistics models.deconvnet models.enet
+    models.segnet
+models._blocks: layers layers.cropping
+models._vgg16:
+models.baselines: _arguments models._blocks
+models.batch_statistics: _arguments _backends _graphs
+models.deconvnet: _arguments models._blocks models._vgg16
+models.enet: _arguments layers.cropping models._blocks
+models.segnet: _arguments models._blocks models._vgg16
+ops: ops.convolution ops.fixed_unpooling ops.index_formats ops.pooling
+ops._layout: _arguments _backends _kernels.windows _shapes
+ops.convolution: _arguments _shapes
+ops.fixed_unpooling: _arguments _backends _kernels _kernels.windows _shapes
+    ops._layout
+ops.index_formats: _arguments _backends _kernels.positions _kernels.windows
+    _shapes ops._layout
+ops.pooling: _arguments _backends _kernels _kernels.positions _kernels.windows
+    _shapes ops._layout
+visualize: _labels
+"""
 
 
-def level(module):
-    return next(i for i, names in enumerate(LEVELS) if module in names)
+def read_table(text):
+    """Allowed imports by module, in the order of the table."""
+    rows = text.strip().replace("\n    ", " ").splitlines()
+    pairs = (row.split(":") for row in rows)
+    return {name: set(imported.split()) for name, imported in pairs}
 
 
-def upward_imports(source, own):
-    """Imports of `keras_deconv` modules that are not below `own`."""
+def modules():
+    """Files of the package by the names that the table has."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        parts = parts[:-1] if parts[-1] == "__init__" else parts
+        if parts:
+            found[".".join(parts)] = path
+    return found
+
+
+def imported(source, names, package="keras_deconv"):
+    """Modules of the package that a source imports."""
+    found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
             # Relative imports are not used: their names say too little.
-            base = "." * node.level + (node.module or "")
-            targets = [f"{base}.{alias.name}" for alias in node.names]
+            assert node.level == 0, ast.unparse(node)
+            targets = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Import):
             targets = [alias.name for alias in node.names]
         else:
             continue
         for target in targets:
-            package, *names = target.split(".")
-            if package == "":
-                yield target
-            elif package == "keras_deconv" and names and names[0] != own:
-                if level(names[0]) >= level(own):
-                    yield target
+            if not f"{target}.".startswith(f"{package}."):
+                continue
+            target = target.removeprefix(package).removeprefix(".")
+            # What is no module is a name in one.
+            while target and target not in names:
+                target = target.rpartition(".")[0]
+            found.add(target)
+    return found
 
 
-def test_imports_point_downwards():
-    seen = 0
-    for path in sorted(PACKAGE.rglob("*.py")):
-        own = path.relative_to(PACKAGE).with_suffix("").parts[0]
-        if own == "__init__":
+def circles(table):
+    """Modules that can be reached from themselves."""
+    reached = {name: set(targets) for name, targets in table.items()}
+    for _ in table:
+        for targets in reached.values():
+            for target in list(targets):
+                targets |= reached[target]
+    return sorted(name for name, targets in reached.items() if name in targets)
+
+
+def test_every_import_is_in_the_table():
+    table, files = read_table(TABLE), modules()
+    actual = {
+        name: imported(path.read_text(), files) for name, path in files.items()
+    }
+    assert actual == table
+
+
+def test_there_is_no_circle():
+    assert circles(read_table(TABLE)) == []
+
+
+def test_a_forbidden_import_and_a_circle_are_found():
+    names = {"data", "data.folders", "ops", "_shapes"}
+    for source, expected in (
+        ("from keras_deconv import ops", {"ops"}),
+        ("import os, keras_deconv.data.folders", {"data.folders"}),
+        ("from keras_deconv.data import x", {"data"}),
+        (
+            "def f():\n    from keras_deconv.data import folders",
+            {"data.folders"},
+        ),
+        ("import keras, keras_deconv_cli", set()),
+    ):
+        assert imported(source, names) == expected, source
+    with pytest.raises(AssertionError):
+        imported("from . import ops", names)
+    assert circles({"a": {"b"}, "b": {"a"}, "c": {"a"}}) == ["a", "b"]
+
+
+def is_private(module):
+    return any(part.startswith("_") for part in module.split("."))
+
+
+def test_public_modules_state_their_names():
+    for name in ["", *modules()]:
+        if is_private(name):
             continue
-        assert list(upward_imports(path.read_text(), own)) == [], path
-        seen += 1
-    assert seen > 10
+        module = f"keras_deconv.{name}".rstrip(".")
+        __import__(module)
+        stated = sys.modules[module].__all__
+        assert stated, module
+        assert all(hasattr(sys.modules[module], one) for one in stated), module
 
 
-def test_an_upward_import_is_found():
-    assert list(upward_imports("from keras_deconv import ops", "kernels"))
-    assert list(upward_imports("import keras_deconv.layers.base", "ops"))
-    assert list(upward_imports("from keras_deconv.data import x", "losses"))
-    assert list(upward_imports("import os, keras_deconv.data", "losses"))
-    assert list(upward_imports("from . import arguments", "ops"))
-    assert list(upward_imports("from .data import x", "ops"))
-    assert not list(upward_imports("from keras_deconv import shapes", "ops"))
+def test_users_code_imports_nothing_private():
+    sources = [
+        *(ROOT / "examples").glob("*.py"),
+        *(ROOT / "benchmarks").glob("*.py"),
+    ]
+    texts = {str(path): path.read_text() for path in sources}
+    for page in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]:
+        blocks = page.read_text().split("```python\n")[1:]
+        texts[str(page)] = "".join(block.split("```")[0] for block in blocks)
+    assert len(texts) > 10
+    for name, text in texts.items():
+        for module in imported(text, modules()):
+            assert not is_private(module), f"{name} imports {module}"
 
 
 def test_only_public_api_and_no_assert():
@@ -84,7 +220,7 @@ def test_only_public_api_and_no_assert():
                     assert private not in text, path
 
 
-def test_import_brings_neither_data_sets_nor_pictures():
+def test_import_brings_neither_datasets_nor_matplotlib():
     heavy = ("tensorflow_datasets", "matplotlib", "PIL")
     code = (
         # Keras imports some of these itself where they are installed.

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_deconv import backends, blocks, inference, models
+from keras_deconv import _backends, inference, models
 from keras_deconv.inference import monte_carlo
+from keras_deconv.models import _blocks
 from tests import networks
 
 as_numpy = keras.ops.convert_to_numpy
@@ -45,7 +46,7 @@ def test_moments_are_those_of_the_samples():
     prediction = sample(model, x, samples=9, seed=3)
     state = model.get_layer("dropout").seed_generator.state
     state.assign([3, 0])
-    with backends.global_seed(3):
+    with _backends.global_seed(3):
         logits = [as_numpy(model(x, training=True)) for _ in range(9)]
     draws = as_numpy(keras.ops.softmax(np.stack(logits)))
 
@@ -187,14 +188,14 @@ def test_one_graph_does_for_all_batches():
 def test_so_many_shapes_have_a_graph_of_their_own(monkeypatch):
     if keras.config.backend() != "tensorflow":
         pytest.skip("TensorFlow graphs")
-    monkeypatch.setattr(backends, "MAX_GRAPHS", 2)
+    monkeypatch.setattr(_backends, "MAX_GRAPHS", 2)
     shapes = []
 
     def function(x):
         shapes.append(tuple(x.shape))
         return x + 1
 
-    compiled = backends.compiled(function)
+    compiled = _backends.compiled(function)
     for size in (1, 2, 3, 4, 5, 1, 2):
         x = np.ones(size, "float32")
         np.testing.assert_array_equal(
@@ -484,7 +485,7 @@ def test_samples_as_tensor_of_a_function():
 def test_uncertainty_is_larger_where_the_image_is_unclear():
     """After training on two clear classes, a mixture of them is unsure."""
     inputs = keras.Input((8, 8, 1))
-    x = blocks.conv_norm_relu(inputs, 16, 3, use_bias=True, name="conv")
+    x = _blocks.conv_norm_relu(inputs, 16, 3, use_bias=True, name="conv")
     x = keras.layers.Dropout(0.5)(x)
     outputs = keras.layers.Conv2D(2, 1)(x)
     model = keras.Model(inputs, outputs)
@@ -667,7 +668,7 @@ def test_sliding_window_is_not_compiled():
         return inference.predict_sliding_window(model, IMAGES, verbose=0)
 
     if keras.config.backend() == "tensorflow":
-        compiled = backends.compiled(function)
+        compiled = _backends.compiled(function)
     elif keras.config.backend() == "jax":
         import jax
 

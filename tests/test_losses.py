@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_deconv import labels
+from keras_deconv import _labels
 from keras_deconv.losses import (
     SegmentationCrossentropy,
     SegmentationDice,
@@ -629,10 +629,10 @@ def test_config_names_every_argument_and_round_trips(loss, own):
     assert by_keras.get_config() == expected
 
 
-def test_half_precision_is_recognised():
-    assert labels.precise_dtype(None) == "float32"
-    assert labels.precise_dtype("float64") == "float64"
-    assert labels.precise_dtype("mixed_bfloat16") == "float32"
+def test_half_precision_is_recognized():
+    assert _labels.precise_dtype(None) == "float32"
+    assert _labels.precise_dtype("float64") == "float64"
+    assert _labels.precise_dtype("mixed_bfloat16") == "float32"
 
 
 @pytest.mark.parametrize(

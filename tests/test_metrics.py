@@ -654,9 +654,9 @@ def patches(seed=0, shape=(3, 13, 17), num_classes=4, num_void=2):
     return y_true, predicted
 
 
-def discs(centre, radius, shape=(24, 30)):
+def discs(center, radius, shape=(24, 30)):
     rows, columns = np.ogrid[: shape[0], : shape[1]]
-    inside = np.hypot(rows - centre[0], columns - centre[1]) <= radius
+    inside = np.hypot(rows - center[0], columns - center[1]) <= radius
     return inside.astype("int64")[None]
 
 

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import pytest
 
-from keras_deconv import blocks
 from keras_deconv.models import (
     BayesianSegNet,
     BayesianSegNetBasic,
@@ -18,6 +17,7 @@ from keras_deconv.models import (
     PatchClassifier,
     SegNet,
     SegNetBasic,
+    _blocks,
     enet,
 )
 from tests import networks
@@ -32,7 +32,7 @@ def count(weights):
     return sum(math.prod(w.shape) for w in weights)
 
 
-# Counted from the authors' network files: with biases before normalisation,
+# Counted from the authors' network files: with biases before normalization,
 # without them (the papers' SegNets), and what does not train.
 PUBLISHED = [
     (SegNet, 11, {}, 29_449_355, 15_872),
@@ -71,7 +71,7 @@ def test_parameters(model, num_classes, options, trainable, fixed):
     assert count(net.non_trainable_weights) - count(seeds) == fixed
 
 
-@pytest.mark.parametrize("decoder", blocks.DECODERS)
+@pytest.mark.parametrize("decoder", _blocks.DECODERS)
 def test_sizes_of_every_stage(decoder):
     with without_values():
         net = SegNet((360, 480, 3), 11, decoder=decoder)
@@ -93,7 +93,7 @@ def test_channels_last_whatever_the_configuration(rng):
     before = keras.config.image_data_format()
     try:
         keras.config.set_image_data_format("channels_first")
-        for decoder in blocks.DECODERS:
+        for decoder in _blocks.DECODERS:
             net = SegNetBasic((9, 10, 3), 2, decoder=decoder)
             assert net.output_shape == (None, 9, 10, 2)
             assert tuple(net(np.zeros((1, 9, 10, 3))).shape) == (1, 9, 10, 2)
@@ -112,7 +112,7 @@ def test_layer_names_are_those_of_vgg16():
             ]
 
 
-@pytest.mark.parametrize("decoder", blocks.DECODERS)
+@pytest.mark.parametrize("decoder", _blocks.DECODERS)
 @pytest.mark.parametrize("known", [True, False])
 def test_odd_sizes_are_restored(decoder, known, rng):
     size = (29, 35)
@@ -130,9 +130,9 @@ def test_odd_sizes_are_restored(decoder, known, rng):
 def test_unpooling_brings_maxima_back_to_their_pixels():
     """Ones for values: the decoder's picture is where the maxima were."""
     image = keras.Input((6, 7, 1))
-    x, pooling = blocks.pool(image, decoder="max_unpool", name="pool")
+    x, pooling = _blocks.pool(image, decoder="max_unpool", name="pool")
     ones = keras.layers.Rescaling(0.0, 1.0)(x)
-    y = blocks.unpool(ones, pooling, decoder="max_unpool", name="unpool")
+    y = _blocks.unpool(ones, pooling, decoder="max_unpool", name="unpool")
     x = np.random.default_rng(3).permutation(42).reshape(1, 6, 7, 1)
     marked = np.asarray(keras.Model(image, y)(x.astype("float32")))[0, :, :, 0]
     for row in range(0, 6, 2):
@@ -333,7 +333,7 @@ def test_enet_transposed_convolution_is_aligned_as_in_torch(size, rng):
     half = -(-size // 2)
     inputs = keras.Input((half, half, 64))
     like = keras.Input((size, size, 64))
-    _, pooling = blocks.pool(like, decoder="nearest", name="pool")
+    _, pooling = _blocks.pool(like, decoder="nearest", name="pool")
     x = enet._up_block(inputs, 64, pooling, "nearest", "up")
     net = keras.Model([inputs, like], x)
     part = keras.Model([inputs, like], net.get_layer("up_conv2_crop").output)
@@ -494,7 +494,7 @@ def test_odd_sizes_of_the_other_networks(build, size, rng, monkeypatch):
 
 def test_every_decoder_of_deconvnet_and_enet(monkeypatch):
     networks.make_slim(monkeypatch)
-    for decoder in blocks.DECODERS:
+    for decoder in _blocks.DECODERS:
         net = ENet((15, 22, 3), 4, decoder=decoder)
         assert tuple(net(np.zeros((1, 15, 22, 3))).shape) == (1, 15, 22, 4)
         net = DeconvNet((195, 193, 3), 4, fc_units=8, decoder=decoder)
@@ -511,7 +511,7 @@ def test_full_resolution_net_is_segnet_basic_that_never_shrinks():
 def test_local_response_norm_is_caffes(rng):
     x = rng.uniform(0, 255, (1, 2, 2, 7)).astype("float32")
     inputs = keras.Input((2, 2, 7))
-    net = keras.Model(inputs, blocks.local_response_norm(inputs))
+    net = keras.Model(inputs, _blocks.local_response_norm(inputs))
     expected = np.zeros_like(x)
     for channel in range(7):
         window = x[..., max(channel - 2, 0) : channel + 3]

@@ -13,18 +13,16 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies as st
 
-from keras_deconv import fused, ops
+from keras_deconv import config, ops
 from tests import oracles
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _plain_kernels():
     """Compiling takes long: one case in eight does, see `equals_loops`."""
-    fused.enable_fused_kernels(False)
-    fused.MIN_ELEMENTS, before = 0, fused.MIN_ELEMENTS
+    config.enable_compiled_kernels(False)
     yield
-    fused.enable_fused_kernels(True)
-    fused.MIN_ELEMENTS = before
+    config.enable_compiled_kernels(True)
 
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
@@ -137,11 +135,11 @@ def equals_loops(case):
         return results
 
     is_fused = case.seed % 8 == 1
-    fused.enable_fused_kernels(is_fused)
+    config.enable_compiled_kernels(is_fused, min_elements=0)
     if is_fused:
         pool_and_unpool = tf.function(pool_and_unpool)
     pooled, argmax, gradient, *unpooled = pool_and_unpool(inputs, decoded)
-    fused.enable_fused_kernels(False)
+    config.enable_compiled_kernels(False)
     assert pooled.dtype == inputs.dtype
     assert argmax.dtype.is_integer
     np.testing.assert_array_equal(from_layer(pooled), expected)

@@ -123,7 +123,7 @@ NETWORK_ROWS = {
         f'`SegNetBasic`, `decoder="{decoder}"`': [
             network("SegNetBasic", decoder=decoder)
         ]
-        for decoder in keras_deconv.blocks.DECODERS
+        for decoder in keras_deconv.models._blocks.DECODERS
     },
 }
 ROWS = {**LAYER_ROWS, **NETWORK_ROWS}

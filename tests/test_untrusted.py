@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from keras_deconv import models
-from keras_deconv_command import main, runs
+from keras_deconv_cli import main, runs
 
 
 class Evil:
@@ -167,7 +167,7 @@ def test_pictures_that_are_none_do_not_stop_the_others(good, tmp_path, capsys):
     assert status == 1
     error = capsys.readouterr().err
     for name in ("half.png", "foreign.jpg", "empty.bmp"):
-        assert f"{name} cannot be labelled: it must be a complete PNG" in error
+        assert f"{name} cannot be labeled: it must be a complete PNG" in error
     assert {path.name.split("_")[0] for path in output.iterdir()} == {"whole"}
 
 
@@ -195,7 +195,7 @@ def test_names_of_pictures_stay_in_the_output_folder(good, tmp_path):
 
 @pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/evil"])
 def test_a_run_cannot_write_elsewhere(name, good, tmp_path):
-    """What stands in run.json names classes and colours, never files."""
+    """What stands in run.json names classes and colors, never files."""
     folder = tmp_path / "run"
     folder.mkdir()
     shutil.copy(good, folder / "model.keras")

@@ -1,4 +1,4 @@
-"""Pictures: colours by hand, figures by what they hold and where it lies."""
+"""Pictures: colors by hand, figures by what they hold and where it lies."""
 
 import builtins
 import io
@@ -80,30 +80,30 @@ def bad_aspects(figure, image_size):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "int64"])
-def test_colour_mask(dtype):
+def test_color_mask(dtype):
     mask = np.array([[[0, 1, 255]]], dtype)
-    painted = visualize.colour_mask(mask, PALETTE)
+    painted = visualize.color_mask(mask, PALETTE)
     assert painted.dtype == "uint8"
     assert painted.tolist() == [[[[0, 0, 0], [128, 0, 64], [255, 255, 255]]]]
-    assert visualize.VOID_COLOUR == (255, 255, 255)
+    assert visualize.VOID_COLOR == (255, 255, 255)
 
 
 def test_void_may_be_other_labels_several_or_none():
-    painted = visualize.colour_mask([[0, 1, -1]], PALETTE, (-1, 1))
+    painted = visualize.color_mask([[0, 1, -1]], PALETTE, (-1, 1))
     assert painted[0].tolist() == [[0, 0, 0], [255] * 3, [255] * 3]
     with pytest.raises(ValueError, match="other labels: 255"):
-        visualize.colour_mask([[0, 255]], PALETTE, None)
+        visualize.color_mask([[0, 255]], PALETTE, None)
 
 
 def test_every_class_of_the_catalog_differs_from_void():
     for name in catalog.names():
         palette = data.describe(name).palette
-        assert visualize.VOID_COLOUR not in palette
+        assert visualize.VOID_COLOR not in palette
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 1), (2, 3, 3)])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_overlay_of_grey_and_rgb(shape, dtype):
+def test_overlay_of_gray_and_rgb(shape, dtype):
     image = np.full(shape, 100, dtype)
     mixed = visualize.overlay(image, TRUTHS[0], PALETTE, opacity=0.25)
     assert mixed.dtype == "uint8"
@@ -115,7 +115,7 @@ def test_overlay_of_grey_and_rgb(shape, dtype):
 
 def test_opacity_from_image_to_mask():
     image, mask = IMAGES[0], PREDICTIONS[0]
-    painted = visualize.colour_mask(mask, PALETTE)
+    painted = visualize.color_mask(mask, PALETTE)
     for opacity, expected in ((0, image), (1, painted)):
         mixed = visualize.overlay(image, mask, PALETTE, opacity=opacity)
         np.testing.assert_array_equal(mixed, expected)
@@ -126,11 +126,11 @@ def test_columns_and_legend_hold_what_occurs():
     assert titles(figure) == ["image", "truth", "prediction", "wrong: 20.0 %"]
     image, truth, prediction, errors = pictures(figure)
     np.testing.assert_array_equal(image, IMAGES[0])
-    painted = visualize.colour_mask(TRUTHS[0], PALETTE)
+    painted = visualize.color_mask(TRUTHS[0], PALETTE)
     np.testing.assert_array_equal(truth, painted)
-    painted = visualize.colour_mask(PREDICTIONS[0], PALETTE)
+    painted = visualize.color_mask(PREDICTIONS[0], PALETTE)
     np.testing.assert_array_equal(prediction, painted)
-    is_red = (errors == visualize.ERROR_COLOUR).all(-1)
+    is_red = (errors == visualize.ERROR_COLOR).all(-1)
     assert is_red.tolist() == [[False, True, False], [False] * 3]
     # Not the car, which is neither there nor predicted.
     assert legend(figure) == ["sky", "road", "void"]
@@ -212,7 +212,7 @@ def test_nothing_is_cut_or_stretched(num_classes, num_images, size, rng):
         random_masks(num_classes, num_images, size, rng),
         truths,
         class_names=[f"chest of drawers {i}" for i in range(num_classes)],
-        palette=data.colour_map(num_classes),
+        palette=data.color_map(num_classes),
         names=[f"{i:040}.png" for i in range(num_images)],
     )
     assert len(legend(figure)) == num_classes + 1
@@ -275,7 +275,7 @@ def test_without_matplotlib(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(ImportError, match=r'install "keras-deconv\[examples\]'):
         draw()
-    assert visualize.colour_mask([[0]], PALETTE).shape == (1, 1, 3)
+    assert visualize.color_mask([[0]], PALETTE).shape == (1, 1, 3)
 
 
 @pytest.mark.parametrize(
@@ -315,4 +315,4 @@ def test_more_mistakes():
     with pytest.raises(ValueError, match=r"`image` must have the size"):
         visualize.overlay(IMAGES[0, :1], TRUTHS[0], PALETTE)
     with pytest.raises(ValueError, match=r"1, 2, 3, .*10, \.{4} Add"):
-        visualize.colour_mask(np.arange(20).reshape(4, 5), PALETTE[:1])
+        visualize.color_mask(np.arange(20).reshape(4, 5), PALETTE[:1])

@@ -11,11 +11,11 @@ import pytest
 import tensorflow as tf
 
 from keras_deconv import models
-from keras_deconv.models import DeconvNet, SegNet, SegNetBasic, weights
+from keras_deconv.models import DeconvNet, SegNet, SegNetBasic, _vgg16
 
 as_numpy = keras.ops.convert_to_numpy
 
-# torchvision's order in `features`: convolution, normalisation, ReLU; "M" is
+# torchvision's order in `features`: convolution, normalization, ReLU; "M" is
 # a pooling.
 VGG16 = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M"]
 VGG16 += [512, 512, 512, "M", 512, 512, 512, "M"]
@@ -25,8 +25,8 @@ def state_dict(rng, batch_norm, top=False):
     """Random weights under torchvision's names, which are public."""
     state, number, channels = {}, 0, 3
 
-    def put(name, *shape, centre=0.0, spread=0.05):
-        values = centre + spread * rng.standard_normal(shape)
+    def put(name, *shape, center=0.0, spread=0.05):
+        values = center + spread * rng.standard_normal(shape)
         state[name] = values.astype("float32")
 
     for filters in VGG16:
@@ -38,7 +38,7 @@ def state_dict(rng, batch_norm, top=False):
         if batch_norm:
             number += 1
             for part in ("weight", "running_var"):
-                put(f"features.{number}.{part}", filters, centre=1.0)
+                put(f"features.{number}.{part}", filters, center=1.0)
             for part in ("bias", "running_mean"):
                 put(f"features.{number}.{part}", filters)
         number += 2
@@ -93,7 +93,7 @@ def test_vgg16_bn_predicts_what_pytorch_does(use_bias, rng, save):
     net = SegNet((10, 12, 3), 4, encoder_weights=save(state), use_bias=use_bias)
     rgb = rng.uniform(0, 255, (1, 10, 12, 3)).astype("float32")
     ours = as_numpy(encoder(net, "block1_conv2_relu")(rgb))[:, 2:-2, 2:-2]
-    # Without the border, where PyTorch pads with the mean colour.
+    # Without the border, where PyTorch pads with the mean color.
     np.testing.assert_allclose(
         ours, reference(state, rgb, 2), rtol=1e-3, atol=1e-4
     )
@@ -101,7 +101,7 @@ def test_vgg16_bn_predicts_what_pytorch_does(use_bias, rng, save):
     np.testing.assert_array_equal(net.get_layer("block5_conv3").kernel, kernel)
 
 
-def test_vgg16_without_normalisation(rng, save):
+def test_vgg16_without_normalization(rng, save):
     state = state_dict(rng, batch_norm=False)
     net = SegNet((10, 12, 3), 4, encoder_weights=save(state))
     rgb = rng.uniform(0, 255, (1, 10, 12, 3)).astype("float32")
@@ -196,7 +196,7 @@ def test_vgg16_weights_take_rgb(tmp_path, rng):
         bgr, *vgg16.get_layer("block1_conv1").weights[:1], padding="same"
     )
     theirs = theirs + vgg16.get_layer("block1_conv1").bias
-    # At the border VGG-16 pads with the mean colour, ours with black.
+    # At the border VGG-16 pads with the mean color, ours with black.
     ours, theirs = (as_numpy(x)[:, 1:-1, 1:-1] for x in (ours, theirs))
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-2)
     np.testing.assert_array_equal(
@@ -282,7 +282,7 @@ def test_every_array_is_checked_before_one_is_loaded(rng, save):
     ):
         path = save(changed(state, name, change))
         with pytest.raises(ValueError, match=message):
-            weights.load_vgg16(net, path)
+            _vgg16.load_vgg16(net, path)
     for old, new in zip(before, net.get_weights(), strict=True):
         np.testing.assert_array_equal(new, old)
 
@@ -351,7 +351,7 @@ def test_imagenet_without_a_network_says_which_file_to_put_where(
     with pytest.raises(ValueError, match=r"kernels_notop\.h5 in ~/\.keras"):
         SegNet((8, 8, 3), 4, encoder_weights="imagenet")
     with pytest.raises(ValueError, match=r"tf_kernels\.h5 in ~/\.keras"):
-        weights._read_keras("imagenet", ["fc6"])
+        _vgg16._read_keras("imagenet", ["fc6"])
 
 
 def batches(rng, number=5, batch_size=4):
@@ -377,7 +377,7 @@ def assert_statistics(norm, expected, rtol=1e-4):
 
 
 def first_norm():
-    """A model whose first batch normalisation sees the image itself."""
+    """A model whose first batch normalization sees the image itself."""
     norm = keras.layers.BatchNormalization(name="norm")
     model = keras.Sequential(
         [
@@ -429,7 +429,7 @@ def test_statistics_stay_where_something_is_wrong(rng):
     x = batches(rng)
     model, norm = first_norm()
     nan = np.full_like(x[:4], np.nan)
-    # What the normalisation has from before is another model's business.
+    # What the normalization has from before is another model's business.
     norm.set_weights([np.full(3, v) for v in (1, 0, 5, 7)])
 
     def breaks():
@@ -462,7 +462,7 @@ def test_statistics_that_are_not_finite_are_mended(rng):
 
 @keras.saving.register_keras_serializable("tests")
 class Composite(keras.layers.Layer):
-    """Holds batch normalisations as layers do, and one that it never calls."""
+    """Holds batch normalizations as layers do, and one that it never calls."""
 
     def __init__(self):
         super().__init__()

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 # What write_pet_archives draws into every picture, from left to right:
-# label in the archive, colour.
+# label in the archive, color.
 PET_STRIPES = ((1, (200, 40, 40)), (3, (40, 200, 40)), (2, (40, 40, 200)))
 
 
@@ -39,8 +39,8 @@ def write_pet_archives(folder, num_train=3, num_test=2, size=(30, 60)):
     height, width = size
     stripe = np.arange(width) * len(PET_STRIPES) // width
     labels = np.uint8([label for label, _ in PET_STRIPES])
-    colours = np.uint8([colour for _, colour in PET_STRIPES])
-    image = np.broadcast_to(colours[stripe], (height, width, 3))
+    colors = np.uint8([color for _, color in PET_STRIPES])
+    image = np.broadcast_to(colors[stripe], (height, width, 3))
     mask = np.broadcast_to(labels[stripe][:, None], (height, width, 1))
     train = [f"Birman_{number}" for number in range(num_train)]
     test = [f"beagle_{number}" for number in range(num_test)]

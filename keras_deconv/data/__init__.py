@@ -2,9 +2,9 @@
 
 from keras_deconv.data.augmentation import augmentation
 from keras_deconv.data.camvid import CamVid
-from keras_deconv.data.catalog import SegmentationSet, colour_map
+from keras_deconv.data.catalog import SegmentationSet, color_map
 from keras_deconv.data.checking import DataReport, check
-from keras_deconv.data.folders import from_folders, to_tfds
+from keras_deconv.data.folders import from_folders
 from keras_deconv.data.frequencies import (
     CAMVID_MEDIAN_FREQUENCY_WEIGHTS,
     CAMVID_SEGNET_CLASS_WEIGHTS,
@@ -14,13 +14,10 @@ from keras_deconv.data.frequencies import (
     enet_weights,
     median_frequency_weights,
 )
-from keras_deconv.data.pairs import (
-    describe,
-    load,
-    segmentation_pairs,
-    splits,
-)
+from keras_deconv.data.pipeline import segmentation_pairs
 from keras_deconv.data.scenes import Scenes, draw_scene
+from keras_deconv.data.sources import describe, load, splits
+from keras_deconv.data.writing import to_tfds
 
 __all__ = [
     "CAMVID_MEDIAN_FREQUENCY_WEIGHTS",
@@ -34,7 +31,7 @@ __all__ = [
     "augmentation",
     "check",
     "class_frequencies",
-    "colour_map",
+    "color_map",
     "describe",
     "draw_scene",
     "enet_weights",

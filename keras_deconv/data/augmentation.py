@@ -8,8 +8,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_deconv import arguments
+from keras_deconv import _arguments
 from keras_deconv.data.catalog import VOID
+
+__all__ = ["augmentation"]
 
 
 def augmentation(
@@ -43,7 +45,7 @@ def augmentation(
             picture is seen, and where a smaller one stands, is drawn as well.
             Default: keep the size of things.
         rotation: float in 0..180. Turn by an angle drawn between -rotation
-            and rotation, in degrees, about the centre.
+            and rotation, in degrees, about the center.
         crop: int or tuple (height, width) of ints > 0. Size of what is cut
             out, at a random place of the scaled picture; a smaller picture
             stands at a random place in it. Default: the size of the picture.
@@ -84,7 +86,7 @@ def augmentation(
     _in_range(brightness, "brightness", 1)
     _in_range(contrast, "contrast", 1)
     if crop is not None:
-        crop = arguments.ints(crop, 2, "crop", minimum=1)
+        crop = _arguments.ints(crop, 2, "crop", minimum=1)
 
     def augment(
         image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor
@@ -123,7 +125,7 @@ def augmentation(
         )
         mask = tf.cast(moved[..., 0], mask.dtype)
         if brightness or contrast:
-            image = _change_colours(
+            image = _change_colors(
                 image,
                 shift=255 * draw(5, -brightness, brightness),
                 factor=draw(6, 1 - contrast, 1 + contrast),
@@ -148,7 +150,7 @@ def _coordinates(
         float32 (batch, 8): rows a, b, c, d, e, f, 0, 0 with x = a*X + b*Y + c
         and y = d*X + e*Y + f, for X, Y in the output, and x, y in the picture.
     """
-    # Centres of the first and last pixel are 0 and size - 1.
+    # Centers of the first and last pixel are 0 and size - 1.
     middle_y, middle_x = tf.unstack((image_size - 1) / 2)
     output_y, output_x = tf.unstack((output_size - 1) / 2)
     # How far the middle of the output is from that of the scaled picture. The
@@ -191,7 +193,7 @@ def _move(
     )
 
 
-def _change_colours(
+def _change_colors(
     image: tf.Tensor, shift: tf.Tensor, factor: tf.Tensor
 ) -> tf.Tensor:
     mean = tf.reduce_mean(image, axis=(1, 2), keepdims=True)

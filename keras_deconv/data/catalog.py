@@ -9,12 +9,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_deconv import arguments
+from keras_deconv import _arguments
+
+__all__ = ["VOID", "SegmentationSet", "color_map"]
 
 VOID = 255
 """The label of pixels that count neither in training nor in scores."""
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 def known_set(name: str) -> SegmentationSet:
@@ -52,34 +54,34 @@ def _base_name(name: str) -> str:
     return re.split("[/:]", str(name), maxsplit=1)[0]
 
 
-def colour_map(num_colours: int) -> tuple[Colour, ...]:
-    """Gives distinct colours, the same ones always.
+def color_map(num_colors: int) -> tuple[Color, ...]:
+    """Gives distinct colors, the same ones always.
 
     The lowest bits of an index become the highest bits of red, green and blue
-    in turn, so that near indices get colours far apart.
+    in turn, so that near indices get colors far apart.
 
     Reference: the `VOCdevkit` of Everingham et al., 2010, "The Pascal Visual
     Object Classes (VOC) Challenge", `VOCcode/VOClabelcolormap.m`. No
     differences.
 
     Args:
-        num_colours: int in 1..256.
+        num_colors: int in 1..256.
 
     Returns:
         tuple of (red, green, blue) in 0..255. The first one is black.
 
     Raises:
-        ValueError: if `num_colours` is not in 1..256.
+        ValueError: if `num_colors` is not in 1..256.
 
     Example:
-        >>> from keras_deconv.data import colour_map
-        >>> colour_map(4)
+        >>> from keras_deconv.data import color_map
+        >>> color_map(4)
         ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0))
     """
-    if arguments.positive_int(num_colours, "num_colours") > 256:
+    if _arguments.positive_int(num_colors, "num_colors") > 256:
         raise ValueError(
-            "`num_colours` must be at most 256, for colours to be distinct. "
-            f"Received: num_colours={num_colours!r}"
+            "`num_colors` must be at most 256, for colors to be distinct. "
+            f"Received: num_colors={num_colors!r}"
         )
 
     def spread(index: int, channel: int) -> int:
@@ -88,7 +90,7 @@ def colour_map(num_colours: int) -> tuple[Colour, ...]:
 
     return tuple(
         (spread(index, 0), spread(index, 1), spread(index, 2))
-        for index in range(num_colours)
+        for index in range(num_colors)
     )
 
 
@@ -102,7 +104,7 @@ class SegmentationSet:
 
     A mask is one channel of labels of an integer dtype or bool. Where a set
     keeps it otherwise, `read_mask` says how to get it: one channel of several,
-    one mask per class or object, numbers written as colours.
+    one mask per class or object, numbers written as colors.
 
     Args:
         name: str. Name of the set in tfds.
@@ -160,7 +162,7 @@ class SegmentationSet:
     image_key: str
     mask_key: str
     class_names: tuple[str, ...]
-    palette: tuple[Colour, ...]
+    palette: tuple[Color, ...]
     labels: Mapping[int, int]
     void_labels: tuple[int, ...] = ()
     read_mask: Callable[[dict[str, Any]], tf.Tensor] | None = None
@@ -171,8 +173,8 @@ class SegmentationSet:
         check_class_names(self.class_names, "class_names")
         if len(self.palette) != self.num_classes:
             raise ValueError(
-                "`palette` must have one colour per class. Received: "
-                f"{len(self.palette)} colours for {self.num_classes} classes "
+                "`palette` must have one color per class. Received: "
+                f"{len(self.palette)} colors for {self.num_classes} classes "
                 f"in {self.name!r}."
             )
         if set(self.labels.values()) != set(range(self.num_classes)):
@@ -206,7 +208,7 @@ def plain_set(
 ) -> SegmentationSet:
     """Describes a set whose labels are classes, and 255 void."""
     description: dict[str, Any] = {
-        "palette": colour_map(len(class_names)),
+        "palette": color_map(len(class_names)),
         "labels": {label: label for label in range(len(class_names))},
         "void_labels": (VOID,),
     }
@@ -258,10 +260,10 @@ def _read_red_channel(example: dict[str, Any]) -> tf.Tensor:
 
 
 def _read_panoptic_mask(example: dict[str, Any]) -> tf.Tensor:
-    """Looks up the label of every segment; the colour is its number."""
-    colour = tf.cast(example["panoptic_image"], tf.int64)
-    segment = colour[..., 0] + 256 * colour[..., 1] + 65536 * colour[..., 2]
-    # One segment more, of a number that no colour has, for what is not listed.
+    """Looks up the label of every segment; the color is its number."""
+    color = tf.cast(example["panoptic_image"], tf.int64)
+    segment = color[..., 0] + 256 * color[..., 1] + 65536 * color[..., 2]
+    # One segment more, of a number that no color has, for what is not listed.
     objects = example["panoptic_objects"]
     numbers = tf.concat([objects["id"], [2**24]], axis=0)
     labels = tf.concat([objects["label"], [VOID]], axis=0)
@@ -286,7 +288,7 @@ def _split_names(text: str) -> tuple[str, ...]:
 
 
 # Reference: https://github.com/mcordts/cityscapesScripts, labels.py: for each
-# of the classes that count in the benchmark the label of the masks, and colour.
+# of the classes that count in the benchmark the label of the masks, and color.
 _CITYSCAPES = {
     "road": (7, (128, 64, 128)),
     "sidewalk": (8, (244, 35, 232)),
@@ -371,7 +373,7 @@ _NO_CLASS_PER_PIXEL = {
 _CATALOG = {
     entry.name: entry
     for entry in (
-        # Colours as in the SegNet demonstration.
+        # Colors as in the SegNet demonstration.
         SegmentationSet(
             name="cam_vid",
             image_key="image",
@@ -427,7 +429,7 @@ _CATALOG = {
                 "tree",
                 "car",
             ),
-            # Okabe and Ito's, trees darker: colour-blind readers tell them
+            # Okabe and Ito's, trees darker: color-blind readers tell them
             # apart.
             palette=(
                 (86, 180, 233),
@@ -446,7 +448,7 @@ _CATALOG = {
             image_key="image_left",
             mask_key="segmentation_label",
             class_names=tuple(_CITYSCAPES),
-            palette=tuple(colour for _, colour in _CITYSCAPES.values()),
+            palette=tuple(color for _, color in _CITYSCAPES.values()),
             labels=_CITYSCAPES_LABELS,
             # The other labels up to 33, and number plates, which are -1.
             void_labels=(
@@ -457,7 +459,7 @@ _CATALOG = {
             splits=("train", "validation"),
         ),
         # Obstacles are numbered by what they are; the ground around the road
-        # and the own car are not labelled.
+        # and the own car are not labeled.
         SegmentationSet(
             name="lost_and_found",
             image_key="image_left",
@@ -495,13 +497,13 @@ _CATALOG = {
             void_labels=(),
             splits=("train", "test"),
         ),
-        # Shades of grey say how many of the annotators saw a bird.
+        # Shades of gray say how many of the annotators saw a bird.
         SegmentationSet(
             name="caltech_birds2011",
             image_key="image",
             mask_key="segmentation_mask",
             class_names=("background", "bird"),
-            palette=colour_map(2),
+            palette=color_map(2),
             labels={shade: int(shade > 127) for shade in range(256)},
             splits=("train", "test"),
         ),
@@ -511,7 +513,7 @@ _CATALOG = {
             image_key="frames",
             mask_key="segmentations",
             class_names=("background", "object"),
-            palette=colour_map(2),
+            palette=color_map(2),
             labels={0: 0, **dict.fromkeys(range(1, VOID), 1)},
             void_labels=(VOID,),
             frames_key="video",

@@ -13,10 +13,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_deconv import labels
+from keras_deconv import _labels
+from keras_deconv._labels import IgnoreClass
 from keras_deconv.data.catalog import VOID
 from keras_deconv.data.frequencies import check_has_end
-from keras_deconv.labels import IgnoreClass
+
+__all__ = ["DataReport", "check"]
 
 # Of how many examples a report gives the numbers, for each thing it found.
 _NUM_SHOWN = 10
@@ -140,7 +142,7 @@ def check(
     this reading.
 
     So load what you check with `cache=False, shuffle=False, batch_size=1`: no
-    neighbours are lost, and the numbers are those of the set. A set that you
+    neighbors are lost, and the numbers are those of the set. A set that you
     cached yourself may lose for good what cannot be read the first time: the
     first report names it, later ones may not.
 
@@ -177,8 +179,8 @@ def check(
         Classes that never occur: 2
         Label 9 is neither class nor void; in examples 1
     """
-    num_classes = labels.num_classes(num_classes)
-    void = labels.ignore_class(ignore_class)
+    num_classes = _labels.num_classes(num_classes)
+    void = _labels.ignore_class(ignore_class)
     if isinstance(dataset, tf.data.Dataset):
         check_has_end(dataset)
     void_labels = {void} if isinstance(void, int) else set(void or ())

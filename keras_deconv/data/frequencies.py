@@ -12,9 +12,19 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_deconv import labels
+from keras_deconv import _labels
+from keras_deconv._labels import IgnoreClass
 from keras_deconv.data.catalog import VOID
-from keras_deconv.labels import IgnoreClass
+
+__all__ = [
+    "CAMVID_MEDIAN_FREQUENCY_WEIGHTS",
+    "CAMVID_SEGNET_CLASS_WEIGHTS",
+    "CAMVID_TRAIN_FREQUENCIES",
+    "ClassFrequencies",
+    "class_frequencies",
+    "enet_weights",
+    "median_frequency_weights",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,8 +125,8 @@ def class_frequencies(
         >>> counted.num_pixels, counted.num_images, counted.void_pixels
         (4, 2, 1)
     """
-    num_classes = labels.num_classes(num_classes)
-    ignore_class = labels.ignore_class(ignore_class)
+    num_classes = _labels.num_classes(num_classes)
+    ignore_class = _labels.ignore_class(ignore_class)
     num_elements = _count_elements(dataset)
 
     pixels, images, pixels_of_images = np.zeros((3, num_classes), "int64")
@@ -134,7 +144,7 @@ def class_frequencies(
             ) from None
         for mask in masks:
             counts = np.bincount(
-                mask[mask != labels.LEFT_OUT], minlength=num_classes
+                mask[mask != _labels.LEFT_OUT], minlength=num_classes
             )
             pixels += counts
             images += counts > 0
@@ -334,7 +344,7 @@ def _class_ids(
             f"front or both without. Received: an image with {image_rank} "
             f"axes, a mask of shape {shape}"
         )
-    ids = labels.class_ids(
+    ids = _labels.class_ids(
         ops.convert_to_tensor(mask), num_classes, ignore_class, sample_weight
     )
     ids = ops.convert_to_numpy(ids)

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from keras_deconv import arguments
+from keras_deconv import _arguments
 from keras_deconv.data.catalog import VOID, known_set
+
+__all__ = ["Scenes", "draw_scene"]
 
 _ENTRY = known_set("scenes")
 _SKY, _BUILDING, _ROAD, _PAVEMENT, _TREE, _CAR = range(_ENTRY.num_classes)
@@ -18,7 +20,7 @@ _SKY, _BUILDING, _ROAD, _PAVEMENT, _TREE, _CAR = range(_ENTRY.num_classes)
 # Every split draws from its own stream of seeds, so no picture occurs twice.
 _SPLIT_SIZES = {"train": 400, "validation": 50, "test": 100}
 
-_WALL_COLOURS = (
+_WALL_COLORS = (
     (168, 92, 72),
     (206, 184, 150),
     (150, 148, 144),
@@ -28,7 +30,7 @@ _WALL_COLOURS = (
     (128, 70, 62),
     (166, 176, 150),
 )
-_CAR_COLOURS = (
+_CAR_COLORS = (
     (178, 28, 32),
     (34, 58, 140),
     (222, 222, 226),
@@ -47,7 +49,7 @@ def draw_scene(
 
     Two rows of houses run towards a vanishing point, with a road between
     pavements, trees and cars in front, changing light, texture and noise.
-    Colours of the classes overlap (grey cars, grey walls, blue windows), so
+    Colors of the classes overlap (gray cars, gray walls, blue windows), so
     they have to be told apart by texture and place as well.
 
     Args:
@@ -69,7 +71,7 @@ def draw_scene(
         >>> image.shape, mask.shape, mask[0, 0] in (0, 1, 4, 255)
         ((48, 64, 3), (48, 64), True)
     """
-    height, width = arguments.ints(image_size, 2, "image_size", minimum=1)
+    height, width = _arguments.ints(image_size, 2, "image_size", minimum=1)
     if min(height, width) < 16:
         raise ValueError(
             "`image_size` must be at least (16, 16) pixels. "
@@ -102,10 +104,10 @@ def _draw_sky(scene: _Scene, random: np.random.Generator) -> None:
     weather = random.integers(3)
     height = scene.mask.shape[0]
     blend = np.clip((scene.below + height / 2) / (height / 2), 0, 1)[..., None]
-    colour = (1 - blend) * zenith[weather] + blend * haze[weather]
+    color = (1 - blend) * zenith[weather] + blend * haze[weather]
     clouds = np.clip(_smooth_noise(random, scene.mask.shape, 6), 0, 1)
-    colour = colour + clouds[..., None] * (235 - colour) * 0.6
-    scene.paint(np.ones(scene.mask.shape, bool), colour, _SKY)
+    color = color + clouds[..., None] * (235 - color) * 0.6
+    scene.paint(np.ones(scene.mask.shape, bool), color, _SKY)
 
 
 def _draw_walls(scene: _Scene, random: np.random.Generator) -> None:
@@ -138,8 +140,8 @@ def _draw_wall(
     span: tuple[float, float],
     shade: float,
 ) -> None:
-    colour = shade * (random.choice(_WALL_COLOURS) + random.normal(0, 10, 3))
-    scene.paint(wall, colour, _BUILDING)
+    color = shade * (random.choice(_WALL_COLORS) + random.normal(0, 10, 3))
+    scene.paint(wall, color, _BUILDING)
     far, near = span
     along = np.log(np.abs(scene.across) / far) / np.log(near / far)
     window_column = (along * random.integers(2, 5) + 0.25) % 1
@@ -203,10 +205,10 @@ def _draw_things(
         else:
             sideways = random.uniform(0.15, 0.75) * wall_feet[side]
             sideways = max(sideways, road_edges[side] + 0.15)
-        centre = foot * sideways * (2 * side - 1)
+        center = foot * sideways * (2 * side - 1)
         # Both in units of the camera's height.
         up = (foot - scene.below) / foot
-        right = (scene.across - centre) / foot
+        right = (scene.across - center) / foot
         draw(scene, random, up, right)
 
 
@@ -226,7 +228,7 @@ def _draw_car(
     cabin = (up >= waist) & (up < roof) & (off < taper)
     wheels = (up >= 0) & (up <= 0.3) & (off < half_width * 0.95)
     wheels &= off > half_width * 0.6
-    paint = random.choice(_CAR_COLOURS) + random.normal(0, 8, 3)
+    paint = random.choice(_CAR_COLORS) + random.normal(0, 8, 3)
     gloss = np.clip(0.75 + 0.5 * up, 0, 1.2)[..., None]
     scene.paint(wheels, (26, 26, 28), _CAR)
     scene.paint(body | cabin, paint * gloss, _CAR)
@@ -264,16 +266,16 @@ def _draw_tree(
     patches = 1 + 0.35 * _smooth_noise(random, crown.shape, 24)
     speckle = 1 + random.normal(0, 0.16, crown.shape)
     light = np.clip(1 + 0.4 * (up - crown_height), 0.6, 1.4)
-    colour = leaves * (patches * speckle * light)[..., None]
-    scene.paint(crown, colour, _TREE)
+    color = leaves * (patches * speckle * light)[..., None]
+    scene.paint(crown, color, _TREE)
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
     """Marks the pixels of trees and cars that touch another class."""
     differs = np.zeros(mask.shape, bool)
     for axis in (0, 1):
-        for neighbour in _neighbours(mask, axis):
-            differs |= neighbour != mask
+        for neighbor in _neighbors(mask, axis):
+            differs |= neighbor != mask
     return differs & ((mask == _TREE) | (mask == _CAR))
 
 
@@ -285,14 +287,14 @@ def _photograph(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     light = random.uniform(0.75, 1.15) * random.uniform(0.95, 1.05, 3)
     image = image * light * (1 + slant) * (1 + haze)
     for axis in (0, 1):
-        before, after = _neighbours(image, axis)
+        before, after = _neighbors(image, axis)
         image = 0.25 * before + 0.5 * image + 0.25 * after
     image = image + random.normal(0, random.uniform(3, 8), image.shape)
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
-def _neighbours(pixels: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gives every pixel's neighbour before and after; edges see themselves."""
+def _neighbors(pixels: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gives every pixel's neighbor before and after; edges see themselves."""
     index = np.arange(pixels.shape[axis])
     before = pixels.take(np.maximum(index - 1, 0), axis)
     after = pixels.take(np.minimum(index + 1, index[-1]), axis)
@@ -322,9 +324,9 @@ class _Scene:
     image: np.ndarray
     mask: np.ndarray
 
-    def paint(self, region: np.ndarray, colour: Any, label: int) -> None:
-        """Covers a region; `colour` is one RGB colour or one per pixel."""
-        np.copyto(self.image, colour, where=region[..., None])
+    def paint(self, region: np.ndarray, color: Any, label: int) -> None:
+        """Covers a region; `color` is one RGB color or one per pixel."""
+        np.copyto(self.image, color, where=region[..., None])
         self.mask[region] = label
 
     def shade(self, region: np.ndarray, factor: float) -> None:

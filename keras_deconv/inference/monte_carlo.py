@@ -10,13 +10,13 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_deconv import arguments, backends
-from keras_deconv.inference.batches import (
+from keras_deconv import _arguments, _backends
+from keras_deconv._batches import (
     check_images,
     in_batches,
     is_traced,
 )
-from keras_deconv.inference.graphs import (
+from keras_deconv._graphs import (
     check_from_logits,
     check_graph,
     is_graph,
@@ -92,7 +92,7 @@ def predict_monte_carlo(
 ) -> MonteCarloPrediction:
     """Predict with dropout on, several times, and say how sure the model is.
 
-    Only dropout is as in training; every other layer, batch normalisation
+    Only dropout is as in training; every other layer, batch normalization
     foremost, is as in prediction, and nothing of the model changes. Moments are
     summed up as samples are drawn, so memory does not grow with their number.
 
@@ -165,7 +165,7 @@ def predict_monte_carlo(
     check_from_logits(model, from_logits)
     images = check_images(model, images)
     samples = _check_samples(samples)
-    batch_size = arguments.positive_int(batch_size, "batch_size")
+    batch_size = _arguments.positive_int(batch_size, "batch_size")
     seed = _check_seed(seed)
     compiling = is_traced(model, images)
     if compiling and keras.config.backend() == "jax":
@@ -253,7 +253,7 @@ def _sampler(model: keras.Model) -> _Sampler:
 
     _SAMPLERS[model] = _Sampler(
         sample,
-        backends.compiled(sample),
+        _backends.compiled(sample),
         [part.seed_generator for part in parts if _is_dropout(part)],
         layers_and_rates,
     )
@@ -309,14 +309,14 @@ def _seeded(
     for number, generator in enumerate(generators):
         generator.state.assign([seed, number * SEEDS_PER_LAYER])
     try:
-        with backends.global_seed(seed):
+        with _backends.global_seed(seed):
             yield
     finally:
         for generator, state in zip(generators, before, strict=True):
             generator.state.assign(state)
 
 
-@backends.no_gradients()
+@_backends.no_gradients()
 def _sample(
     stochastic: keras.Model, images: Tensor, samples: Any, from_logits: bool
 ) -> MonteCarloPrediction:
@@ -338,7 +338,7 @@ def _sample(
         return mean, deviation, mean_entropy
 
     first, entropy = draw()
-    mean, deviation, mean_entropy = backends.repeat(
+    mean, deviation, mean_entropy = _backends.repeat(
         samples - 1, add, (first, ops.zeros_like(first), entropy)
     )
     variance = deviation / ops.cast(samples, "float32")
@@ -367,8 +367,8 @@ def _check_samples(samples: Any) -> Any:
         ValueError: It is none.
     """
     if not ops.is_tensor(samples):
-        return arguments.positive_int(samples, "samples")
-    if not backends.is_traced(samples):
+        return _arguments.positive_int(samples, "samples")
+    if not _backends.is_traced(samples):
         return _check_samples(ops.convert_to_numpy(samples))
     dtype = keras.backend.standardize_dtype(samples.dtype)
     if "int" not in dtype or tuple(samples.shape) != ():
@@ -376,7 +376,7 @@ def _check_samples(samples: Any) -> Any:
             "`samples` must be an int >= 1 or a scalar tensor of it. "
             f"Received: shape {tuple(samples.shape)}, dtype {dtype}"
         )
-    backends.require(
+    _backends.require(
         samples >= 1, "`samples` must be an int >= 1. Received:", samples
     )
     return ops.cast(samples, "int32")
@@ -390,7 +390,7 @@ def _check_seed(seed: Any) -> int | None:
     """
     if seed is None:
         return None
-    number = arguments.natural_int(seed, "seed")
+    number = _arguments.natural_int(seed, "seed")
     if number > MAX_SEED:
         raise ValueError(
             f"`seed` must be an int from 0 to {MAX_SEED}. Received: "

@@ -7,13 +7,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_deconv import arguments
-from keras_deconv.inference.batches import (
+from keras_deconv import _arguments
+from keras_deconv._batches import (
     check_images,
     in_batches,
     is_traced,
 )
-from keras_deconv.inference.graphs import check_graph
+from keras_deconv._graphs import check_graph
 
 __all__ = ["predict_sliding_window"]
 
@@ -27,7 +27,7 @@ def predict_sliding_window(
 ) -> np.ndarray:
     """Predict every pixel from the patch around it, one patch per pixel.
 
-    Right, and wasteful: neighbours share all of their patch but one row or
+    Right, and wasteful: neighbors share all of their patch but one row or
     column, and nothing of what is computed. Beyond the border the patch is
     black, as the padding of convolutions is.
 
@@ -66,7 +66,7 @@ def predict_sliding_window(
     """
     check_graph(model)
     patch_size = _patch_size(model)
-    batch_size = arguments.positive_int(batch_size, "batch_size")
+    batch_size = _arguments.positive_int(batch_size, "batch_size")
     images = check_images(model, images, any_size=True)
     if is_traced(model, images):
         raise ValueError(

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_deconv import arguments, backends
-from keras_deconv.inference.graphs import (
+from keras_deconv import _arguments, _backends
+from keras_deconv._graphs import (
     check_graph,
     check_is_segmentation,
     is_graph,
@@ -39,7 +39,7 @@ def predict_tiled(
 ) -> Any:
     """Predict an image that is too large for one call, tile by tile.
 
-    Neighbouring tiles share `overlap` pixels at least. Of these each gives up
+    Neighboring tiles share `overlap` pixels at least. Of these each gives up
     `margin` at its border, where its surroundings are missing, and over the
     rest the two fade into each other linearly: weights that sum to one.
 
@@ -71,7 +71,7 @@ def predict_tiled(
         tile: int or (height, width), each >= 1. Size of a tile; larger ones
             waste less on the overlap. None: the size that the model takes, if
             it is known.
-        overlap: int or (height, width), each >= 0. Pixels that neighbouring
+        overlap: int or (height, width), each >= 0. Pixels that neighboring
             tiles share, at least; the tile must be larger by `stride` or more.
         margin: int or (height, width), from 0 to `overlap // 2`. Pixels at the
             borders between tiles that are thrown away. None: as many as leave
@@ -157,16 +157,16 @@ def predict_tiled(
     image = _check_image(image, takes[-1])
     size = tuple(image.shape[:2])
     tile = _check_tile(tile, takes)
-    overlap = arguments.ints(overlap, 2, "overlap", 0)
+    overlap = _arguments.ints(overlap, 2, "overlap", 0)
     margin = _check_margin(margin, overlap)
-    batch_size = arguments.positive_int(batch_size, "batch_size")
+    batch_size = _arguments.positive_int(batch_size, "batch_size")
     _check_class_ids(class_ids, num_classes)
     shape = size if class_ids else (*size, num_classes)
     target = _check_output(output, image, shape, class_ids, num_classes)
     if stride is None:
         stride = _stride(model)
     else:
-        stride = arguments.positive_int(stride, "stride")
+        stride = _arguments.positive_int(stride, "stride")
     _check_overlap(overlap, tile, stride)
     tile = tuple(
         min(t, s) if fixed is None else t
@@ -219,7 +219,7 @@ class _Axis(NamedTuple):
     size: int
     tile: int
     starts: list[int]
-    centres: list[float]
+    centers: list[float]
     """The middle of what a tile shares with the next one."""
     ramp: int
     """Pixels over which they fade into each other."""
@@ -235,11 +235,11 @@ class _Axis(NamedTuple):
         gaps = -(-steps // max((whole - overlap) // stride, 1))
         starts = [0]
         starts += [steps * i // gaps * stride for i in range(1, gaps + 1)]
-        centres = [
+        centers = [
             (start + whole + following) / 2
             for start, following in itertools.pairwise(starts)
         ]
-        return cls(size, tile, starts, centres, overlap - 2 * margin)
+        return cls(size, tile, starts, centers, overlap - 2 * margin)
 
     def weights(self, number: int) -> tuple[slice, np.ndarray]:
         """Pixels that a tile contributes to, and its share in each.
@@ -251,15 +251,15 @@ class _Axis(NamedTuple):
         pixels = np.arange(start, min(start + self.tile, self.size))
         shares = np.ones(len(pixels))
         if number > 0:
-            shares = self._faded_in(pixels, self.centres[number - 1])
-        if number < len(self.centres):
-            shares = shares - self._faded_in(pixels, self.centres[number])
+            shares = self._faded_in(pixels, self.centers[number - 1])
+        if number < len(self.centers):
+            shares = shares - self._faded_in(pixels, self.centers[number])
         used = np.flatnonzero(shares)
         inside = slice(int(pixels[used[0]]), int(pixels[used[-1]]) + 1)
         return inside, shares[used[0] : used[-1] + 1].astype("float32")
 
-    def _faded_in(self, pixels: np.ndarray, centre: float) -> np.ndarray:
-        distance = pixels + 0.5 - centre
+    def _faded_in(self, pixels: np.ndarray, center: float) -> np.ndarray:
+        distance = pixels + 0.5 - center
         # Without a ramp, a pixel that the middle halves belongs to both.
         return np.clip(distance / max(self.ramp, 1) + 0.5, 0, 1)
 
@@ -397,7 +397,7 @@ def _check_image(image: Any, num_channels: int | None) -> Any:
     if _is_raster(image):
         image = _Raster(image)
     elif keras.ops.is_tensor(image):
-        if backends.is_traced(image):
+        if _backends.is_traced(image):
             raise ValueError(
                 "`image` must have values: predict_tiled cannot be compiled. "
                 "Call it outside. Received: a traced image"
@@ -436,7 +436,7 @@ def _check_tile(tile: Any, takes: Sequence[int | None]) -> tuple[int, ...]:
                 f"size: an int or (height, width). Received: tile=None, model "
                 f"input {tuple(takes)}"
             )
-    tile = arguments.ints(tile, 2, "tile", 1)
+    tile = _arguments.ints(tile, 2, "tile", 1)
     if any(n not in (None, t) for n, t in zip(takes[:2], tile, strict=True)):
         raise ValueError(
             f"`tile` must be the size that the model takes, {takes[:2]}, or "
@@ -448,7 +448,7 @@ def _check_tile(tile: Any, takes: Sequence[int | None]) -> tuple[int, ...]:
 def _check_margin(margin: Any, overlap: tuple[int, ...]) -> tuple[int, ...]:
     if margin is None:
         return tuple(max(n - 1, 0) // 2 for n in overlap)
-    result = arguments.ints(margin, 2, "margin", 0)
+    result = _arguments.ints(margin, 2, "margin", 0)
     if any(m > n // 2 for m, n in zip(result, overlap, strict=True)):
         raise ValueError(
             "`margin` must be at most half of the overlap, since tiles give it "

@@ -5,7 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_deconv.layers.base import SpatialLayer
+from keras_deconv.layers._base import SpatialLayer
+
+__all__ = ["CropLike2D"]
 
 
 @keras.saving.register_keras_serializable("keras_deconv")

@@ -4,9 +4,18 @@ from typing import Any
 
 import keras
 
-from keras_deconv import arguments, ops, shapes
-from keras_deconv.arguments import IntOrInts
-from keras_deconv.layers.base import SpatialLayer
+from keras_deconv import _arguments, _shapes, ops
+from keras_deconv._arguments import IntOrInts
+from keras_deconv.layers._base import SpatialLayer
+
+__all__ = [
+    "BedOfNailsUnpool1D",
+    "BedOfNailsUnpool2D",
+    "BedOfNailsUnpool3D",
+    "NearestUnpool1D",
+    "NearestUnpool2D",
+    "NearestUnpool3D",
+]
 
 
 class FixedUnpool(SpatialLayer):
@@ -25,12 +34,12 @@ class FixedUnpool(SpatialLayer):
         self, values_shape: Any, like_shape: Any = None
     ) -> tuple:
         size = self.spatial_size(values_shape)
-        target = shapes.settle_size(
+        target = _shapes.settle_size(
             None,
             None if like_shape is None else self.spatial_size(like_shape),
-            default=shapes.unpooled_size(size, self.size, self.size, "same"),
+            default=_shapes.unpooled_size(size, self.size, self.size, "same"),
         )
-        shapes.check_block_size(target, size, self.size)
+        _shapes.check_block_size(target, size, self.size)
         return self.with_spatial_size(values_shape, target)
 
     def compute_output_spec(
@@ -63,7 +72,7 @@ class BedOfNailsUnpool(FixedUnpool):
         **kwargs: Any,
     ) -> None:
         super().__init__(size=size, data_format=data_format, **kwargs)
-        self.position = arguments.position(position, self.size)
+        self.position = _arguments.position(position, self.size)
 
     def call(self, values: Any, like: Any = None) -> Any:
         return ops.bed_of_nails_unpool(

@@ -4,9 +4,11 @@ from typing import Any
 
 import keras
 
-from keras_deconv import arguments, ops, shapes
-from keras_deconv.arguments import IntOrInts
-from keras_deconv.layers.base import SpatialLayer
+from keras_deconv import _arguments, _shapes, ops
+from keras_deconv._arguments import IntOrInts
+from keras_deconv.layers._base import SpatialLayer
+
+__all__ = ["MaxPoolWithArgmax1D", "MaxPoolWithArgmax2D", "MaxPoolWithArgmax3D"]
 
 
 class MaxPoolWithArgmax(SpatialLayer):
@@ -23,9 +25,9 @@ class MaxPoolWithArgmax(SpatialLayer):
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
         self.pool_size = self.ints(pool_size, "pool_size")
-        self.strides = arguments.strides(strides, self.pool_size)
-        self.padding = arguments.padding(padding)
-        self.index_format = arguments.index_format(index_format)
+        self.strides = _arguments.strides(strides, self.pool_size)
+        self.padding = _arguments.padding(padding)
+        self.index_format = _arguments.index_format(index_format)
 
     def call(self, inputs: Any) -> tuple[Any, Any]:
         return ops.max_pool_with_argmax(
@@ -38,7 +40,7 @@ class MaxPoolWithArgmax(SpatialLayer):
         )
 
     def compute_output_shape(self, input_shape: Any) -> tuple[tuple, tuple]:
-        size = shapes.pooled_size(
+        size = _shapes.pooled_size(
             self.spatial_size(input_shape),
             self.pool_size,
             self.strides,
@@ -50,10 +52,12 @@ class MaxPoolWithArgmax(SpatialLayer):
     def compute_output_spec(
         self, inputs: Any
     ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-        arguments.check_number_dtype(inputs.dtype, "inputs")
+        _arguments.check_number_dtype(inputs.dtype, "inputs")
         # Keras would give both outputs the compute dtype.
         pooled_shape, argmax_shape = self.compute_output_shape(inputs.shape)
-        argmax_dtype = arguments.argmax_dtype(self.pool_size, self.index_format)
+        argmax_dtype = _arguments.argmax_dtype(
+            self.pool_size, self.index_format
+        )
         return (
             keras.KerasTensor(pooled_shape, self.output_dtype(inputs)),
             keras.KerasTensor(argmax_shape, argmax_dtype),

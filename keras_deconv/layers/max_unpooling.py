@@ -4,9 +4,11 @@ from typing import Any
 
 import keras
 
-from keras_deconv import arguments, ops, shapes
-from keras_deconv.arguments import IntOrInts
-from keras_deconv.layers.base import SpatialLayer
+from keras_deconv import _arguments, _shapes, ops
+from keras_deconv._arguments import IntOrInts
+from keras_deconv.layers._base import SpatialLayer
+
+__all__ = ["MaxUnpool1D", "MaxUnpool2D", "MaxUnpool3D"]
 
 
 class MaxUnpool(SpatialLayer):
@@ -25,13 +27,13 @@ class MaxUnpool(SpatialLayer):
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
         self.pool_size = self.ints(pool_size, "pool_size")
-        self.strides = arguments.strides(strides, self.pool_size)
-        self.padding = arguments.padding(padding)
-        self.output_size = arguments.output_size(
+        self.strides = _arguments.strides(strides, self.pool_size)
+        self.padding = _arguments.padding(padding)
+        self.output_size = _arguments.output_size(
             output_size, self.num_spatial_dims
         )
-        self.index_format = arguments.index_format(index_format)
-        self.overlap = arguments.overlap(overlap)
+        self.index_format = _arguments.index_format(index_format)
+        self.overlap = _arguments.overlap(overlap)
         # Keras would count a pair as two inputs; see `_check_call`.
         self.input_spec = None
 
@@ -55,21 +57,21 @@ class MaxUnpool(SpatialLayer):
     ) -> tuple:
         size = self.spatial_size(values_shape)
         window = (self.pool_size, self.strides, self.padding)
-        target = shapes.settle_size(
+        target = _shapes.settle_size(
             self.output_size,
             None if like_shape is None else self.spatial_size(like_shape),
-            default=shapes.unpooled_size(size, *window),
+            default=_shapes.unpooled_size(size, *window),
         )
         if self.index_format == "window":
-            shapes.check_unpooled_size(target, size, *window)
+            _shapes.check_unpooled_size(target, size, *window)
         return self.with_spatial_size(values_shape, target)
 
     def compute_output_spec(
         self, values: Any, argmax: Any = None, like: Any = None
     ) -> keras.KerasTensor:
         self._check_call(values, argmax)
-        arguments.check_overlap_dtype(self.overlap, values.dtype)
-        arguments.check_argmax(values.shape, argmax.shape, argmax.dtype)
+        _arguments.check_overlap_dtype(self.overlap, values.dtype)
+        _arguments.check_argmax(values.shape, argmax.shape, argmax.dtype)
         shape = self.compute_output_shape(
             values.shape, argmax.shape, None if like is None else like.shape
         )

@@ -1,6 +1,7 @@
 """Published encoder-decoder networks, as functions that return models."""
 
 from keras_deconv.models.baselines import FullResolutionNet, PatchClassifier
+from keras_deconv.models.batch_statistics import recompute_batch_statistics
 from keras_deconv.models.deconvnet import DeconvNet
 from keras_deconv.models.enet import ENet
 from keras_deconv.models.segnet import (
@@ -9,7 +10,6 @@ from keras_deconv.models.segnet import (
     SegNet,
     SegNetBasic,
 )
-from keras_deconv.models.weights import recompute_batch_statistics
 
 __all__ = [
     "BayesianSegNet",

@@ -1,7 +1,7 @@
 """The two older answers, which encoder-decoders replaced.
 
 A patch classifier names one pixel at a time, and computes nearly the same for
-its neighbour again; a network at full resolution names all pixels at once, and
+its neighbor again; a network at full resolution names all pixels at once, and
 keeps every feature map at full size.
 """
 
@@ -10,7 +10,10 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from keras_deconv import arguments, blocks
+from keras_deconv import _arguments
+from keras_deconv.models import _blocks
+
+__all__ = ["FullResolutionNet", "PatchClassifier"]
 
 
 def PatchClassifier(  # noqa: N802
@@ -25,7 +28,7 @@ def PatchClassifier(  # noqa: N802
 ) -> keras.Model:
     """A classifier of patches: the class of the pixel in the middle.
 
-    3x3 convolutions with batch normalisation and ReLU, each halved by max
+    3x3 convolutions with batch normalization and ReLU, each halved by max
     pooling, then a fully connected layer and the classifier.
     `inference.predict_sliding_window` runs it over an image, pixel by pixel.
 
@@ -39,7 +42,7 @@ def PatchClassifier(  # noqa: N802
         num_classes: int >= 1. Classes, void not counted.
         filters: Filters of each convolution.
         fc_units: int >= 1. Units of the fully connected layer.
-        use_bias: Whether convolutions before batch normalisation have biases.
+        use_bias: Whether convolutions before batch normalization have biases.
         classifier_activation: None for logits, or "softmax".
         name: Name of the model.
 
@@ -62,20 +65,20 @@ def PatchClassifier(  # noqa: N802
         >>> model.count_params()
         152395
     """
-    arguments.positive_int(num_classes, "num_classes")
-    arguments.positive_int(fc_units, "fc_units")
-    arguments.classifier_activation(classifier_activation)
+    _arguments.positive_int(num_classes, "num_classes")
+    _arguments.positive_int(fc_units, "fc_units")
+    _arguments.classifier_activation(classifier_activation)
     inputs = keras.Input(
-        arguments.image_shape(input_shape, static=True), name="patch"
+        _arguments.image_shape(input_shape, static=True), name="patch"
     )
-    x, _ = blocks.encode(
+    x, _ = _blocks.encode(
         inputs,
-        [(n,) for n in arguments.counts(filters, "filters")],
+        [(n,) for n in _arguments.counts(filters, "filters")],
         3,
         decoder="nearest",  # No index is needed.
         use_bias=use_bias,
     )
-    x = layers.Flatten(data_format=blocks.LAST, name="flatten")(x)
+    x = layers.Flatten(data_format=_blocks.LAST, name="flatten")(x)
     x = layers.Dense(
         fc_units,
         activation="relu",
@@ -84,7 +87,7 @@ def PatchClassifier(  # noqa: N802
     )(x)
     logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
     return keras.Model(
-        inputs, blocks.activate(logits, classifier_activation), name=name
+        inputs, _blocks.activate(logits, classifier_activation), name=name
     )
 
 
@@ -113,7 +116,7 @@ def FullResolutionNet(  # noqa: N802
         num_classes: int >= 1. Classes, void not counted.
         filters: Filters of each convolution.
         kernel_size: int >= 1. Size of their kernels.
-        use_bias: Whether convolutions before batch normalisation have biases.
+        use_bias: Whether convolutions before batch normalization have biases.
         classifier_activation: None for logits, or "softmax".
         name: Name of the model.
 
@@ -136,16 +139,16 @@ def FullResolutionNet(  # noqa: N802
         >>> tuple(model(np.zeros((1, 30, 45, 3))).shape)
         (1, 30, 45, 11)
     """
-    arguments.positive_int(num_classes, "num_classes")
-    arguments.positive_int(kernel_size, "kernel_size")
-    arguments.classifier_activation(classifier_activation)
-    inputs = keras.Input(arguments.image_shape(input_shape), name="image")
+    _arguments.positive_int(num_classes, "num_classes")
+    _arguments.positive_int(kernel_size, "kernel_size")
+    _arguments.classifier_activation(classifier_activation)
+    inputs = keras.Input(_arguments.image_shape(input_shape), name="image")
     x = inputs
-    for i, n in enumerate(arguments.counts(filters, "filters"), start=1):
-        x = blocks.conv_norm_relu(
+    for i, n in enumerate(_arguments.counts(filters, "filters"), start=1):
+        x = _blocks.conv_norm_relu(
             x, n, kernel_size, use_bias=use_bias, name=f"conv{i}"
         )
-    outputs = blocks.classifier(
+    outputs = _blocks.classifier(
         x, num_classes, 1, activation=classifier_activation
     )
     return keras.Model(inputs, outputs, name=name)

@@ -7,8 +7,10 @@ from typing import Any
 
 import keras
 
-from keras_deconv import arguments, blocks
-from keras_deconv.models import weights
+from keras_deconv import _arguments
+from keras_deconv.models import _blocks, _vgg16
+
+__all__ = ["DeconvNet"]
 
 # By number of the encoder stage, as in SegNet.
 DECODER_FILTERS = (
@@ -46,7 +48,7 @@ def DeconvNet(  # noqa: N802
     Reference: Noh, Hong and Han, 2015, "Learning deconvolution network for
     semantic segmentation", https://arxiv.org/abs/1505.04366, and the authors'
     network, https://github.com/HyeonwooNoh/DeconvNet (model/DeconvNet), which
-    is built here: every convolution has a bias, batch normalisation and ReLU.
+    is built here: every convolution has a bias, batch normalization and ReLU.
     SegNet's paper measures a variant with `fc_units=1024`.
 
     Args:
@@ -59,7 +61,7 @@ def DeconvNet(  # noqa: N802
         decoder_initializer: As for `SegNet`.
         encoder_weights: As for `SegNet`; with `fc_units=4096` the fully
             connected layers are loaded too, so the file has to hold them.
-        use_bias: Whether convolutions before batch normalisation have biases.
+        use_bias: Whether convolutions before batch normalization have biases.
             The classifier always has.
         classifier_activation: None for logits, or "softmax".
         name: Name of the model.
@@ -67,7 +69,7 @@ def DeconvNet(  # noqa: N802
     Returns:
         A functional `keras.Model` from images `(batch, height, width,
         channels)` in 0..255 to float32 `(batch, height, width, num_classes)`.
-        The authors feed BGR less its mean; batch normalisation takes any order
+        The authors feed BGR less its mean; batch normalization takes any order
         and scale, and RGB where VGG-16 weights are loaded.
 
         Trainable parameters with 3 channels and 21 classes: 251,805,653, or
@@ -90,28 +92,28 @@ def DeconvNet(  # noqa: N802
         >>> model.output_shape
         (None, 224, 224, 21)
     """
-    arguments.positive_int(num_classes, "num_classes")
-    arguments.positive_int(fc_units, "fc_units")
-    arguments.classifier_activation(classifier_activation)
-    weights.check_encoder_weights(encoder_weights)
-    decoder = arguments.choice(decoder, "decoder", blocks.DECODERS)
+    _arguments.positive_int(num_classes, "num_classes")
+    _arguments.positive_int(fc_units, "fc_units")
+    _arguments.classifier_activation(classifier_activation)
+    _vgg16.check_encoder_weights(encoder_weights)
+    decoder = _arguments.choice(decoder, "decoder", _blocks.DECODERS)
     if decoder == "conv_transpose":
-        arguments.transposed_kernel_size(
+        _arguments.transposed_kernel_size(
             decoder_kernel_size, 2, "decoder_kernel_size"
         )
     conv_transpose = functools.partial(
-        blocks.conv_norm_relu,
+        _blocks.conv_norm_relu,
         convolution=keras.layers.Conv2DTranspose,
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
         use_bias=use_bias,
     )
-    conv = functools.partial(blocks.conv_norm_relu, use_bias=use_bias)
+    conv = functools.partial(_blocks.conv_norm_relu, use_bias=use_bias)
 
     inputs = keras.Input(
-        arguments.image_shape(input_shape, minimum=MIN_SIZE), name="image"
+        _arguments.image_shape(input_shape, minimum=MIN_SIZE), name="image"
     )
-    x, poolings = blocks.encode(
-        inputs, blocks.VGG16_FILTERS, 3, decoder=decoder, use_bias=use_bias
+    x, poolings = _blocks.encode(
+        inputs, _blocks.VGG16_FILTERS, 3, decoder=decoder, use_bias=use_bias
     )
     num_filters = x.shape[-1]
     x = conv(x, fc_units, FC_KERNEL_SIZE, padding="valid", name="fc6")
@@ -123,7 +125,7 @@ def DeconvNet(  # noqa: N802
         padding="valid",
         name="fc6_conv_transpose",
     )
-    x = blocks.decode(
+    x = _blocks.decode(
         x,
         poolings,
         DECODER_FILTERS,
@@ -133,10 +135,10 @@ def DeconvNet(  # noqa: N802
         decoder_kernel_size=decoder_kernel_size,
         decoder_initializer=decoder_initializer,
     )
-    outputs = blocks.classifier(
+    outputs = _blocks.classifier(
         x, num_classes, 1, activation=classifier_activation
     )
     model = keras.Model(inputs, outputs, name=name)
     if encoder_weights is not None:
-        weights.load_vgg16(model, encoder_weights)
+        _vgg16.load_vgg16(model, encoder_weights)
     return model

@@ -6,9 +6,12 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from keras_deconv import arguments, blocks
-from keras_deconv.blocks import LAST, Pooling
+from keras_deconv import _arguments
 from keras_deconv.layers.cropping import CropLike2D
+from keras_deconv.models import _blocks
+from keras_deconv.models._blocks import LAST, Pooling
+
+__all__ = ["ENet"]
 
 Tensor = Any
 Activation = Callable[[Tensor, str], Tensor]
@@ -46,14 +49,14 @@ def ENet(  # noqa: N802
     the projected tensor, and the initial block's index is not used again.
     Dropout of whole channels is 0.01 in stage 1, 0.1 in stages 2 and 3. First
     values are those of this package, He's normal distribution for kernels and
-    a shift of 0.001 after normalisation, and not Torch's. Before training,
+    a shift of 0.001 after normalization, and not Torch's. Before training,
     predictions are of no use, not even as a start: what many added branches
-    leave is large until normalisation has seen some batches.
+    leave is large until normalization has seen some batches.
 
     Args:
         input_shape: `(height, width, channels)`. Height and width may be None
             and need not be multiples of 8. The initial block adds 13 filters to
-            the channels, so that colour images get 16.
+            the channels, so that color images get 16.
         num_classes: int >= 1. Classes, void not counted.
         decoder: How blocks 4.0 and 5.0 restore their size: "max_unpool" (the
             published one), "bed_of_nails", "nearest" or "conv_transpose".
@@ -77,11 +80,11 @@ def ENet(  # noqa: N802
         >>> tuple(model(np.zeros((1, 45, 61, 3))).shape)
         (1, 45, 61, 11)
     """
-    arguments.positive_int(num_classes, "num_classes")
-    arguments.classifier_activation(classifier_activation)
-    decoder = arguments.choice(decoder, "decoder", blocks.DECODERS)
+    _arguments.positive_int(num_classes, "num_classes")
+    _arguments.classifier_activation(classifier_activation)
+    decoder = _arguments.choice(decoder, "decoder", _blocks.DECODERS)
 
-    inputs = keras.Input(arguments.image_shape(input_shape), name="image")
+    inputs = keras.Input(_arguments.image_shape(input_shape), name="image")
     x = layers.Rescaling(1 / 255, name="rescaling")(inputs)
     x = _initial_block(x)
     x, pooling1 = _down_block(x, 64, 0.01, decoder, "bottleneck1_0")
@@ -94,7 +97,7 @@ def ENet(  # noqa: N802
     x = _up_block(x, 64, pooling2, decoder, "bottleneck4_0")
     for i in range(1, 3):
         x = _bottleneck(x, 1, 0.0, _relu, f"bottleneck4_{i}")
-    # 16 of a colour image: as many as the first index has channels.
+    # 16 of a color image: as many as the first index has channels.
     num_filters = pooling1.features.shape[-1]
     x = _up_block(x, num_filters, pooling1, decoder, "bottleneck5_0")
     x = _bottleneck(x, 1, 0.0, _relu, "bottleneck5_1")
@@ -111,7 +114,7 @@ def ENet(  # noqa: N802
         x, like=inputs
     )
     return keras.Model(
-        inputs, blocks.activate(x, classifier_activation), name=name
+        inputs, _blocks.activate(x, classifier_activation), name=name
     )
 
 
@@ -133,7 +136,7 @@ def _initial_block(x: Tensor) -> Tensor:
         padding="same", data_format=LAST, name="initial_pool"
     )(x)
     x = layers.Concatenate(name="initial_concatenate")([conv, pooled])
-    return _prelu(blocks.norm(x, name="initial_norm"), "initial")
+    return _prelu(_blocks.norm(x, name="initial_norm"), "initial")
 
 
 def _down_block(
@@ -143,14 +146,14 @@ def _down_block(
 
     The `Pooling` is what `_up_block` needs.
     """
-    extension = blocks.conv_norm(
+    extension = _blocks.conv_norm(
         x, filters // 4, 2, strides=2, use_bias=False, name=f"{name}_conv1"
     )
     extension = _prelu(extension, f"{name}_conv1")
     extension = _main_convolution(
         extension, 1, activation=_prelu, name=f"{name}_conv2"
     )
-    main, pooling = blocks.pool(x, decoder=decoder, name=f"{name}_pool")
+    main, pooling = _blocks.pool(x, decoder=decoder, name=f"{name}_pool")
     main = ops.pad(main, [(0, 0)] * 3 + [(0, filters - main.shape[-1])])
     return _expand_and_add(extension, main, rate, _prelu, name), pooling
 
@@ -159,7 +162,7 @@ def _bottleneck(
     x: Tensor, kind: int | str, rate: float, activation: Activation, name: str
 ) -> Tensor:
     """What a narrow branch finds, added to its input."""
-    extension = blocks.conv_norm(
+    extension = _blocks.conv_norm(
         x, x.shape[-1] // 4, 1, use_bias=False, name=f"{name}_conv1"
     )
     extension = activation(extension, f"{name}_conv1")
@@ -173,7 +176,7 @@ def _up_block(
     x: Tensor, filters: int, pooling: Pooling, decoder: str, name: str
 ) -> Tensor:
     """Twice the size: unpooling beside a transposed convolution."""
-    extension = blocks.conv_norm(
+    extension = _blocks.conv_norm(
         x, filters // 4, 1, use_bias=False, name=f"{name}_conv1"
     )
     extension = _relu(extension, f"{name}_conv1")
@@ -192,13 +195,13 @@ def _up_block(
     extension = CropLike2D(data_format=LAST, name=f"{name}_conv2_crop")(
         extension, like=pooling.features
     )
-    extension = blocks.norm(extension, name=f"{name}_conv2_norm")
+    extension = _blocks.norm(extension, name=f"{name}_conv2_norm")
     extension = _relu(extension, f"{name}_conv2")
     # What is unpooled needs the channels of the index.
-    main = blocks.conv_norm(
+    main = _blocks.conv_norm(
         x, filters, 1, use_bias=False, name=f"{name}_projection"
     )
-    main = blocks.unpool(main, pooling, decoder=decoder, name=f"{name}_unpool")
+    main = _blocks.unpool(main, pooling, decoder=decoder, name=f"{name}_unpool")
     return _expand_and_add(extension, main, 0.0, _relu, name)
 
 
@@ -219,7 +222,7 @@ def _main_convolution(
             name=f"{name}_row",
         )(x)
         options = dict(kernel_size=(ASYMMETRIC_SIZE, 1))
-    x = blocks.conv_norm(x, filters, use_bias=True, name=name, **options)
+    x = _blocks.conv_norm(x, filters, use_bias=True, name=name, **options)
     return activation(x, name)
 
 
@@ -231,7 +234,7 @@ def _expand_and_add(
     name: str,
 ) -> Tensor:
     """Bring the extension to the channels of the main branch, and add it."""
-    extension = blocks.conv_norm(
+    extension = _blocks.conv_norm(
         extension,
         main.shape[-1],
         1,

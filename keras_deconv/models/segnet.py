@@ -7,8 +7,10 @@ from typing import Any
 
 import keras
 
-from keras_deconv import arguments, blocks
-from keras_deconv.models import weights
+from keras_deconv import _arguments
+from keras_deconv.models import _blocks, _vgg16
+
+__all__ = ["BayesianSegNet", "BayesianSegNetBasic", "SegNet", "SegNetBasic"]
 
 # A stage ends with the filters that the next one's index asks for. What would
 # be the last convolution of the last stage is the classifier.
@@ -62,13 +64,13 @@ def SegNet(  # noqa: N802
             multiple of the strides, 2, draws a checkerboard, and a warning.
         decoder_initializer: Its initializer; `initializers` has two made for
             transposed convolution.
-        encoder_weights: None (He initialisation), "imagenet", or the path of
+        encoder_weights: None (He initialization), "imagenet", or the path of
             a weights file: VGG-16 of `keras.applications`, or VGG-16 and
             VGG-16-BN of torchvision (.pth or .safetensors).
         dropout: 0 <= rate < 1. Dropout after pooling 3 to 5 and after decoder
             stages 5 to 3, where Bayesian SegNet has it. The authors' SegNet
             has none.
-        use_bias: Whether convolutions before batch normalisation have biases.
+        use_bias: Whether convolutions before batch normalization have biases.
             The classifier always has.
         classifier_activation: None for logits, or "softmax".
         name: Name of the model.
@@ -76,7 +78,7 @@ def SegNet(  # noqa: N802
     Returns:
         A functional `keras.Model` from images `(batch, height, width,
         channels)` in 0..255 to float32 `(batch, height, width, num_classes)`.
-        The authors feed BGR without taking a mean away; batch normalisation
+        The authors feed BGR without taking a mean away; batch normalization
         takes any order and scale, and RGB where VGG-16 weights are loaded.
 
         Trainable parameters with 3 channels and 11 classes: 29,449,355 with
@@ -91,28 +93,28 @@ def SegNet(  # noqa: N802
         >>> tuple(model(np.zeros((1, 35, 47, 3))).shape)
         (1, 35, 47, 11)
     """
-    arguments.positive_int(num_classes, "num_classes")
-    arguments.classifier_activation(classifier_activation)
-    weights.check_encoder_weights(encoder_weights)
-    inputs = keras.Input(arguments.image_shape(input_shape), name="image")
+    _arguments.positive_int(num_classes, "num_classes")
+    _arguments.classifier_activation(classifier_activation)
+    _vgg16.check_encoder_weights(encoder_weights)
+    inputs = keras.Input(_arguments.image_shape(input_shape), name="image")
     x = _encode_and_decode(
         inputs,
-        blocks.VGG16_FILTERS,
+        _blocks.VGG16_FILTERS,
         DECODER_FILTERS,
         kernel_size=3,
-        conv=blocks.conv_norm_relu,
+        conv=_blocks.conv_norm_relu,
         use_bias=use_bias,
         dropout=dropout,
         decoder=decoder,
         decoder_kernel_size=decoder_kernel_size,
         decoder_initializer=decoder_initializer,
     )
-    outputs = blocks.classifier(
+    outputs = _blocks.classifier(
         x, num_classes, 3, activation=classifier_activation
     )
     model = keras.Model(inputs, outputs, name=name)
     if encoder_weights is not None:
-        weights.load_vgg16(model, encoder_weights)
+        _vgg16.load_vgg16(model, encoder_weights)
     return model
 
 
@@ -143,7 +145,7 @@ def BayesianSegNet(  # noqa: N802
     (Models/bayesian_segnet_train.prototxt), which is built here ("central
     enc-dec"): dropout of single values after pooling 3, 4 and 5, so that the
     index is of what was pooled before, and after decoder stages 5, 4 and 3.
-    Their batch normalisation of this network starts with shift 0, here 0.001
+    Their batch normalization of this network starts with shift 0, here 0.001
     as in SegNet. Their nets for PASCAL drop before pooling and elsewhere; they
     are not built.
 
@@ -202,13 +204,13 @@ def SegNetBasic(  # noqa: N802
     """SegNet-Basic: four 7x7 convolutions down, four up, 64 filters each.
 
     The small SegNet that the paper compares decoders with. Decoder stages have
-    no ReLU, and the image is normalised across its channels first.
+    no ReLU, and the image is normalized across its channels first.
 
     Reference: as for `SegNet`, section 3 of the paper and
     Models/segnet_basic_train.prototxt of the authors, which is built here:
-    it has biases before batch normalisation (the paper: none), and local
-    response normalisation with Caffe's alpha of 1e-4 over 5 channels (the
-    paper: local contrast normalisation).
+    it has biases before batch normalization (the paper: none), and local
+    response normalization with Caffe's alpha of 1e-4 over 5 channels (the
+    paper: local contrast normalization).
 
     Args:
         input_shape: As for `SegNet`.
@@ -218,7 +220,7 @@ def SegNetBasic(  # noqa: N802
         decoder_initializer: As for `SegNet`.
         dropout: 0 <= rate < 1. Dropout after pooling 3 and 4 and after decoder
             stages 4 and 3, where Bayesian SegNet-Basic has it.
-        use_bias: Whether convolutions before batch normalisation have biases.
+        use_bias: Whether convolutions before batch normalization have biases.
             The classifier always has.
         classifier_activation: None for logits, or "softmax".
         name: Name of the model.
@@ -226,8 +228,8 @@ def SegNetBasic(  # noqa: N802
     Returns:
         A functional `keras.Model` from images `(batch, height, width,
         channels)` in 0..255 to float32 `(batch, height, width, num_classes)`.
-        The range matters here, for the normalisation of the image is no linear
-        function; the order of the colours does not.
+        The range matters here, for the normalization of the image is no linear
+        function; the order of the colors does not.
 
         Trainable parameters with 3 channels and 11 classes: 1,416,587 with
         biases, 1,416,075 without; 1,024 more do not train.
@@ -243,22 +245,22 @@ def SegNetBasic(  # noqa: N802
         >>> model.count_params()
         1417156
     """
-    arguments.positive_int(num_classes, "num_classes")
-    arguments.classifier_activation(classifier_activation)
-    inputs = keras.Input(arguments.image_shape(input_shape), name="image")
+    _arguments.positive_int(num_classes, "num_classes")
+    _arguments.classifier_activation(classifier_activation)
+    inputs = keras.Input(_arguments.image_shape(input_shape), name="image")
     x = _encode_and_decode(
-        blocks.local_response_norm(inputs),
+        _blocks.local_response_norm(inputs),
         BASIC_FILTERS,
         BASIC_FILTERS,
         kernel_size=7,
-        conv=blocks.conv_norm,
+        conv=_blocks.conv_norm,
         use_bias=use_bias,
         dropout=dropout,
         decoder=decoder,
         decoder_kernel_size=decoder_kernel_size,
         decoder_initializer=decoder_initializer,
     )
-    outputs = blocks.classifier(
+    outputs = _blocks.classifier(
         x, num_classes, 1, activation=classifier_activation
     )
     return keras.Model(inputs, outputs, name=name)
@@ -276,7 +278,7 @@ def BayesianSegNetBasic(  # noqa: N802
     classifier_activation: str | None = None,
     name: str = "bayesian_segnet_basic",
 ) -> keras.Model:
-    """SegNet-Basic that can say how sure it is: dropout in its centre.
+    """SegNet-Basic that can say how sure it is: dropout in its center.
 
     To `SegNetBasic` what `BayesianSegNet` is to `SegNet`: dropout after pooling
     3 and 4, and after decoder stages 4 and 3 (the "central four").
@@ -337,17 +339,17 @@ def _encode_and_decode(
     decoder_initializer: Any,
 ) -> Any:
     """All of a SegNet between the image and the classifier."""
-    decoder = arguments.choice(decoder, "decoder", blocks.DECODERS)
-    arguments.rate(dropout, "dropout")
+    decoder = _arguments.choice(decoder, "decoder", _blocks.DECODERS)
+    _arguments.rate(dropout, "dropout")
     if decoder == "conv_transpose":
-        arguments.transposed_kernel_size(
+        _arguments.transposed_kernel_size(
             decoder_kernel_size, 2, "decoder_kernel_size"
         )
     dropout_rates = [
         dropout if number in DROPOUT_STAGES else 0.0
         for number in range(1, len(encoder_filters) + 1)
     ]
-    x, poolings = blocks.encode(
+    x, poolings = _blocks.encode(
         x,
         encoder_filters,
         kernel_size,
@@ -355,7 +357,7 @@ def _encode_and_decode(
         use_bias=use_bias,
         dropout_rates=dropout_rates,
     )
-    return blocks.decode(
+    return _blocks.decode(
         x,
         poolings,
         decoder_filters,

@@ -1,0 +1,376 @@
+"""Normalize and check arguments: one rule and one error text for each.
+
+Every error names the argument, states the rule, shows what came and says what
+to write instead.
+"""
+
+import inspect
+import math
+import numbers
+import operator
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
+
+from keras_deconv import _backends
+
+IntOrInts = int | Sequence[int]
+
+INDEX_FORMATS = ("window", "flat", "plane")
+OVERLAPS = ("sum", "mean")
+
+
+def choice(value: object, name: str, choices: Sequence[str]) -> str:
+    """One of some strings, in lower case.
+
+    Raises:
+        ValueError: It is none of them.
+    """
+    normal = value.lower() if isinstance(value, str) else ""
+    if normal not in choices:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(map(repr, choices))}. "
+            f"Received: {name}={value!r}"
+        )
+    return normal
+
+
+def _as_int(value: object) -> int | None:
+    """`value` as int, or None for what is no whole number (True is none)."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except (AttributeError, TypeError):  # What TensorFlow raises, and others.
+        return None
+
+
+def ints(
+    value: object, num_spatial_dims: int, name: str, minimum: int
+) -> tuple[int, ...]:
+    """Give one int per spatial axis, each at least `minimum`.
+
+    Args:
+        value: int (used for every axis) or sequence of `num_spatial_dims`
+            ints.
+        num_spatial_dims: Number of spatial axes.
+        name: Name of the argument, for the error.
+        minimum: Smallest value allowed.
+
+    Raises:
+        ValueError: No int, wrong number of ints, or an int below `minimum`.
+    """
+    single = _as_int(value)
+    if single is not None:
+        values = [_as_int(value)] * num_spatial_dims
+    elif isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        values = [_as_int(v) for v in value]
+    else:
+        values = []
+    result = tuple(v for v in values if v is not None and v >= minimum)
+    if len(result) != num_spatial_dims or len(values) != num_spatial_dims:
+        raise ValueError(
+            f"`{name}` must be an int or a tuple of {num_spatial_dims} ints "
+            f"(one per spatial axis), each >= {minimum}. "
+            f"Received: {name}={value!r}"
+        )
+    return result
+
+
+def _int_from(minimum: int, value: object, name: str) -> int:
+    result = _as_int(value)
+    if result is None or result < minimum:
+        raise ValueError(
+            f"`{name}` must be an int >= {minimum}. Received: {name}={value!r}"
+        )
+    return result
+
+
+def positive_int(value: object, name: str) -> int:
+    """An int >= 1.
+
+    Raises:
+        ValueError: It is none.
+    """
+    return _int_from(1, value, name)
+
+
+def natural_int(value: object, name: str) -> int:
+    """An int >= 0.
+
+    Raises:
+        ValueError: It is none.
+    """
+    return _int_from(0, value, name)
+
+
+def counts(value: object, name: str) -> tuple[int, ...]:
+    """A sequence of ints >= 1, one at least.
+
+    Raises:
+        ValueError: It is none.
+    """
+    values = [_as_int(v) for v in value] if isinstance(value, Iterable) else []
+    result = tuple(v for v in values if v is not None and v >= 1)
+    if not values or len(result) < len(values):
+        raise ValueError(
+            f"`{name}` must be a sequence of ints >= 1. Received: "
+            f"{name}={value!r}"
+        )
+    return result
+
+
+def rate(value: object, name: str) -> float:
+    """A share that is dropped: at least 0 and below 1.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, numbers.Real)
+        or not 0 <= float(value) < 1
+    ):
+        raise ValueError(
+            f"`{name}` must be a rate of at least 0 and below 1. Received: "
+            f"{name}={value!r}"
+        )
+    return float(value)
+
+
+def check_epoch(epoch: Any) -> None:
+    """Check the variable that carries the number of the epoch, or None.
+
+    Raises:
+        ValueError: It is something else; a number would never change.
+    """
+    if epoch is None:
+        return
+    # Backends other than TensorFlow do without it until here.
+    import tensorflow as tf
+
+    if (
+        not isinstance(epoch, tf.Variable)
+        or epoch.dtype != tf.int64
+        or epoch.shape.rank != 0
+    ):
+        raise ValueError(
+            "`epoch` must be a tf.Variable that holds one int64, such as "
+            f"tf.Variable(0, dtype='int64'), or None. Received: epoch={epoch!r}"
+        )
+
+
+def image_shape(
+    value: object, minimum: int = 1, static: bool = False
+) -> tuple[int | None, int | None, int]:
+    """Shape of the images a network takes: height, width, channels.
+
+    Args:
+        value: Sequence of three; height and width may be None.
+        minimum: Smallest height and width allowed.
+        static: Whether None is refused.
+
+    Raises:
+        ValueError: As described.
+    """
+    sizes = list(value) if isinstance(value, Iterable) else []
+    unknown = "must be known" if static else "may be None"
+    if len(sizes) != 3 or sizes[2] is None or (static and None in sizes):
+        raise ValueError(
+            "`input_shape` must be (height, width, channels) without the "
+            f"batch; height and width {unknown}, channels may not be None. "
+            f"Received: input_shape={value!r}"
+        )
+    height, width = (
+        None if size is None else positive_int(size, "input_shape")
+        for size in sizes[:2]
+    )
+    if any(size is not None and size < minimum for size in (height, width)):
+        raise ValueError(
+            "`input_shape` must have a height and width of at least "
+            f"{minimum} for this network. Received: input_shape={value!r}"
+        )
+    return height, width, positive_int(sizes[2], "input_shape")
+
+
+def classifier_activation(value: object) -> str | None:
+    """What a network makes of its logits."""
+    if value not in (None, "softmax"):
+        raise ValueError(
+            "`classifier_activation` must be None (logits) or 'softmax'. "
+            f"Received: classifier_activation={value!r}"
+        )
+    return value
+
+
+def transposed_kernel_size(value: object, strides: int, name: str) -> int:
+    """Kernel size of a transposed convolution, with a warning if it is uneven.
+
+    Where the kernel is no multiple of the strides, the outputs get unequal
+    numbers of terms: the checkerboard of Odena, Dumoulin and Olah, 2016,
+    "Deconvolution and checkerboard artifacts",
+    https://distill.pub/2016/deconv-checkerboard.
+    """
+    size = positive_int(value, name)
+    if size % strides:
+        warnings.warn(
+            f"`{name}` should be a multiple of the strides, {strides}: "
+            "otherwise some outputs sum more terms than their neighbors, "
+            f"which draws a checkerboard. Received: {name}={size}",
+            stacklevel=_level_of_caller(),
+        )
+    return size
+
+
+def _level_of_caller() -> int:
+    """Stack level, for a warning, of whoever called this package."""
+    package = os.path.dirname(__file__)
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename.startswith(package):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def strides(
+    value: object, pool_size: tuple[int, ...], name: str = "strides"
+) -> tuple[int, ...]:
+    """Strides per spatial axis; None means windows side by side."""
+    if value is None:
+        return pool_size
+    return ints(value, len(pool_size), name, minimum=1)
+
+
+def output_size(value: object, num_spatial_dims: int) -> tuple[int, ...] | None:
+    """Spatial size to restore, or None to let the pooling rule decide."""
+    if value is None:
+        return None
+    return ints(value, num_spatial_dims, "output_size", minimum=1)
+
+
+def position(value: object, size: tuple[int, ...]) -> tuple[int, ...]:
+    """Cell of each block that takes the value, one index per spatial axis."""
+    result = ints(value, len(size), "position", minimum=0)
+    if any(p >= s for p, s in zip(result, size, strict=True)):
+        raise ValueError(
+            "`position` counts cells inside a block of `size`, from 0, so it "
+            f"must be below {size}. Received: position={value!r}"
+        )
+    return result
+
+
+def padding(value: object) -> str:
+    """Padding as in Keras pooling, in lower case."""
+    return choice(value, "padding", ("valid", "same"))
+
+
+def data_format(value: object) -> str:
+    """Data format; None means the one of the Keras configuration."""
+    if value is None:
+        return keras.config.image_data_format()
+    return choice(value, "data_format", ("channels_last", "channels_first"))
+
+
+def index_format(value: object) -> str:
+    """What an argmax index counts."""
+    return choice(value, "index_format", INDEX_FORMATS)
+
+
+def argmax_format(value: object, name: str) -> str:
+    """An index format to convert from or to; ONNX's is one more."""
+    return choice(value, name, (*INDEX_FORMATS, "onnx"))
+
+
+def overlap(value: object) -> str:
+    """What happens where several windows chose the same input."""
+    return choice(value, "overlap", OVERLAPS)
+
+
+def argmax_dtype(pool_size: Sequence[int], index_format: str) -> str:
+    """Dtype of the index that pooling returns.
+
+    One byte does for a window of up to 256 cells. Positions take int64, or
+    what JAX has in its place.
+
+    >>> argmax_dtype((2, 2), "window"), argmax_dtype((17, 17), "window")
+    ('uint8', 'int32')
+    """
+    if index_format == "window":
+        return "uint8" if math.prod(pool_size) <= 256 else "int32"
+    return _backends.widest_int()
+
+
+NUMBERS = (
+    *("float16", "bfloat16", "float32", "float64"),
+    *("int8", "int16", "int32", "int64", "uint8"),
+)
+
+
+def check_number_dtype(dtype: Any, name: str) -> None:
+    """Refuse what no backend can compare: bool, text, wide unsigned ints.
+
+    Raises:
+        ValueError: As described.
+    """
+    try:
+        given = keras.backend.standardize_dtype(dtype)
+    except ValueError:  # no dtype of Keras, such as complex ones
+        given = str(dtype)
+    if given not in NUMBERS:
+        raise ValueError(
+            f"`{name}` must hold floats or integers, of a dtype among "
+            f"{', '.join(NUMBERS)}. Cast it. Received: dtype {given}"
+        )
+
+
+def check_overlap_dtype(overlap: str, dtype: Any) -> None:
+    """Refuse to average integers.
+
+    Raises:
+        ValueError: As described.
+    """
+    name = keras.backend.standardize_dtype(dtype)
+    if overlap == "mean" and "float" not in name:
+        raise ValueError(
+            "overlap='mean' needs `values` of a float dtype, since a mean of "
+            "integers is none. Cast them, or use overlap='sum'. Received: "
+            f"values of dtype {name}"
+        )
+
+
+def check_integer_index(dtype: Any) -> None:
+    """Refuse an index that is no integer.
+
+    Raises:
+        ValueError: As described.
+    """
+    name = keras.backend.standardize_dtype(dtype)
+    if "int" not in name:
+        raise ValueError(
+            "`argmax` must be the integer index that MaxPoolWithArgmax "
+            "returns. Float indices lose positions (float32 beyond 2**24, "
+            "float16 beyond 2048): do not cast the index. Received: argmax "
+            f"of dtype {name}"
+        )
+
+
+def check_argmax(values_shape: Any, argmax_shape: Any, dtype: Any) -> None:
+    """Refuse an index that is no integer, or of another shape.
+
+    Raises:
+        ValueError: As described.
+    """
+    check_integer_index(dtype)
+    values_shape, argmax_shape = tuple(values_shape), tuple(argmax_shape)
+    if len(values_shape) != len(argmax_shape) or any(
+        a is not None and b is not None and a != b
+        for a, b in zip(values_shape, argmax_shape, strict=True)
+    ):
+        raise ValueError(
+            "`argmax` must have the shape of `values`: one index for each "
+            "value. Bring `values` to the index's number of channels (a "
+            "convolution does it) and size first. Received: values of shape "
+            f"{values_shape}, argmax of shape {argmax_shape}"
+        )

@@ -1,0 +1,142 @@
+"""What the graph of a model tells: layers, ends, and whether it is one."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras import layers
+
+
+def check_graph(model: Any) -> None:
+    """Refuse what is no model, is not built, or has several ends.
+
+    Raises:
+        ValueError: As described.
+    """
+    if not is_graph(model) or not (
+        len(model.inputs) == len(model.outputs) == 1
+    ):
+        raise ValueError(
+            "`model` must be a built Functional or Sequential model with one "
+            f"input and one output. Received: {model!r}"
+        )
+
+
+def check_is_segmentation(model: keras.Model) -> None:
+    """Refuse a model that does not give scores for each pixel.
+
+    Raises:
+        ValueError: As described.
+    """
+    takes, gives = model.inputs[0].shape, model.outputs[0].shape
+    if not len(takes) == len(gives) == 4 or None in (takes[-1], gives[-1]):
+        raise ValueError(
+            "`model` must map images (batch, height, width, channels) to "
+            "(batch, height, width, num_classes). Received: a model from "
+            f"{takes} to {gives}"
+        )
+
+
+def is_graph(layer: Any) -> bool:
+    """Whether it is a Functional model, or a Sequential one that is built."""
+    return isinstance(layer, keras.Model) and bool(
+        getattr(layer, "inputs", None)
+    )
+
+
+def layers_of(model: keras.Model) -> Iterator[layers.Layer]:
+    """Layers of a model and of the graphs inside it, in order."""
+    for layer in model.layers:
+        if is_graph(layer):
+            yield from layers_of(layer)
+        else:
+            yield layer
+
+
+def _last_operation(model: keras.Model) -> Any:
+    """The operation that makes the scores, be it in a model inside.
+
+    What only moves or interpolates them afterwards is passed over: of
+    probabilities it makes probabilities.
+    """
+    operations = keras.Model(model.inputs, model.outputs).operations
+    last = next(op for op in reversed(operations) if not _moves_scores(op))
+    if is_graph(last) and len(last.outputs) == 1:
+        return _last_operation(last)
+    return last
+
+
+def _moves_scores(operation: Any) -> bool:
+    if isinstance(operation, layers.Activation):
+        return operation.activation is keras.activations.linear
+    return isinstance(
+        operation,
+        layers.Cropping2D
+        | layers.Identity
+        | layers.Reshape
+        | layers.Resizing
+        | layers.UpSampling2D,
+    )
+
+
+def gives_probabilities(model: keras.Model) -> bool:
+    """Whether a model ends in a softmax, so that it gives no logits.
+
+    A softmax inside a layer of another kind is not seen.
+    """
+    return _last_activation(model) == "softmax"
+
+
+def _last_activation(model: keras.Model) -> str:
+    """The name of what a model ends in, such as "softmax" or "linear"."""
+    last = _last_operation(model)
+    # An operation of Keras, or the activation of a layer.
+    function = getattr(last, "activation", None) or type(last)
+    return getattr(function, "__name__", "").lower()
+
+
+def check_from_logits(model: keras.Model, from_logits: Any) -> None:
+    """Refuse one class, and to take the softmax of a softmax or a sigmoid.
+
+    Raises:
+        ValueError: As described.
+    """
+    if not isinstance(from_logits, bool):
+        raise ValueError(
+            "`from_logits` must be True or False. Received: "
+            f"from_logits={from_logits!r}"
+        )
+    shape = model.outputs[0].shape
+    if len(shape) < 2 or shape[-1] == 1:
+        raise ValueError(
+            "`model` must give two classes or more along the last axis: the "
+            "softmax of one is 1. A binary model needs a logit for each of its "
+            f"two classes. Received: {model.name!r} with outputs of shape "
+            f"{shape}"
+        )
+    name = _last_activation(model)
+    if from_logits and name in ("softmax", "sigmoid"):
+        raise ValueError(
+            "`from_logits` must be False for a model that ends in a softmax; "
+            "one that ends in a sigmoid, whose classes do not exclude each "
+            "other, is not taken. Received: from_logits=True, and "
+            f"{model.name!r} ends in a {name}"
+        )
+
+
+def batch_norms(model: keras.Model) -> list[Any]:
+    """Batch normalizations of a model and of all that it holds, each once."""
+    norms, seen, todo = [], set(), [model]
+    while todo:
+        layer = todo.pop(0)  # so that they come in order
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        if isinstance(layer, layers.BatchNormalization):
+            norms.append(layer)
+        # Keras keeps the layers in a layer, however they are nested, in a list
+        # among its attributes.
+        for value in vars(layer).values():
+            values = value if isinstance(value, list) else [value]
+            todo += [v for v in values if isinstance(v, keras.Layer)]
+    return norms

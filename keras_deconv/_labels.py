@@ -1,0 +1,281 @@
+"""What the losses and the metrics both need to know about label maps.
+
+A label map holds one class id per pixel. Ids 0..num_classes-1 are classes, the
+ids of `ignore_class` are void: nobody says what is there, so such pixels take
+no part. Any other id is a mistake in the data.
+"""
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_deconv import _backends
+
+Tensor: TypeAlias = Any
+Shape: TypeAlias = tuple[int | None, ...]
+IgnoreClass: TypeAlias = int | Sequence[int] | None
+
+FLOAT32_MAX = float(np.finfo("float32").max)
+
+LEFT_OUT = -1
+"""What `class_ids` writes where a pixel takes no part."""
+
+
+def num_classes(value: object) -> int:
+    """Give the number of classes as an int of at least 2.
+
+    Raises:
+        ValueError: No int, or below 2.
+    """
+    try:
+        result = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        result = 0
+    if result < 2:
+        raise ValueError(
+            "`num_classes` must be an int >= 2 (void is not a class; foreground"
+            f" and background are two). Received: num_classes={value!r}"
+        )
+    return result
+
+
+def ignore_class(value: object) -> int | tuple[int, ...] | None:
+    """Give the void ids as plain ints: one int, a tuple of ints or None.
+
+    Raises:
+        ValueError: Neither int, nor sequence of ints, nor None.
+    """
+    if value is None:
+        return None
+    try:
+        if isinstance(value, Sequence):
+            return tuple(operator.index(v) for v in value)
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(
+            "`ignore_class` must be an int, a tuple of ints or None (nothing "
+            f"is void). Received: ignore_class={value!r}"
+        ) from None
+
+
+def class_weights(
+    value: Sequence[float] | Mapping[int, float] | None,
+) -> tuple[float, ...] | None:
+    """Give one weight per class as plain floats, or None.
+
+    Raises:
+        ValueError: No numbers, a negative one, or one beyond float32.
+    """
+    if value is None:
+        return None
+    try:
+        if isinstance(value, Mapping):  # as Keras' own class_weight
+            value = [value[i] for i in range(len(value))]
+        weights = tuple(float(v) for v in value)
+    except (KeyError, TypeError, ValueError):
+        weights = (-1.0,)
+    if isinstance(value, str):  # "12" is no sequence of numbers.
+        weights = (-1.0,)
+    # Beyond float32 a weight would be infinite in the loss.
+    if not all(0 <= w <= FLOAT32_MAX for w in weights):
+        raise ValueError(
+            "`class_weights` must be finite floats >= 0, one per class, as a "
+            "sequence or as a dict by class id, or None. "
+            f"Received: class_weights={value!r}"
+        )
+    return weights
+
+
+def precise_dtype(dtype: Any) -> str:
+    """Give the dtype to compute in; half precision becomes float32.
+
+    A sum over the pixels of a batch overflows float16, and neither float16 nor
+    bfloat16 counts pixels.
+    """
+    policy = keras.dtype_policies.get(dtype or keras.config.floatx())
+    half = policy.compute_dtype in ("float16", "bfloat16")
+    return "float32" if half else policy.compute_dtype
+
+
+def label_map(y_true: Tensor, shape: Shape, y_pred_shape: Shape) -> Tensor:
+    """Give `y_true` in `shape`, without the axis of size 1 it may end with.
+
+    Args:
+        y_true: Labels of shape `shape` or `shape + (1,)`.
+        shape: Shape to have; None stands for any size.
+        y_pred_shape: Shape of the predictions, for the error.
+
+    Raises:
+        ValueError: Any other shape, one-hot labels among them.
+    """
+    y_true = ops.convert_to_tensor(y_true)
+    y_true_shape = tuple(y_true.shape)
+    if len(y_true_shape) == len(shape) + 1:
+        if y_true_shape[-1] == 1:
+            y_true = ops.squeeze(y_true, axis=-1)
+        elif y_true_shape == y_pred_shape:
+            raise ValueError(
+                "`y_true` must hold one class id per pixel, but it has the "
+                f"shape of `y_pred`, {y_pred_shape}. One-hot labels become "
+                "ids with keras.ops.argmax(y_true, axis=-1); class ids as "
+                "predictions must be of an integer dtype."
+            )
+    if not _may_broadcast(tuple(y_true.shape), shape, stretch=False):
+        raise ValueError(
+            "`y_true` must hold one class id for each pixel of `y_pred`. "
+            f"Received: y_true.shape={y_true_shape}, "
+            f"y_pred.shape={y_pred_shape}. Expected y_true.shape={shape}, or "
+            "the same with a last axis of size 1; resize the masks (nearest "
+            "neighbor) or the predictions."
+        )
+    return y_true
+
+
+def class_ids(
+    y_true: Tensor,
+    num_classes: int,
+    ignore_class: IgnoreClass,
+    sample_weight: Tensor | None = None,
+) -> Tensor:
+    """Read a label map: class ids, and `LEFT_OUT` where a pixel is void.
+
+    Args:
+        y_true: Label map of any integer dtype, or whole numbers as floats.
+        num_classes: Number of classes.
+        ignore_class: Void ids. They win over class ids.
+        sample_weight: Weights of images or pixels; 0 leaves them out, too.
+
+    Returns:
+        Tensor of the same shape and of the widest int dtype. In compiled code,
+        where nothing can be raised, labels that are neither class nor void
+        become `LEFT_OUT` too.
+
+    Raises:
+        ValueError: A label that is neither class nor void, in eager code;
+            weights that fit neither images nor pixels.
+        tf.errors.InvalidArgumentError: The same in a TensorFlow graph.
+    """
+    # TensorFlow keeps int32 in a GPU's host memory, int64 on the device.
+    ids = ops.cast(y_true, _backends.widest_int())
+    if "float" in _dtype(y_true):  # no class: 0.5, NaN
+        whole = ops.equal(ops.cast(ids, _dtype(y_true)), y_true)
+    else:
+        whole = ops.ones_like(ids, dtype="bool")
+    is_void = ops.zeros_like(whole)
+    for void in _as_tuple(ignore_class):
+        is_void = ops.logical_or(is_void, ops.equal(ids, void))
+    is_class = ops.logical_and(ids >= 0, ids < num_classes)
+    known = ops.logical_and(whole, ops.logical_or(is_void, is_class))
+    _require_known(y_true, known, num_classes, ignore_class)
+    counted = ops.logical_and(known, ops.logical_not(is_void))
+    if sample_weight is not None:
+        weights = pixel_weights(sample_weight, ids)
+        counted = ops.logical_and(counted, ops.cast(weights, "bool"))
+    return ops.where(counted, ids, LEFT_OUT)
+
+
+def pixel_weights(sample_weight: Tensor, ids: Tensor) -> Tensor:
+    """Give sample weights the rank of `ids`, so that the two broadcast.
+
+    Args:
+        sample_weight: Weights per image (batch,), per pixel (the shape of
+            `ids`, or that and a last axis of size 1), or in between.
+        ids: Label map.
+
+    Raises:
+        ValueError: The weights fit neither images nor pixels.
+    """
+    weights = ops.convert_to_tensor(sample_weight)
+    received, shape = tuple(weights.shape), tuple(ids.shape)
+    if len(received) == len(shape) + 1 and received[-1] == 1:
+        weights = ops.squeeze(weights, axis=-1)
+    for _ in range(len(shape) - len(received)):
+        weights = ops.expand_dims(weights, axis=-1)
+    if not _may_broadcast(tuple(weights.shape), shape, stretch=True):
+        raise ValueError(
+            "`sample_weight` must hold one weight per image, shape (batch,), "
+            f"or one per pixel, shape {shape}. "
+            f"Received: sample_weight.shape={received}"
+        )
+    return weights
+
+
+def _as_tuple(ignore_class: IgnoreClass) -> tuple[int, ...]:
+    if isinstance(ignore_class, int):
+        return (ignore_class,)
+    return tuple(ignore_class or ())
+
+
+def _dtype(tensor: Tensor) -> str:
+    return keras.backend.standardize_dtype(tensor.dtype)
+
+
+def _may_broadcast(source: Shape, target: Shape, stretch: bool) -> bool:
+    """Whether the sizes known so far agree; `stretch` lets a 1 fit any size."""
+    return len(source) == len(target) and all(
+        s is None or t is None or s == t or (stretch and s == 1)
+        for s, t in zip(source, target, strict=True)
+    )
+
+
+def _require_known(
+    y_true: Tensor,
+    known: Tensor,
+    num_classes: int,
+    ignore_class: IgnoreClass,
+) -> None:
+    rule = (
+        f"`y_true` must hold class ids 0..{num_classes - 1} or void "
+        f"(ignore_class={ignore_class}). Found other labels:"
+    )
+    way_out = (
+        "Add them to `ignore_class` if they are void, shift the ids if they "
+        "start at 1, and resize masks with nearest neighbor only."
+    )
+    if not _backends.is_traced(known):
+        strays = np.logical_not(ops.convert_to_numpy(known))
+        if strays.any():
+            found = np.unique(ops.convert_to_numpy(y_true)[strays])
+            listed = ", ".join(f"{label:g}" for label in found[:10])
+            more = ", ..." if len(found) > 10 else ""
+            raise ValueError(f"{rule} {listed}{more}. {way_out}")
+    else:
+        # A graph cannot list them, but it can name the extremes.
+        found = ops.cast(y_true, "float32")
+        smallest = ops.min(ops.where(known, np.inf, found))
+        largest = ops.max(ops.where(known, -np.inf, found))
+        _backends.require(
+            ops.all(known), rule, smallest, "to", largest, way_out
+        )
+
+
+def palette(value: Any, num_classes: int | None = None) -> np.ndarray:
+    """The colors of classes as uint8 array `(num_classes, 3)`.
+
+    Raises:
+        ValueError: There is not one (red, green, blue) of 0..255 per class.
+    """
+    try:
+        colors = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        colors = np.zeros(0)
+    if (
+        colors.ndim != 2
+        or colors.shape[0] == 0
+        or colors.shape[1] != 3
+        or colors.dtype.kind not in "iu"
+        or colors.min() < 0
+        or colors.max() > 255
+        or num_classes not in (None, len(colors))
+    ):
+        number = "" if num_classes is None else f", {num_classes} in all"
+        raise ValueError(
+            "`palette` must hold one (red, green, blue) of ints in 0..255 for "
+            f"each class{number}. Received: palette={value!r}. "
+            "data.color_map(num_classes) makes one."
+        )
+    return colors.astype("uint8")

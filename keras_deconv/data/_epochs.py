@@ -1,0 +1,110 @@
+"""Order and augmentation of an epoch, drawn from its seed."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Callable
+from typing import TypeAlias
+
+import tensorflow as tf
+
+Augment: TypeAlias = Callable[..., tuple[tf.Tensor, tf.Tensor]]
+
+
+def drawn_by_epoch(
+    pairs: tf.data.Dataset,
+    shuffle_size: int,
+    augment: Augment | None,
+    seed: int | None,
+    epoch: tf.Variable | None,
+) -> tf.data.Dataset:
+    """Draws the order and the changes of an epoch from the epoch's seed."""
+    if seed is None:
+        # As keras.utils.set_random_seed wants it.
+        seed = random.getrandbits(31)
+
+    def draw(epoch_seed: tf.Tensor) -> tf.data.Dataset:
+        if not tf.executing_eagerly():
+            # For this function alone: TensorFlow mixes its own seed into ours,
+            # and fails if its own is 0 and ours a tensor.
+            tf.random.set_seed(1)
+        drawn = pairs
+        if shuffle_size:
+            drawn = drawn.shuffle(
+                shuffle_size, seed=epoch_seed, reshuffle_each_iteration=False
+            )
+        if augment is not None:
+            drawn = drawn.enumerate().map(
+                _augmenting(augment, epoch_seed),
+                num_parallel_calls=tf.data.AUTOTUNE,
+            )
+        return drawn
+
+    if epoch is None:
+        numbers = tf.data.Dataset.random(
+            seed, rerandomize_each_iteration=True
+        ).take(1)
+    else:
+        numbers = tf.data.Dataset.from_tensors(seed).map(
+            lambda seed: _mixed(seed, epoch)
+        )
+    epochs = numbers.flat_map(draw)
+    cardinality = int(pairs.cardinality())
+    return (
+        epochs.apply(tf.data.experimental.assert_cardinality(cardinality))
+        if cardinality >= 0
+        else epochs
+    )
+
+
+def _mixed(seed: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+    """A seed (int64 scalar) that is another one for every number."""
+    seed = tf.stack([tf.cast(seed, tf.int64), tf.cast(number, tf.int64)])
+    return tf.random.stateless_uniform(
+        [], seed, maxval=2**31 - 1, dtype=tf.int64
+    )
+
+
+def _augmenting(
+    augment: Augment, epoch_seed: tf.Tensor
+) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    """Holds an augmentation to what it promises, as far as can be seen."""
+    parameters = inspect.signature(augment).parameters
+    takes_seed = "seed" in parameters or any(
+        p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()
+    )
+
+    def augment_pair(
+        number: tf.Tensor, pair: tuple[tf.Tensor, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        image, mask = pair
+        num_channels = image.shape[-1]
+        image, mask = tf.cast(image, tf.float32), tf.cast(mask, tf.int32)
+        options = {"seed": tf.stack([epoch_seed, number])} if takes_seed else {}
+        pair = augment(image, mask, **options)
+        if isinstance(pair, tuple) and len(pair) == 2:
+            image, mask = (tf.convert_to_tensor(element) for element in pair)
+            ranks = image.shape.rank or 3, mask.shape.rank or 2
+            if ranks == (3, 2) and mask.dtype.is_integer:
+                image_size, mask_size = tf.shape(image)[:2], tf.shape(mask)
+                tf.debugging.Assert(
+                    tf.reduce_all(image_size == mask_size),
+                    [
+                        "`augment` must return a picture and a mask of the same"
+                        " size. Received (height, width):",
+                        image_size,
+                        mask_size,
+                    ],
+                )
+                return (
+                    tf.ensure_shape(image, (None, None, num_channels)),
+                    tf.ensure_shape(mask, (None, None)),
+                )
+        raise ValueError(
+            "`augment` must return a tuple (image, mask): image (height, width,"
+            " channels), and mask (height, width) of an integer dtype. "
+            f"Received: {pair}"
+        )
+
+    return augment_pair

@@ -1,0 +1,407 @@
+"""From single examples to the batches of (image, mask) that `fit` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import tensorflow as tf
+
+from keras_deconv import _arguments, _labels
+from keras_deconv.data._epochs import Augment, drawn_by_epoch
+from keras_deconv.data.catalog import (
+    VOID,
+    SegmentationSet,
+    class_table,
+    find,
+    generic_names,
+    known_set,
+    plain_set,
+)
+
+__all__ = ["segmentation_pairs"]
+
+ClassWeights: TypeAlias = Sequence[float] | Mapping[int, float]
+# How many examples are shuffled at a time when they are not in memory anyway.
+_UNCACHED_SHUFFLE_SIZE = 1000
+# The features of sets that the catalog does not know, unless told otherwise.
+IMAGE_KEY = "image"
+MASK_KEY = "segmentation_mask"
+
+
+def segmentation_pairs(
+    dataset: tf.data.Dataset,
+    name: str | SegmentationSet | None = None,
+    *,
+    image_size: int | Sequence[int] | None,
+    batch_size: int,
+    image_key: str | None = None,
+    mask_key: str | None = None,
+    num_classes: int | None = None,
+    shuffle: bool = False,
+    seed: int | None = None,
+    epoch: tf.Variable | None = None,
+    cache: bool = True,
+    drop_remainder: bool = False,
+    augment: Augment | None = None,
+    class_weights: ClassWeights | None = None,
+) -> tf.data.Dataset:
+    """Turns examples of a tfds data set into batches of pictures and masks.
+
+    Labels become classes 0..num_classes-1 and void 255 whatever the set
+    writes. Pictures are resized bilinearly (with antialiasing when they
+    shrink), masks by taking the nearest pixel, both with the centers of pixels
+    as reference, so they stay aligned.
+
+    In this order: pairs are read and resized, kept in memory, shuffled,
+    augmented one by one, batched. So an augmentation changes every epoch.
+
+    Several workers (`tf.distribute`) each go through the whole set and take
+    their share of it (`AutoShardPolicy.DATA`), so the set need not have a file
+    for each of them. Where it is shuffled they need a `seed`: only then do all
+    of them see one order, and every example once.
+
+    Args:
+        dataset: `tf.data.Dataset` of single examples as dicts, e.g. from
+            `tfds.load(name, split="train")`: no `as_supervised` (the mask is
+            not in it) and no `batch_size` (it pads with class 0).
+        name: str or `SegmentationSet`. What the features and labels mean.
+        image_size: int or tuple (height, width) of ints > 0, in pixels; or
+            None to keep sizes, where a `batch_size` above 1 needs equal ones
+            (or an `augment` that makes them equal).
+        batch_size: int > 0. The last batch may be smaller.
+        image_key: str. Feature that holds the picture, for sets that the
+            catalog does not know. Default: "image".
+        mask_key: str. Feature that holds the label of every pixel, likewise.
+            Default: "segmentation_mask".
+        num_classes: int. Number of classes, likewise.
+        shuffle: bool. Draw a new order every epoch. All examples are shuffled
+            if they are cached, else (and of films) 1000 at a time.
+        seed: int >= 0 or None. Makes order and augmentation of every epoch
+            reproducible: the first time the dataset is gone through, the
+            second time, and so on.
+        epoch: `tf.Variable`, an int64 scalar, or None. The number of the
+            epoch, read when one begins: order and augmentation then depend on
+            `seed` and this number alone, however often the dataset was gone
+            through. `callbacks.EpochSeed` writes it. So a training that was
+            cut off and resumed sees what it would have seen, provided that
+            `fit` goes through the dataset once in each epoch (without
+            `steps_per_epoch`, which reads ahead).
+        cache: bool. Keep the resized examples in memory, 4 bytes per pixel.
+        drop_remainder: bool. Leave out a last batch that is not full, so that
+            all are of one size, as training on many replicas needs it.
+        augment: function or None. From `image`, float32 (height, width,
+            channels) in 0..255, and `mask`, int32 (height, width), to another
+            such pair, e.g. what `augmentation` returns. If it has an argument
+            `seed`, it is given an integer tensor of shape (2,), another one
+            for every example and epoch, as `tf.random.stateless_uniform` and
+            its kin take it; what is random in other ways is not reproducible.
+        class_weights: sequence of one finite float >= 0 per class, or dict
+            from class to weight. Adds a third element to what the dataset
+            gives: the weight of every pixel, 0 for void, which `fit` takes as
+            sample weights. Weigh in the loss or here, not in both.
+
+    Returns:
+        A `tf.data.Dataset` of (image, mask), or (image, mask, weight) with
+        `class_weights`. `image` is float32 (batch, height, width, channels) in
+        0..255; `mask` is int32 (batch, height, width) of classes and 255;
+        `weight` is float32 of the shape of `mask`. Its number of batches is
+        known whenever that of `dataset` is, but for films.
+
+    Raises:
+        ValueError: if `name` is unknown, `image_size` or `batch_size` are not
+            positive, the features of `dataset` are not those of `name`,
+            `class_weights` has not one weight per class, or `augment` gives
+            something else than a picture and a mask.
+        tf.errors.InvalidArgumentError: while iterating, naming the example:
+            if picture and mask differ in size, or a label is neither a class
+            nor void.
+
+    Example:
+        >>> import numpy as np, tensorflow as tf
+        >>> from keras_deconv.data import segmentation_pairs
+        >>> examples = tf.data.Dataset.from_tensor_slices({
+        ...     "image": np.full((3, 2, 2, 3), 200, np.uint8),
+        ...     "segmentation_mask": np.uint8([[[[1], [2]], [[3], [3]]]] * 3),
+        ... })
+        >>> pairs = segmentation_pairs(
+        ...     examples, "oxford_iiit_pet", image_size=None, batch_size=2)
+        >>> image, mask = next(iter(pairs))
+        >>> image.shape.as_list(), mask[0].numpy().tolist()
+        ([2, 2, 2, 3], [[0, 1], [2, 2]])
+        >>> pairs = segmentation_pairs(
+        ...     examples, "oxford_iiit_pet", image_size=None, batch_size=2,
+        ...     class_weights=[0.5, 1, 4])
+        >>> image, mask, weight = next(iter(pairs))
+        >>> weight[0].numpy().tolist()
+        [[0.5, 1.0], [4.0, 4.0]]
+    """
+    check_arguments(image_size, batch_size, seed, epoch, augment)
+    entry = resolve_set(name, image_key, mask_key, num_classes)
+    weights = weight_table(class_weights, entry)
+    dataset = _single_examples(dataset, entry)
+    _check_features(dataset, entry)
+    # Numbered, so that an error can say which example is faulty.
+    pairs = dataset.enumerate().map(
+        _pair_maker(entry, image_size), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    num_examples = int(pairs.cardinality())
+    if cache:
+        # A cache that ends early would be kept without what could not be read.
+        if num_examples >= 0:
+            pairs = pairs.apply(
+                tf.data.experimental.assert_cardinality(num_examples)
+            )
+        pairs = pairs.cache()
+    if shuffle or augment is not None:
+        shuffle_size = (
+            num_examples
+            if cache and num_examples > 0
+            else _UNCACHED_SHUFFLE_SIZE
+        )
+        pairs = drawn_by_epoch(
+            pairs, shuffle_size if shuffle else 0, augment, seed, epoch
+        )
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = (
+        tf.data.experimental.AutoShardPolicy.DATA
+    )
+    return (
+        pairs.batch(batch_size, drop_remainder=drop_remainder)
+        # Four times smaller until here.
+        .map(_batch_maker(weights), num_parallel_calls=tf.data.AUTOTUNE)
+        .prefetch(tf.data.AUTOTUNE)
+        .with_options(options)
+    )
+
+
+def resolve_set(
+    name: str | SegmentationSet | None,
+    image_key: str | None,
+    mask_key: str | None,
+    num_classes: int | None,
+    class_names: Sequence[str] | None = None,
+) -> SegmentationSet:
+    """Finds out what the features and labels of a set mean."""
+    given = (image_key, mask_key, num_classes)
+    entry = find(name) if isinstance(name, str) else name
+    if entry is not None:
+        known = (entry.image_key, entry.mask_key, entry.num_classes)
+        pairs = zip(given, known, strict=True)
+        if all(value in (None, right) for value, right in pairs):
+            return entry
+    if isinstance(name, SegmentationSet):
+        raise ValueError(
+            "`image_key`, `mask_key` and `num_classes` are for sets without a "
+            f"SegmentationSet. Received: {given} beside {known} of "
+            f"{name.name!r}. Change it with dataclasses.replace."
+        )
+    image_key = image_key or IMAGE_KEY
+    mask_key = mask_key or MASK_KEY
+    if num_classes is not None:
+        number = _labels.num_classes(num_classes)
+        if class_names is None or len(class_names) != number:
+            class_names = generic_names(number)
+    elif name is None or (class_names is None and any(given)):
+        raise ValueError(
+            "`num_classes` must be given with `image_key` and `mask_key`, or a "
+            f"`name` without them. Received: name={name!r}, "
+            f"image_key={image_key!r}, mask_key={mask_key!r}."
+        )
+    elif class_names is None:
+        return known_set(name)
+    return plain_set(str(name), image_key, mask_key, tuple(class_names))
+
+
+def _single_examples(
+    dataset: tf.data.Dataset, entry: SegmentationSet
+) -> tf.data.Dataset:
+    """Gives the frames of films one by one; other sets as they are."""
+    if not isinstance(dataset, tf.data.Dataset):
+        raise ValueError(
+            "`dataset` must be a tf.data.Dataset, as tfds.load gives it; "
+            f"data.load takes a name. Received: {type(dataset).__name__}"
+        )
+    features = dataset.element_spec
+    if not isinstance(features, dict):
+        raise ValueError(
+            "`dataset` must give every example as a dict of features. Received "
+            f"elements: {features}. Load it without as_supervised."
+        )
+    if entry.frames_key is None:
+        return dataset
+    _check_has(features, entry.frames_key, entry)
+    return dataset.flat_map(
+        lambda example: tf.data.Dataset.from_tensor_slices(
+            example[entry.frames_key]
+        )
+    )
+
+
+def weight_table(
+    class_weights: ClassWeights | None, entry: SegmentationSet
+) -> list[float] | None:
+    """Gives the weight of every class, and of void as the last one."""
+    weights = _labels.class_weights(class_weights)
+    if weights is None:
+        return None
+    if len(weights) != entry.num_classes:
+        raise ValueError(
+            "`class_weights` must hold one weight per class. Received: "
+            f"{len(weights)} weights for {entry.num_classes} classes of "
+            f"{entry.name!r}: {', '.join(entry.class_names)}."
+        )
+    return [*weights, 0.0]
+
+
+def _batch_maker(
+    weights: list[float] | None,
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]:
+    def make_batch(image: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        image, mask = tf.cast(image, tf.float32), tf.cast(mask, tf.int32)
+        if weights is None:
+            return image, mask
+        rows = tf.where(mask == VOID, len(weights) - 1, mask)
+        return image, mask, tf.gather(tf.constant(weights, tf.float32), rows)
+
+    return make_batch
+
+
+def _pair_maker(
+    entry: SegmentationSet, image_size: int | Sequence[int] | None
+) -> Callable[[tf.Tensor, dict[str, Any]], tuple[tf.Tensor, tf.Tensor]]:
+    """Makes the function from a numbered example to uint8 (image, mask)."""
+    classes = class_table(entry)
+    if image_size is not None:
+        image_size = _arguments.ints(image_size, 2, "image_size", minimum=1)
+
+    def make_pair(
+        index: tf.Tensor, example: dict[str, Any]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        image = example[entry.image_key]
+        found = (
+            example[entry.mask_key][..., 0]
+            if entry.read_mask is None
+            else entry.read_mask(example)
+        )
+        found = tf.cast(found, tf.int32)
+        where = _describe_example(entry, index, example)
+        image_shape, mask_shape = tf.shape(image)[:2], tf.shape(found)
+        tf.debugging.Assert(
+            tf.reduce_all(image_shape == mask_shape),
+            [
+                where,
+                "Picture and mask must have the same size. Received (height, "
+                "width):",
+                image_shape,
+                mask_shape,
+            ],
+        )
+        is_byte = (found >= 0) & (found < 256)
+        mask = tf.gather(tf.constant(classes), tf.where(is_byte, found, 256))
+        is_known = mask >= 0
+        tf.debugging.Assert(
+            tf.reduce_all(is_known),
+            [
+                where,
+                f"Labels of {entry.mask_key} must be classes or void, one of "
+                f"{sorted([*entry.labels, *entry.void_labels])}. Received:",
+                _largest(tf.boolean_mask(found, ~is_known)),
+                "Correct the mask, or describe the data set with a "
+                "SegmentationSet that knows this label.",
+            ],
+        )
+        mask = tf.cast(mask, tf.uint8)
+        return _resize(image, mask, image_size) if image_size else (image, mask)
+
+    return make_pair
+
+
+def _largest(found: tf.Tensor) -> tf.Tensor:
+    """The largest label; what comes of none at all is never shown."""
+    return tf.reduce_max(tf.concat([found, [tf.int32.min]], axis=0))
+
+
+def _describe_example(
+    entry: SegmentationSet, index: tf.Tensor, example: dict[str, Any]
+) -> tf.Tensor:
+    # No quotes: TensorFlow would escape them.
+    parts = [f"Data set {entry.name}, example ", tf.strings.as_string(index)]
+    if "file_name" in example:
+        parts += [" (", example["file_name"], ")"]
+    return tf.strings.join([*parts, ":"])
+
+
+def _resize(
+    image: tf.Tensor, mask: tf.Tensor, image_size: Sequence[int]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    image = tf.image.resize(image, image_size, "bilinear", antialias=True)
+    mask = tf.image.resize(mask[..., None], image_size, "nearest")[..., 0]
+    return tf.saturate_cast(tf.round(image), tf.uint8), mask
+
+
+def check_arguments(
+    image_size: int | Sequence[int] | None,
+    batch_size: int,
+    seed: int | None,
+    epoch: tf.Variable | None,
+    augment: Augment | None,
+) -> None:
+    if seed is not None:
+        _arguments.natural_int(seed, "seed")
+    _arguments.check_epoch(epoch)
+    if image_size is not None:
+        _arguments.ints(image_size, 2, "image_size", minimum=1)
+    _arguments.positive_int(batch_size, "batch_size")
+    if augment is not None and not callable(augment):
+        raise ValueError(
+            "`augment` must be a function from (image, mask) to (image, mask), "
+            "e.g. what data.augmentation() returns. "
+            f"Received: augment={augment!r}"
+        )
+
+
+def _check_has(
+    features: Mapping[str, Any], key: str, entry: SegmentationSet
+) -> None:
+    if key not in features:
+        raise ValueError(
+            f"`dataset` must have the feature {key!r} that {entry.name!r} "
+            f"is known by. Received features: {sorted(features)}. Pass "
+            "the `name` that belongs to the dataset."
+        )
+
+
+def _check_features(dataset: tf.data.Dataset, entry: SegmentationSet) -> None:
+    features = dataset.element_spec
+    for key in (entry.image_key, entry.mask_key):
+        _check_has(features, key, entry)
+    image = features[entry.image_key]
+    if image.dtype != tf.uint8 or image.shape.rank != 3:
+        raise ValueError(
+            f"Feature {entry.image_key!r} of `dataset` must be uint8 with the "
+            "axes (height, width, channels). Received: dtype "
+            f"{image.dtype.name}, shape {image.shape}. Load the "
+            "dataset without batch_size."
+        )
+    if image.shape[-1] is None:
+        raise ValueError(
+            f"Feature {entry.image_key!r} of `dataset` must have a known number"
+            f" of channels. Received: shape {image.shape}. Set it with "
+            "tf.ensure_shape in dataset.map."
+        )
+    if entry.read_mask is not None:
+        return
+    mask = features[entry.mask_key]
+    if not (mask.dtype.is_integer or mask.dtype.is_bool):
+        raise ValueError(
+            f"Feature {entry.mask_key!r} of `dataset` must be labels of an "
+            f"integer dtype or bool. Received: dtype {mask.dtype.name}."
+        )
+    if mask.shape.rank != 3 or mask.shape[-1] != 1:
+        raise ValueError(
+            f"Feature {entry.mask_key!r} of `dataset` must have one channel "
+            "of labels, with the axes (height, width, 1). Received: shape "
+            f"{mask.shape}. Load the dataset without batch_size; for other "
+            "masks give a SegmentationSet with read_mask."
+        )

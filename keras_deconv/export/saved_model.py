@@ -1,0 +1,215 @@
+"""Networks as SavedModel, for TensorFlow Serving."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_deconv import _graphs, _labels, config
+from keras_deconv.export._models import (
+    Path,
+    check_backend,
+    checked_size,
+    image_spec,
+    one_tensor,
+    replaced,
+)
+from keras_deconv.inference.monte_carlo import (
+    can_be_sampled,
+    predict_monte_carlo,
+)
+
+__all__ = ["to_saved_model"]
+
+CLASS_NAMES_FILE = "class_names.txt"
+PALETTE_FILE = "palette.txt"
+
+
+def to_saved_model(
+    model: keras.Model,
+    path: Path,
+    *,
+    class_names: Sequence[str] | None = None,
+    palette: Any = None,
+    image_size: Sequence[int] | None = None,
+) -> None:
+    """Write a SavedModel that labels images of any size as they come.
+
+    It loads with `tf.saved_model.load` and in TensorFlow Serving, in a process
+    that has TensorFlow alone. Signatures, each with any batch size:
+
+    - `serving_default`: uint8 `images` to `class_ids` (int32 `(batch, height,
+      width)`) and `probabilities` (float32 `(batch, height, width,
+      num_classes)`). Images are resized to `image_size` (bilinear,
+      antialiased, rounded to whole values), probabilities back to the size of
+      the images (bilinear); class ids are of the largest. `keras-deconv
+      predict` does the same.
+    - `logits`: float32 `images` as the model takes them, in 0..255, to
+      `logits`, as the model gives them. Of a model that ends in a softmax,
+      logarithms of its probabilities.
+    - `monte_carlo`, of models with dropout: uint8 `images` and a scalar int32
+      `samples` to what `inference.MonteCarloPrediction` holds, resized back.
+      Drawn anew in each call.
+
+    Args:
+        model: Built Functional or Sequential model from `(batch, height, width,
+            channels)` to `(batch, height, width, num_classes)`, of logits or
+            probabilities, such as `models.SegNet`.
+        path: Folder to write: new, empty, or a SavedModel and nothing else,
+            which is replaced once the new one is complete.
+        class_names: One name per class, written to `assets/class_names.txt`,
+            one a line; also the attribute `class_names` of what is loaded.
+        palette: One (red, green, blue) in 0..255 per class, written to
+            `assets/palette.txt` as `red,green,blue`, one a line; also the
+            attribute `palette`.
+        image_size: Height and width that images are resized to. None: those
+            that the model takes; where it takes any, images are left as they
+            are.
+
+    Raises:
+        ValueError: The model is another one, or not on the TensorFlow backend;
+            names or palette are not one per class; `image_size` is none that
+            the model takes; `path` cannot be written or is something else.
+
+    Edge cases: an image that `image_size` leaves as it is gives the numbers
+    that the model gives. Entropies and variances are resized as they are, and
+    not computed again from resized probabilities.
+
+    Example:
+        >>> import tempfile
+        >>> import tensorflow as tf
+        >>> from keras_deconv import export, models
+        >>> model = models.SegNetBasic((16, 24, 3), num_classes=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     export.to_saved_model(
+        ...         model, f"{folder}/saved", class_names=["road", "sky"])
+        ...     loaded = tf.saved_model.load(f"{folder}/saved")
+        ...     images = tf.zeros((1, 30, 40, 3), tf.uint8)
+        ...     outputs = loaded.signatures["serving_default"](images=images)
+        >>> outputs["class_ids"].shape.as_list()
+        [1, 30, 40]
+    """
+    tf = check_backend("to_saved_model")
+    model = one_tensor(model)
+    _graphs.check_is_segmentation(model)
+    _graphs.check_from_logits(
+        model, from_logits=not _graphs.gives_probabilities(model)
+    )
+    num_classes = model.output_shape[-1]
+    assets = {}
+    if class_names is not None:
+        names = _class_names(class_names, num_classes)
+        assets["class_names"] = (CLASS_NAMES_FILE, names)
+    if palette is not None:
+        colors = _labels.palette(palette, num_classes).tolist()
+        lines = [",".join(map(str, color)) for color in colors]
+        assets["palette"] = (PALETTE_FILE, lines)
+    size = _image_size(model, image_size)
+
+    module = tf.Module()
+    # So that they are written: functions alone do not own them.
+    module.model_variables = [v.value for v in model.variables]
+    signatures = _signatures(model, size)
+    for name, function in signatures.items():
+        setattr(module, name, function)
+    with config.exporting(), replaced(path, is_folder=True) as part:
+        for name, (file, lines) in assets.items():
+            source = part.with_name(file)
+            source.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+            setattr(module, name, tf.saved_model.Asset(str(source)))
+        tf.saved_model.save(module, str(part), signatures=signatures)
+
+
+def _image_size(
+    model: keras.Model, image_size: Sequence[int] | None
+) -> tuple[int, ...] | None:
+    """Height and width that images get; None to leave them as they are."""
+    if image_size is not None:
+        return checked_size(model, image_size)
+    takes = model.input_shape[1:3]
+    return None if None in takes else takes
+
+
+def _class_names(class_names: Sequence[str], num_classes: int) -> list[str]:
+    names = [str(name) for name in class_names]
+    if (
+        isinstance(class_names, str)
+        or len(names) != num_classes
+        or any(len(name.splitlines()) != 1 for name in names)
+    ):
+        raise ValueError(
+            "`class_names` must hold one name for each class of the model, "
+            f"{num_classes} in all, each of one line. Received: "
+            f"class_names={class_names!r}"
+        )
+    return names
+
+
+def _signatures(
+    model: keras.Model, size: tuple[int, ...] | None
+) -> dict[str, Callable[..., Any]]:
+    """What a SavedModel can be asked for."""
+    import tensorflow as tf
+
+    gives_probabilities = _graphs.gives_probabilities(model)
+    spec = image_spec(model)
+    images_spec = tf.TensorSpec(
+        (None, None, None, spec.shape[-1]), tf.uint8, "images"
+    )
+
+    def prepare(images: Any) -> Any:
+        x = tf.cast(images, tf.float32)
+        if size is not None:
+            x = tf.image.resize(x, size, "bilinear", antialias=True)
+            x = tf.round(x)
+        return tf.cast(x, spec.dtype)
+
+    def restore(maps: Any, images: Any) -> Any:
+        """Maps `(batch, height, width, ...)` at the size of the images."""
+        return tf.image.resize(maps, tf.shape(images)[1:3], "bilinear")
+
+    @tf.function(input_signature=[images_spec])
+    def serving_default(images: Any) -> dict[str, Any]:
+        scores = tf.cast(model(prepare(images), training=False), tf.float32)
+        if not gives_probabilities:
+            scores = tf.nn.softmax(scores)
+        probabilities = restore(scores, images)
+        return {
+            "class_ids": tf.argmax(probabilities, -1, tf.int32),
+            "probabilities": probabilities,
+        }
+
+    @tf.function(input_signature=[spec])
+    def logits(images: Any) -> dict[str, Any]:
+        scores = tf.cast(model(images, training=False), tf.float32)
+        if gives_probabilities:
+            scores = tf.math.log(tf.maximum(scores, np.finfo("float32").tiny))
+        return {"logits": scores}
+
+    @tf.function(
+        input_signature=[images_spec, tf.TensorSpec((), tf.int32, "samples")]
+    )
+    def monte_carlo(images: Any, samples: Any) -> dict[str, Any]:
+        prediction = predict_monte_carlo(
+            model,
+            prepare(images),
+            samples,
+            from_logits=not gives_probabilities,
+            verbose=0,
+        )
+        maps = prediction._asdict()
+        del maps["class_ids"]
+        outputs = {
+            name: restore(values, images)
+            if values.shape.rank == 4
+            else restore(values[..., None], images)[..., 0]
+            for name, values in maps.items()
+        }
+        outputs["class_ids"] = tf.argmax(outputs["probabilities"], -1, tf.int32)
+        return outputs
+
+    signatures = {"serving_default": serving_default, "logits": logits}
+    if can_be_sampled(model):
+        signatures["monte_carlo"] = monte_carlo
+    return signatures

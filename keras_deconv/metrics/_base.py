@@ -1,0 +1,151 @@
+"""What all metrics of label maps share."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_deconv import _backends, _labels
+from keras_deconv._labels import IgnoreClass, Tensor
+
+
+class SegmentationMetric(keras.metrics.Metric):
+    """Reads labels and predictions; subclasses keep what they need of them.
+
+    Arguments, call arguments and errors are described in
+    `ConfusionMatrixMetric`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        ignore_class: IgnoreClass,
+        name: str | None,
+        dtype: Any,
+    ) -> None:
+        super().__init__(name=name, dtype=_labels.precise_dtype(dtype))
+        self.num_classes = _labels.num_classes(num_classes)
+        self.ignore_class = _labels.ignore_class(ignore_class)
+
+    def merge_state(self, metrics: Iterable["SegmentationMetric"]) -> None:
+        """Add what other metrics counted, say in other parts of a set.
+
+        Args:
+            metrics: Metrics that count alike: accuracies and IoU merge with
+                each other, `BoundaryF1` with its like, and all arguments that
+                change the counts agree.
+
+        Raises:
+            ValueError: A metric counts something else.
+        """
+        own = self._counts()
+        for metric in metrics:
+            is_known = isinstance(metric, SegmentationMetric)
+            other = metric._counts() if is_known else "nothing known"
+            if other != own:
+                raise ValueError(
+                    "`metrics` must all count what the metric counts that they "
+                    f"are merged into ({own}). Received: {metric!r}, which "
+                    f"counts {other}"
+                )
+            for variable, added in zip(
+                self.variables, metric.variables, strict=True
+            ):
+                variable.assign_add(added.value)
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments, as plain Python values."""
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "ignore_class": self.ignore_class,
+        }
+
+    def _counts(self) -> str:
+        """What the variables count; metrics with the same can be merged."""
+        names = ", ".join(variable.name for variable in self.variables)
+        return (
+            f"{names} with num_classes={self.num_classes}, "
+            f"ignore_class={self.ignore_class}"
+        )
+
+    def _read(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Class ids, `LEFT_OUT` where no pixel is counted, and predictions."""
+        y_true, predicted_ids = self._label_maps(y_true, y_pred)
+        ids = _labels.class_ids(
+            y_true, self.num_classes, self.ignore_class, sample_weight
+        )
+        return ids, ops.cast(predicted_ids, ids.dtype)
+
+    def _label_maps(
+        self, y_true: Tensor, y_pred: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Labels and predicted ids in one shape."""
+        y_true = ops.convert_to_tensor(y_true)
+        y_pred = ops.convert_to_tensor(y_pred)
+        shape = tuple(y_pred.shape)
+        dtype = keras.backend.standardize_dtype(y_pred.dtype)
+        if keras.backend.is_float_dtype(dtype):
+            num_channels = shape[-1] if shape else 0
+            if num_channels is not None and num_channels < self.num_classes:
+                raise ValueError(
+                    "A float `y_pred` must end with an axis of at least "
+                    f"num_classes={self.num_classes} logits or probabilities. "
+                    f"Received: y_pred.shape={shape}. Cast class ids to an "
+                    "integer dtype."
+                )
+            # NaN is no prediction: outside the classes, and wrong.
+            is_nan = ops.any(ops.isnan(y_pred), axis=-1)
+            best = ops.cast(ops.argmax(y_pred, axis=-1), _backends.widest_int())
+            y_pred = ops.where(is_nan, self.num_classes, best)
+        elif len(shape) == len(y_true.shape) + 1 and shape[-1] == 1:
+            y_pred = ops.squeeze(y_pred, axis=-1)
+        y_true = _labels.label_map(y_true, tuple(y_pred.shape), shape)
+        return y_true, y_pred
+
+
+class NamedScores:
+    """Gives the scores per class of a metric their names."""
+
+    num_classes: int
+
+    def per_class(self) -> Tensor:
+        """Score of each class: tensor (num_classes,), NaN where it has none."""
+        raise NotImplementedError
+
+    def per_class_by_name(
+        self, class_names: Sequence[str]
+    ) -> dict[str, float | None]:
+        """Score of each class by its name.
+
+        Args:
+            class_names: One name per class, in the order of the ids; for a set
+                of the catalog `data.describe(name).class_names`.
+
+        Returns:
+            Dict from name to score. A class without a score, which occurs
+            nowhere, has None.
+
+        Raises:
+            ValueError: Not one name for each class, or a name twice.
+        """
+        names = tuple(class_names)
+        if (
+            isinstance(class_names, str)
+            or len(names) != self.num_classes
+            or len(set(names)) != len(names)
+        ):
+            raise ValueError(
+                f"`class_names` must be {self.num_classes} different names, "
+                "one per class (void is no class). "
+                f"Received: class_names={class_names!r}"
+            )
+        scores = ops.convert_to_numpy(self.per_class()).tolist()
+        return {
+            name: None if math.isnan(score) else score
+            for name, score in zip(names, scores, strict=True)
+        }

@@ -1,0 +1,305 @@
+"""Stages of encoder-decoder networks, as functions from tensor to tensor.
+
+The contract between the two halves: an encoder stage gives the pooled tensor
+and a `Pooling`, in which the decoder stage of the same size finds all it needs
+to restore that size. Layers are named `<stage>_<what>`: `block1_conv2`,
+`block1_pool`, `decoder1_unpool`; weights are matched by these names.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from keras_deconv.layers import (
+    BedOfNailsUnpool2D,
+    MaxPoolWithArgmax2D,
+    MaxUnpool2D,
+    NearestUnpool2D,
+)
+from keras_deconv.layers.cropping import CropLike2D
+
+Tensor = Any
+
+# Whatever the Keras configuration says: convolutions on CPUs need it.
+LAST = "channels_last"
+
+# Filters of each convolution of VGG-16, stage by stage.
+VGG16_FILTERS = (
+    (64, 64),
+    (128, 128),
+    (256, 256, 256),
+    (512, 512, 512),
+    (512, 512, 512),
+)
+
+DECODERS = ("max_unpool", "bed_of_nails", "nearest", "conv_transpose")
+
+
+class Pooling(NamedTuple):
+    """What an encoder stage leaves for the decoder stage of its size."""
+
+    features: Tensor  # what was pooled; only its height and width are used
+    argmax: Tensor | None  # None where the decoder needs no index
+
+
+def conv_norm(
+    x: Tensor,
+    filters: int,
+    kernel_size: int,
+    *,
+    use_bias: bool,
+    name: str,
+    convolution: type[keras.Layer] = layers.Conv2D,
+    padding: str = "same",
+    kernel_initializer: Any = "he_normal",
+    **options: Any,
+) -> Tensor:
+    """Convolution, transposed if `convolution` says so, and normalization.
+
+    Initial values are those of the SegNet authors: He's normal distribution,
+    scale 1 and shift 0.001.
+    """
+    x = convolution(
+        filters,
+        kernel_size,
+        padding=padding,
+        data_format=LAST,
+        use_bias=use_bias,
+        kernel_initializer=_fresh(kernel_initializer),
+        name=name,
+        **options,
+    )(x)
+    return norm(x, name=f"{name}_norm")
+
+
+def _fresh(initializer: Any) -> Any:
+    """An instance of its own for each layer, with a seed of its own.
+
+    An initializer gives the same values whenever it is asked for a shape. One
+    that does not say what it was made with stays as it is.
+    """
+    base = keras.initializers.Initializer
+    if (
+        isinstance(initializer, base)
+        and type(initializer).get_config is not base.get_config
+    ):
+        return initializer.clone()
+    return initializer
+
+
+def norm(x: Tensor, *, name: str) -> Tensor:
+    """Batch normalization over images and pixels.
+
+    The SegNet authors keep no moving average; a momentum of 0.9 lets ours
+    follow the weights within tens of steps.
+    """
+    return layers.BatchNormalization(
+        momentum=0.9,
+        beta_initializer=keras.initializers.Constant(0.001),
+        name=name,
+    )(x)
+
+
+def conv_norm_relu(
+    x: Tensor, filters: int, kernel_size: int, *, name: str, **options: Any
+) -> Tensor:
+    """`conv_norm`, then ReLU."""
+    x = conv_norm(x, filters, kernel_size, name=name, **options)
+    return layers.ReLU(name=f"{name}_relu")(x)
+
+
+def pool(x: Tensor, *, decoder: str, name: str) -> tuple[Tensor, Pooling]:
+    """Halve height and width, rounding up as Caffe does."""
+    if decoder == "max_unpool":
+        pooled, argmax = MaxPoolWithArgmax2D(
+            padding="same", data_format=LAST, name=name
+        )(x)
+    else:
+        pooled = layers.MaxPooling2D(
+            padding="same", data_format=LAST, name=name
+        )(x)
+        argmax = None
+    return pooled, Pooling(x, argmax)
+
+
+def unpool(
+    x: Tensor,
+    pooling: Pooling,
+    *,
+    decoder: str,
+    name: str,
+    decoder_kernel_size: int = 2,
+    decoder_initializer: Any = "he_normal",
+) -> Tensor:
+    """Restore the height and width that `pool` halved, channels unchanged.
+
+    Kernel size and initializer are those of transposed convolution. By default
+    its kernel and strides are the pooling window: no overlap.
+    """
+    if decoder == "max_unpool":
+        layer = MaxUnpool2D(padding="same", data_format=LAST, name=name)
+        return layer(x, pooling.argmax, like=pooling.features)
+    if decoder == "bed_of_nails":
+        return BedOfNailsUnpool2D(data_format=LAST, name=name)(
+            x, like=pooling.features
+        )
+    if decoder == "nearest":
+        return NearestUnpool2D(data_format=LAST, name=name)(
+            x, like=pooling.features
+        )
+    x = layers.Conv2DTranspose(
+        x.shape[-1],
+        decoder_kernel_size,
+        strides=2,
+        padding="same",
+        data_format=LAST,
+        kernel_initializer=_fresh(decoder_initializer),
+        name=name,
+    )(x)
+    return CropLike2D(data_format=LAST, name=f"{name}_crop")(
+        x, like=pooling.features
+    )
+
+
+def encode(
+    x: Tensor,
+    filters: Sequence[Sequence[int]],
+    kernel_size: int,
+    *,
+    decoder: str,
+    use_bias: bool,
+    dropout_rates: Sequence[float] = (),
+) -> tuple[Tensor, list[Pooling]]:
+    """Stages of convolutions, each halved at its end.
+
+    Args:
+        x: Images.
+        filters: Filters of each convolution, stage by stage.
+        kernel_size: Size of all kernels.
+        decoder: One of `DECODERS`; decides whether indices are needed.
+        use_bias: Whether the convolutions have biases.
+        dropout_rates: Rate after each stage; none by default.
+
+    Returns:
+        The last pooled tensor, and the `Pooling` of each stage.
+    """
+    poolings = []
+    for number, stage in enumerate(filters, start=1):
+        for i, num_filters in enumerate(stage, start=1):
+            x = conv_norm_relu(
+                x,
+                num_filters,
+                kernel_size,
+                use_bias=use_bias,
+                name=f"block{number}_conv{i}",
+            )
+        x, pooling = pool(x, decoder=decoder, name=f"block{number}_pool")
+        poolings.append(pooling)
+        if dropout_rates:
+            rate = dropout_rates[number - 1]
+            x = dropout(x, rate, name=f"block{number}_dropout")
+    return x, poolings
+
+
+def decode(
+    x: Tensor,
+    poolings: Sequence[Pooling],
+    filters: Sequence[Sequence[int]],
+    kernel_size: int,
+    *,
+    conv: Callable[..., Tensor],
+    dropout_rates: Sequence[float] = (),
+    **options: Any,
+) -> Tensor:
+    """Stages of unpooling and convolutions, the mirror image of `encode`.
+
+    Args:
+        x: What comes out of `encode`, or further layers on it.
+        poolings: What `encode` left, stage by stage.
+        filters: Filters of each convolution, by number of the encoder stage.
+            A stage ends with as many as the next one's index has channels.
+        kernel_size: Size of all kernels.
+        conv: Maps tensor, filters, kernel size and name to a tensor.
+        dropout_rates: Rate after each stage; none by default.
+        **options: As for `unpool`.
+    """
+    for number in range(len(poolings), 0, -1):
+        x = unpool(
+            x, poolings[number - 1], name=f"decoder{number}_unpool", **options
+        )
+        for i, num_filters in enumerate(filters[number - 1], start=1):
+            x = conv(
+                x, num_filters, kernel_size, name=f"decoder{number}_conv{i}"
+            )
+        if dropout_rates:
+            rate = dropout_rates[number - 1]
+            x = dropout(x, rate, name=f"decoder{number}_dropout")
+    return x
+
+
+def dropout(x: Tensor, rate: float, *, name: str) -> Tensor:
+    """Dropout of single values; no layer at all where `rate` is 0."""
+    return layers.Dropout(rate, name=name)(x) if rate else x
+
+
+def classifier(
+    x: Tensor,
+    num_classes: int,
+    kernel_size: int,
+    *,
+    activation: str | None,
+) -> Tensor:
+    """Logits per pixel, or what `activation` makes of them, in float32."""
+    x = layers.Conv2D(
+        num_classes,
+        kernel_size,
+        padding="same",
+        data_format=LAST,
+        kernel_initializer="he_normal",
+        dtype="float32",
+        name="logits",
+    )(x)
+    return activate(x, activation)
+
+
+def activate(logits: Tensor, activation: str | None) -> Tensor:
+    """What `activation` makes of logits, in float32; None keeps them."""
+    if activation is None:
+        return logits
+    layer = layers.Activation(activation, dtype="float32", name=activation)
+    return layer(logits)
+
+
+def local_response_norm(
+    x: Tensor,
+    *,
+    radius: int = 2,
+    bias: float = 1.0,
+    alpha: float = 2e-5,
+    beta: float = 0.75,
+) -> Tensor:
+    """Divide each value by the energy of its neighbors across channels.
+
+    `x / (bias + alpha * sum(x ** 2)) ** beta`, summed over `radius` channels
+    at either side. Caffe divides its alpha by the number of channels of the
+    window: its 1e-4 over 5 channels is 2e-5 here. In float32, since squares
+    of 0..255 leave float16.
+
+    Reference: Krizhevsky, Sutskever and Hinton, 2012, "ImageNet
+    classification with deep convolutional neural networks", section 3.3.
+    """
+    x = ops.cast(x, "float32")
+    channels = np.arange(x.shape[-1])
+    is_near = np.abs(channels[:, None] - channels) <= radius
+    # By a convolution, which sums before it rounds where it is quantized.
+    energy = ops.conv(
+        ops.square(x),
+        (alpha * is_near).astype("float32")[None, None],
+        data_format=LAST,
+    )
+    # TFLite's calibration gives both factors the range of the product too, so
+    # that one is to be small; powers of 2 change no digit.
+    return x / 256 * ops.power(bias + energy, -beta) * 256

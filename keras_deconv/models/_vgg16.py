@@ -1,0 +1,252 @@
+"""Weights of VGG-16, from Keras and from PyTorch."""
+
+import math
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+# Mean color (RGB, 0..255) that VGG-16 was trained to have taken away.
+VGG16_MEAN = np.array([123.68, 116.779, 103.939], "float32")
+# What torchvision takes away and divides by, of RGB in 0..1.
+TORCH_MEAN = np.array([0.485, 0.456, 0.406], "float32")
+TORCH_STD = np.array([0.229, 0.224, 0.225], "float32")
+TORCH_EPSILON = 1e-5
+CONVOLUTIONS = tuple(
+    f"block{stage}_conv{i}"
+    for stage, count in enumerate((2, 2, 3, 3, 3), start=1)
+    for i in range(1, count + 1)
+)
+# Fully connected layers as convolutions: kernel size, channels, filters.
+FULLY_CONNECTED = {"fc6": (7, 512, 4096), "fc7": (1, 4096, 4096)}
+KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
+TORCH_SUFFIXES = (".pth", ".pt", ".safetensors")
+
+
+class ConvWeights(NamedTuple):
+    """Weights of a convolution over RGB in 0..255, in Keras' layout."""
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    # Scale, shift, mean and variance + epsilon of batch normalization.
+    norm: tuple[np.ndarray, ...] | None = None
+
+
+def check_encoder_weights(value: object) -> None:
+    """Refuse what `load_vgg16` cannot read, before a model is built for it.
+
+    Args:
+        value: None, "imagenet", or a path as str or `os.PathLike`; `~` is the
+            home folder, and the case of the suffix does not matter.
+
+    Raises:
+        ValueError: It is none of them, or no file is there.
+    """
+    if value is None:
+        return
+    suffixes = (*KERAS_SUFFIXES, *TORCH_SUFFIXES)
+    if isinstance(value, str | os.PathLike):
+        path = Path(os.path.expanduser(value))
+        if value == "imagenet":
+            return
+        if path.suffix.lower() in suffixes and path.is_file():
+            return
+    raise ValueError(
+        "`encoder_weights` must be None, 'imagenet', or the path of a file "
+        f"that is there and ends in {', '.join(suffixes)}. Received: "
+        f"encoder_weights={value!r}"
+    )
+
+
+def load_vgg16(model: keras.Model, weights: str | Path) -> None:
+    """Copy the layers of VGG-16 into the layers of the same names.
+
+    VGG-16 takes BGR less its mean color (Keras) or RGB less its mean and over
+    its standard deviation (PyTorch). The first convolution is turned so that it
+    takes RGB in 0..255 as it is; where it has no bias, the batch normalization
+    after it takes the mean away.
+
+    From VGG-16, batch normalization keeps its initial values. From VGG-16-BN it
+    is loaded too; since PyTorch's epsilon is smaller, the scale is changed so
+    that predictions are PyTorch's.
+
+    Args:
+        model: Model with layers `block1_conv1` to `block5_conv3` on 3 input
+            channels, and perhaps `fc6` and `fc7`; changed in place. The latter
+            are loaded where they have VGG-16's 4096 units.
+        weights: "imagenet" (downloaded by Keras); the path of a VGG-16 weights
+            file that `keras.applications.VGG16` takes; or the path of
+            torchvision's `vgg16` or `vgg16_bn` state dict: .pth or .pt (needs
+            torch) or .safetensors (needs safetensors), both in the extra
+            `keras-deconv[torch]`. Code in a file is never run.
+
+    Raises:
+        ValueError: The input has not 3 channels, or the weights cannot be had,
+            are those of another network, or hold NaN, infinities or a negative
+            variance. The model is not changed then.
+    """
+    check_encoder_weights(weights)
+    if model.input_shape[-1] != 3:
+        raise ValueError(
+            "`encoder_weights` of VGG-16 need an `input_shape` with 3 "
+            f"channels. Received: {model.input_shape[1:]}. Use "
+            "encoder_weights=None for other channel counts."
+        )
+    names = [*CONVOLUTIONS, *_fully_connected(model)]
+    path = Path(os.path.expanduser(weights))
+    if path.suffix.lower() in TORCH_SUFFIXES:
+        shapes = {n: tuple(model.get_layer(n).kernel.shape) for n in names}
+        source = _read_torch(path, shapes)
+    else:
+        source = _read_keras(path, names)
+    for name, values in source.items():
+        conv, norm = model.get_layer(name), model.get_layer(f"{name}_norm")
+        conv.set_weights([values.kernel, values.bias][: len(conv.weights)])
+        if values.norm is not None:
+            scale, shift, mean, variance = values.norm
+            if not conv.use_bias:
+                mean = mean - values.bias
+            scale = scale * np.sqrt(
+                (variance + norm.epsilon) / (variance + TORCH_EPSILON)
+            )
+            norm.set_weights([scale, shift, mean, variance])
+
+
+def _fully_connected(model: keras.Model) -> list[str]:
+    """Which fully connected layers of VGG-16 the model has."""
+    names = {layer.name for layer in model.layers}
+    return [
+        name
+        for name, (*_, filters) in FULLY_CONNECTED.items()
+        if name in names and model.get_layer(name).filters == filters
+    ]
+
+
+def _read_keras(
+    weights: str | Path, names: list[str]
+) -> dict[str, ConvWeights]:
+    include_top = "fc6" in names
+    try:
+        vgg16 = keras.applications.VGG16(
+            include_top=include_top, weights=str(weights)
+        )
+    except Exception as error:
+        file = "vgg16_weights_tf_dim_ordering_tf_kernels"
+        file += ".h5" if include_top else "_notop.h5"
+        raise ValueError(
+            "`encoder_weights` must be None, 'imagenet' (needs a network, or "
+            f"{file} in ~/.keras/models), the path of such a file, or of a "
+            "PyTorch state dict (.pth, .safetensors). Received: "
+            f"encoder_weights={str(weights)!r}, which failed with: {error}"
+        ) from error
+    read = {}
+    for name in names:
+        # Keras counts the fully connected layers from 1.
+        source = {"fc6": "fc1", "fc7": "fc2"}.get(name, name)
+        kernel, bias = vgg16.get_layer(source).get_weights()
+        _check_numbers(kernel, f"{source}'s kernel", weights)
+        _check_numbers(bias, f"{source}'s bias", weights)
+        if name == CONVOLUTIONS[0]:
+            kernel = kernel[:, :, ::-1]
+            bias = bias - np.einsum("hwio,i->o", kernel, VGG16_MEAN)
+        elif name in FULLY_CONNECTED:
+            size, channels, filters = FULLY_CONNECTED[name]
+            kernel = kernel.reshape(size, size, channels, filters)
+        read[name] = ConvWeights(kernel, bias)
+    return read
+
+
+def _read_torch(
+    path: Path, kernel_shapes: dict[str, tuple[int, ...]]
+) -> dict[str, ConvWeights]:
+    state = _read_state_dict(path)
+    numbers = sorted(
+        int(key.split(".")[1])
+        for key, value in state.items()
+        if re.fullmatch(r"features\.\d+\.weight", key) and value.ndim == 4
+    )
+    if len(numbers) != len(CONVOLUTIONS):
+        raise ValueError(
+            "`encoder_weights` must be the state dict of torchvision's vgg16 "
+            f"or vgg16_bn, with {len(CONVOLUTIONS)} convolutions named "
+            f"features.<number>.weight. Received: {str(path)!r} with "
+            f"{len(numbers)}; its names begin with {list(state)[:3]}"
+        )
+    # torchvision's classifier: linear, ReLU, dropout, linear, ...
+    sources = {"fc6": "classifier.0", "fc7": "classifier.3"}
+    for name, number in zip(CONVOLUTIONS, numbers, strict=True):
+        sources[name] = f"features.{number}"
+    has_norm = any(key.endswith("running_mean") for key in state)
+    read = {}
+    for name, (*size, channels, filters) in kernel_shapes.items():
+        source = sources[name]
+        shapes = {f"{source}.weight": (filters, channels, *size)}
+        if name in FULLY_CONNECTED:
+            shapes = {f"{source}.weight": (filters, channels * math.prod(size))}
+        shapes[f"{source}.bias"] = (filters,)
+        if has_norm and name in CONVOLUTIONS:
+            norm = f"features.{numbers[CONVOLUTIONS.index(name)] + 1}"
+            for part in ("weight", "bias", "running_mean", "running_var"):
+                shapes[f"{norm}.{part}"] = (filters,)
+        for key, expected in shapes.items():
+            found = state[key].shape if key in state else "missing"
+            if found != expected:
+                raise ValueError(
+                    "`encoder_weights` must be the state dict of torchvision's "
+                    f"vgg16 or vgg16_bn. Received: {str(path)!r}, whose {key} "
+                    f"must have the shape {expected}, and is {found}"
+                )
+            _check_numbers(state[key], key, path)
+        kernel, bias, *parts = (
+            state[key].astype("float32", copy=False) for key in shapes
+        )
+        kernel = kernel.reshape(filters, channels, *size).transpose(2, 3, 1, 0)
+        if name == CONVOLUTIONS[0]:
+            kernel = kernel / (255 * TORCH_STD)[:, None]
+            bias = bias - np.einsum("hwio,i->o", kernel, 255 * TORCH_MEAN)
+        read[name] = ConvWeights(kernel, bias, tuple(parts) or None)
+    return read
+
+
+def _check_numbers(array: np.ndarray, name: str, weights: str | Path) -> None:
+    """Refuse numbers that no training leaves."""
+    negative = name.endswith("running_var") and (array < 0).any()
+    if negative or not np.isfinite(array).all():
+        raise ValueError(
+            "`encoder_weights` must be finite, and variances at least 0. "
+            f"Received: {str(weights)!r}, whose {name} is not"
+        )
+
+
+def _read_state_dict(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of a PyTorch file by name, without running code from it."""
+    try:
+        if path.suffix.lower() == ".safetensors":
+            from safetensors.numpy import load_file
+
+            return load_file(path)
+        import torch
+
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
+        return {
+            name: value.detach().float().numpy()
+            for name, value in state.items()
+            if isinstance(name, str) and isinstance(value, torch.Tensor)
+        }
+    except ImportError as error:
+        raise ValueError(
+            f"`encoder_weights` in a {path.suffix} file need another package: "
+            f"pip install 'keras-deconv[torch]'. {error}"
+        ) from error
+    except Exception as error:
+        # Not quoted: PyTorch advises to run the code in the file.
+        raise ValueError(
+            "`encoder_weights` must be a PyTorch state dict if it ends in "
+            f"{', '.join(TORCH_SUFFIXES)}: tensors by name and nothing else, "
+            "as from torch.save(model.state_dict(), path). Received: "
+            f"{str(path)!r}, which failed with {type(error).__name__}"
+        ) from None

@@ -1,0 +1,144 @@
+"""Batches as the kernels take them, and checks that all functions share."""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_deconv import _arguments, _backends, _shapes
+from keras_deconv._kernels.windows import cast_length
+
+Tensor = Any
+
+
+def as_batch(x: Tensor, name: str) -> Tensor:
+    if isinstance(x, keras.KerasTensor):
+        raise ValueError(
+            f"`{name}` is a symbolic Keras tensor: inside a functional model "
+            "use the layer of the same name (for example "
+            "keras_deconv.MaxUnpool2D), which keeps unknown sizes."
+        )
+    x = ops.convert_to_tensor(x)
+    if len(x.shape) not in (3, 4, 5):
+        raise ValueError(
+            f"`{name}` must be a batch with 1, 2 or 3 spatial axes, such as "
+            "(batch, height, width, channels); sizes in numbers are given as "
+            f"`output_size`. Received: shape {tuple(x.shape)}"
+        )
+    if 0 in tuple(x.shape)[1:]:
+        raise ValueError(
+            f"`{name}` must not be empty: only the batch may be. Received: "
+            f"shape {tuple(x.shape)}"
+        )
+    _arguments.check_number_dtype(x.dtype, name)
+    return x
+
+
+def channel_axis(data_format: str) -> int:
+    return -1 if data_format == "channels_last" else 1
+
+
+def numbers_along(like: Tensor, axis: int) -> Tensor:
+    """Numbers 0, 1, ... along one axis, to be broadcast over `like`."""
+    shape = [1] * len(like.shape)
+    shape[axis] = -1
+    count = cast_length(ops.shape(like)[axis], like.dtype)
+    return ops.reshape(ops.arange(count, dtype=like.dtype), shape)
+
+
+def position_dtype(size: tuple, channels: Any, batch: Any = 1) -> str:
+    """Dtype that holds every position of the input.
+
+    Raises:
+        ValueError: There is no such dtype, on JAX without int64.
+    """
+    dtype = _backends.widest_int()
+    known = [n for n in (*size, channels, batch) if isinstance(n, int)]
+    if dtype == "int32" and math.prod(known) > 2**31:
+        raise ValueError(
+            f"Positions in an input of size {tuple(size)} with {channels} "
+            "channels do not fit into int32, the widest integer that JAX has "
+            "now. Use index_format='window', or set "
+            "jax.config.update('jax_enable_x64', True) first."
+        )
+    return dtype
+
+
+def to_kernel(x: Tensor, data_format: str) -> Tensor:
+    """View as (outer, *spatial, inner); nothing is moved in memory."""
+    if data_format == "channels_last":
+        return x
+    return ops.reshape(x, (-1, *ops.shape(x)[2:], 1))
+
+
+def in_kernel(function: Any, x: Tensor, data_format: str) -> Tensor:
+    """Apply a function of the kernels' layout that keeps the shape."""
+    channels = ops.shape(x)[channel_axis(data_format)]
+    y = function(to_kernel(x, data_format))
+    return from_kernel(y, channels, data_format)
+
+
+def from_kernel(x: Tensor, channels: Any, data_format: str) -> Tensor:
+    if data_format == "channels_last":
+        return x
+    return ops.reshape(x, (-1, channels, *ops.shape(x)[1:-1]))
+
+
+def target_size(
+    values: Tensor,
+    output_size: tuple[int, ...] | None,
+    like: Tensor | None,
+    data_format: str,
+    default: Any,
+) -> tuple[tuple, tuple]:
+    """Spatial size to restore: as known at run time, and as known now."""
+    if like is not None:
+        like = as_batch(like, "like")
+
+    def settle(shape: Any) -> tuple:
+        return _shapes.settle_size(
+            output_size,
+            None
+            if like is None
+            else _shapes.spatial_size(shape(like), data_format),
+            default(_shapes.spatial_size(shape(values), data_format)),
+        )
+
+    return settle(ops.shape), settle(lambda x: tuple(x.shape))
+
+
+def check_range(
+    argmax: Tensor,
+    index_format: str,
+    pool_size: tuple[int, ...],
+    size: tuple,
+    channels: Any,
+    batch: Any = 1,
+) -> None:
+    """Refuse an index that points outside, where its values can be seen.
+
+    Inside a compiled function they cannot, and on an accelerator looking
+    would make it wait.
+    """
+    if not _backends.is_readable(argmax):
+        return
+    if not all(isinstance(n, int) for n in (*size, channels, batch)):
+        return
+    if index_format == "window":
+        limit = math.prod(pool_size)
+    else:
+        limit = math.prod(size)
+        limit *= channels if index_format in ("flat", "onnx") else 1
+        limit *= batch if index_format == "onnx" else 1
+    seen = ops.convert_to_numpy(argmax)
+    if seen.size and (seen.min() < 0 or seen.max() >= limit):
+        raise ValueError(
+            f"`argmax` in the format {index_format!r} must lie in 0.."
+            f"{limit - 1}. Received: indices from {seen.min()} to "
+            f"{seen.max()}. Give the format that the pooling used as "
+            "`index_format`, or `source` when converting "
+            "(tf.nn.max_pool_with_argmax returns 'flat', PyTorch 'plane'), "
+            "and the size that was pooled as `output_size` or `like`, or "
+            "`input_size` when converting."
+        )

@@ -1,0 +1,154 @@
+"""`keras-deconv evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_deconv import _files, losses, metrics
+from keras_deconv_cli import runs, sources
+
+_SCORES = {
+    "global_accuracy": "global accuracy",
+    "class_accuracy": "class accuracy",
+    "mean_iou": "mean IoU",
+    "boundary_f1": "boundary F1",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What a model scores, in all and by the names of the classes.
+
+    A class that never occurs has the score None.
+    """
+
+    overall: dict[str, float]
+    classes: dict[str, dict[str, float | None]]
+
+    def __str__(self) -> str:
+        width = max(16, *(len(name) + 2 for name in self.classes))
+        lines = [
+            f"{'class':<{width}}{'accuracy':>10}{'IoU':>10}{'F1':>10}",
+            *(
+                f"{name:<{width}}"
+                + "".join(f"{_shown(value):>10}" for value in scores.values())
+                for name, scores in self.classes.items()
+            ),
+            "   ".join(
+                f"{name} {_shown(self.overall[key])}"
+                for key, name in _SCORES.items()
+            ),
+        ]
+        return "\n".join(lines)
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Measures a model."""
+    model, run = runs.load(options.model_path)
+    if options.dataset or options.images:
+        source = sources.from_options(options)
+    else:
+        if not run.options:
+            raise ValueError(
+                "DATASET, or --images, must be given for a model without "
+                f"{runs.RUN_FILE} beside it. Received: {options.model_path!r}"
+            )
+        source = sources.of_run(run.options, options)
+    if source.num_classes != run.num_classes:
+        raise ValueError(
+            "the data set must have the classes of the model. Received: "
+            f"{source.num_classes} classes in {source}, {run.num_classes} in "
+            f"{options.model_path}."
+        )
+    # A model file alone does not know the names.
+    run = dataclasses.replace(run, class_names=list(source.class_names))
+    available = source.splits()
+    split = options.split or next(
+        split
+        for split in ("test", "validation", *available)
+        if split in available
+    )
+    print(f"Measuring on {source}, split {split}.")
+    chose_model = run.options.get("val_split") == split and all(
+        run.options[name] == getattr(source.options, name)
+        for name in ("dataset", "images")
+    )
+    if chose_model:
+        print(
+            "This split chose the model among its epochs: on other pictures "
+            "the scores may be lower."
+        )
+    dataset = source.load(
+        split,
+        image_size=run.image_size,
+        # Without a size, pictures may differ in theirs.
+        batch_size=options.batch_size if run.image_size else 1,
+        shuffle=False,
+        cache=False,
+    )
+    scores = measure(model, dataset, run)
+    print(scores)
+    if options.json:
+        _write_json(
+            pathlib.Path(options.json),
+            {
+                "dataset": str(source),
+                "split": split,
+                "split_chose_model": chose_model,
+                **scores.overall,
+                "classes": scores.classes,
+            },
+        )
+    return 0
+
+
+def measure(
+    model: keras.Model,
+    dataset: tf.data.Dataset,
+    run: runs.Run,
+    verbose: int = 1,
+) -> Scores:
+    """Measures a model in one go through a data set."""
+    num_classes, void = run.num_classes, run.ignore_class
+    by_class = {
+        "accuracy": metrics.ClassAccuracy(num_classes, ignore_class=void),
+        "iou": metrics.MeanIoU(num_classes, ignore_class=void),
+        "boundary_f1": metrics.BoundaryF1(num_classes, ignore_class=void),
+    }
+    model.compile(
+        loss=losses.SegmentationCrossentropy(ignore_class=void),
+        metrics=[
+            metrics.GlobalAccuracy(num_classes, ignore_class=void),
+            *by_class.values(),
+        ],
+    )
+    overall = model.evaluate(dataset, verbose=verbose, return_dict=True)
+    columns = {
+        name: metric.per_class_by_name(run.class_names)
+        for name, metric in by_class.items()
+    }
+    return Scores(
+        overall={name: float(overall[name]) for name in _SCORES},
+        classes={
+            name: {key: column[name] for key, column in columns.items()}
+            for name in run.class_names
+        },
+    )
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _files.replaced(path) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n")
+    print(f"Wrote {path}")

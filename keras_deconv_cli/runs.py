@@ -1,0 +1,262 @@
+"""The folder that a training writes, and models that come from one or not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pathlib
+import zipfile
+from typing import Any
+
+import keras
+
+import keras_deconv
+
+# Importing models is what makes Keras know the layers of a saved one.
+from keras_deconv import _files, data, models  # noqa: F401
+from keras_deconv.data.catalog import VOID, generic_names
+
+MODEL_FILE = "model.keras"
+RUN_FILE = "run.json"
+MAX_CLASSES = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What must be known of a model to measure it and to predict with it.
+
+    Args:
+        class_names: one name per class.
+        palette: one (red, green, blue) per class.
+        image_size: height and width that pictures are resized to; None to
+            leave them as they are.
+        ignore_class: the label that means void.
+        options: the options of the training, by their names in the command;
+            empty for a model that comes from elsewhere.
+        is_finished: whether the training came to its end.
+        versions: of the packages that trained.
+
+    Raises:
+        ValueError: a field is something else, as `run.json` may be edited.
+    """
+
+    class_names: list[str]
+    palette: list[list[int]]
+    image_size: list[int] | None
+    ignore_class: int = VOID
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    is_finished: bool = False
+    versions: dict[str, str] = dataclasses.field(
+        default_factory=lambda: {
+            "keras_deconv": keras_deconv.__version__,
+            "keras": keras.__version__,
+        }
+    )
+
+    def __post_init__(self) -> None:
+        names, size = self.class_names, self.image_size
+        _check(
+            _is_list(names, str)
+            and 2 <= len(names) <= MAX_CLASSES
+            and len(set(names)) == len(names),
+            f"class_names must be 2 to {MAX_CLASSES} different names",
+            names,
+        )
+        _check(
+            _is_list(self.palette, list)
+            and len(self.palette) == len(names)
+            and all(
+                len(color) == 3 and _is_list(color, int, 0, 255)
+                for color in self.palette
+            ),
+            "palette must be one [red, green, blue] in 0..255 per class",
+            self.palette,
+        )
+        _check(
+            size is None or (_is_list(size, int, 1) and len(size) == 2),
+            "image_size must be [height, width] above 0, or null",
+            size,
+        )
+        _check(
+            _is_list([self.ignore_class], int, 0, 255),
+            "ignore_class must be an int in 0..255",
+            self.ignore_class,
+        )
+        _check(
+            isinstance(self.is_finished, bool),
+            "is_finished must be true or false",
+            self.is_finished,
+        )
+        _check(
+            isinstance(self.versions, dict),
+            "versions must be an object",
+            self.versions,
+        )
+        _check_options(self.options)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are; void is none of them."""
+        return len(self.class_names)
+
+    def write(self, folder: pathlib.Path) -> None:
+        """Writes `run.json`."""
+        text = json.dumps(dataclasses.asdict(self), indent=2)
+        with _files.replaced(folder / RUN_FILE) as part:
+            part.write_text(f"{text}\n")
+
+
+def _check(holds: bool, rule: str, value: Any) -> None:
+    if not holds:
+        raise ValueError(f"{rule}, and is {value!r}")
+
+
+def _is_list(
+    value: Any, kind: type, low: float = -math.inf, high: float = math.inf
+) -> bool:
+    """Whether it is a list of one type, of numbers from `low` to `high`."""
+    return (
+        isinstance(value, list)
+        # Not isinstance, for which True is an int.
+        and all(type(item) is kind for item in value)
+        and (kind is not int or all(low <= item <= high for item in value))
+    )
+
+
+def _check_options(options: Any) -> None:
+    """Refuses options that no data set can be loaded with."""
+    _check(isinstance(options, dict), "options must be an object", options)
+    if not options:
+        return
+    for name in (
+        *("dataset", "data_dir", "manual_dir"),
+        *("images", "masks", "val_images", "val_masks"),
+    ):
+        value = options.get(name)
+        _check(
+            name in options and (value is None or isinstance(value, str)),
+            f"options must have {name}, a text or null",
+            value,
+        )
+    _check(
+        isinstance(options.get("train_split"), str),
+        "options must have train_split, a text",
+        options.get("train_split"),
+    )
+    images, classes = options["images"], options.get("classes")
+    _check(
+        bool(options["dataset"]) != bool(images),
+        "options must have either dataset or images",
+        images,
+    )
+    if images:
+        _check(
+            bool(options["masks"])
+            and bool(options["val_images"]) == bool(options["val_masks"])
+            and _is_list(options.get("void_labels"), int, 0, 255)
+            and isinstance(options.get("mask_suffix"), str)
+            and (
+                _is_list([classes], int, 2, MAX_CLASSES)
+                or (bool(classes) and _is_list(classes, str))
+            ),
+            "options with images must have masks, classes, void_labels and "
+            "mask_suffix",
+            options,
+        )
+
+
+def read(folder: pathlib.Path) -> Run | None:
+    """Reads `run.json`; None if there is none.
+
+    Raises:
+        ValueError: it is not what a training writes.
+    """
+    path = folder / RUN_FILE
+    if not path.is_file():
+        return None
+    try:
+        return Run(**json.loads(path.read_text()))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} must be as keras-deconv train writes it. "
+            f"Received: {error}. Delete it to train anew there."
+        ) from error
+
+
+def load(path: str) -> tuple[keras.Model, Run]:
+    """Loads the model of a run folder, or a model file.
+
+    Raises:
+        ValueError: there is no model, or none from pictures to classes.
+    """
+    file = pathlib.Path(path).expanduser()
+    if (file / "saved_model.pb").exists():
+        raise ValueError(
+            f"MODEL must be {_MODEL}. Received: {path!r}, a SavedModel, which "
+            "tf.saved_model.load and servers load. Give what it was written "
+            "from."
+        )
+    if file.is_dir():
+        file = file / MODEL_FILE
+    if not file.is_file():
+        raise ValueError(
+            f"MODEL must be {_MODEL}. Received: {path!r}, but there is no "
+            f"file '{file}'."
+        )
+    if not zipfile.is_zipfile(file):
+        raise ValueError(
+            f"MODEL must be {_MODEL}. '{file}' is none, or is not complete."
+        )
+    try:
+        model = keras.saving.load_model(file, compile=False, safe_mode=True)
+    except Exception as error:  # Whatever foreign layers lead to.
+        reason = str(error).split("\n")[0][:200]
+        raise ValueError(
+            f"MODEL must be {_MODEL} with layers that are known here. "
+            f"Received: '{file}', of which Keras says: {reason}"
+        ) from error
+    takes, gives = model.input_shape, model.output_shape
+    if not (
+        isinstance(takes, tuple)
+        and isinstance(gives, tuple)
+        and len(takes) == len(gives) == 4
+        and takes[-1] == 3
+        and gives[-1]
+    ):
+        raise ValueError(
+            "MODEL must map pictures (batch, height, width, 3) to classes "
+            f"(batch, height, width, num_classes). Received: '{file}', which "
+            f"maps {takes} to {gives}."
+        )
+    if not 2 <= gives[-1] <= MAX_CLASSES:
+        raise ValueError(
+            f"MODEL must give scores of 2 to {MAX_CLASSES} classes: of one "
+            "there is nothing to choose from, and a pixel of a mask is one "
+            f"byte. Received: '{file}', which gives {gives[-1]}. A model with "
+            "one sigmoid must be trained anew with two outputs, one of them "
+            "for the background."
+        )
+    run = read(file.parent)
+    if run is None:
+        run = _foreign(takes, gives[-1])
+    if run.num_classes != gives[-1]:
+        raise ValueError(
+            f"'{file}' and '{RUN_FILE}' beside it must belong together. "
+            f"Received: {gives[-1]} classes and {run.num_classes}."
+        )
+    return model, run
+
+
+_MODEL = f"a folder that keras-deconv train wrote, with {MODEL_FILE}, or a "
+_MODEL += ".keras file"
+
+
+def _foreign(takes: tuple[Any, ...], num_classes: int) -> Run:
+    """What is known of a model without `run.json`: its shapes."""
+    image_size = None if None in takes[1:3] else list(takes[1:3])
+    return Run(
+        class_names=list(generic_names(num_classes)),
+        palette=[list(color) for color in data.color_map(num_classes)],
+        image_size=image_size,
+    )
