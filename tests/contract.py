@@ -1,6 +1,6 @@
 """What every layer promises: one small check each, for any `LayerCase`.
 
-`test_contract.py` proves each check on a layer that breaks the promise.
+`layers/test_contract.py` proves each check on a layer that breaks the promise.
 """
 
 import inspect

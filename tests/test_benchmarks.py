@@ -5,11 +5,12 @@ import math
 import subprocess
 import sys
 from importlib import util
-from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parent.parent / "benchmarks"
+from tests.paths import ROOT
+
+FOLDER = ROOT / "benchmarks"
 
 OPERATIONS = {"pool", "unpool", "both", "train"}
 DECODERS = {

@@ -10,7 +10,6 @@ import io
 import pkgutil
 import re
 import shlex
-from pathlib import Path
 
 import matplotlib.pyplot
 import pytest
@@ -18,8 +17,8 @@ import pytest
 import keras_deconv
 from keras_deconv_cli import parser
 from tests import tiny_datasets
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 PAGES = [
     "README.md",
     *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md")),

@@ -3,13 +3,13 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.paths import ROOT
+
 EXAMPLES = ROOT / "examples"
 SCRIPT = EXAMPLES / "train_segnet.py"
 

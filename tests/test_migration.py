@@ -6,7 +6,6 @@ table are compared with its recorded answers (tests/golden).
 
 import re
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +13,10 @@ import tensorflow as tf
 
 import keras_deconv
 from keras_deconv import models
+from tests.paths import GOLDEN, ROOT
 
-PAGE = (Path(__file__).parent.parent / "docs" / "migration.md").read_text()
-GOLDEN = dict(np.load(Path(__file__).parent / "golden" / "vectors.npz"))
+PAGE = (ROOT / "docs" / "migration.md").read_text()
+GOLDEN_VECTORS = dict(np.load(GOLDEN))
 
 
 def rows():
@@ -57,7 +57,7 @@ def keras_names(rng):
 
 def pytorch_names(rng):
     vectors = {
-        name: GOLDEN[f"torch_2d_2_2/{name}"]
+        name: GOLDEN_VECTORS[f"torch_2d_2_2/{name}"]
         for name in ("x", "pooled", "argmax", "unpooled")
     }
     names = dict(
@@ -82,7 +82,8 @@ def rounded_up_names(rng):
 
 def onnx_names(rng):
     x, pooled, index = (
-        GOLDEN[f"onnx_2d_2_2/{name}"] for name in ("x", "pooled", "argmax")
+        GOLDEN_VECTORS[f"onnx_2d_2_2/{name}"]
+        for name in ("x", "pooled", "argmax")
     )
     _, indices = keras_deconv.MaxPoolWithArgmax2D(
         data_format="channels_first", index_format="plane"

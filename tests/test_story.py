@@ -5,7 +5,6 @@ import json
 import re
 import runpy
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,8 +14,8 @@ from keras import layers
 
 from keras_deconv import models
 from tests import networks
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 PICTURES = ROOT / "docs" / "images"
 STORY = ROOT / "docs" / "story.md"

@@ -8,7 +8,6 @@ asks that it fails as is said there.
 
 import functools
 import json
-import pathlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,8 +18,9 @@ import pytest
 
 import keras_deconv
 from tests import formats, networks, oracles
+from tests.paths import ROOT
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
+README = ROOT / "README.md"
 BACKEND = keras.config.backend()
 
 

@@ -19,9 +19,9 @@ from keras_deconv.data import (
     to_tfds,
 )
 from keras_deconv.data.folders import list_pictures
+from tests.paths import CAMVID
 from tests.tiny_datasets import write_camvid, write_png
 
-REAL_CAMVID = pathlib.Path(__file__).parents[2] / "shared" / "camvid"
 CLASSES = 3
 LABELS = np.uint8([[0, 1, 2, 255], [2, 2, 0, 1]])
 PALETTE = ((128, 64, 128), (0, 0, 0), (220, 20, 60))
@@ -678,13 +678,11 @@ def test_to_tfds_names_of_files_lead_nowhere(tmp_path):
     assert not any("evil" in path.name for path in written)
 
 
-@pytest.mark.skipif(
-    not REAL_CAMVID.exists(), reason=f"CamVid is not at {REAL_CAMVID}"
-)
+@pytest.mark.skipif(not CAMVID.exists(), reason=f"CamVid is not at {CAMVID}")
 def test_real_camvid():
     pairs = from_folders(
-        REAL_CAMVID / "val",
-        REAL_CAMVID / "valannot",
+        CAMVID / "val",
+        CAMVID / "valannot",
         classes=describe("cam_vid"),
         image_size=None,
         batch_size=2,

@@ -4,17 +4,16 @@ The golden vectors were made by PyTorch, TensorFlow and ONNX
 (`golden/make.py`), so that any machine can compare with them.
 """
 
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
 
 from keras_deconv import ops
 from tests import oracles
+from tests.paths import GOLDEN
 
-GOLDEN = dict(np.load(Path(__file__).parent / "golden" / "vectors.npz"))
-CASES = sorted({name.split("/")[0] for name in GOLDEN})
+GOLDEN_VECTORS = dict(np.load(GOLDEN))
+CASES = sorted({name.split("/")[0] for name in GOLDEN_VECTORS})
 FORMATS = ("window", "flat", "plane", "onnx")
 
 
@@ -22,7 +21,7 @@ def golden(case):
     prefix = f"{case}/"
     return {
         name.removeprefix(prefix): value
-        for name, value in GOLDEN.items()
+        for name, value in GOLDEN_VECTORS.items()
         if name.startswith(prefix)
     }
 

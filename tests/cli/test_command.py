@@ -15,7 +15,6 @@ import pytest
 import tensorflow as tf
 
 from keras_deconv import (
-    blocks,
     callbacks,
     data,
     distribution,
@@ -23,10 +22,11 @@ from keras_deconv import (
     metrics,
     models,
 )
+from keras_deconv.models import _blocks
 from keras_deconv_cli import main, parser, prediction, runs, training
 from tests import tiny_datasets
+from tests.paths import CAMVID
 
-REAL_CAMVID = pathlib.Path(__file__).parents[2] / "shared" / "camvid"
 SIZE = (16, 24)
 SEED = 3
 
@@ -116,7 +116,7 @@ def test_help_comes_without_tensorflow():
 
 
 def test_names_are_those_of_the_library():
-    assert parser.DECODERS == blocks.DECODERS
+    assert parser.DECODERS == _blocks.DECODERS
     assert parser.STRATEGIES == distribution.STRATEGIES
     assert all(callable(getattr(models, m)) for m in parser.MODELS.values())
     assert all(callable(getattr(losses, m)) for m in parser.LOSSES.values())
@@ -435,9 +435,9 @@ def test_the_library_gives_the_same(uninterrupted, data_dir):
     assert_same_weights(runs.load(str(folder))[0], model)
 
 
-@pytest.mark.skipif(not REAL_CAMVID.exists(), reason="no CamVid here")
+@pytest.mark.skipif(not CAMVID.exists(), reason="no CamVid here")
 def test_the_library_gives_the_same_on_camvid(tiny_models, tmp_path):
-    where = {"data_dir": tmp_path / "tfds", "manual_dir": REAL_CAMVID}
+    where = {"data_dir": tmp_path / "tfds", "manual_dir": CAMVID}
     arguments = [
         *["train", "cam_vid", "--output", str(tmp_path / "run")],
         *["--data-dir", str(where["data_dir"])],

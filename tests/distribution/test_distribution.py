@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import pathlib
 import socket
 import subprocess
 import sys
@@ -18,8 +17,8 @@ import keras_deconv
 from keras_deconv import data, distribution, models
 from keras_deconv_cli import main, runs
 from tests import tiny_datasets
+from tests.paths import ROOT
 
-ROOT = pathlib.Path(__file__).parent.parent
 NUM_EPOCHS = 2
 SCORES = ("loss", "mean_iou", "val_mean_iou", "val_global_accuracy")
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import pathlib
 
 import numpy as np
 import pytest
@@ -19,8 +18,7 @@ from keras_deconv.data import (
     median_frequency_weights,
 )
 from keras_deconv.losses import SegmentationCrossentropy
-
-REAL_CAMVID = pathlib.Path(__file__).parents[2] / "shared" / "camvid"
+from tests.paths import CAMVID
 
 
 def random_masks():
@@ -261,12 +259,10 @@ def test_published_numbers_of_camvid():
     assert CAMVID_SEGNET_CLASS_WEIGHTS[sign] == 9.6446
 
 
-@pytest.mark.skipif(
-    not REAL_CAMVID.exists(), reason=f"CamVid is not at {REAL_CAMVID}"
-)
+@pytest.mark.skipif(not CAMVID.exists(), reason=f"CamVid is not at {CAMVID}")
 def test_camvid_counted_at_half_size():
     """Every second pixel: a quarter of the counts, but for sampling."""
-    paths = sorted(map(str, (REAL_CAMVID / "trainannot").glob("*.png")))
+    paths = sorted(map(str, (CAMVID / "trainannot").glob("*.png")))
 
     def read(path):
         mask = tf.io.decode_png(tf.io.read_file(path))

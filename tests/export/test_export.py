@@ -18,10 +18,10 @@ import tensorflow as tf
 import keras_deconv
 from keras_deconv import data, export, losses, models
 from keras_deconv._kernels import fused
+from keras_deconv.export.tflite import QUANTIZATIONS
 from keras_deconv.models import _blocks
 from tests import formats
-
-REAL_CAMVID = pathlib.Path(__file__).parents[2] / "shared" / "camvid"
+from tests.paths import CAMVID
 
 # Of the largest logit: what sums of floats in another order may differ by.
 MAX_DIFFERENCE = 1e-4
@@ -72,7 +72,7 @@ NETWORKS = [
 
 def images_of(size, number):
     """Images of CamVid where there are some, else drawn ones; uint8."""
-    files = sorted((REAL_CAMVID / "val").glob("*.png"))[:: 100 // number]
+    files = sorted((CAMVID / "val").glob("*.png"))[:: 100 // number]
     if size[0] < 100 or len(files) < number:
         return np.stack([data.draw_scene(i, size)[0] for i in range(number)])
     images = [
@@ -314,7 +314,7 @@ def test_foreign_and_compiled_operations_are_seen(tmp_path):
     assert formats.must_compile(tmp_path)
 
 
-@pytest.mark.parametrize("quantize", [None, *export.QUANTIZATIONS])
+@pytest.mark.parametrize("quantize", [None, *QUANTIZATIONS])
 def test_tflite_holds_built_in_operations_alone(quantize, model, tmp_path):
     file = tmp_path / "model.tflite"
     images = images_of((16, 25), 2) if quantize == "int8" else None

