@@ -5,8 +5,7 @@ ids of `ignore_class` are void: nobody says what is there, so such pixels take
 no part. Any other id is a mistake in the data.
 """
 
-import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -19,75 +18,8 @@ Tensor: TypeAlias = Any
 Shape: TypeAlias = tuple[int | None, ...]
 IgnoreClass: TypeAlias = int | Sequence[int] | None
 
-FLOAT32_MAX = float(np.finfo("float32").max)
-
 LEFT_OUT = -1
 """What `class_ids` writes where a pixel takes no part."""
-
-
-def num_classes(value: object) -> int:
-    """Give the number of classes as an int of at least 2.
-
-    Raises:
-        ValueError: No int, or below 2.
-    """
-    try:
-        result = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        result = 0
-    if result < 2:
-        raise ValueError(
-            "`num_classes` must be an int >= 2 (void is not a class; foreground"
-            f" and background are two). Received: num_classes={value!r}"
-        )
-    return result
-
-
-def ignore_class(value: object) -> int | tuple[int, ...] | None:
-    """Give the void ids as plain ints: one int, a tuple of ints or None.
-
-    Raises:
-        ValueError: Neither int, nor sequence of ints, nor None.
-    """
-    if value is None:
-        return None
-    try:
-        if isinstance(value, Sequence):
-            return tuple(operator.index(v) for v in value)
-        return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise ValueError(
-            "`ignore_class` must be an int, a tuple of ints or None (nothing "
-            f"is void). Received: ignore_class={value!r}"
-        ) from None
-
-
-def class_weights(
-    value: Sequence[float] | Mapping[int, float] | None,
-) -> tuple[float, ...] | None:
-    """Give one weight per class as plain floats, or None.
-
-    Raises:
-        ValueError: No numbers, a negative one, or one beyond float32.
-    """
-    if value is None:
-        return None
-    try:
-        if isinstance(value, Mapping):  # as Keras' own class_weight
-            value = [value[i] for i in range(len(value))]
-        weights = tuple(float(v) for v in value)
-    except (KeyError, TypeError, ValueError):
-        weights = (-1.0,)
-    if isinstance(value, str):  # "12" is no sequence of numbers.
-        weights = (-1.0,)
-    # Beyond float32 a weight would be infinite in the loss.
-    if not all(0 <= w <= FLOAT32_MAX for w in weights):
-        raise ValueError(
-            "`class_weights` must be finite floats >= 0, one per class, as a "
-            "sequence or as a dict by class id, or None. "
-            f"Received: class_weights={value!r}"
-        )
-    return weights
 
 
 def precise_dtype(dtype: Any) -> str:
@@ -251,31 +183,3 @@ def _require_known(
         _backends.require(
             ops.all(known), rule, smallest, "to", largest, way_out
         )
-
-
-def palette(value: Any, num_classes: int | None = None) -> np.ndarray:
-    """The colors of classes as uint8 array `(num_classes, 3)`.
-
-    Raises:
-        ValueError: There is not one (red, green, blue) of 0..255 per class.
-    """
-    try:
-        colors = np.asarray(value)
-    except ValueError:  # rows of different lengths
-        colors = np.zeros(0)
-    if (
-        colors.ndim != 2
-        or colors.shape[0] == 0
-        or colors.shape[1] != 3
-        or colors.dtype.kind not in "iu"
-        or colors.min() < 0
-        or colors.max() > 255
-        or num_classes not in (None, len(colors))
-    ):
-        number = "" if num_classes is None else f", {num_classes} in all"
-        raise ValueError(
-            "`palette` must hold one (red, green, blue) of ints in 0..255 for "
-            f"each class{number}. Received: palette={value!r}. "
-            "data.color_map(num_classes) makes one."
-        )
-    return colors.astype("uint8")

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_deconv import _backends, _labels
+from keras_deconv import _arguments, _backends, _labels
 from keras_deconv._labels import IgnoreClass, Tensor
 
 __all__ = [
@@ -46,7 +46,7 @@ class SegmentationLoss(keras.losses.Loss):
         super().__init__(
             name=name, reduction=reduction, dtype=_labels.precise_dtype(dtype)
         )
-        self.ignore_class = _labels.ignore_class(ignore_class)
+        self.ignore_class = _arguments.ignore_class(ignore_class)
         self.from_logits = from_logits
 
     def __call__(
@@ -150,7 +150,7 @@ class PixelLoss(SegmentationLoss):
         dtype: Any,
     ) -> None:
         super().__init__(ignore_class, from_logits, reduction, name, dtype)
-        self.class_weights = _labels.class_weights(class_weights)
+        self.class_weights = _arguments.class_weights(class_weights)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Weighted loss of every pixel, 0 where none is counted.
@@ -597,7 +597,7 @@ def _factor(value: float, name: str, may_be_zero: bool) -> float:
         result = float(value)
     except (TypeError, ValueError):
         result = math.nan
-    if not 0 <= result <= _labels.FLOAT32_MAX or (
+    if not 0 <= result <= _arguments.FLOAT32_MAX or (
         result == 0 and not may_be_zero
     ):
         rule = ">= 0" if may_be_zero else "> 0"

@@ -59,7 +59,7 @@ def test_bad_choices(name, value, choices):
 @pytest.mark.parametrize("position", [2, -1, (0, 3), (1,), 0.5])
 def test_position_lies_in_the_block(position):
     with pytest.raises(ValueError, match="`position`"):
-        keras_deconv.BedOfNailsUnpool2D((2, 3), position)
+        keras_deconv.BedOfNailsUnpool2D((2, 3), position=position)
 
 
 def test_data_format_follows_the_keras_configuration():

@@ -36,11 +36,10 @@ data._images:
 data.augmentation: _arguments data.catalog
 data.camvid: data.catalog
 data.catalog: _arguments
-data.checking: _labels data.catalog data.frequencies
-data.folders: _arguments _labels data._epochs data._images data.catalog
-    data.pipeline
-data.frequencies: _labels data.catalog
-data.pipeline: _arguments _labels data._epochs data.catalog
+data.checking: _arguments _labels data.catalog data.frequencies
+data.folders: _arguments data._epochs data._images data.catalog data.pipeline
+data.frequencies: _arguments _labels data.catalog
+data.pipeline: _arguments data._epochs data.catalog
 data.scenes: _arguments data.catalog
 data.sources: data._epochs data.camvid data.catalog data.pipeline data.scenes
 data.writing: data._images data.catalog data.folders
@@ -56,7 +55,7 @@ export: export.onnx export.saved_model export.tflite
 export._channel_ranges: layers
 export._models: _arguments _files _graphs
 export.onnx: config export._models
-export.saved_model: _graphs _labels config export._models
+export.saved_model: _arguments _graphs config export._models
     inference.monte_carlo
 export.tflite: _arguments _batches _kernels.fused config
     export._channel_ranges export._models
@@ -72,9 +71,9 @@ layers.cropping: layers._base
 layers.fixed_unpooling: _arguments _shapes layers._base ops
 layers.max_pooling: _arguments _shapes layers._base ops
 layers.max_unpooling: _arguments _shapes layers._base ops
-losses: _backends _labels
+losses: _arguments _backends _labels
 metrics: metrics.boundary metrics.confusion
-metrics._base: _backends _labels
+metrics._base: _arguments _backends _labels
 metrics.boundary: _backends _labels metrics._base
 metrics.confusion: _backends _labels metrics._base
 models: models.baselines models.batch_statistics models.deconvnet models.enet
@@ -95,7 +94,7 @@ ops.index_formats: _arguments _backends _kernels.positions _kernels.windows
     _shapes ops._layout
 ops.pooling: _arguments _backends _kernels _kernels.positions _kernels.windows
     _shapes ops._layout
-visualize: _labels
+visualize: _arguments _labels
 """
 
 

@@ -390,13 +390,18 @@ def bed_of_nails_adjoint(
     return cells(x, windows, fill=0)[index]
 
 
-def fit(x: Tensor, size: Sequence[Length], fill: float | None) -> Tensor:
-    """Crop or pad blocks at the end to `size`; a `fill` of None repeats.
+def fit(
+    x: Tensor,
+    before: Sequence[Length],
+    size: Sequence[Length],
+    fill: float | None,
+) -> Tensor:
+    """Move blocks by `before` cells, and crop or pad them to `size`.
 
-    What a `size` between blocks has beyond the last one is less than a block,
-    so that a mirrored border holds the last value alone.
+    A `fill` of None repeats the last value: the new cells at the end are fewer
+    than a block, so that a mirrored border holds that value alone.
     """
-    return _pad_or_crop(x, [0] * len(size), size, fill)
+    return _pad_or_crop(x, before, size, fill)
 
 
 def _as_rows(x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -170,7 +170,7 @@ class SegmentationSet:
     splits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_class_names(self.class_names, "class_names")
+        _arguments.class_names(self.class_names)
         if len(self.palette) != self.num_classes:
             raise ValueError(
                 "`palette` must have one color per class. Received: "
@@ -215,25 +215,6 @@ def plain_set(
     return SegmentationSet(
         name, image_key, mask_key, class_names, **(description | changes)
     )
-
-
-def check_class_names(value: Any, argument: str) -> None:
-    """Refuses what cannot name classes, in tfds neither (one name a line)."""
-    is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
-    if (
-        not is_sequence
-        or len(value) < 2
-        or not all(
-            isinstance(name, str) and name.strip().splitlines() == [name]
-            for name in value
-        )
-        or len(set(value)) < len(value)
-    ):
-        raise ValueError(
-            f"`{argument}` must be at least two distinct names: str that are "
-            "not empty, with no blanks around them and no line breaks. "
-            f"Received: {argument}={value!r}"
-        )
 
 
 def generic_names(num_classes: int) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_deconv import _labels
+from keras_deconv import _arguments
 from keras_deconv._labels import IgnoreClass
 from keras_deconv.data.catalog import VOID
 from keras_deconv.data.frequencies import check_has_end
@@ -179,8 +179,8 @@ def check(
         Classes that never occur: 2
         Label 9 is neither class nor void; in examples 1
     """
-    num_classes = _labels.num_classes(num_classes)
-    void = _labels.ignore_class(ignore_class)
+    num_classes = _arguments.num_classes(num_classes)
+    void = _arguments.ignore_class(ignore_class)
     if isinstance(dataset, tf.data.Dataset):
         check_has_end(dataset)
     void_labels = {void} if isinstance(void, int) else set(void or ())

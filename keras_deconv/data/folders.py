@@ -13,14 +13,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
-from keras_deconv import _arguments, _labels
+from keras_deconv import _arguments
 from keras_deconv.data._epochs import Augment
 from keras_deconv.data._images import IMAGE_SUFFIXES, MASK_SUFFIXES, read_pair
 from keras_deconv.data.catalog import (
     VOID,
     Color,
     SegmentationSet,
-    check_class_names,
     generic_names,
     plain_set,
 )
@@ -205,10 +204,9 @@ def mask_format(
                 f"SegmentationSet. Received: classes={classes!r}"
             )
         if isinstance(classes, Sequence):
-            check_class_names(classes, "classes")
-            class_names = tuple(classes)
+            class_names = _arguments.class_names(classes, name="classes")
         else:
-            class_names = generic_names(_labels.num_classes(classes))
+            class_names = generic_names(_arguments.num_classes(classes))
         free = [label for label in range(256) if label not in void_labels]
         if len(class_names) > len(free):
             raise ValueError(

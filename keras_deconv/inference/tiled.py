@@ -139,17 +139,25 @@ def predict_tiled(
         ...     int(classes.max()) < 4
         True
 
-        Rasters, with rasterio:
+        Rasters, with rasterio (`pip install "keras-deconv[geo]"`):
 
-        >>> def label(source, target):
-        ...     import rasterio
-        ...     with rasterio.open(source) as image:
-        ...         profile = dict(image.profile, count=1, dtype="uint8")
-        ...         with rasterio.open(target, "w", **profile) as output:
-        ...             inference.predict_tiled(
-        ...                 model, image, 512, 128, class_ids=True,
-        ...                 output=output)
-        >>> label("city.tif", "classes.tif")  # doctest: +SKIP
+        >>> import rasterio
+        >>> from rasterio.transform import from_origin
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     profile = dict(
+        ...         driver="GTiff", height=100, width=150, dtype="uint8",
+        ...         transform=from_origin(0, 0, 1, 1))
+        ...     source, target = f"{folder}/city.tif", f"{folder}/classes.tif"
+        ...     rasterio.open(source, "w", count=3, **profile).close()
+        ...     with (
+        ...         rasterio.open(source) as image,
+        ...         rasterio.open(target, "w", count=1, **profile) as output,
+        ...     ):
+        ...         _ = inference.predict_tiled(
+        ...             model, image, 64, 16, class_ids=True, output=output,
+        ...             verbose=0)
+        ...     rasterio.open(target).shape
+        (100, 150)
     """
     check_graph(model)
     check_is_segmentation(model)

@@ -779,9 +779,9 @@ def test_mistakes_of_all_formats(function, model, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (dict(class_names=["a"]), "`class_names` must hold one name for each"),
-        (dict(class_names="abc"), "`class_names` must hold"),
-        (dict(class_names=["a", "b\nc", "d"]), "each of one line"),
+        (dict(class_names=["a"]), "`class_names` must be 3 distinct"),
+        (dict(class_names="abc"), "`class_names` must be 3 distinct"),
+        (dict(class_names=["a", "b\nc", "d"]), "without line breaks"),
         (dict(palette=[(0, 0, 0)]), "each class, 3 in all"),
         (dict(palette=[(0, 0, 256)] * 3), "`palette` must hold"),
         (

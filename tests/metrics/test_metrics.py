@@ -170,7 +170,7 @@ def test_scores_by_name(metric):
     assert metric.per_class_by_name(list(named)) == named
     assert json.loads(json.dumps(named)) == named
     for wrong in (("sky", "road"), ("sky", "road", "sky"), "abcd", "abc"):
-        with pytest.raises(ValueError, match="`class_names` must be 3 diff"):
+        with pytest.raises(ValueError, match="`class_names` must be 3 dist"):
             metric.per_class_by_name(wrong)
 
 
