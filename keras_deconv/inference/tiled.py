@@ -142,11 +142,10 @@ def predict_tiled(
         Rasters, with rasterio (`pip install "keras-deconv[geo]"`):
 
         >>> import rasterio
-        >>> from rasterio.transform import from_origin
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     profile = dict(
         ...         driver="GTiff", height=100, width=150, dtype="uint8",
-        ...         transform=from_origin(0, 0, 1, 1))
+        ...         transform=rasterio.Affine(1, 0, 0, 0, -1, 0))
         ...     source, target = f"{folder}/city.tif", f"{folder}/classes.tif"
         ...     rasterio.open(source, "w", count=3, **profile).close()
         ...     with (
