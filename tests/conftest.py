@@ -1,4 +1,4 @@
-"""Settings that must be there before TensorFlow is imported."""
+"""What all tests share; and settings that TensorFlow reads when imported."""
 
 import os
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from keras_deconv import config
+from tests.seeds import SEED
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +32,12 @@ def _no_network(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _seed():
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(SEED)
 
 
 @pytest.fixture
 def rng():
-    return np.random.default_rng(0)
+    return np.random.default_rng(SEED)
 
 
 @pytest.fixture
