@@ -145,7 +145,7 @@ def predict_tiled(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     profile = dict(
         ...         driver="GTiff", height=100, width=150, dtype="uint8",
-        ...         transform=rasterio.Affine(1, 0, 0, 0, -1, 0))
+        ...         transform=rasterio.Affine(2, 0, 0, 0, -2, 0))
         ...     source, target = f"{folder}/city.tif", f"{folder}/classes.tif"
         ...     rasterio.open(source, "w", count=3, **profile).close()
         ...     with (
