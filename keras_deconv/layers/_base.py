@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from keras_deconv import _arguments, _shapes
+from keras_deconv._arguments import IntOrInts
 
 
 class SpatialLayer(keras.layers.Layer):
@@ -20,10 +21,6 @@ class SpatialLayer(keras.layers.Layer):
         super().__init__(**kwargs)
         self.data_format = _arguments.data_format(data_format)
         self.input_spec = keras.layers.InputSpec(ndim=self.num_spatial_dims + 2)
-
-    def ints(self, value: object, name: str) -> tuple[int, ...]:
-        """One int >= 1 per spatial axis."""
-        return _arguments.ints(value, self.num_spatial_dims, name, minimum=1)
 
     def spatial_size(self, shape: Any) -> tuple[int | None, ...]:
         """Spatial part of a static shape.
@@ -51,3 +48,61 @@ class SpatialLayer(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "data_format": self.data_format}
+
+
+class WindowLayer(SpatialLayer):
+    """Layer with the windows of a pooling."""
+
+    def __init__(
+        self,
+        pool_size: IntOrInts,
+        strides: IntOrInts | None,
+        padding: str,
+        data_format: str | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(data_format=data_format, **kwargs)
+        self.pool_size = _arguments.ints(
+            pool_size, self.num_spatial_dims, "pool_size", minimum=1
+        )
+        self.strides = _arguments.strides(strides, self.pool_size)
+        self.padding = _arguments.padding(padding)
+
+    @property
+    def window(self) -> tuple[tuple[int, ...], tuple[int, ...], str]:
+        """Window, strides and padding, as functions take them."""
+        return self.pool_size, self.strides, self.padding
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("pool_size", "strides", "padding")
+        return super().get_config() | {n: getattr(self, n) for n in names}
+
+
+class UnpoolLayer(WindowLayer):
+    """Layer that restores the size that was pooled."""
+
+    def __init__(
+        self,
+        pool_size: IntOrInts,
+        strides: IntOrInts | None,
+        padding: str,
+        output_size: IntOrInts | None,
+        data_format: str | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(pool_size, strides, padding, data_format, **kwargs)
+        self.output_size = _arguments.output_size(
+            output_size, self.num_spatial_dims
+        )
+
+    def restored_size(self, values_shape: Any, like_shape: Any) -> tuple:
+        """Spatial size to restore, as far as it is known."""
+        size = self.spatial_size(values_shape)
+        return _shapes.settle_size(
+            self.output_size,
+            None if like_shape is None else self.spatial_size(like_shape),
+            default=_shapes.unpooled_size(size, *self.window),
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "output_size": self.output_size}

@@ -6,7 +6,7 @@ import keras
 
 from keras_deconv import _arguments, _shapes, ops
 from keras_deconv._arguments import IntOrInts
-from keras_deconv.layers._base import SpatialLayer
+from keras_deconv.layers._base import UnpoolLayer
 
 __all__ = [
     "BedOfNailsUnpool1D",
@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 
-class FixedUnpool(SpatialLayer):
+class FixedUnpool(UnpoolLayer):
     """Both families: a value goes to its window without an index."""
 
     takes_any_strides = True
@@ -32,27 +32,18 @@ class FixedUnpool(SpatialLayer):
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(data_format=data_format, **kwargs)
-        self.pool_size = self.ints(pool_size, "pool_size")
-        self.strides = _arguments.strides(strides, self.pool_size)
+        super().__init__(
+            pool_size, strides, padding, output_size, data_format, **kwargs
+        )
         if not self.takes_any_strides:
             _arguments.check_side_by_side(self.strides, self.pool_size)
-        self.padding = _arguments.padding(padding)
-        self.output_size = _arguments.output_size(
-            output_size, self.num_spatial_dims
-        )
 
     def compute_output_shape(
         self, values_shape: Any, like_shape: Any = None
     ) -> tuple:
         size = self.spatial_size(values_shape)
-        window = (self.pool_size, self.strides, self.padding)
-        target = _shapes.settle_size(
-            self.output_size,
-            None if like_shape is None else self.spatial_size(like_shape),
-            default=_shapes.unpooled_size(size, *window),
-        )
-        _shapes.check_block_size(target, size, *window)
+        target = self.restored_size(values_shape, like_shape)
+        _shapes.check_block_size(target, size, *self.window)
         return self.with_spatial_size(values_shape, target)
 
     def compute_output_spec(
@@ -62,15 +53,6 @@ class FixedUnpool(SpatialLayer):
             values.shape, None if like is None else like.shape
         )
         return keras.KerasTensor(shape, self.output_dtype(values))
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "pool_size": self.pool_size,
-            "strides": self.strides,
-            "padding": self.padding,
-            "output_size": self.output_size,
-        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "FixedUnpool":
@@ -87,13 +69,7 @@ class NearestUnpool(FixedUnpool):
 
     def call(self, values: Any, like: Any = None) -> Any:
         return ops.nearest_unpool(
-            values,
-            self.pool_size,
-            self.strides,
-            self.padding,
-            self.output_size,
-            like,
-            self.data_format,
+            values, *self.window, self.output_size, like, self.data_format
         )
 
 
@@ -118,9 +94,7 @@ class BedOfNailsUnpool(FixedUnpool):
     def call(self, values: Any, like: Any = None) -> Any:
         return ops.bed_of_nails_unpool(
             values,
-            self.pool_size,
-            self.strides,
-            self.padding,
+            *self.window,
             self.output_size,
             like,
             self.data_format,
