@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras_deconv import _arguments
+
 
 def check_graph(model: Any) -> None:
     """Refuse what is no model, is not built, or has several ends.
@@ -101,11 +103,7 @@ def check_from_logits(model: keras.Model, from_logits: Any) -> None:
     Raises:
         ValueError: As described.
     """
-    if not isinstance(from_logits, bool):
-        raise ValueError(
-            "`from_logits` must be True or False. Received: "
-            f"from_logits={from_logits!r}"
-        )
+    _arguments.boolean(from_logits, "from_logits")
     shape = model.outputs[0].shape
     if len(shape) < 2 or shape[-1] == 1:
         raise ValueError(

@@ -19,7 +19,7 @@ _arguments: _backends
 _backends:
 _batches: _arguments _backends
 _files:
-_graphs:
+_graphs: _arguments
 _kernels: _kernels.autodiff _kernels.fused
 _kernels.autodiff: _kernels.windows
 _kernels.fused: _kernels.windows config
@@ -67,7 +67,7 @@ initializers: _arguments
 layers: layers.cropping layers.fixed_unpooling layers.max_pooling
     layers.max_unpooling
 layers._base: _arguments _shapes
-layers.cropping: layers._base
+layers.cropping: _backends layers._base
 layers.fixed_unpooling: _arguments _shapes layers._base ops
 layers.max_pooling: _arguments _shapes layers._base ops
 layers.max_unpooling: _arguments _shapes layers._base ops
