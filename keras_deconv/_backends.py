@@ -1,6 +1,7 @@
 """The few things that Keras' backends do differently."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -163,6 +164,19 @@ def repeat(times: Any, body: Callable[[Any, Any], Any], state: Any) -> Any:
     for i in range(int(times)):
         state = body(i, state)
     return state
+
+
+_drawing = threading.RLock()
+
+
+@contextlib.contextmanager
+def draws_alone() -> Iterator[None]:
+    """One thread at a time where all draw from one global generator."""
+    if keras.config.backend() == "torch":
+        with _drawing:
+            yield
+    else:
+        yield
 
 
 @contextlib.contextmanager

@@ -124,17 +124,25 @@ def check_from_logits(model: keras.Model, from_logits: Any) -> None:
 
 def batch_norms(model: keras.Model) -> list[Any]:
     """Batch normalizations of a model and of all that it holds, each once."""
-    norms, seen, todo = [], set(), [model]
+    return [
+        layer
+        for layer in every_layer(model)
+        if isinstance(layer, layers.BatchNormalization)
+    ]
+
+
+def every_layer(model: keras.Model) -> list[Any]:
+    """A model and all layers that it holds, in whatever layer, each once."""
+    found, seen, todo = [], set(), [model]
     while todo:
         layer = todo.pop(0)  # so that they come in order
         if id(layer) in seen:
             continue
         seen.add(id(layer))
-        if isinstance(layer, layers.BatchNormalization):
-            norms.append(layer)
+        found.append(layer)
         # Keras keeps the layers in a layer, however they are nested, in a list
         # among its attributes.
         for value in vars(layer).values():
             values = value if isinstance(value, list) else [value]
             todo += [v for v in values if isinstance(v, keras.Layer)]
-    return norms
+    return found
