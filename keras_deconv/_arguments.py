@@ -22,6 +22,7 @@ IntOrInts = int | Sequence[int]
 
 INDEX_FORMATS = ("window", "flat", "plane")
 OVERLAPS = ("sum", "mean")
+DEFAULT_VOID = 255
 FLOAT32_MAX = float(np.finfo("float32").max)
 
 
@@ -265,14 +266,42 @@ def _as_tuple(value: object) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, Iterable) else ()
 
 
-def ignore_class(value: object) -> int | tuple[int, ...] | None:
-    """The void ids as plain ints: one int, a tuple of ints or None.
+def boolean(value: object, name: str) -> bool:
+    """True or False; the str "False" would count as True.
 
     Raises:
-        ValueError: Neither int, nor sequence of ints, nor None.
+        ValueError: If `value` is not a bool.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(
+            f"`{name}` must be True or False. Received: {name}={value!r}"
+        )
+    return value
+
+
+def ignore_class(
+    value: object, num_classes: int | None = None
+) -> int | tuple[int, ...] | None:
+    """The void ids as plain ints: one int, a tuple of ints or None.
+
+    Args:
+        value: int, sequence of ints or None.
+        num_classes: Number of classes, where it is known.
+
+    Raises:
+        ValueError: If `value` is not an int, a sequence of ints or None, or if
+            it is the default, 255, and there are so many classes that 255 is
+            one of them.
     """
     if value is None:
         return None
+    if value == DEFAULT_VOID and num_classes and num_classes > DEFAULT_VOID:
+        raise ValueError(
+            "`ignore_class` must not be its default, 255, for more than 255 "
+            "classes: class 255 would be void. Received: ignore_class=255, "
+            f"{num_classes} classes. Pass ignore_class=None if nothing is "
+            "void, another id such as -1, or (255,) if class 255 is to be void."
+        )
     try:
         if isinstance(value, Sequence):
             return tuple(operator.index(v) for v in value)

@@ -1,7 +1,8 @@
 """The few things that Keras' backends do differently."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -43,6 +44,19 @@ def is_readable(tensor: Any) -> bool:
     return True
 
 
+def as_tensor(x: Any) -> Any:
+    """`keras.ops.convert_to_tensor`, which leaves TensorFlow's variables.
+
+    They are no tensors to `tf.custom_gradient`.
+    """
+    x = keras.ops.convert_to_tensor(x)
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.convert_to_tensor(x)
+    return x
+
+
 def require(condition: Any, *message: Any, before: Any = None) -> Any:
     """Stop with the message where a compiled function finds it broken.
 
@@ -58,6 +72,22 @@ def require(condition: Any, *message: Any, before: Any = None) -> Any:
             with tf.control_dependencies([asked]):
                 return tf.identity(before)
     return before
+
+
+def require_lengths(rules: Iterable[Any], *message: Any, before: Any) -> Any:
+    """Where sizes are not known, refuse at run time what does not fit.
+
+    Args:
+        rules: Comparisons of lengths. Those that are known now, and not
+            tensors, have been checked already.
+        *message: What to say, with the lengths that came.
+        before: Tensor that is returned, and computed from after that.
+    """
+    unknown = [rule for rule in rules if keras.ops.is_tensor(rule)]
+    if not unknown:
+        return before
+    rule = keras.ops.all(keras.ops.stack(unknown))
+    return require(rule, *message, before=before)
 
 
 def widest_int() -> str:
@@ -134,6 +164,19 @@ def repeat(times: Any, body: Callable[[Any, Any], Any], state: Any) -> Any:
     for i in range(int(times)):
         state = body(i, state)
     return state
+
+
+_drawing = threading.RLock()
+
+
+@contextlib.contextmanager
+def draws_alone() -> Iterator[None]:
+    """One thread at a time where all draw from one global generator."""
+    if keras.config.backend() == "torch":
+        with _drawing:
+            yield
+    else:
+        yield
 
 
 @contextlib.contextmanager

@@ -33,17 +33,22 @@ def precise_dtype(dtype: Any) -> str:
     return "float32" if half else policy.compute_dtype
 
 
-def label_map(y_true: Tensor, shape: Shape, y_pred_shape: Shape) -> Tensor:
-    """Give `y_true` in `shape`, without the axis of size 1 it may end with.
+def label_map(
+    y_true: Tensor, sizes: tuple[Any, ...], y_pred_shape: Shape
+) -> Tensor:
+    """Give `y_true` in one shape, without the axis of size 1 it may end with.
 
     Args:
-        y_true: Labels of shape `shape` or `shape + (1,)`.
-        shape: Shape to have; None stands for any size.
+        y_true: Labels of shape `sizes` or `sizes + (1,)`.
+        sizes: Shape to have, as `keras.ops.shape` gives it: a size that is not
+            known until run time is a tensor.
         y_pred_shape: Shape of the predictions, for the error.
 
     Raises:
         ValueError: Any other shape, one-hot labels among them.
+        tf.errors.InvalidArgumentError: The same at run time.
     """
+    shape = _known(sizes)
     y_true = ops.convert_to_tensor(y_true)
     y_true_shape = tuple(y_true.shape)
     if len(y_true_shape) == len(shape) + 1:
@@ -64,7 +69,17 @@ def label_map(y_true: Tensor, shape: Shape, y_pred_shape: Shape) -> Tensor:
             "the same with a last axis of size 1; resize the masks (nearest "
             "neighbor) or the predictions."
         )
-    return y_true
+    received = ops.shape(y_true)
+    return _backends.require_lengths(
+        [n == to for n, to in zip(received, sizes, strict=True)],
+        "`y_true` must hold one class id for each pixel of `y_pred`; resize "
+        "the masks (nearest neighbor) or the predictions. Received: y_true of "
+        "shape",
+        *received,
+        "predictions for",
+        *sizes,
+        before=y_true,
+    )
 
 
 def class_ids(
@@ -118,8 +133,14 @@ def pixel_weights(sample_weight: Tensor, ids: Tensor) -> Tensor:
             `ids`, or that and a last axis of size 1), or in between.
         ids: Label map.
 
+    Returns:
+        The weights. In compiled code, where nothing can be raised, NaN stands
+        for what is not a weight.
+
     Raises:
-        ValueError: The weights fit neither images nor pixels.
+        ValueError: The weights fit neither images nor pixels; in eager code
+            also weights that are negative or not finite.
+        tf.errors.InvalidArgumentError: The same in a TensorFlow graph.
     """
     weights = ops.convert_to_tensor(sample_weight)
     received, shape = tuple(weights.shape), tuple(ids.shape)
@@ -127,13 +148,51 @@ def pixel_weights(sample_weight: Tensor, ids: Tensor) -> Tensor:
         weights = ops.squeeze(weights, axis=-1)
     for _ in range(len(shape) - len(received)):
         weights = ops.expand_dims(weights, axis=-1)
+    rule = (
+        "`sample_weight` must hold one weight per image, shape (batch,), or "
+        "one per pixel, shape"
+    )
     if not _may_broadcast(tuple(weights.shape), shape, stretch=True):
         raise ValueError(
-            "`sample_weight` must hold one weight per image, shape (batch,), "
-            f"or one per pixel, shape {shape}. "
-            f"Received: sample_weight.shape={received}"
+            f"{rule} {shape}. Received: sample_weight.shape={received}"
         )
-    return weights
+    sizes, found = ops.shape(ids), ops.shape(weights)
+    weights = _backends.require_lengths(
+        [(n == to) | (n == 1) for n, to in zip(found, sizes, strict=True)],
+        rule,
+        *sizes,
+        "Received: sample_weight of shape",
+        *found,
+        before=weights,
+    )
+    return _valid_weights(weights)
+
+
+def _valid_weights(weights: Tensor) -> Tensor:
+    if "bool" in _dtype(weights):
+        return weights
+    values = ops.cast(weights, "float32")
+    valid = ops.logical_and(ops.isfinite(values), values >= 0)
+    rule = "`sample_weight` must hold finite numbers >= 0. Received:"
+    way_out = "Weight 0 leaves out an image or a pixel."
+    if not _backends.is_traced(valid):
+        wrong = np.logical_not(ops.convert_to_numpy(valid))
+        if wrong.any():
+            found = np.unique(ops.convert_to_numpy(values)[wrong])
+            listed = ", ".join(f"{weight:g}" for weight in found[:10])
+            more = ", ..." if len(found) > 10 else ""
+            raise ValueError(f"{rule} {listed}{more}. {way_out}")
+        return weights
+    count = ops.sum(ops.cast(ops.logical_not(valid), "int32"))
+    _backends.require(ops.all(valid), rule, count, "others.", way_out)
+    if "float" not in _dtype(weights):
+        weights = values
+    return ops.where(valid, weights, ops.cast(np.nan, weights.dtype))
+
+
+def _known(sizes: tuple[Any, ...]) -> Shape:
+    """Sizes as in a static shape, None for what is not known yet."""
+    return tuple(n if isinstance(n, int) else None for n in sizes)
 
 
 def _as_tuple(ignore_class: IgnoreClass) -> tuple[int, ...]:

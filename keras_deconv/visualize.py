@@ -354,7 +354,7 @@ def _class_ids(
             f"dtype={mask.dtype.name}. Logits become class ids with "
             "logits.argmax(-1)."
         )
-    void = _arguments.ignore_class(ignore_class)
+    void = _arguments.ignore_class(ignore_class, num_classes)
     is_void = np.isin(mask, [] if void is None else void)
     strays = mask[~is_void & ((mask < 0) | (mask >= num_classes))]
     if strays.size:

@@ -19,13 +19,14 @@ _arguments: _backends
 _backends:
 _batches: _arguments _backends
 _files:
-_graphs:
+_graphs: _arguments
 _kernels: _kernels.autodiff _kernels.fused
 _kernels.autodiff: _kernels.windows
 _kernels.fused: _kernels.windows config
 _kernels.positions: _kernels.windows
 _kernels.windows: _shapes
 _labels: _backends
+_locks:
 _shapes:
 callbacks: _arguments _backends _files _labels visualize
 config: _arguments
@@ -60,14 +61,14 @@ export.saved_model: _arguments _graphs config export._models
 export.tflite: _arguments _batches _kernels.fused config
     export._channel_ranges export._models
 inference: inference.monte_carlo inference.sliding_window inference.tiled
-inference.monte_carlo: _arguments _backends _batches _graphs
-inference.sliding_window: _arguments _batches _graphs
-inference.tiled: _arguments _backends _graphs
+inference.monte_carlo: _arguments _backends _batches _graphs _locks
+inference.sliding_window: _arguments _batches _graphs _locks
+inference.tiled: _arguments _backends _graphs _locks
 initializers: _arguments
 layers: layers.cropping layers.fixed_unpooling layers.max_pooling
     layers.max_unpooling
 layers._base: _arguments _shapes
-layers.cropping: layers._base
+layers.cropping: _backends layers._base
 layers.fixed_unpooling: _arguments _shapes layers._base ops
 layers.max_pooling: _arguments _shapes layers._base ops
 layers.max_unpooling: _arguments _shapes layers._base ops
@@ -81,7 +82,7 @@ models: models.baselines models.batch_statistics models.deconvnet models.enet
 models._blocks: layers layers.cropping
 models._vgg16:
 models.baselines: _arguments models._blocks
-models.batch_statistics: _arguments _backends _graphs
+models.batch_statistics: _arguments _backends _graphs _locks
 models.deconvnet: _arguments models._blocks models._vgg16
 models.enet: _arguments layers.cropping models._blocks
 models.segnet: _arguments models._blocks models._vgg16

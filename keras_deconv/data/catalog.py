@@ -171,6 +171,12 @@ class SegmentationSet:
 
     def __post_init__(self) -> None:
         _arguments.class_names(self.class_names)
+        if self.num_classes > VOID:
+            raise ValueError(
+                f"`class_names` must name at most {VOID} classes, since label "
+                f"{VOID} is void in every mask. Received: {self.num_classes} "
+                f"classes in {self.name!r}."
+            )
         if len(self.palette) != self.num_classes:
             raise ValueError(
                 "`palette` must have one color per class. Received: "

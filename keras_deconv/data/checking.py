@@ -180,7 +180,7 @@ def check(
         Label 9 is neither class nor void; in examples 1
     """
     num_classes = _arguments.num_classes(num_classes)
-    void = _arguments.ignore_class(ignore_class)
+    void = _arguments.ignore_class(ignore_class, num_classes)
     if isinstance(dataset, tf.data.Dataset):
         check_has_end(dataset)
     void_labels = {void} if isinstance(void, int) else set(void or ())

@@ -126,7 +126,7 @@ def class_frequencies(
         (4, 2, 1)
     """
     num_classes = _arguments.num_classes(num_classes)
-    ignore_class = _arguments.ignore_class(ignore_class)
+    ignore_class = _arguments.ignore_class(ignore_class, num_classes)
     num_elements = _count_elements(dataset)
 
     pixels, images, pixels_of_images = np.zeros((3, num_classes), "int64")

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_deconv import _arguments, _backends
+from keras_deconv import _arguments, _backends, _locks
 from keras_deconv._graphs import (
     check_graph,
     check_is_segmentation,
+    every_layer,
     is_graph,
 )
 
@@ -313,7 +314,9 @@ def _predict(
     """
     tiles = [_read(image, (top, left), tile) for left in lefts]
     tiles += tiles[-1:] * (batch_size - len(tiles))
-    [scores] = keras.tree.flatten(model.predict_on_batch(np.stack(tiles)))
+    with _locks.held(every_layer(model)):
+        predictions = model.predict_on_batch(np.stack(tiles))
+    [scores] = keras.tree.flatten(predictions)
     # Replicas of a distribution strategy each give all: cut.
     scores = np.asarray(scores, "float32")[: len(lefts)]
     if not np.isfinite(scores).all():

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_deconv import _backends
 from keras_deconv.layers._base import SpatialLayer
 
 __all__ = ["CropLike2D"]
@@ -44,10 +45,24 @@ class CropLike2D(SpatialLayer):
     def call(self, inputs: Any, like: Any) -> Any:
         like = ops.convert_to_tensor(like)
         self.compute_output_shape(inputs.shape, like.shape)
+        inputs = self._require_larger(inputs, like)
         height, width = self.spatial_size(ops.shape(like))
         if self.data_format == "channels_last":
             return inputs[:, :height, :width]
         return inputs[:, :, :height, :width]
+
+    def _require_larger(self, inputs: Any, like: Any) -> Any:
+        """`compute_output_shape` for sizes not known until run time."""
+        sizes = [self.spatial_size(ops.shape(x)) for x in (inputs, like)]
+        return _backends.require_lengths(
+            [to <= n for n, to in zip(*sizes, strict=True)],
+            "`like` must not be larger than `inputs`: cropping takes away "
+            "only. Received: inputs of size",
+            *sizes[0],
+            "like of size",
+            *sizes[1],
+            before=inputs,
+        )
 
     def compute_output_shape(self, inputs_shape: Any, like_shape: Any) -> tuple:
         size, target = map(self.spatial_size, (inputs_shape, like_shape))

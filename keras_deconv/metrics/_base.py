@@ -27,7 +27,9 @@ class SegmentationMetric(keras.metrics.Metric):
     ) -> None:
         super().__init__(name=name, dtype=_labels.precise_dtype(dtype))
         self.num_classes = _arguments.num_classes(num_classes)
-        self.ignore_class = _arguments.ignore_class(ignore_class)
+        self.ignore_class = _arguments.ignore_class(
+            ignore_class, self.num_classes
+        )
 
     def merge_state(self, metrics: Iterable["SegmentationMetric"]) -> None:
         """Add what other metrics counted, say in other parts of a set.
@@ -104,7 +106,7 @@ class SegmentationMetric(keras.metrics.Metric):
             y_pred = ops.where(is_nan, self.num_classes, best)
         elif len(shape) == len(y_true.shape) + 1 and shape[-1] == 1:
             y_pred = ops.squeeze(y_pred, axis=-1)
-        y_true = _labels.label_map(y_true, tuple(y_pred.shape), shape)
+        y_true = _labels.label_map(y_true, ops.shape(y_pred), shape)
         return y_true, y_pred
 
 

@@ -19,7 +19,7 @@ def as_batch(x: Tensor, name: str) -> Tensor:
             "use the layer of the same name (for example "
             "keras_deconv.MaxUnpool2D), which keeps unknown sizes."
         )
-    x = ops.convert_to_tensor(x)
+    x = _backends.as_tensor(x)
     if len(x.shape) not in (3, 4, 5):
         raise ValueError(
             f"`{name}` must be a batch with 1, 2 or 3 spatial axes, such as "
@@ -32,7 +32,13 @@ def as_batch(x: Tensor, name: str) -> Tensor:
             f"shape {tuple(x.shape)}"
         )
     _arguments.check_number_dtype(x.dtype, name)
-    return x
+    shape = ops.shape(x)
+    return _backends.require_lengths(
+        [n > 0 for n in shape[1:]],
+        f"`{name}` must not be empty: only the batch may be. Received: shape",
+        *shape,
+        before=x,
+    )
 
 
 def channel_axis(data_format: str) -> int:
@@ -95,6 +101,7 @@ def target_size(
     """Spatial size to restore: as known at run time, and as known now."""
     if like is not None:
         like = as_batch(like, "like")
+        like = _require_same_size(like, output_size, data_format)
 
     def settle(shape: Any) -> tuple:
         return _shapes.settle_size(
@@ -106,6 +113,22 @@ def target_size(
         )
 
     return settle(ops.shape), settle(lambda x: tuple(x.shape))
+
+
+def _require_same_size(
+    like: Tensor, output_size: tuple[int, ...] | None, data_format: str
+) -> Tensor:
+    size = _shapes.spatial_size(ops.shape(like), data_format)
+    if output_size is None or len(output_size) != len(size):
+        return like
+    return _backends.require_lengths(
+        [n == to for n, to in zip(size, output_size, strict=True)],
+        "`output_size` and `like` both say which size to restore, and "
+        f"disagree. Give one of them. Received: output_size={output_size}, "
+        "like of spatial size",
+        *size,
+        before=like,
+    )
 
 
 def check_range(

@@ -183,19 +183,19 @@ def _unpool(
 def _require_blocks(
     values: Tensor, target: tuple, size: tuple, window: tuple
 ) -> Tensor:
-    """Where sizes are not known, refuse at run time what does not fit.
-
-    The values that are returned come after that.
-    """
+    """`_shapes.check_block_size` for sizes not known until run time."""
     pool_size, strides, padding = window
+    rules = []
     for n, m, k, s in zip(target, size, pool_size, strides, strict=True):
-        if ops.is_tensor(n) or ops.is_tensor(m):
-            smallest, largest = _shapes.block_lengths(m, k, s, padding)
-            values = _backends.require(
-                ops.logical_and(smallest <= n, n <= largest),
-                "The size to restore (`like`) must be one that shrinks to the "
-                "size of `values`. Size, values, window, strides:",
-                *(n, m, k, s),
-                before=values,
-            )
-    return values
+        smallest, largest = _shapes.block_lengths(m, k, s, padding)
+        rules += [smallest <= n, n <= largest]
+    return _backends.require_lengths(
+        rules,
+        "The size to restore (`output_size` or `like`) must be one that "
+        f"shrinks to the size of `values`, with pool_size={pool_size}, "
+        f"strides={strides}, padding={padding!r}. Received: size to restore",
+        *target,
+        "values of size",
+        *size,
+        before=values,
+    )

@@ -71,6 +71,7 @@ def max_pool_with_argmax(
     index_format = _arguments.index_format(index_format)
     static_size = _shapes.spatial_size(inputs.shape, data_format)
     _shapes.pooled_size(static_size, pool_size, strides, padding)
+    inputs = _require_window(inputs, pool_size, padding, data_format)
 
     windows = lay_windows(
         _shapes.spatial_size(ops.shape(inputs), data_format),
@@ -149,11 +150,10 @@ def max_unpool(
     data_format = _arguments.data_format(data_format)
     index_format = _arguments.index_format(index_format)
     overlap = _arguments.overlap(overlap)
-    argmax = ops.convert_to_tensor(argmax)
+    argmax = _backends.as_tensor(argmax)
     _arguments.check_argmax(values.shape, argmax.shape, argmax.dtype)
     _arguments.check_overlap_dtype(overlap, values.dtype)
-    # Where sizes are not known, a shape that differs stops here.
-    argmax = ops.reshape(argmax, ops.shape(values))
+    argmax = _require_same_shape(argmax, values)
     size, static_size = target_size(
         values,
         output_size,
@@ -192,21 +192,50 @@ def max_unpool(
     return from_kernel(result, channels, data_format)
 
 
-def _require_windows(values: Tensor, windows: Windows, size: tuple) -> Tensor:
-    """Where sizes are not known, refuse at run time what does not fit.
+def _require_window(
+    inputs: Tensor, pool_size: tuple[int, ...], padding: str, data_format: str
+) -> Tensor:
+    """`_shapes.pooled_size` for sizes that are not known until run time."""
+    if padding == "same":
+        return inputs
+    size = _shapes.spatial_size(ops.shape(inputs), data_format)
+    return _backends.require_lengths(
+        [n >= k for n, k in zip(size, pool_size, strict=True)],
+        "Each spatial size of `inputs` must be at least the window with "
+        "padding='valid'. Use larger inputs, a smaller `pool_size` or "
+        f"padding='same'. Received: pool_size={pool_size}, inputs of size",
+        *size,
+        before=inputs,
+    )
 
-    The values that are returned come after that.
-    """
-    for n, m, expected in zip(
-        windows.size, windows.num_windows, size, strict=True
-    ):
-        if ops.is_tensor(n) or ops.is_tensor(expected):
-            values = _backends.require(
-                ops.equal(m, expected),
-                "The size to restore does not pool to the size of `values`: "
-                "give the tensor that was pooled as `like`, and the pooling "
-                "layer's own arguments. Size, windows in it, values:",
-                *(n, m, expected),
-                before=values,
-            )
-    return values
+
+def _require_same_shape(argmax: Tensor, values: Tensor) -> Tensor:
+    """`_arguments.check_argmax` for shapes not known until run time."""
+    shape, expected = ops.shape(argmax), ops.shape(values)
+    argmax = _backends.require_lengths(
+        [a == b for a, b in zip(shape, expected, strict=True)],
+        "`argmax` must have the shape of `values`: one index for each value. "
+        "Received: argmax of shape",
+        *shape,
+        "values of shape",
+        *expected,
+        before=argmax,
+    )
+    # What is known of one is known of both.
+    return ops.reshape(argmax, expected)
+
+
+def _require_windows(values: Tensor, windows: Windows, size: tuple) -> Tensor:
+    """`_shapes.check_unpooled_size` for sizes not known until run time."""
+    return _backends.require_lengths(
+        [m == n for m, n in zip(windows.num_windows, size, strict=True)],
+        "The size to restore does not pool to the size of `values`: give the "
+        "tensor that was pooled as `like`, and the pooling layer's own "
+        "arguments. Received: size to restore",
+        *windows.size,
+        "windows in it",
+        *windows.num_windows,
+        "values of size",
+        *size,
+        before=values,
+    )
