@@ -1,6 +1,7 @@
 """The few things that Keras' backends do differently."""
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,8 +26,59 @@ def is_traced(tensor: Any) -> bool:
     if backend == "torch":
         import torch
 
-        return tensor.is_meta or torch.compiler.is_compiling()
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return True
+        return tensor.is_meta or not _has_storage(tensor)
     return False
+
+
+def _has_storage(tensor: Any) -> bool:
+    """Whether a PyTorch tensor is more than a wrapper, as in `torch.vmap`."""
+    try:
+        tensor.data_ptr()
+    except RuntimeError:  # There is no public function that tells.
+        return False
+    return True
+
+
+def shape(tensor: Any) -> tuple:
+    """`keras.ops.shape`, in ints while PyTorch traces a model for a file.
+
+    The batch is -1 there. Traced sizes would be int32 and int64 tensors in one
+    operation, which ONNX runtimes refuse.
+    """
+    if _is_traced_for_file():
+        return (-1, *static_shape(tensor)[1:])
+    return keras.ops.shape(tensor)
+
+
+def static_shape(tensor: Any) -> tuple[int | None, ...]:
+    """The shape as known now; a length that is not known is None."""
+    if not _is_traced_for_file():
+        return tuple(tensor.shape)
+    import torch
+
+    with warnings.catch_warnings():
+        # It warns that the lengths become constants of the file, as they are.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        return (None, *(int(n) for n in tensor.shape[1:]))
+
+
+def _is_traced_for_file() -> bool:
+    if keras.config.backend() != "torch":
+        return False
+    import torch
+
+    return torch.jit.is_tracing()
+
+
+def maximum(a: Any, b: Any) -> Any:
+    """`keras.ops.maximum`, which on PyTorch narrows 64 bits to 32."""
+    if keras.config.backend() != "torch":
+        return keras.ops.maximum(a, b)
+    import torch
+
+    return torch.maximum(a, torch.as_tensor(b, dtype=a.dtype, device=a.device))
 
 
 def is_readable(tensor: Any) -> bool:

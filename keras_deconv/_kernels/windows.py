@@ -25,7 +25,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_deconv import _shapes
+from keras_deconv import _backends, _shapes
 
 Tensor = Any
 Length = Any  # int, or a scalar tensor where a size is not known
@@ -110,7 +110,7 @@ def _pad_or_crop(
 
     A negative `before` takes cells away; a `fill` of None mirrors the border.
     """
-    size = ops.shape(x)[1:-1]
+    size = _backends.shape(x)[1:-1]
     after = [to - n - b for to, n, b in zip(lengths, size, before, strict=True)]
     pads = [
         (_maximum(b, 0), _maximum(a, 0))
@@ -126,7 +126,7 @@ def _pad_or_crop(
         x = _slice(x, [_maximum(-b, 0) for b in before], lengths)
     if not all(isinstance(n, int) for n in lengths):
         # Converters lose sight of the channels, which convolutions ask for.
-        batch, *_, inner = ops.shape(x)
+        batch, *_, inner = _backends.shape(x)
         x = ops.reshape(x, (batch, *lengths, inner))
     return x
 
@@ -147,7 +147,7 @@ def cells(x: Tensor, windows: Windows, fill: Any) -> list[Tensor]:
     They have the shape of what is pooled.
     """
     strides, num_blocks = windows.strides, windows.num_blocks
-    inner = ops.shape(x)[-1]
+    inner = _backends.shape(x)[-1]
     lengths = [n * s for n, s in zip(num_blocks, strides, strict=True)]
     x = _pad_or_crop(x, windows.before, lengths, fill)
     pieces = dict[tuple[int, ...], Tensor]({(): x})
@@ -222,7 +222,7 @@ def pool(
     is_float = "float" in _name(x)
     lowest = -math.inf if is_float else int(np.iinfo(_name(x)).min)
     values = cells(x, windows, lowest)
-    best = highest = functools.reduce(ops.maximum, values)
+    best = highest = functools.reduce(_backends.maximum, values)
     if is_float:
         # XLA's maximum may lose NaN on CPUs.
         has_nan = functools.reduce(ops.logical_or, map(ops.isnan, values))
@@ -296,7 +296,7 @@ def _mean(terms: list[Tensor], ones: list[Tensor]) -> Tensor:
     landed = [one > 0 for one in ones]
     zero = ops.zeros((), terms[0].dtype)
     largest = functools.reduce(
-        ops.maximum,
+        _backends.maximum,
         [
             ops.where(here, term, -math.inf)
             for here, term in zip(landed, terms, strict=True)
@@ -306,7 +306,7 @@ def _mean(terms: list[Tensor], ones: list[Tensor]) -> Tensor:
     # No selection between tensors: tf2onnx multiplies them by 0 and 1, and
     # infinity times 0 is no number.
     nothing = ops.where(count > 0, -math.inf, zero)
-    largest = ops.stop_gradient(ops.maximum(largest, nothing))
+    largest = ops.stop_gradient(_backends.maximum(largest, nothing))
 
     def rest(here: Tensor, term: Tensor) -> Tensor:
         # inf - inf is no number; the mean of two inf is inf.
@@ -315,7 +315,7 @@ def _mean(terms: list[Tensor], ones: list[Tensor]) -> Tensor:
         return ops.where(counts, term - largest, zero)
 
     total = functools.reduce(ops.add, map(rest, landed, terms))
-    return largest + total / ops.maximum(count, 1)
+    return largest + total / _backends.maximum(count, 1)
 
 
 def _block_index(windows: Windows, shift: tuple[int, ...]) -> np.ndarray:
@@ -401,7 +401,7 @@ def fit(x: Tensor, size: Sequence[Length], fill: float | None) -> Tensor:
 
 def _as_rows(x: Tensor) -> Tensor:
     """View as (outer * rows, 1, columns, 1, inner), to be given blocks."""
-    *_, columns, inner = ops.shape(x)
+    *_, columns, inner = _backends.shape(x)
     return ops.reshape(x, (-1, 1, columns, 1, inner))
 
 
@@ -433,7 +433,7 @@ def spread(
             must broadcast to `(outer * rows, block rows, columns, block
             columns, inner)`, or None for everywhere.
     """
-    *spatial, inner = ops.shape(values)[1:]
+    *spatial, inner = _backends.shape(values)[1:]
     rows = _as_rows(values)
     *leading, block_rows, block_columns = (1, *block)[-max(len(block), 2) :]
     plane_shape = (block_rows, spatial[-1], block_columns, inner)
@@ -441,7 +441,7 @@ def spread(
     for offset in itertools.product(*map(range, leading)):
         condition = chosen(offset)
         planes.append(
-            ops.broadcast_to(rows, (ops.shape(rows)[0], *plane_shape))
+            ops.broadcast_to(rows, (_backends.shape(rows)[0], *plane_shape))
             if condition is None
             else ops.where(condition, rows, ops.zeros((), values.dtype))
         )

@@ -26,7 +26,7 @@ def as_batch(x: Tensor, name: str) -> Tensor:
             "(batch, height, width, channels); sizes in numbers are given as "
             f"`output_size`. Received: shape {tuple(x.shape)}"
         )
-    if 0 in tuple(x.shape)[1:]:
+    if 0 in _backends.static_shape(x)[1:]:
         raise ValueError(
             f"`{name}` must not be empty: only the batch may be. Received: "
             f"shape {tuple(x.shape)}"
@@ -69,12 +69,12 @@ def to_kernel(x: Tensor, data_format: str) -> Tensor:
     """View as (outer, *spatial, inner); nothing is moved in memory."""
     if data_format == "channels_last":
         return x
-    return ops.reshape(x, (-1, *ops.shape(x)[2:], 1))
+    return ops.reshape(x, (-1, *_backends.shape(x)[2:], 1))
 
 
 def in_kernel(function: Any, x: Tensor, data_format: str) -> Tensor:
     """Apply a function of the kernels' layout that keeps the shape."""
-    channels = ops.shape(x)[channel_axis(data_format)]
+    channels = _backends.shape(x)[channel_axis(data_format)]
     y = function(to_kernel(x, data_format))
     return from_kernel(y, channels, data_format)
 
@@ -82,7 +82,7 @@ def in_kernel(function: Any, x: Tensor, data_format: str) -> Tensor:
 def from_kernel(x: Tensor, channels: Any, data_format: str) -> Tensor:
     if data_format == "channels_last":
         return x
-    return ops.reshape(x, (-1, channels, *ops.shape(x)[1:-1]))
+    return ops.reshape(x, (-1, channels, *_backends.shape(x)[1:-1]))
 
 
 def target_size(
@@ -105,7 +105,7 @@ def target_size(
             default(_shapes.spatial_size(shape(values), data_format)),
         )
 
-    return settle(ops.shape), settle(lambda x: tuple(x.shape))
+    return settle(_backends.shape), settle(_backends.static_shape)
 
 
 def check_range(

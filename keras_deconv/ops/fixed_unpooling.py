@@ -56,7 +56,7 @@ def nearest_unpool(
         to_kernel(values, data_format), _blocks(values, size, data_format)
     )
     result = fit(result, target, fill=None)
-    channels = ops.shape(values)[channel_axis(data_format)]
+    channels = _backends.shape(values)[channel_axis(data_format)]
     return from_kernel(result, channels, data_format)
 
 
@@ -103,7 +103,7 @@ def bed_of_nails_unpool(
         position,
     )
     result = fit(result, target, fill=0)
-    channels = ops.shape(values)[channel_axis(data_format)]
+    channels = _backends.shape(values)[channel_axis(data_format)]
     return from_kernel(result, channels, data_format)
 
 
@@ -111,7 +111,7 @@ def _blocks(
     values: Tensor, block: tuple[int, ...], data_format: str
 ) -> Windows:
     """The blocks that values become, as windows side by side."""
-    size = _shapes.spatial_size(ops.shape(values), data_format)
+    size = _shapes.spatial_size(_backends.shape(values), data_format)
     whole = [n * b for n, b in zip(size, block, strict=True)]
     return lay_windows(whole, block, block, "valid")
 
@@ -131,9 +131,11 @@ def _block_target(
         lambda m: _shapes.unpooled_size(m, block, block, "same"),
     )
     _shapes.check_block_size(
-        static, _shapes.spatial_size(values.shape, data_format), block
+        static,
+        _shapes.spatial_size(_backends.static_shape(values), data_format),
+        block,
     )
-    size = _shapes.spatial_size(ops.shape(values), data_format)
+    size = _shapes.spatial_size(_backends.shape(values), data_format)
     for n, m, s in zip(target, size, block, strict=True):
         if like is not None and (ops.is_tensor(n) or ops.is_tensor(m)):
             values = _backends.require(
