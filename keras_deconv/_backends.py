@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -79,6 +79,20 @@ def maximum(a: Any, b: Any) -> Any:
     import torch
 
     return torch.maximum(a, torch.as_tensor(b, dtype=a.dtype, device=a.device))
+
+
+def pad(tensor: Any, pads: Sequence[tuple[Any, Any]], value: Any) -> Any:
+    """`keras.ops.pad` with a value.
+
+    Keras makes an object with a name of its own there, which `torch.compile`
+    does not take inside a function with a gradient of its own.
+    """
+    if keras.config.backend() != "torch":
+        return keras.ops.pad(tensor, pads, constant_values=value)
+    import torch
+
+    flat = [n for pair in reversed(pads) for n in pair]
+    return torch.nn.functional.pad(tensor, flat, value=value)
 
 
 def is_readable(tensor: Any) -> bool:

@@ -7,8 +7,8 @@ window indices and back, and values are scattered to positions.
 
 The plain kernels run instead, with the same results,
 
-- for integers, for windows that PyTorch cannot pad, and where a maximum is NaN:
-  PyTorch points to the last NaN of a window, and the rule is the first;
+- for integers, for windows that PyTorch cannot pad, and where a maximum is NaN
+  or -inf, which PyTorch finds in another place;
 - where values cannot be looked at: inside `torch.compile`, which makes loops of
   its own out of them, in `torch.vmap`, in models that are traced for a file, and
   on accelerators, which looking would make wait.
@@ -56,7 +56,7 @@ def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
         pooled, argmax = plain.pool(x, windows, "int32")
         return pooled, argmax.to(getattr(torch, dtype))
     kernel = functools.partial(_pool_to_offsets, windows=windows, dtype=dtype)
-    return _Pool.apply(x, kernel, _offset_kernels(windows))
+    return _pool(x, kernel, _offset_kernels(windows))
 
 
 def pool_to_positions(
@@ -69,7 +69,7 @@ def pool_to_positions(
     kernel = functools.partial(
         _pool_to_positions, windows=windows, window_dtype=window_dtype
     )
-    return _Pool.apply(x, kernel, _position_kernels(windows.size))
+    return _pool(x, kernel, _position_kernels(windows.size))
 
 
 def unpool(
@@ -137,11 +137,30 @@ def _position_kernels(size: tuple[int, ...]) -> _Kernels:
     )
 
 
+def _pool(x: Tensor, kernel: Callable[..., Any], kernels: _Kernels) -> Any:
+    return _now(_Pool).apply(x, kernel, kernels)
+
+
 def _unpool(
     values: Tensor, index: Tensor, kernels: _Kernels, overlap: str
 ) -> Tensor:
-    function = _Linear if overlap == "sum" else _Mean
-    return function.apply(values, index, kernels)
+    if overlap == "sum":
+        return _linear(values, index, kernels)
+    return _now(_Mean).apply(values, index, kernels)
+
+
+def _linear(x: Tensor, index: Tensor, kernels: _Kernels) -> Tensor:
+    return _now(_Linear).apply(x, index, kernels)
+
+
+def _now(function: Any) -> Any:
+    """The function, with forward-mode derivatives where they can be.
+
+    `torch.compile` takes no function that has them.
+    """
+    if torch.compiler.is_compiling():
+        return function
+    return function.with_forward_mode
 
 
 class _Pool(torch.autograd.Function):
@@ -164,12 +183,14 @@ class _Pool(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor, _: Tensor) -> Any:
         (argmax,) = ctx.saved_tensors
-        return _Linear.apply(upstream, argmax, ctx.kernels), None, None
+        return _linear(upstream, argmax, ctx.kernels), None, None
 
+
+class _PoolInForwardMode(_Pool):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Any:
         (argmax,) = ctx.saved_tensors
-        return _Linear.apply(tangent, argmax, ctx.kernels.adjoint), None
+        return _linear(tangent, argmax, ctx.kernels.adjoint), None
 
 
 class _Linear(torch.autograd.Function):
@@ -193,12 +214,14 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
         (index,) = ctx.saved_tensors
-        return _Linear.apply(upstream, index, ctx.kernels.adjoint), None, None
+        return _linear(upstream, index, ctx.kernels.adjoint), None, None
 
+
+class _LinearInForwardMode(_Linear):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
         (index,) = ctx.saved_tensors
-        return _Linear.apply(tangent, index, ctx.kernels)
+        return _linear(tangent, index, ctx.kernels)
 
 
 class _Mean(torch.autograd.Function):
@@ -213,19 +236,30 @@ class _Mean(torch.autograd.Function):
     def forward(values: Tensor, index: Tensor, kernels: _Kernels) -> Tensor:
         return kernels.mean(values, index)
 
-    setup_context = _Linear.setup_context
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, index, ctx.kernels = inputs
+        ctx.save_for_backward(index)
+        ctx.save_for_forward(index)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
         (index,) = ctx.saved_tensors
         share = upstream / _count(index, ctx.kernels, upstream.dtype)
-        return _Linear.apply(share, index, ctx.kernels.adjoint), None, None
+        return _linear(share, index, ctx.kernels.adjoint), None, None
 
+
+class _MeanInForwardMode(_Mean):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
         (index,) = ctx.saved_tensors
-        total = _Linear.apply(tangent, index, ctx.kernels)
+        total = _linear(tangent, index, ctx.kernels)
         return total / _count(index, ctx.kernels, tangent.dtype)
+
+
+_Pool.with_forward_mode = _PoolInForwardMode
+_Linear.with_forward_mode = _LinearInForwardMode
+_Mean.with_forward_mode = _MeanInForwardMode
 
 
 def _count(index: Tensor, kernels: _Kernels, dtype: Any) -> Tensor:
@@ -427,10 +461,19 @@ def _pool_natively(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor] | None:
     pooled, positions = (
         result.movedim(1, -1).contiguous() for result in results
     )
-    # A sum is one pass. It is NaN for infinities of both signs too.
-    if math.isnan(pooled.sum().item()) and pooled.isnan().any().item():
+    # A sum is one pass over memory, and finite where all maxima are, mostly.
+    if not math.isfinite(pooled.sum().item()) and _are_odd(pooled):
         return None
     return pooled, positions
+
+
+def _are_odd(pooled: Tensor) -> bool:
+    """Whether PyTorch's positions of these maxima may not be the first ones.
+
+    Of several NaN it takes the last, and in windows of nothing but -inf with
+    three axes and channels last it takes position 0.
+    """
+    return bool((pooled.isnan() | pooled.isneginf()).any().item())
 
 
 @functools.lru_cache(MAX_TABLES)

@@ -19,7 +19,7 @@ Tensor = Any
 def to_positions(argmax: Tensor, windows: Windows, dtype: str) -> Tensor:
     """Window index to the position in the plane, row-major."""
     rest = ops.cast(argmax, dtype)
-    offsets = list[Tensor]()
+    offsets: list[Tensor] = []
     for k in reversed(windows.pool_size):
         offsets.insert(0, rest % k)
         rest = rest // k
@@ -39,7 +39,7 @@ def to_offsets(positions: Tensor, windows: Windows) -> Tensor:
     """
     dtype = positions.dtype
     rest = positions
-    coordinates = list[Tensor]()
+    coordinates: list[Tensor] = []
     for length in reversed(windows.size):
         n = cast_length(length, dtype)
         coordinates.insert(0, rest % n)

@@ -121,7 +121,7 @@ def _pad_or_crop(
         if fill is None:
             x = ops.pad(x, pads, mode="symmetric")
         else:
-            x = ops.pad(x, pads, constant_values=fill)
+            x = _backends.pad(x, pads, fill)
     if any(not isinstance(n, int) or n < 0 for n in (*before, *after)):
         x = _slice(x, [_maximum(-b, 0) for b in before], lengths)
     if not all(isinstance(n, int) for n in lengths):
@@ -150,7 +150,7 @@ def cells(x: Tensor, windows: Windows, fill: Any) -> list[Tensor]:
     inner = _backends.shape(x)[-1]
     lengths = [n * s for n, s in zip(num_blocks, strides, strict=True)]
     x = _pad_or_crop(x, windows.before, lengths, fill)
-    pieces = dict[tuple[int, ...], Tensor]({(): x})
+    pieces: dict[tuple[int, ...], Tensor] = {(): x}
     # Axes before the last two are cut one by one, so that rank 5 is enough.
     for axis, stride in enumerate(strides[:-2]):
         view = (-1, stride, math.prod((*lengths[axis + 1 :], inner)))
@@ -266,7 +266,7 @@ def unpool(
         # One more number is needed, for no cell at all.
         argmax = ops.cast(argmax, "int32")
     landings = {
-        shift: _choose(argmax, _block_index(windows, shift))
+        shift: _choose(argmax, _block_index(windows, shift), windows.strides)
         for shift in itertools.product(*map(range, windows.reach))
     }
 
@@ -318,21 +318,23 @@ def _mean(terms: list[Tensor], ones: list[Tensor]) -> Tensor:
     return largest + total / _backends.maximum(count, 1)
 
 
-def _block_index(windows: Windows, shift: tuple[int, ...]) -> np.ndarray:
+def _block_index(windows: Windows, shift: tuple[int, ...]) -> list[int]:
     """Window index of each cell of the block `shift` blocks into the window.
 
-    Cells beyond the window, and between windows with gaps, have the number
-    after the last.
+    Row-major. Cells beyond the window, and between windows with gaps, have the
+    number after the last. (In Python, since `torch.compile` traces NumPy.)
     """
-    grid = np.indices(windows.strides)
-    first = np.multiply(shift, windows.strides)
-    offsets = grid + first.reshape((-1, *[1] * len(shift)))
-    index = np.zeros(windows.strides, "int32")
-    inside = np.ones(windows.strides, bool)
-    for offset, k in zip(offsets, windows.pool_size, strict=True):
-        index = index * k + offset
-        inside &= offset < k
-    return np.where(inside, index, math.prod(windows.pool_size))
+    outside = math.prod(windows.pool_size)
+    result = []
+    for cell in _offsets(windows.strides):
+        index = 0
+        for c, b, k, s in zip(
+            cell, shift, windows.pool_size, windows.strides, strict=True
+        ):
+            offset = b * s + c
+            index = index * k + offset if offset < k else outside * k
+        result.append(min(index, outside))
+    return result
 
 
 def _shift(x: Tensor, windows: Windows, shift: tuple[int, ...]) -> Tensor:
@@ -376,9 +378,9 @@ def bed_of_nails(
     values: Tensor, windows: Windows, position: Sequence[int]
 ) -> Tensor:
     """Put each value on one cell of its block, 0 elsewhere."""
-    here = np.ones(windows.strides, "int32")
-    here[tuple(position)] = 0
-    chosen = _choose(ops.zeros((1,) * 5, dtype="int32"), here)
+    here = [int(o != tuple(position)) for o in _offsets(windows.strides)]
+    zero = ops.zeros((1,) * 5, dtype="int32")
+    chosen = _choose(zero, here, windows.strides)
     return spread(values, windows.strides, chosen)
 
 
@@ -406,14 +408,20 @@ def _as_rows(x: Tensor) -> Tensor:
 
 
 def _choose(
-    argmax: Tensor, block_index: np.ndarray
+    argmax: Tensor, block_index: Sequence[int], block: Sequence[int]
 ) -> Callable[[tuple[int, ...]], Tensor]:
     """Condition for `spread`: the index of the cell is the one remembered."""
-    *_, rows, columns = (1, *block_index.shape)
+    *_, rows, columns = (1, *block)
+    area = rows * columns
 
     def chosen(leading: tuple[int, ...]) -> Tensor:
-        plane = block_index[leading].reshape((1, rows, 1, columns, 1))
-        return ops.equal(argmax, ops.cast(plane, argmax.dtype))
+        first = 0
+        for offset, length in zip(leading, block[:-2], strict=True):
+            first = first * length + offset
+        plane = ops.convert_to_tensor(
+            block_index[first * area : (first + 1) * area], _name(argmax)
+        )
+        return ops.equal(argmax, ops.reshape(plane, (1, rows, 1, columns, 1)))
 
     return chosen
 
