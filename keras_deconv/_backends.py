@@ -47,14 +47,14 @@ def shape(tensor: Any) -> tuple:
     The batch is -1 there. Traced sizes would be int32 and int64 tensors in one
     operation, which ONNX runtimes refuse.
     """
-    if _is_traced_for_file():
+    if is_traced_for_file():
         return (-1, *static_shape(tensor)[1:])
     return keras.ops.shape(tensor)
 
 
 def static_shape(tensor: Any) -> tuple[int | None, ...]:
     """The shape as known now; a length that is not known is None."""
-    if not _is_traced_for_file():
+    if not is_traced_for_file():
         return tuple(tensor.shape)
     import torch
 
@@ -64,7 +64,8 @@ def static_shape(tensor: Any) -> tuple[int | None, ...]:
         return (None, *(int(n) for n in tensor.shape[1:]))
 
 
-def _is_traced_for_file() -> bool:
+def is_traced_for_file() -> bool:
+    """Whether PyTorch traces operations with sizes, as for ONNX files."""
     if keras.config.backend() != "torch":
         return False
     import torch
@@ -78,7 +79,7 @@ def maximum(a: Any, b: Any) -> Any:
         return keras.ops.maximum(a, b)
     import torch
 
-    return torch.maximum(a, torch.as_tensor(b, dtype=a.dtype, device=a.device))
+    return torch.maximum(a, b) if torch.is_tensor(b) else a.clamp(min=b)
 
 
 def pad(tensor: Any, pads: Sequence[tuple[Any, Any]], value: Any) -> Any:

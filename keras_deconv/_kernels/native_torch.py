@@ -10,8 +10,8 @@ The plain kernels run instead, with the same results,
 - for integers, for windows that PyTorch cannot pad, and where a maximum is NaN
   or -inf, which PyTorch finds in another place;
 - where values cannot be looked at: inside `torch.compile`, which makes loops of
-  its own out of them, in `torch.vmap`, in models that are traced for a file, and
-  on accelerators, which looking would make wait.
+  its own out of them, in `torch.vmap`, in models that are traced for a file,
+  and on accelerators, which looking would make wait.
 
 The gradient of a kernel is its adjoint, again a kernel, and the index is all
 that is kept for it.
@@ -160,7 +160,7 @@ def _now(function: Any) -> Any:
     """
     if torch.compiler.is_compiling():
         return function
-    return function.with_forward_mode
+    return _IN_FORWARD_MODE[function]
 
 
 class _Pool(torch.autograd.Function):
@@ -224,23 +224,15 @@ class _LinearInForwardMode(_Linear):
         return _linear(tangent, index, ctx.kernels)
 
 
-class _Mean(torch.autograd.Function):
-    """The mean of the values on a cell; each has an equal share of the gradient.
+class _Mean(_Linear):
+    """The mean of the values on a cell; all get the same share of the gradient.
 
     PyTorch's own gradient would be 0 at infinity.
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(values: Tensor, index: Tensor, kernels: _Kernels) -> Tensor:
         return kernels.mean(values, index)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        _, index, ctx.kernels = inputs
-        ctx.save_for_backward(index)
-        ctx.save_for_forward(index)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
@@ -257,9 +249,11 @@ class _MeanInForwardMode(_Mean):
         return total / _count(index, ctx.kernels, tangent.dtype)
 
 
-_Pool.with_forward_mode = _PoolInForwardMode
-_Linear.with_forward_mode = _LinearInForwardMode
-_Mean.with_forward_mode = _MeanInForwardMode
+_IN_FORWARD_MODE = {
+    _Pool: _PoolInForwardMode,
+    _Linear: _LinearInForwardMode,
+    _Mean: _MeanInForwardMode,
+}
 
 
 def _count(index: Tensor, kernels: _Kernels, dtype: Any) -> Tensor:
@@ -286,13 +280,11 @@ def _pool_to_offsets(
 def _put_at_offsets(values: Tensor, argmax: Tensor, windows: Windows) -> Tensor:
     if not _are_readable(values, argmax):
         return plain.unpool(values, argmax, windows)
+    positions = _to_covered(argmax, windows)
     if _overlap(windows):
         # Added in the order of the plain kernel: the last window comes first.
         axes = tuple(range(1, values.dim() - 1))
-        values, argmax = values.flip(axes), argmax.flip(axes)
-        positions = _to_covered(argmax, windows, flipped=True)
-    else:
-        positions = _to_covered(argmax, windows)
+        values, positions = values.flip(axes), positions.flip(axes)
     result = _zeros_like_plane(values, _covered_size(windows))
     # Scattering alone keeps minus zero.
     add = result.scatter_add_ if _overlap(windows) else result.scatter_
@@ -315,16 +307,13 @@ def _overlap(windows: Windows) -> bool:
     return math.prod(windows.reach) > 1
 
 
-def _to_covered(
-    argmax: Tensor, windows: Windows, flipped: bool = False
-) -> Tensor:
+def _to_covered(argmax: Tensor, windows: Windows) -> Tensor:
     """Position of each window's cell in what the windows cover."""
     tables = _tables(windows, argmax.device)
     if argmax.dtype not in (torch.int32, torch.int64):
         argmax = argmax.to(torch.int32)
     positions = _look_up(tables.offsets, argmax)
-    first = tables.first
-    positions += first.flip((0, 1, 2)[: first.dim() - 1]) if flipped else first
+    positions += tables.first
     return positions
 
 
@@ -363,7 +352,7 @@ def _extend(x: Tensor, windows: Windows) -> Tensor:
 
 
 class _Tables(NamedTuple):
-    """Positions of cells; `first` broadcasts over `(outer, *spatial, inner)`."""
+    """Positions of cells; the first ones of windows, `(*num_windows, 1)`."""
 
     offsets: Tensor
     first: Tensor
@@ -443,7 +432,7 @@ def _pool_to_positions(
 
 
 def _pool_natively(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor] | None:
-    """Maxima and positions by PyTorch's own kernel, or None where it differs."""
+    """Maxima and positions by PyTorch's own kernel; None where they differ."""
     if not x.is_floating_point() or not _are_readable(x) or not x.numel():
         return None
     options = _native_options(windows)
@@ -455,12 +444,11 @@ def _pool_natively(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor] | None:
         x = x.unsqueeze(2)
     native = torch.nn.functional
     function = native.max_pool3d if rank == 3 else native.max_pool2d
-    results = function(x, **options, return_indices=True)
+    pooled, positions = function(x, **options, return_indices=True)
     if rank == 1:
-        results = [result.squeeze(2) for result in results]
-    pooled, positions = (
-        result.movedim(1, -1).contiguous() for result in results
-    )
+        pooled, positions = pooled.squeeze(2), positions.squeeze(2)
+    pooled = pooled.movedim(1, -1).contiguous()
+    positions = positions.movedim(1, -1).contiguous()
     # A sum is one pass over memory, and finite where all maxima are, mostly.
     if not math.isfinite(pooled.sum().item()) and _are_odd(pooled):
         return None

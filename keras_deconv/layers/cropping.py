@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_deconv import _backends
 from keras_deconv.layers._base import SpatialLayer
 
 __all__ = ["CropLike2D"]
@@ -42,9 +43,11 @@ class CropLike2D(SpatialLayer):
     num_spatial_dims = 2
 
     def call(self, inputs: Any, like: Any) -> Any:
+        self.check_traced_sizes()
         like = ops.convert_to_tensor(like)
-        self.compute_output_shape(inputs.shape, like.shape)
-        height, width = self.spatial_size(ops.shape(like))
+        shapes = map(_backends.static_shape, (inputs, like))
+        self.compute_output_shape(*shapes)
+        height, width = self.spatial_size(_backends.shape(like))
         if self.data_format == "channels_last":
             return inputs[:, :height, :width]
         return inputs[:, :, :height, :width]
@@ -63,5 +66,6 @@ class CropLike2D(SpatialLayer):
         return self.with_spatial_size(inputs_shape, target)
 
     def compute_output_spec(self, inputs: Any, like: Any) -> keras.KerasTensor:
+        self.note_open_sizes(inputs, like)
         shape = self.compute_output_shape(inputs.shape, like.shape)
         return keras.KerasTensor(shape, self.output_dtype(inputs))

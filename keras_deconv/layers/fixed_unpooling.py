@@ -45,6 +45,7 @@ class FixedUnpool(SpatialLayer):
     def compute_output_spec(
         self, values: Any, like: Any = None
     ) -> keras.KerasTensor:
+        self.note_open_sizes(values, like)
         shape = self.compute_output_shape(
             values.shape, None if like is None else like.shape
         )
@@ -58,6 +59,7 @@ class NearestUnpool(FixedUnpool):
     """Family of `NearestUnpool1D`, `2D` and `3D`."""
 
     def call(self, values: Any, like: Any = None) -> Any:
+        self.check_traced_sizes()
         return ops.nearest_unpool(values, self.size, like, self.data_format)
 
 
@@ -75,6 +77,7 @@ class BedOfNailsUnpool(FixedUnpool):
         self.position = _arguments.position(position, self.size)
 
     def call(self, values: Any, like: Any = None) -> Any:
+        self.check_traced_sizes()
         return ops.bed_of_nails_unpool(
             values, self.size, self.position, like, self.data_format
         )
