@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.autograd import forward_ad
 
 from keras_deconv import _backends
 from keras_deconv._kernels import windows as plain
@@ -138,6 +139,8 @@ def _position_kernels(size: tuple[int, ...]) -> _Kernels:
 
 
 def _pool(x: Tensor, kernel: Callable[..., Any], kernels: _Kernels) -> Any:
+    if not _is_differentiated(x):
+        return kernel(x)
     return _now(_Pool).apply(x, kernel, kernels)
 
 
@@ -146,11 +149,26 @@ def _unpool(
 ) -> Tensor:
     if overlap == "sum":
         return _linear(values, index, kernels)
+    if not _is_differentiated(values):
+        return kernels.mean(values, index)
     return _now(_Mean).apply(values, index, kernels)
 
 
 def _linear(x: Tensor, index: Tensor, kernels: _Kernels) -> Tensor:
+    if not _is_differentiated(x):
+        return kernels.put(x, index)
     return _now(_Linear).apply(x, index, kernels)
+
+
+def _is_differentiated(x: Tensor) -> bool:
+    """Whether somebody may ask for derivatives.
+
+    Otherwise a function that has some is called for nothing, which takes longer
+    than the kernel of a small tensor.
+    """
+    if _backends.is_traced(x) or (x.requires_grad and torch.is_grad_enabled()):
+        return True
+    return forward_ad.unpack_dual(x).tangent is not None
 
 
 def _now(function: Any) -> Any:

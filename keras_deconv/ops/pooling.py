@@ -154,12 +154,12 @@ def max_unpool(
     overlap = _arguments.overlap(overlap)
     argmax = ops.convert_to_tensor(argmax)
     static_shape = _backends.static_shape(values)
-    _arguments.check_argmax(
-        static_shape, _backends.static_shape(argmax), argmax.dtype
-    )
+    argmax_shape = _backends.static_shape(argmax)
+    _arguments.check_argmax(static_shape, argmax_shape, argmax.dtype)
     _arguments.check_overlap_dtype(overlap, values.dtype)
-    # Where sizes are not known, a shape that differs stops here.
-    argmax = ops.reshape(argmax, _backends.shape(values))
+    if None in (*static_shape, *argmax_shape):
+        # A shape that differs stops here.
+        argmax = ops.reshape(argmax, _backends.shape(values))
     size, static_size = target_size(
         values,
         output_size,
