@@ -20,11 +20,12 @@ _backends:
 _batches: _arguments _backends
 _files:
 _graphs: _arguments
-_kernels: _kernels.autodiff _kernels.fused
-_kernels.autodiff: _kernels.windows
-_kernels.fused: _kernels.windows config
+_kernels: _kernels.autodiff _kernels.fused _kernels.native_torch
+_kernels.autodiff: _kernels.positions _kernels.windows
+_kernels.fused: _kernels.positions _kernels.windows config
+_kernels.native_torch: _backends _kernels.positions _kernels.windows
 _kernels.positions: _kernels.windows
-_kernels.windows: _shapes
+_kernels.windows: _backends _shapes
 _labels: _backends
 _locks:
 _shapes:
@@ -67,7 +68,7 @@ inference.tiled: _arguments _backends _graphs _locks
 initializers: _arguments
 layers: layers.cropping layers.fixed_unpooling layers.max_pooling
     layers.max_unpooling
-layers._base: _arguments _shapes
+layers._base: _arguments _backends _shapes
 layers.cropping: _backends layers._base
 layers.fixed_unpooling: _arguments _shapes layers._base ops
 layers.max_pooling: _arguments _shapes layers._base ops
@@ -93,8 +94,8 @@ ops.fixed_unpooling: _arguments _backends _kernels _kernels.windows _shapes
     ops._layout
 ops.index_formats: _arguments _backends _kernels.positions _kernels.windows
     _shapes ops._layout
-ops.pooling: _arguments _backends _kernels _kernels.positions _kernels.windows
-    _shapes ops._layout
+ops.pooling: _arguments _backends _kernels _kernels.windows _shapes
+    ops._layout
 visualize: _arguments _labels
 """
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_deconv import _arguments, _shapes
+from keras_deconv import _arguments, _backends, _shapes
 from keras_deconv._arguments import IntOrInts
 
 
@@ -16,6 +16,8 @@ class SpatialLayer(keras.layers.Layer):
     """
 
     num_spatial_dims: int
+    # Whether a functional model last called it with sizes left open.
+    _has_open_size = False
 
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -40,6 +42,29 @@ class SpatialLayer(keras.layers.Layer):
     def with_spatial_size(self, shape: Any, size: Any) -> tuple:
         """Static shape with another spatial size."""
         return _shapes.with_spatial_size(tuple(shape), size, self.data_format)
+
+    def note_open_sizes(self, *inputs: Any) -> None:
+        """Remember whether symbolic inputs, or None, leave a size open."""
+        self._has_open_size = any(
+            None in self.spatial_size(x.shape) for x in inputs if x is not None
+        )
+
+    def check_traced_sizes(self) -> None:
+        """Refuse to be traced for a file where a size is left open.
+
+        Raises:
+            ValueError: PyTorch traces a model whose sizes are not known. It
+                would make constants of those that it traces with.
+        """
+        if self._has_open_size and _backends.is_traced_for_file():
+            raise ValueError(
+                f"{type(self).__name__} cannot be exported from the PyTorch "
+                "backend with an unknown size: only the batch may be None "
+                "there. Build the model with known sizes, for example "
+                "keras.Input((height, width, channels)), or save it as "
+                ".keras, load it with KERAS_BACKEND=tensorflow and export it "
+                "there."
+            )
 
     def output_dtype(self, inputs: Any) -> str:
         """Dtype of what comes out: floats follow the policy, integers stay."""

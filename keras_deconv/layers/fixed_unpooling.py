@@ -49,6 +49,7 @@ class FixedUnpool(UnpoolLayer):
     def compute_output_spec(
         self, values: Any, like: Any = None
     ) -> keras.KerasTensor:
+        self.note_open_sizes(values, like)
         shape = self.compute_output_shape(
             values.shape, None if like is None else like.shape
         )
@@ -68,6 +69,7 @@ class NearestUnpool(FixedUnpool):
     takes_any_strides = False
 
     def call(self, values: Any, like: Any = None) -> Any:
+        self.check_traced_sizes()
         return ops.nearest_unpool(
             values, *self.window, self.output_size, like, self.data_format
         )
@@ -92,6 +94,7 @@ class BedOfNailsUnpool(FixedUnpool):
         self.position = _arguments.position(position, self.pool_size)
 
     def call(self, values: Any, like: Any = None) -> Any:
+        self.check_traced_sizes()
         return ops.bed_of_nails_unpool(
             values,
             *self.window,

@@ -27,6 +27,7 @@ class MaxPoolWithArgmax(WindowLayer):
         self.index_format = _arguments.index_format(index_format)
 
     def call(self, inputs: Any) -> tuple[Any, Any]:
+        self.check_traced_sizes()
         return ops.max_pool_with_argmax(
             inputs, *self.window, self.data_format, self.index_format
         )
@@ -40,6 +41,7 @@ class MaxPoolWithArgmax(WindowLayer):
         self, inputs: Any
     ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
         _arguments.check_number_dtype(inputs.dtype, "inputs")
+        self.note_open_sizes(inputs)
         # Keras would give both outputs the compute dtype.
         pooled_shape, argmax_shape = self.compute_output_shape(inputs.shape)
         argmax_dtype = _arguments.argmax_dtype(

@@ -35,6 +35,7 @@ class MaxUnpool(UnpoolLayer):
 
     def call(self, values: Any, argmax: Any = None, like: Any = None) -> Any:
         self._check_call(values, argmax)
+        self.check_traced_sizes()
         return ops.max_unpool(
             values,
             argmax,
@@ -61,6 +62,7 @@ class MaxUnpool(UnpoolLayer):
         self._check_call(values, argmax)
         _arguments.check_overlap_dtype(self.overlap, values.dtype)
         _arguments.check_argmax(values.shape, argmax.shape, argmax.dtype)
+        self.note_open_sizes(values, like)
         shape = self.compute_output_shape(
             values.shape, argmax.shape, None if like is None else like.shape
         )

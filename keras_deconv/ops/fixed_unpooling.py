@@ -4,8 +4,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from keras import ops
-
 from keras_deconv import _arguments, _backends, _kernels, _shapes
 from keras_deconv._arguments import IntOrInts
 from keras_deconv._kernels.windows import Windows, fit, lay_windows
@@ -164,9 +162,11 @@ def _unpool(
         lambda m: _shapes.unpooled_size(m, *window),
     )
     _shapes.check_block_size(
-        static, _shapes.spatial_size(values.shape, data_format), *window
+        static,
+        _shapes.spatial_size(_backends.static_shape(values), data_format),
+        *window,
     )
-    size = _shapes.spatial_size(ops.shape(values), data_format)
+    size = _shapes.spatial_size(_backends.shape(values), data_format)
     values = _require_blocks(values, target, size, window)
     whole = [n * s for n, s in zip(size, strides, strict=True)]
     result = kernel(
@@ -176,7 +176,7 @@ def _unpool(
     padded = lay_windows(target, *window).before
     before = [f - b for f, b in zip(first, padded, strict=True)]
     result = fit(result, before, target, fill)
-    channels = ops.shape(values)[channel_axis(data_format)]
+    channels = _backends.shape(values)[channel_axis(data_format)]
     return from_kernel(result, channels, data_format)
 
 

@@ -93,7 +93,7 @@ def convert_argmax(
     padding = _arguments.padding(padding)
     data_format = _arguments.data_format(data_format)
     size = _arguments.ints(input_size, num_spatial_dims, "input_size", 1)
-    num_channels = ops.shape(argmax)[channel_axis(data_format)]
+    num_channels = _backends.shape(argmax)[channel_axis(data_format)]
     if channels is not None:
         own, num_channels = (
             num_channels,
@@ -112,7 +112,7 @@ def convert_argmax(
     if "window" in (source, target):
         _shapes.check_unpooled_size(
             size,
-            _shapes.spatial_size(argmax.shape, data_format),
+            _shapes.spatial_size(_backends.static_shape(argmax), data_format),
             pool_size,
             strides,
             padding,
@@ -120,7 +120,7 @@ def convert_argmax(
         argmax = _require_windows(
             argmax, size, (pool_size, strides, padding), data_format
         )
-    batch = ops.shape(argmax)[0]
+    batch = _backends.shape(argmax)[0]
     check_range(argmax, source, pool_size, size, num_channels, batch)
     dtype = position_dtype(size, num_channels, batch)
     windows = lay_windows(size, pool_size, strides, padding)
@@ -158,7 +158,7 @@ def _require_windows(
     argmax: Tensor, size: tuple[int, ...], window: tuple, data_format: str
 ) -> Tensor:
     """`_shapes.check_unpooled_size` for sizes not known until run time."""
-    found = _shapes.spatial_size(ops.shape(argmax), data_format)
+    found = _shapes.spatial_size(_backends.shape(argmax), data_format)
     expected = _shapes.pooled_size(size, *window)
     return _backends.require_lengths(
         [m == n for m, n in zip(found, expected, strict=True)],

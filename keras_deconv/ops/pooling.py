@@ -1,12 +1,12 @@
 """Max pooling with indices and max unpooling as functions."""
 
+import functools
 from typing import Any
 
 from keras import ops
 
 from keras_deconv import _arguments, _backends, _kernels, _shapes
 from keras_deconv._arguments import IntOrInts
-from keras_deconv._kernels.positions import scatter, to_positions
 from keras_deconv._kernels.windows import Windows, cast_length, lay_windows
 from keras_deconv.ops._layout import (
     as_batch,
@@ -69,26 +69,29 @@ def max_pool_with_argmax(
     padding = _arguments.padding(padding)
     data_format = _arguments.data_format(data_format)
     index_format = _arguments.index_format(index_format)
-    static_size = _shapes.spatial_size(inputs.shape, data_format)
+    static_size = _shapes.spatial_size(
+        _backends.static_shape(inputs), data_format
+    )
     _shapes.pooled_size(static_size, pool_size, strides, padding)
     inputs = _require_window(inputs, pool_size, padding, data_format)
 
     windows = lay_windows(
-        _shapes.spatial_size(ops.shape(inputs), data_format),
+        _shapes.spatial_size(_backends.shape(inputs), data_format),
         pool_size,
         strides,
         padding,
     )
+    channels = _backends.shape(inputs)[channel_axis(data_format)]
     window_dtype = _arguments.argmax_dtype(pool_size, "window")
-    pooled, argmax = _kernels.pool(
-        to_kernel(inputs, data_format), windows, window_dtype
-    )
-    channels = ops.shape(inputs)[channel_axis(data_format)]
-    pooled = from_kernel(pooled, channels, data_format)
+    kernel_inputs = to_kernel(inputs, data_format)
     if index_format == "window":
-        return pooled, from_kernel(argmax, channels, data_format)
-    dtype = position_dtype(windows.size, channels)
-    argmax = to_positions(argmax, windows, dtype)
+        pooled, argmax = _kernels.pool(kernel_inputs, windows, window_dtype)
+    else:
+        dtype = position_dtype(windows.size, channels)
+        pooled, argmax = _kernels.pool_to_positions(
+            kernel_inputs, windows, window_dtype, dtype
+        )
+    pooled = from_kernel(pooled, channels, data_format)
     argmax = from_kernel(argmax, channels, data_format)
     if index_format == "flat":
         channel = numbers_along(argmax, channel_axis(data_format))
@@ -151,7 +154,10 @@ def max_unpool(
     index_format = _arguments.index_format(index_format)
     overlap = _arguments.overlap(overlap)
     argmax = _backends.as_tensor(argmax)
-    _arguments.check_argmax(values.shape, argmax.shape, argmax.dtype)
+    static_shape = _backends.static_shape(values)
+    _arguments.check_argmax(
+        static_shape, _backends.static_shape(argmax), argmax.dtype
+    )
     _arguments.check_overlap_dtype(overlap, values.dtype)
     argmax = _require_same_shape(argmax, values)
     size, static_size = target_size(
@@ -164,13 +170,17 @@ def max_unpool(
     if index_format == "window":
         _shapes.check_unpooled_size(
             static_size,
-            _shapes.spatial_size(values.shape, data_format),
+            _shapes.spatial_size(static_shape, data_format),
             pool_size,
             strides,
             padding,
         )
-    channels = ops.shape(values)[channel_axis(data_format)]
-    check_range(argmax, index_format, pool_size, static_size, channels)
+    channels = _backends.shape(values)[channel_axis(data_format)]
+    check = functools.partial(
+        check_range, argmax, index_format, pool_size, static_size, channels
+    )
+    if index_format == "window" or not _kernels.REFUSES_OUTSIDE:
+        check()
 
     kernel_values = to_kernel(values, data_format)
     if index_format == "window":
@@ -178,17 +188,21 @@ def max_unpool(
         kernel_values = _require_windows(
             kernel_values,
             windows,
-            _shapes.spatial_size(ops.shape(values), data_format),
+            _shapes.spatial_size(_backends.shape(values), data_format),
         )
         argmax = to_kernel(argmax, data_format)
         result = _kernels.unpool(kernel_values, argmax, windows, overlap)
     else:
-        batch = ops.shape(values)[0]
+        batch = _backends.shape(values)[0]
         argmax = ops.cast(argmax, position_dtype(size, channels, batch))
         if index_format == "flat":
             argmax = argmax // cast_length(channels, argmax.dtype)
         argmax = to_kernel(argmax, data_format)
-        result = scatter(kernel_values, argmax, size, overlap)
+        try:
+            result = _kernels.scatter(kernel_values, argmax, size, overlap)
+        except RuntimeError:
+            check()  # It says better what is wrong.
+            raise
     return from_kernel(result, channels, data_format)
 
 
@@ -198,7 +212,7 @@ def _require_window(
     """`_shapes.pooled_size` for sizes that are not known until run time."""
     if padding == "same":
         return inputs
-    size = _shapes.spatial_size(ops.shape(inputs), data_format)
+    size = _shapes.spatial_size(_backends.shape(inputs), data_format)
     return _backends.require_lengths(
         [n >= k for n, k in zip(size, pool_size, strict=True)],
         "Each spatial size of `inputs` must be at least the window with "
@@ -211,7 +225,7 @@ def _require_window(
 
 def _require_same_shape(argmax: Tensor, values: Tensor) -> Tensor:
     """`_arguments.check_argmax` for shapes not known until run time."""
-    shape, expected = ops.shape(argmax), ops.shape(values)
+    shape, expected = _backends.shape(argmax), _backends.shape(values)
     argmax = _backends.require_lengths(
         [a == b for a, b in zip(shape, expected, strict=True)],
         "`argmax` must have the shape of `values`: one index for each value. "
