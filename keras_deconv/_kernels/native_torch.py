@@ -28,7 +28,6 @@ from torch.autograd import forward_ad
 
 from keras_deconv import _backends
 from keras_deconv._kernels import windows as plain
-from keras_deconv._kernels.positions import to_positions
 from keras_deconv._kernels.windows import (
     Windows,
     bed_of_nails,
@@ -53,9 +52,7 @@ MAX_TABLES = 64
 def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
     """`plain.pool`; its adjoint is unpooling."""
     if _is_exporting():
-        # ONNX runtimes add no uint8.
-        pooled, argmax = plain.pool(x, windows, "int32")
-        return pooled, argmax.to(getattr(torch, dtype))
+        return _pool_plainly(x, windows, dtype)
     kernel = functools.partial(_pool_to_offsets, windows=windows, dtype=dtype)
     return _pool(x, kernel, _offset_kernels(windows))
 
@@ -65,11 +62,8 @@ def pool_to_positions(
 ) -> tuple[Tensor, Tensor]:
     """Maxima, and their positions in the plane."""
     if _is_exporting():
-        pooled, argmax = plain.pool(x, windows, "int32")
-        return pooled, to_positions(argmax, windows, dtype)
-    kernel = functools.partial(
-        _pool_to_positions, windows=windows, window_dtype=window_dtype
-    )
+        return _pool_plainly_to_positions(x, windows)
+    kernel = functools.partial(_pool_to_positions, windows=windows)
     return _pool(x, kernel, _position_kernels(windows.size))
 
 
@@ -78,9 +72,7 @@ def unpool(
 ) -> Tensor:
     """`plain.unpool`; the adjoint of "sum" reads at the index."""
     if _is_exporting():
-        # ONNX runtimes compare no uint8.
-        argmax = argmax.to(torch.int32)
-        return plain.unpool(values, argmax, windows, overlap)
+        return _unpool_plainly(values, argmax, windows, overlap)
     return _unpool(values, argmax, _offset_kernels(windows), overlap)
 
 
@@ -125,7 +117,7 @@ def _offset_kernels(windows: Windows) -> _Kernels:
     return _Kernels(
         functools.partial(_put_at_offsets, windows=windows),
         functools.partial(_read_at_offsets, windows=windows),
-        functools.partial(plain.unpool, windows=windows, overlap="mean"),
+        functools.partial(_unpool_plainly, windows=windows, overlap="mean"),
     )
 
 
@@ -287,7 +279,7 @@ def _pool_to_offsets(
 ) -> tuple[Tensor, Tensor]:
     native = _pool_natively(x, windows)
     if native is None:
-        return plain.pool(x, windows, dtype)
+        return _pool_plainly(x, windows, dtype)
     pooled, positions = native
     if _overlap(windows):
         positions = positions - _tables(windows, x.device).first_in_plane
@@ -297,7 +289,7 @@ def _pool_to_offsets(
 
 def _put_at_offsets(values: Tensor, argmax: Tensor, windows: Windows) -> Tensor:
     if not _are_readable(values, argmax):
-        return plain.unpool(values, argmax, windows)
+        return _unpool_plainly(values, argmax, windows, "sum")
     positions = _to_covered(argmax, windows)
     if _overlap(windows):
         # Added in the order of the plain kernel: the last window comes first.
@@ -315,6 +307,20 @@ def _read_at_offsets(x: Tensor, argmax: Tensor, windows: Windows) -> Tensor:
         return plain.gather(x, argmax, windows)
     positions = _to_covered(argmax, windows)
     return _read_at_positions(_extend(x, windows), positions)
+
+
+def _pool_plainly(
+    x: Tensor, windows: Windows, dtype: str
+) -> tuple[Tensor, Tensor]:
+    """`plain.pool`; compilers and ONNX runtimes are at home in int32."""
+    pooled, argmax = plain.pool(x, windows, "int32")
+    return pooled, argmax.to(getattr(torch, dtype))
+
+
+def _unpool_plainly(
+    values: Tensor, argmax: Tensor, windows: Windows, overlap: str
+) -> Tensor:
+    return plain.unpool(values, argmax.to(torch.int32), windows, overlap)
 
 
 def _are_readable(*tensors: Tensor) -> bool:
@@ -439,14 +445,28 @@ def _ravel(coordinates: np.ndarray, size: Sequence[int]) -> np.ndarray:
 # Positions in the plane
 
 
-def _pool_to_positions(
-    x: Tensor, windows: Windows, window_dtype: str
-) -> tuple[Tensor, Tensor]:
+def _pool_to_positions(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
     native = _pool_natively(x, windows)
-    if native is None:
-        pooled, argmax = plain.pool(x, windows, window_dtype)
-        return pooled, to_positions(argmax, windows, "int64")
-    return native
+    return _pool_plainly_to_positions(x, windows) if native is None else native
+
+
+def _pool_plainly_to_positions(
+    x: Tensor, windows: Windows
+) -> tuple[Tensor, Tensor]:
+    pooled, argmax = plain.pool(x, windows, "int32")
+    # Divisions and 64 bits would take compiled loops longer than the pooling.
+    dtype = torch.int32 if math.prod(windows.size) < 2**31 else torch.int64
+    first = torch.zeros((), dtype=dtype, device=x.device)
+    for axis, (n, m, _, s, before) in enumerate(zip(*windows, strict=True)):
+        start = torch.arange(m, dtype=dtype, device=x.device) * s - before
+        first = first * n + plain.along(axis, start, len(windows.size))
+    offsets = [0]
+    for n, k in zip(windows.size, windows.pool_size, strict=True):
+        offsets = [offset * n + o for offset in offsets for o in range(k)]
+    offset = torch.zeros_like(argmax, dtype=dtype)
+    for index, number in enumerate(offsets):
+        offset = offset.where(argmax != index, number)
+    return pooled, (first + offset).to(torch.int64)
 
 
 def _pool_natively(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor] | None:
