@@ -86,9 +86,7 @@ def _without_kernel(graph, in_xla=False):
         attrs = op.node_def.attr
         is_compiled = "_XlaMustCompile" in attrs and attrs["_XlaMustCompile"].b
         for attr in attrs.values():
-            functions = (
-                [attr.func] if attr.HasField("func") else attr.list.func
-            )
+            functions = [attr.func] if attr.HasField("func") else attr.list.func
             for function in functions:
                 # Private too; a graph has no public way to its functions.
                 body = graph._get_function(function.name).graph

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 # Importing the builders is what makes their names known to tfds.
-from keras_deconv.data import camvid, scenes  # noqa: F401
+from keras_deconv.data import _network, _value_ranges, camvid, scenes  # noqa: F401
 from keras_deconv.data._epochs import Augment
 from keras_deconv.data.catalog import (
     SegmentationSet,
+    did_you_mean,
     find,
     known_set,
     names,
@@ -43,6 +46,7 @@ def load(
     image_key: str | None = None,
     mask_key: str | None = None,
     num_classes: int | None = None,
+    value_range: _value_ranges.ValueRange | None = None,
     shuffle: bool | None = None,
     seed: int | None = None,
     epoch: tf.Variable | None = None,
@@ -85,6 +89,8 @@ def load(
         mask_key: str. As in `segmentation_pairs`.
         num_classes: int. As in `segmentation_pairs`. Default: the number of
             names that the feature `mask_key` has, if it has names.
+        value_range: Tuple (low, high) or None. As in `segmentation_pairs`.
+            Defaults to the one that `to_tfds` stored with the dataset, if any.
         shuffle: bool. Default: whether `split` is (part of) a training split.
         seed: int or None. As in `segmentation_pairs`.
         epoch: `tf.Variable` or None. As in `segmentation_pairs`.
@@ -133,6 +139,9 @@ def load(
         name, image_key, mask_key, num_classes, _class_names(builder, mask_key)
     )
     weight_table(class_weights, entry)
+    value_range = _value_ranges.checked(value_range)
+    if value_range is None:
+        value_range = _stored_range(builder, entry)
     _prepare(builder, manual_dir)
 
     def read(split: str) -> tf.data.Dataset:
@@ -154,6 +163,7 @@ def load(
             entry,
             image_size=image_size,
             batch_size=batch_size,
+            value_range=value_range,
             shuffle=is_shuffled,
             seed=seed,
             epoch=epoch,
@@ -185,7 +195,7 @@ def _examples(
         )
     except NotImplementedError as error:
         raise ValueError(
-            f"Data set {builder.name!r} in '{builder.data_dir}' must be stored "
+            f"Dataset {builder.name!r} in '{builder.data_dir}' must be stored "
             "as TFRecord for tf.data to read it. Prepare it in another "
             "`data_dir` with tfds.builder(name, data_dir=..., "
             "file_format='tfrecord').download_and_prepare(), or give what "
@@ -286,6 +296,17 @@ def _class_names(
     return None
 
 
+def _stored_range(
+    builder: tfds.core.DatasetBuilder, entry: SegmentationSet
+) -> tuple[float, float] | None:
+    """Return the value range that `to_tfds` stored with a dataset."""
+    features = dict(builder.info.features.items())
+    feature = features.get(entry.image_key)
+    if feature is None or feature.np_dtype != np.uint16:
+        return None
+    return _value_ranges.parsed(feature.doc.value_range)
+
+
 def _find_builder(
     name: str | SegmentationSet, data_dir: str | os.PathLike[str] | None
 ) -> tfds.core.DatasetBuilder:
@@ -300,9 +321,11 @@ def _find_builder(
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
         # The text of tfds has every name that it knows, and no way out.
+        known = tfds.list_builders(with_community_datasets=False)
         raise ValueError(
-            "`name` must be a data set of tfds, or one that lies prepared in "
+            "`name` must be a dataset of tfds, or one that is prepared in "
             f"`data_dir`. Received: name={name!r}, data_dir={data_dir!r}. "
+            f"{did_you_mean(name, sorted({*names(), *known}))}"
             f"Those of the catalog are {', '.join(names())}."
         ) from None
     except (AssertionError, ValueError) as error:
@@ -346,21 +369,17 @@ def _download_and_prepare(
             f"{', '.join(archives)}. Received: manual_dir={manual_dir!r} "
             "without them. Leave manual_dir out to download them."
         )
+    _check_network(builder, manual_dir, archives)
     try:
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
         )
     except Exception as error:
-        problem = f"Data set {builder.name!r} could not be prepared. {error}"
+        problem = f"Dataset {builder.name!r} could not be prepared. {error}"
         if isinstance(error, FileNotFoundError):
             raise FileNotFoundError(problem) from None
         if isinstance(error, OSError):
-            advice = builder.MANUAL_DOWNLOAD_INSTRUCTIONS or (
-                f"put {', '.join(archives)} into a folder and give it as "
-                "manual_dir"
-                if archives and len(archives) == len(files)
-                else "prepare it where there is one and copy its data_dir"
-            )
+            advice = _without_network(builder, archives)
             raise OSError(
                 f"{problem} -- If there is no network, {advice}."
             ) from None
@@ -369,3 +388,47 @@ def _download_and_prepare(
         if is_from_tfds or isinstance(error, (AssertionError, ValueError)):
             raise ValueError(problem) from None
         raise
+
+
+def _check_network(
+    builder: tfds.core.DatasetBuilder,
+    manual_dir: str | None,
+    archives: Sequence[str],
+) -> None:
+    """Fail within seconds if files must be downloaded and cannot be."""
+    preparing = tfds.core.DatasetBuilder.download_and_prepare
+    if preparing.__name__ != "download_and_prepare":
+        # tfds.testing.mock_data replaces it, and nothing is downloaded.
+        return
+    root = pathlib.Path(builder.data_dir_root)
+    folder = pathlib.Path(manual_dir or root / "downloads" / "manual")
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and folder.is_dir():
+        return
+    there = set(os.listdir(folder)) if folder.is_dir() else set()
+    missing = {
+        url: info
+        for url, info in (builder.url_infos or {}).items()
+        if info.filename not in there
+    }
+    if missing:
+        missing_urls = missing.keys() - _network.downloaded_urls(
+            root / "downloads"
+        )
+        hosts = _network.unreachable_hosts(missing_urls)
+        if hosts:
+            raise OSError(
+                f"Dataset {builder.name!r} cannot be downloaded: there is no "
+                f"connection to {', '.join(hosts)}. Without a network, "
+                f"{_without_network(builder, archives)}."
+            )
+
+
+def _without_network(
+    builder: tfds.core.DatasetBuilder, archives: Sequence[str]
+) -> str:
+    """Say how to get a dataset onto a machine that has no network."""
+    return builder.MANUAL_DOWNLOAD_INSTRUCTIONS or (
+        f"put {', '.join(archives)} into a folder and pass it as manual_dir"
+        if archives and len(archives) == len(builder.url_infos or {})
+        else "prepare it on a machine that has one and copy its data_dir"
+    )

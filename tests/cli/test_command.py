@@ -481,9 +481,7 @@ main(sys.argv[1:])
 """
 
 
-def test_a_killed_training_goes_on(
-    run_folder, train_options, tmp_path, capsys
-):
+def test_a_killed_training_goes_on(run_folder, train_options, tmp_path, capsys):
     arguments = ["train", *train_options, "--output", str(tmp_path / "run")]
     backup = tmp_path / "run" / ".resume" / "backup-1.weights.h5"
     with subprocess.Popen(
