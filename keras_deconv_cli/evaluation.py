@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import pathlib
@@ -12,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from keras_deconv import _files, losses, metrics
-from keras_deconv_cli import runs, sources
+from keras_deconv_cli import commands, runs, sources
 
 _SCORES = {
     "global_accuracy": "global accuracy",
@@ -49,21 +48,21 @@ class Scores:
         return "\n".join(lines)
 
 
-def evaluate(options: argparse.Namespace) -> int:
-    """Measures a model."""
+def evaluate(options: commands.Evaluate) -> int:
+    """Evaluates a model."""
     model, run = runs.load(options.model_path)
-    if options.dataset or options.images:
-        source = sources.from_options(options)
-    else:
-        if not run.options:
+    data = options.data
+    if not (data.dataset or data.images):
+        if run.data is None:
             raise ValueError(
                 "DATASET, or --images, must be given for a model without "
                 f"{runs.RUN_FILE} beside it. Received: {options.model_path!r}"
             )
-        source = sources.of_run(run.options, options)
+        data = sources.moved(run.data, data)
+    source = sources.find(data)
     if source.num_classes != run.num_classes:
         raise ValueError(
-            "the data set must have the classes of the model. Received: "
+            "The dataset must have the classes of the model. Received: "
             f"{source.num_classes} classes in {source}, {run.num_classes} in "
             f"{options.model_path}."
         )
@@ -75,20 +74,21 @@ def evaluate(options: argparse.Namespace) -> int:
         for split in ("test", "validation", *available)
         if split in available
     )
-    print(f"Measuring on {source}, split {split}.")
-    chose_model = run.options.get("val_split") == split and all(
-        run.options[name] == getattr(source.options, name)
-        for name in ("dataset", "images")
+    print(f"Evaluating on {source}, split {split}.")
+    chose_model = (
+        run.data is not None
+        and run.options.get("val_split") == split
+        and (run.data.dataset, run.data.images) == (data.dataset, data.images)
     )
     if chose_model:
         print(
-            "This split chose the model among its epochs: on other pictures "
-            "the scores may be lower."
+            "The model was selected on this split: on other images the scores "
+            "may be lower."
         )
     dataset = source.load(
         split,
         image_size=run.image_size,
-        # Without a size, pictures may differ in theirs.
+        # Without a size, images may differ in theirs.
         batch_size=options.batch_size if run.image_size else 1,
         shuffle=False,
         cache=False,
@@ -115,7 +115,7 @@ def measure(
     run: runs.Run,
     verbose: int = 1,
 ) -> Scores:
-    """Measures a model in one go through a data set."""
+    """Evaluates a model on a dataset, in one pass."""
     num_classes, void = run.num_classes, run.ignore_class
     by_class = {
         "accuracy": metrics.ClassAccuracy(num_classes, ignore_class=void),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import pathlib
 import platform
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -13,19 +13,19 @@ import tensorflow as tf
 import keras_deconv
 from keras_deconv import data
 from keras_deconv.data import catalog
-from keras_deconv_cli import parser, runs, sources
+from keras_deconv_cli import api, commands, runs, sources
 
-# More hardly widen the range of an activation.
+# More images hardly widen the range of an activation.
 _NUM_REPRESENTATIVE = 100
 
 
-def check(options: argparse.Namespace) -> int:
-    """Reads a data set and reports its faults."""
-    source = sources.from_options(options)
+def check(options: commands.Check) -> int:
+    """Reads a dataset and reports its problems."""
+    source = sources.find(options.data)
     dataset = source.load(
         options.split or "train",
         image_size=None,
-        # Of a batch all is lost if one is unreadable.
+        # One unreadable image would hide the others of its batch.
         batch_size=1,
         shuffle=False,
         cache=False,
@@ -37,58 +37,47 @@ def check(options: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
-def export(options: argparse.Namespace) -> int:
-    """Writes a model for elsewhere."""
+def export(options: commands.Export) -> int:
+    """Exports a model."""
     model, run = runs.load(options.model_path)
+    arguments: dict[str, Any] = {"image_size": run.image_size}
     if options.format == "saved_model":
-        keras_deconv.export.to_saved_model(
-            model,
-            options.output,
-            class_names=run.class_names,
-            palette=run.palette,
-            image_size=run.image_size,
+        arguments |= {"class_names": run.class_names, "palette": run.palette}
+    if options.quantize:
+        arguments["quantize"] = api.CHOICES["quantize"][options.quantize]
+    if options.quantize == "int8":
+        arguments["representative_images"] = _representative_images(
+            options, run
         )
-    elif options.format == "tflite":
-        images = None
-        if options.quantize == "int8":
-            images = _representative_images(options, run)
-        keras_deconv.export.to_tflite(
-            model,
-            options.output,
-            options.quantize,
-            representative_images=images,
-            image_size=run.image_size,
-        )
-    else:
-        keras_deconv.export.to_onnx(
-            model, options.output, image_size=run.image_size
-        )
+    api.find("format", options.format)(model, options.output, **arguments)
     print(f"Wrote {options.output}")
     return 0
 
 
 def _representative_images(
-    options: argparse.Namespace, run: runs.Run
+    options: commands.Export, run: runs.Run
 ) -> tf.data.Dataset:
     """Images that the model was trained with."""
-    if not run.options:
+    if run.data is None:
         raise ValueError(
-            "--quantize int8 needs pictures of a training. Received: "
+            "--quantize int8 needs the training images. Received: "
             f"{options.model_path!r} without {runs.RUN_FILE} beside it. "
-            "--quantize dynamic needs none, and "
-            "keras_deconv.export.to_tflite takes pictures of your own."
+            "--quantize dynamic does not need images, and "
+            "keras_deconv.export.to_tflite accepts your own."
         )
-    source = sources.of_run(run.options, options)
-    split = run.options["train_split"]
-    # Without a size, pictures may differ in theirs.
+    source = sources.find(sources.moved(run.data, options.data))
+    # Without a size, images may differ in theirs.
     dataset = source.load(
-        split, image_size=run.image_size, batch_size=1, cache=False
+        run.options["train_split"],
+        image_size=run.image_size,
+        batch_size=1,
+        cache=False,
     )
     return dataset.take(_NUM_REPRESENTATIVE)
 
 
-def info(options: argparse.Namespace) -> int:
-    """Tells what a model or a data set is, or what there is."""
+def info(options: commands.Info) -> int:
+    """Describes a model, a dataset, or the installation."""
     if options.subject is None:
         _describe_installation()
     elif _is_model(options.subject):
@@ -99,7 +88,7 @@ def info(options: argparse.Namespace) -> int:
 
 
 def _is_model(subject: str) -> bool:
-    """Whether it is a model, there or not, and no name of a data set."""
+    """Whether it names a model, existing or not, and not a dataset."""
     path = pathlib.Path(subject).expanduser()
     return (
         path.is_file()
@@ -116,9 +105,9 @@ def _describe_installation() -> None:
     print(f"Keras backend: {keras.backend.backend()}")
     devices = [device.name for device in tf.config.list_physical_devices()]
     print(f"Devices: {', '.join(devices)}")
-    print(f"Data sets: {', '.join(catalog.names())}")
-    print(f"Models: {', '.join(parser.MODELS)}")
-    print(f"Decoders: {', '.join(parser.DECODERS)}")
+    print(f"Datasets: {', '.join(catalog.names())}")
+    for option in ("model", "decoder"):
+        print(f"{option.capitalize()}s: {', '.join(api.CHOICES[option])}")
 
 
 def _describe_model(path: str) -> None:
@@ -128,9 +117,9 @@ def _describe_model(path: str) -> None:
         f"{model.name}: {len(model.layers)} layers, "
         f"{model.count_params():,} parameters"
     )
-    print(f"Pictures of {height} x {width}, resized before prediction")
-    if run.options:
-        source = run.options["dataset"] or run.options["images"]
+    print(f"Image size {height} x {width}; other images are resized")
+    if run.data is not None:
+        source = run.data.dataset or run.data.images
         state = "finished" if run.is_finished else "not finished"
         print(f"Trained on {source} ({state})")
     _print_classes(run.class_names, run.palette)

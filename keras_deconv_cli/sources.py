@@ -1,8 +1,7 @@
-"""Where pictures with masks come from: a set of tfds, or folders."""
+"""Images with masks: a dataset of tfds, or folders."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from typing import Any
 
@@ -10,57 +9,60 @@ import tensorflow as tf
 
 from keras_deconv import data
 from keras_deconv.data.catalog import Color, generic_names
+from keras_deconv_cli import commands
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Pictures with masks, in one or more splits, and what classes they have.
+    """Images with masks, in one or more splits, and the classes they have.
 
-    `folders` has, for folders, those of the pictures and of the masks of each
-    split; for a set of tfds it is empty.
+    `folders` holds the folders of images and masks of each split; it is empty
+    for a dataset of tfds.
     """
 
-    options: argparse.Namespace
+    options: commands.Data
     folders: dict[str, tuple[str, str]]
     class_names: tuple[str, ...]
     palette: tuple[Color, ...]
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are; void is none of them."""
+        """Number of classes, void not included."""
         return len(self.class_names)
 
     def splits(self) -> list[str]:
-        """The splits that have masks; prepares a set that is not there."""
+        """The splits that have masks; prepares the dataset if needed."""
         if self.folders:
             return list(self.folders)
-        known = _describe(self.options).splits
-        available = data.splits(self.options.dataset, **self._where())
+        known = data.describe(self._name, data_dir=self.options.data_dir).splits
+        available = data.splits(self._name, **self._where())
         return [split for split in available if split in known or not known]
 
     def load(self, split: str, **options: Any) -> tf.data.Dataset:
         """Loads a split; options as those of `data.load`."""
         if not self.folders:
-            return data.load(
-                self.options.dataset, split, **self._where(), **options
-            )
+            return data.load(self._name, split, **self._where(), **options)
         if split not in self.folders:
             raise ValueError(
-                f"the split of folders must be {' or '.join(self.folders)}. "
-                f"Received: {split!r}. Slices are for data sets of tfds."
+                f"The split of folders must be {' or '.join(self.folders)}. "
+                f"Received: {split!r}. Slices are for datasets of tfds."
             )
         images, masks = self.folders[split]
         return data.from_folders(
             images,
             masks,
-            classes=self.options.classes,
+            classes=self.class_names,
             void_labels=self.options.void_labels,
             mask_suffix=self.options.mask_suffix,
             **options,
         )
 
     def __str__(self) -> str:
-        return self.options.dataset or self.options.images
+        return self.options.dataset or str(self.options.images)
+
+    @property
+    def _name(self) -> str:
+        return str(self.options.dataset)
 
     def _where(self) -> dict[str, Any]:
         return {
@@ -69,34 +71,30 @@ class Source:
         }
 
 
-def _describe(options: argparse.Namespace) -> data.SegmentationSet:
-    return data.describe(options.dataset, data_dir=options.data_dir)
-
-
-def from_options(options: argparse.Namespace) -> Source:
-    """The source that options of the command name.
+def find(options: commands.Data) -> Source:
+    """Finds the classes and the splits of some data.
 
     Raises:
-        ValueError: the data set is not known.
+        ValueError: the dataset is not known.
     """
     if options.dataset:
-        entry = _describe(options)
+        entry = data.describe(options.dataset, data_dir=options.data_dir)
         return Source(options, {}, entry.class_names, entry.palette)
-    folders = {"train": (options.images, options.masks)}
-    if getattr(options, "val_images", None):
-        folders["validation"] = (options.val_images, options.val_masks)
+    folders = {"train": (str(options.images), str(options.masks))}
+    if options.val_images:
+        folders["validation"] = (options.val_images, str(options.val_masks))
     names = (
         generic_names(options.classes)
         if isinstance(options.classes, int)
-        else tuple(options.classes)
+        else tuple(options.classes or ())
     )
     return Source(options, folders, names, data.color_map(len(names)))
 
 
-def of_run(run_options: dict[str, Any], options: argparse.Namespace) -> Source:
-    """The source of a training, which may have moved since."""
-    moved = {
-        name: getattr(options, name, None) or run_options.get(name)
-        for name in ("data_dir", "manual_dir")
-    }
-    return from_options(argparse.Namespace(**{**run_options, **moved}))
+def moved(before: commands.Data, now: commands.Data) -> commands.Data:
+    """The data of a run, in the folders where they are now."""
+    return dataclasses.replace(
+        before,
+        data_dir=now.data_dir or before.data_dir,
+        manual_dir=now.manual_dir or before.manual_dir,
+    )

@@ -26,6 +26,7 @@ _kernels.fused: _kernels.windows config
 _kernels.positions: _kernels.windows
 _kernels.windows: _shapes
 _labels: _backends
+_resizing:
 _shapes:
 callbacks: _arguments _backends _files _labels visualize
 config: _arguments
@@ -40,7 +41,7 @@ data.checking: _labels data.catalog data.frequencies
 data.folders: _arguments _labels data._epochs data._images data.catalog
     data.pipeline
 data.frequencies: _labels data.catalog
-data.pipeline: _arguments _labels data._epochs data.catalog
+data.pipeline: _arguments _labels _resizing data._epochs data.catalog
 data.scenes: _arguments data.catalog
 data.sources: data._epochs data.camvid data.catalog data.pipeline data.scenes
 data.writing: data._images data.catalog data.folders
@@ -56,7 +57,7 @@ export: export.onnx export.saved_model export.tflite
 export._channel_ranges: layers
 export._models: _arguments _files _graphs
 export.onnx: config export._models
-export.saved_model: _graphs _labels config export._models
+export.saved_model: _graphs _labels _resizing config export._models
     inference.monte_carlo
 export.tflite: _arguments _batches _kernels.fused config
     export._channel_ranges export._models

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import tensorflow as tf
 
-from keras_deconv import _arguments, _labels
+from keras_deconv import _arguments, _labels, _resizing
 from keras_deconv.data._epochs import Augment, drawn_by_epoch
 from keras_deconv.data.catalog import (
     VOID,
@@ -312,7 +312,12 @@ def _pair_maker(
             ],
         )
         mask = tf.cast(mask, tf.uint8)
-        return _resize(image, mask, image_size) if image_size else (image, mask)
+        if not image_size:
+            return image, mask
+        image = _resizing.images(image, image_size)
+        mask = _resizing.labels(mask, image_size)
+        # Four times smaller than float32, in the cache.
+        return tf.saturate_cast(image, tf.uint8), mask
 
     return make_pair
 
@@ -330,14 +335,6 @@ def _describe_example(
     if "file_name" in example:
         parts += [" (", example["file_name"], ")"]
     return tf.strings.join([*parts, ":"])
-
-
-def _resize(
-    image: tf.Tensor, mask: tf.Tensor, image_size: Sequence[int]
-) -> tuple[tf.Tensor, tf.Tensor]:
-    image = tf.image.resize(image, image_size, "bilinear", antialias=True)
-    mask = tf.image.resize(mask[..., None], image_size, "nearest")[..., 0]
-    return tf.saturate_cast(tf.round(image), tf.uint8), mask
 
 
 def check_arguments(

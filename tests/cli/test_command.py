@@ -2,8 +2,12 @@
 
 import argparse
 import csv
+import dataclasses
+import inspect
 import json
+import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,15 +19,27 @@ import pytest
 import tensorflow as tf
 
 from keras_deconv import (
+    _files,
     callbacks,
     data,
     distribution,
+    export,
     losses,
     metrics,
     models,
 )
+from keras_deconv.export import tflite
 from keras_deconv.models import _blocks
-from keras_deconv_cli import main, parser, prediction, runs, training
+from keras_deconv_cli import (
+    api,
+    commands,
+    history,
+    main,
+    parser,
+    prediction,
+    runs,
+    training,
+)
 from tests import tiny_datasets
 from tests.paths import CAMVID
 
@@ -76,8 +92,8 @@ def tiny_model(input_shape, num_classes, *, decoder="max_unpool"):
 
 @pytest.fixture
 def tiny_models(monkeypatch):
-    for name in parser.MODELS.values():
-        monkeypatch.setattr(models, name, tiny_model)
+    for name in api.CHOICES["model"].values():
+        monkeypatch.setattr(models, name.removeprefix("models."), tiny_model)
 
 
 def read_history(folder):
@@ -115,11 +131,86 @@ def test_help_comes_without_tensorflow():
         assert module not in result.stderr
 
 
-def test_names_are_those_of_the_library():
-    assert parser.DECODERS == _blocks.DECODERS
-    assert parser.STRATEGIES == distribution.STRATEGIES
-    assert all(callable(getattr(models, m)) for m in parser.MODELS.values())
-    assert all(callable(getattr(losses, m)) for m in parser.LOSSES.values())
+def objects(module, without=()):
+    """Public names of a module of the library, as CHOICES writes them."""
+    names = set(module.__all__) - set(without)
+    return {
+        f"{module.__name__.removeprefix('keras_deconv.')}.{n}" for n in names
+    }
+
+
+def test_words_are_those_of_the_library():
+    words = {option: set(c.values()) for option, c in api.CHOICES.items()}
+    assert words == {
+        # No encoder-decoders, no decoder; a function for trained models.
+        "model": objects(
+            models,
+            {
+                *("PatchClassifier", "FullResolutionNet"),
+                "recompute_batch_statistics",
+            },
+        ),
+        "decoder": set(_blocks.DECODERS),
+        "loss": objects(losses),
+        "class_weights": {
+            *("", "data.median_frequency_weights", "data.enet_weights")
+        },
+        "mixed_precision": {"mixed_float16", "mixed_bfloat16"},
+        "strategy": set(distribution.STRATEGIES),
+        "format": objects(export),
+        "quantize": set(tflite.QUANTIZATIONS),
+    }
+    # Those are all functions that make weights of frequencies.
+    assert {n for n in data.__all__ if n.endswith("_weights")} == {
+        *("median_frequency_weights", "enet_weights")
+    }
+    for option, choices in api.CHOICES.items():
+        for word, name in choices.items():
+            if "." in name:
+                assert callable(api.find(option, word)), name
+            if name.startswith("mixed_"):
+                assert keras.dtype_policies.get(name).name == name
+
+
+def test_options_of_some_words_are_those_of_the_library():
+    for option, names, argument in (
+        ("model", api.WITH_ENCODER_WEIGHTS, "encoder_weights"),
+        ("loss", api.WITH_CLASS_WEIGHTS, "class_weights"),
+    ):
+        assert set(names) == {
+            word
+            for word in api.CHOICES[option]
+            if argument in inspect.signature(api.find(option, word)).parameters
+        }
+
+
+def test_options_become_a_typed_command():
+    command, debug = parser.parse(
+        "train --images a --masks b --classes x,y --debug --augment".split()
+    )
+    assert debug
+    assert isinstance(command, commands.Train)
+    assert command.data.images == os.path.abspath("a")
+    assert command.data.classes == ("x", "y")
+    assert command.results == commands.Results()
+    assert command.augment
+    record = command.record()
+    assert record["masks"] == command.data.masks
+    assert record["augment"] is True
+    assert not record.keys() & {"output", "debug", "data", "results", "kind"}
+    # Each command has its class, and each class is used.
+    for text, kind in (
+        ("evaluate m", commands.Evaluate),
+        ("predict m p --output o", commands.Predict),
+        ("export m --output o", commands.Export),
+        ("check", commands.Check),
+        ("info", commands.Info),
+    ):
+        command, debug = parser.parse(text.split())
+        assert type(command) is kind
+        assert not debug
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        command.subject = "scenes"
 
 
 @pytest.mark.parametrize(
@@ -173,7 +264,7 @@ def test_wrong_usage_ends_with_2(arguments, words, capsys):
 def test_names_of_classes_are_one_line_each(text):
     with pytest.raises(argparse.ArgumentTypeError, match="of one line"):
         parser.classes(text)
-    assert parser.classes(" sky, traffic light\n") == ["sky", "traffic light"]
+    assert parser.classes(" sky, traffic light\n") == ("sky", "traffic light")
 
 
 @pytest.mark.parametrize(
@@ -196,18 +287,18 @@ def test_names_of_classes_are_one_line_each(text):
         ("evaluate {here}", "is not complete"),
         ("evaluate {tmp}/truncated.keras", "is not complete"),
         ("evaluate {tmp}/other.keras", "to classes"),
-        ("evaluate {tmp}/layer.keras", "known here"),
+        ("evaluate {tmp}/layer.keras", "layers are known"),
         ("predict {1 classes} {tmp}/p.png --output {tmp}/o", "gives 1."),
         ("evaluate {1 classes}", "2 to 256 classes"),
         ("evaluate {257 classes}", "2 to 256 classes"),
         ("evaluate {model}", "DATASET, or --images, must be given"),
         ("evaluate {model} cam_vid", "11 classes in cam_vid, 6"),
         ("evaluate {model} {data} scenes --split x", "one of the splits"),
-        ("predict {model} {tmp}/empty --output {tmp}/o", "which has none"),
-        ("predict {model} {tmp}/*.jpg --output {tmp}/o", "which has none"),
-        ("predict {model} {tmp}/emp* --output {tmp}/o", "which has none"),
-        ("predict {model} . --output {tmp}/a/b", "lies in '.'"),
-        ("predict {model} {tmp} --output {tmp}", "must lie outside"),
+        ("predict {model} {tmp}/empty --output {tmp}/o", "not contain any"),
+        ("predict {model} {tmp}/*.jpg --output {tmp}/o", "not contain any"),
+        ("predict {model} {tmp}/emp* --output {tmp}/o", "not contain any"),
+        ("predict {model} . --output {tmp}/a/b", "is inside '.'"),
+        ("predict {model} {tmp} --output {tmp}", "must be outside"),
         (
             "predict {model} {tmp}/p.png --output {tmp}/o --monte-carlo 2",
             "with dropout",
@@ -217,7 +308,7 @@ def test_names_of_classes_are_one_line_each(text):
         ("export {model} --output {tmp}", "a folder that is new, empty or"),
         (
             "export {model} --output {tmp}/o --format tflite --quantize int8",
-            "--quantize dynamic needs none",
+            "--quantize dynamic does not need",
         ),
         ("info none.keras", "there is no file"),
         ("info voc", "has boxes alone"),
@@ -493,31 +584,39 @@ def test_a_killed_training_goes_on(uninterrupted, tmp_path, capsys):
 
 
 def history_of(folder, model):
-    return training.History(folder, model, 2, distribution.Replicas())
+    return history.History(folder, model, 2, distribution.Replicas())
+
+
+def killed_while_writing(folder):
+    """Leaves what a process leaves that is killed inside of a backup."""
+    with _files.replaced(folder / "backup-4.weights.h5") as part:
+        part.write_bytes(b"half")
+        shutil.copytree(part.parent, f"{part.parent}x")
+    (folder / part.name).unlink()
+    assert [*folder.glob(f".{part.name}.*/{part.name}")]
 
 
 def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):
     model = models.SegNetBasic((*SIZE, 3), 6)
     model.compile("adam", losses.SegmentationCrossentropy())
-    history = history_of(tmp_path, model)
-    history.set_model(model)
+    kept = history_of(tmp_path, model)
+    kept.set_model(model)
     for epoch, score in enumerate([0.2, 0.5, 0.4]):
-        history.on_epoch_end(epoch, {"loss": 1.0, "val_mean_iou": score})
-    assert not history.is_stuck
+        kept.on_epoch_end(epoch, {"loss": 1.0, "val_mean_iou": score})
+    assert not kept.is_stuck
     (tmp_path / ".resume" / "backup-3.weights.h5").rename(
         tmp_path / ".resume" / "backup-2.weights.h5"
     )
-    # Killed while writing: what is not complete has another name.
-    (tmp_path / ".resume" / ".part.backup-4.weights.h5").write_bytes(b"half")
-    history = history_of(tmp_path, model)
-    history.set_model(model)
-    assert history.num_done == 2
+    killed_while_writing(tmp_path / ".resume")
+    kept = history_of(tmp_path, model)
+    kept.set_model(model)
+    assert kept.num_done == 2
     # The best score and the count of epochs without a better one are kept.
     written = (tmp_path / "model.keras").stat().st_mtime_ns
-    history.on_epoch_end(2, {"loss": 1.0, "val_mean_iou": 0.45})
-    assert not history.is_stuck
-    history.on_epoch_end(3, {"loss": 1.0, "val_mean_iou": 0.5})
-    assert history.is_stuck
+    kept.on_epoch_end(2, {"loss": 1.0, "val_mean_iou": 0.45})
+    assert not kept.is_stuck
+    kept.on_epoch_end(3, {"loss": 1.0, "val_mean_iou": 0.5})
+    assert kept.is_stuck
     assert model.stop_training
     assert (tmp_path / "model.keras").stat().st_mtime_ns == written
     assert [row["epoch"] for row in read_history(tmp_path)] == list("0123")
@@ -549,9 +648,7 @@ def test_files_of_others_are_not_deleted(
 
     def write_and_close(*arguments):
         mine[2].write_text("mine")
-        (tmp_path / ".resume" / ".part.backup-4.weights.h5").write_bytes(
-            b"half"
-        )
+        killed_while_writing(tmp_path / ".resume")
         close(*arguments)
 
     monkeypatch.setattr(training, "_close", write_and_close)
@@ -591,7 +688,7 @@ def test_interrupt_keeps_what_was_learned(
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.EpochSeed, "on_train_batch_end", interrupt)
         assert main(arguments) == 130
-    assert "What has been learned is in" in capsys.readouterr().out
+    assert "The model is in" in capsys.readouterr().out
     assert runs.load(str(tmp_path))[1].num_classes == 6
     # Once more when all is learned, and only the scores are missing.
     with monkeypatch.context() as patch:
@@ -665,7 +762,7 @@ def test_training_on_folders(tiny_models, tmp_path, capsys, monkeypatch):
     assert main([*arguments, "--output", "other"]) == 1
     printed = capsys.readouterr()
     assert "NOT OK" in printed.out
-    assert "cannot be trained on" in printed.err
+    assert "cannot be used for training" in printed.err
     assert not (tmp_path / "other" / "run.json").exists()
 
 
@@ -741,7 +838,7 @@ def test_evaluate_says_whether_the_split_chose_the_model(
     arguments = arguments.format(tmp_path).split()
     arguments += ["--data-dir", str(data_dir), "--json", str(written)]
     assert main(["evaluate", str(run_folder), *arguments]) == 0
-    assert ("chose the model" in capsys.readouterr().out) == expected
+    assert ("was selected on this split" in capsys.readouterr().out) == expected
     assert json.loads(written.read_text())["split_chose_model"] == expected
 
 
@@ -770,7 +867,7 @@ def test_predict_writes_masks_of_the_size_of_the_picture(
         == 1
     )
     printed = capsys.readouterr()
-    assert "Wrote 3 labeled pictures" in printed.out
+    assert "Wrote 3 labeled images" in printed.out
     assert "broken.jpg cannot be labeled: it must be" in printed.err
     assert "missing.png cannot be labeled: [Errno 2]" in printed.err
     assert sorted(path.name for path in output.iterdir()) == sorted(
@@ -813,25 +910,6 @@ def test_predict_goes_on_after_a_failure(bias, tmp_path, capsys):
     else:
         assert f"{files[0]} cannot be labeled: [Errno 36]" in errors[-1]
         assert (tmp_path / "out" / "z_overlay.png").exists()
-
-
-def test_a_file_is_whole_or_as_it_was(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("before")
-
-    def fail():
-        with runs.whole(path) as part:
-            part.write_text("half")
-            raise OSError
-
-    with pytest.raises(OSError):  # noqa: PT011
-        fail()
-    assert path.read_text() == "before"
-    with runs.whole(path) as part:
-        part.write_text("after")
-        assert path.read_text() == "before"
-    assert path.read_text() == "after"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_predict_at_the_size_of_the_picture(tmp_path):

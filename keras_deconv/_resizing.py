@@ -1,0 +1,36 @@
+"""Resize images to the size a model takes, and its scores back.
+
+Training, prediction and exported models call these functions, so they agree
+to the bit. All of them map centers of pixels to each other. TensorFlow is
+imported when they are called: JAX and PyTorch users may not have it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def images(values: Any, size: Sequence[int]) -> Any:
+    """Resize images in 0..255 to float32 whole numbers.
+
+    Args:
+        values: `([batch,] height, width, channels)`, of any number dtype.
+        size: Height and width.
+    """
+    import tensorflow as tf
+
+    # Rounded, as a file of the resized image would be.
+    return tf.round(tf.image.resize(values, size, "bilinear", antialias=True))
+
+
+def labels(values: Any, size: Sequence[int]) -> Any:
+    """Resize label maps `(height, width)` by taking the nearest pixel."""
+    import tensorflow as tf
+
+    return tf.image.resize(values[..., None], size, "nearest")[..., 0]
+
+
+def scores(values: Any, size: Any) -> Any:
+    """Resize maps `(batch, height, width, channels)` to float32."""
+    import tensorflow as tf
+
+    return tf.image.resize(values, size, "bilinear")

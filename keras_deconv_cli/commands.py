@@ -1,0 +1,127 @@
+"""What the user asked for: one frozen dataclass per command.
+
+`parser` makes them, and the modules of the commands take nothing else. The
+fields have the names of the options. Paths are absolute.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Which images with masks; neither a dataset nor images: those of a run."""
+
+    dataset: str | None = None
+    data_dir: str | None = None
+    manual_dir: str | None = None
+    images: str | None = None
+    masks: str | None = None
+    val_images: str | None = None
+    val_masks: str | None = None
+    classes: int | tuple[str, ...] | None = None
+    void_labels: tuple[int, ...] = (255,)
+    mask_suffix: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """Where a training writes, and what it writes besides the model."""
+
+    output: str | None = None
+    preview_every: int = 1
+    tensorboard: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """`keras-deconv train`."""
+
+    data: Data
+    results: Results
+    train_split: str
+    val_split: str | None
+    model: str
+    decoder: str
+    encoder_weights: str | None
+    image_size: tuple[int, int]
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    loss: str
+    class_weights: str
+    augment: bool
+    mixed_precision: str | None
+    early_stopping: int | None
+    seed: int
+    strategy: str
+    smoke: bool
+
+    @property
+    def num_epochs(self) -> int:
+        """How often the images are gone through."""
+        return 1 if self.smoke else self.epochs
+
+    def record(self) -> dict[str, Any]:
+        """What decides the weights, by the names of the options, for JSON."""
+        values = dataclasses.asdict(self)
+        del values["results"]
+        values = values.pop("data") | values
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """`keras-deconv evaluate`."""
+
+    data: Data
+    model_path: str
+    split: str | None
+    batch_size: int
+    json: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """`keras-deconv predict`."""
+
+    model_path: str
+    inputs: tuple[str, ...]
+    output: str
+    monte_carlo: int | None
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """`keras-deconv export`."""
+
+    data: Data
+    model_path: str
+    output: str
+    format: str
+    quantize: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """`keras-deconv check`."""
+
+    data: Data
+    split: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """`keras-deconv info`."""
+
+    subject: str | None
+    data_dir: str | None
+
+
+Command = Train | Evaluate | Predict | Export | Check | Info
