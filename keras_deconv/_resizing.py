@@ -10,7 +10,7 @@ from typing import Any
 
 
 def images(values: Any, size: Sequence[int]) -> Any:
-    """Resize images in 0..255 to float32 whole numbers.
+    """Resize images in 0..255 to float32; integers become whole numbers.
 
     Args:
         values: `([batch,] height, width, channels)`, of any number dtype.
@@ -18,8 +18,10 @@ def images(values: Any, size: Sequence[int]) -> Any:
     """
     import tensorflow as tf
 
-    # Rounded, as a file of the resized image would be.
-    return tf.round(tf.image.resize(values, size, "bilinear", antialias=True))
+    values = tf.convert_to_tensor(values)
+    resized = tf.image.resize(values, size, "bilinear", antialias=True)
+    # As a file of the resized image would hold them.
+    return resized if values.dtype.is_floating else tf.round(resized)
 
 
 def labels(values: Any, size: Sequence[int]) -> Any:

@@ -211,7 +211,12 @@ def _check_sample(source: Source, options: commands.Train, split: str) -> None:
         shuffle=False,
         cache=False,
     ).take(_NUM_CHECKED)
-    report = data.check(sample, source.num_classes, verbose=False)
+    report = data.check(
+        sample,
+        source.num_classes,
+        allow_missing_classes=True,
+        verbose=False,
+    )
     if not report.ok:
         print(report)
         raise ValueError(

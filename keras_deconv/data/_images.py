@@ -1,102 +1,221 @@
-"""Reading image and mask files."""
+"""Reading image files as viewers show them."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import io
+import os
 import pathlib
-import zlib
-from collections.abc import Mapping
+import statistics
+from collections.abc import Iterable, Iterator
 
 import numpy as np
+import PIL.ExifTags
+import PIL.Image
 import tensorflow as tf
 
+from keras_deconv.data import _value_ranges
+from keras_deconv.data._errors import printable
+
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-MASK_SUFFIXES = (".png",)
-# What the header of a PNG file says of its colors.
-_GRAY, _RGB, _INDEXED, _GRAY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
+# Others are refused whatever the file is called: some run programs.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG")
+_PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
-def read_pair(
-    image_path: pathlib.Path,
-    mask_path: pathlib.Path,
-    label_of_color: Mapping[int, int],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Reads uint8 (height, width, 3) and labels (height, width, 1)."""
-    image = _decode(image_path, image_path.read_bytes(), 3)
-    return image, _read_labels(mask_path, label_of_color)
+@dataclasses.dataclass(frozen=True)
+class Pixels:
+    """The pixels of an image file.
+
+    Args:
+        values: Array `(height, width, 3)`, turned as viewers show it: uint8,
+            or what a deeper file holds.
+        orientation: EXIF orientation of the file, 1..8; 1 is upright.
+        format: Format of the file, such as "PNG".
+    """
+
+    values: np.ndarray
+    orientation: int
+    format: str
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether the file has more than 8 bits per channel."""
+        return self.values.dtype != np.uint8
 
 
-def _decode(
-    path: pathlib.Path, content: bytes, num_channels: int
+def read_image(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    value_range: _value_ranges.ValueRange | None = None,
+    name: str | None = None,
 ) -> np.ndarray:
-    try:
-        return tf.io.decode_image(
-            content, num_channels, expand_animations=False
-        ).numpy()
-    except tf.errors.InvalidArgumentError:
+    """Read an image file as viewers show it: turned by its EXIF orientation.
+
+    Args:
+        source: Path or content of a PNG, JPEG, BMP or GIF file.
+        value_range: Tuple (low, high) of the values that become 0 and 255.
+            Values beyond are clipped. Images of more than 8 bits need it.
+        name: What errors call the file. Defaults to its path.
+
+    Returns:
+        RGB array `(height, width, 3)` in 0..255: uint8, or float32 with
+        `value_range`. Gray is repeated, alpha is left out.
+
+    Raises:
+        ValueError: If the file is not a complete image, has more than 8 bits
+            per channel and `value_range` is None, or `value_range` is beyond
+            what the file can hold.
+    """
+    limits = _value_ranges.checked(value_range)
+    content, name = _content_and_name(source, name)
+    return in_range(read_pixels(content, name), limits, name)
+
+
+def in_range(
+    pixels: Pixels, value_range: tuple[float, float] | None, name: str
+) -> np.ndarray:
+    """Scale pixels to 0..255, or refuse those that need a range."""
+    values = pixels.values
+    if value_range is not None:
+        _value_ranges.check_fits(value_range, values.dtype, name)
+        return _value_ranges.scaled(values, value_range)
+    if pixels.is_deep:
+        low, high = values.min(), values.max()
+        bits = next((b for b in (10, 12, 14, 16) if high < 2**b), None)
+        example = f"(0, {2**bits - 1})" if bits else f"({low:g}, {high:g})"
         raise ValueError(
-            f"File '{path}' cannot be read: it must be a complete picture "
-            "of the kind that its suffix says."
+            f"{name}: The image has more than 8 bits per channel, so "
+            "`value_range` must say which values become 0 and 255. Received: "
+            f"values from {low:g} to {high:g}. Pass, for instance, "
+            f"value_range={example}."
+        )
+    return values
+
+
+def read_pixels(content: bytes, name: str) -> Pixels:
+    """Read the pixels of an image file, exactly."""
+    with opened(content, name) as image:
+        orientation = orientation_of(image)
+        if png_depth(content) == 16:
+            # Pillow reduces all but plain gray to 8 bits, without a word.
+            values = tf.io.decode_png(content, dtype=tf.uint16).numpy()
+        elif image.mode in ("I", "F") or image.mode.startswith("I;16"):
+            values = np.asarray(image)[..., None]
+        else:
+            values = np.asarray(image.convert("RGB"))
+        format = str(image.format)
+    if values.shape[-1] < 3:
+        values = np.repeat(values[..., :1], 3, axis=-1)
+    return Pixels(upright(values[..., :3], orientation), orientation, format)
+
+
+@contextlib.contextmanager
+def opened(content: bytes, name: str) -> Iterator[PIL.Image.Image]:
+    """Open a complete image file, with its pixels loaded.
+
+    Raises:
+        ValueError: If it cannot be read, here or in the block.
+    """
+    try:
+        with PIL.Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            # Checksums, which loading does not look at.
+            image.verify()
+        with PIL.Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            image.load()
+            # It concerns nothing here, and Pillow warns about some of it.
+            image.info.pop("transparency", None)
+            yield image
+    except PIL.Image.DecompressionBombError:
+        raise ValueError(
+            f"{name}: The image has more pixels than Pillow accepts, "
+            f"{2 * (PIL.Image.MAX_IMAGE_PIXELS or 0)}. Cut it into tiles, or "
+            "raise PIL.Image.MAX_IMAGE_PIXELS."
+        ) from None
+    # A broken file makes Pillow raise errors of many kinds.
+    except Exception as error:
+        raise ValueError(
+            f"{name}: The file cannot be read. It must be a complete image of "
+            f"the format {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}. "
+            f"{_first_line(error)}"
         ) from None
 
 
-def _read_labels(
-    path: pathlib.Path, label_of_color: Mapping[int, int]
-) -> np.ndarray:
-    content = path.read_bytes()
+def _first_line(error: Exception) -> str:
+    line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    # The object that was read has an address in it, and no name.
+    return "" if "<_io." in line else f"Pillow says: {line}"
+
+
+def orientation_of(image: PIL.Image.Image) -> int:
+    """Return the EXIF orientation; values that mean nothing are upright."""
+    value = image.getexif().get(PIL.ExifTags.Base.Orientation, 1)
+    return value if value in range(1, 9) else 1
+
+
+def upright(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn an array `(height, width, ...)` as its EXIF orientation says."""
+    if orientation >= 5:
+        values = values.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    if orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    return np.ascontiguousarray(values)
+
+
+def png_depth(content: bytes) -> int | None:
+    """Return the bits per channel of a PNG file, None for other files."""
     # 8 bytes say PNG, 8 say header, 8 are the size.
-    is_png = content.startswith(b"\x89PNG\r\n\x1a\n") and len(content) > 33
-    depth, kind = content[24:26] if is_png else (0, 0)
-    if depth not in (1, 2, 4, 8):
+    is_png = content.startswith(_PNG_START) and len(content) > 33
+    return content[24] if is_png else None
+
+
+def median_size(paths: Iterable[str | os.PathLike[str]]) -> tuple[int, int]:
+    """Return the median height and the median width of image files.
+
+    Sizes are those that viewers show; pixels are not read.
+
+    Raises:
+        ValueError: If a file is not an image, or there are none.
+    """
+    sizes = [_size(path) for path in paths]
+    if not sizes:
+        raise ValueError("`paths` must hold at least one image file.")
+    heights, widths = zip(*sizes, strict=True)
+    return statistics.median_high(heights), statistics.median_high(widths)
+
+
+def _size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    try:
+        with PIL.Image.open(path, formats=_FORMATS) as image:
+            width, height = image.size
+            is_lying = orientation_of(image) >= 5
+    except Exception as error:
         raise ValueError(
-            f"Mask '{path}' must be a PNG file of 8 bits per channel or less. "
-            "Received: " + (f"{depth} bits." if is_png else "no PNG file.")
-        )
-    if kind in (_RGB, _RGB_ALPHA):
-        return _look_up_colors(path, _decode(path, content, 3), label_of_color)
-    if kind == _INDEXED:
-        content = _as_gray(content)
-    # Shades of less than 8 bits come spread over 0..255.
-    return _decode(path, content, 1) // np.uint8(255 // (2**depth - 1))
+            f"{printable(path)}: The file cannot be read. {_first_line(error)}"
+        ) from None
+    return (width, height) if is_lying else (height, width)
 
 
-def _as_gray(content: bytes) -> bytes:
-    """Makes an indexed PNG file one of gray: what was index is shade then."""
-    kept, start = [content[:8]], 8
-    while start < len(content):
-        length = int.from_bytes(content[start : start + 4], "big")
-        kind = content[start + 4 : start + 8]
-        body = content[start + 8 : start + 8 + length]
-        start += 12 + length
-        if kind == b"IHDR":
-            body = body[:9] + bytes([_GRAY]) + body[10:]
-        if kind in (b"IHDR", b"IDAT", b"IEND"):
-            checksum = zlib.crc32(kind + body).to_bytes(4, "big")
-            kept.append(len(body).to_bytes(4, "big") + kind + body + checksum)
-    return b"".join(kept)
+def _content_and_name(
+    source: str | os.PathLike[str] | bytes, name: str | None
+) -> tuple[bytes, str]:
+    if isinstance(source, bytes):
+        return source, name or "image"
+    return read_bytes(source), name or printable(source)
 
 
-def _look_up_colors(
-    path: pathlib.Path, pixels: np.ndarray, label_of_color: Mapping[int, int]
-) -> np.ndarray:
-    if not label_of_color:
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Read a file.
+
+    Raises:
+        ValueError: If it cannot be opened or read.
+    """
+    try:
+        return pathlib.Path(path).read_bytes()
+    except OSError as error:
         raise ValueError(
-            f"Mask '{path}' is an RGB picture, for which `palette` must say "
-            "what the colors mean. Received: palette=None"
-        )
-    codes = pixels.astype(np.int64) @ np.array([65536, 256, 1])
-    known = np.array(sorted(label_of_color))
-    place = np.minimum(np.searchsorted(known, codes), len(known) - 1)
-    strays = np.unique(codes[known[place] != codes])
-    if strays.size:
-        colors = [
-            (int(code) >> 16, int(code) >> 8 & 255, int(code) & 255)
-            for code in strays[:5]
-        ]
-        raise ValueError(
-            f"Mask '{path}' must have the colors of `palette` and "
-            f"`void_colors` alone. Found {strays.size} others: "
-            f"{', '.join(map(str, colors))}. Colors in between come from "
-            "smoothing: resize masks with nearest neighbor only."
-        )
-    found = np.array([label_of_color[code] for code in known.tolist()])
-    return found[place].astype(np.uint8)[..., None]
+            f"{printable(path)}: The file cannot be read: {error.strerror}."
+        ) from None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -30,9 +32,9 @@ def known_set(name: str) -> SegmentationSet:
         known = ", ".join(names())
         reason = _NO_CLASS_PER_PIXEL.get(_base_name(name))
         raise ValueError(
-            f"`name` must be a data set of the catalog ({known}). "
+            f"`name` must be a dataset of the catalog ({known}). "
             f"Received: name={name!r}. "
-            + (f"It {reason}. " if reason else "")
+            + (f"It {reason}. " if reason else did_you_mean(name, names()))
             + "For any other tfds set pass a SegmentationSet of your own as "
             "`name`, or `image_key`, `mask_key` and `num_classes` to load."
         )
@@ -48,6 +50,12 @@ def find(name: str) -> SegmentationSet | None:
 def names() -> list[str]:
     """Lists the data sets that are known."""
     return sorted(_CATALOG)
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Suggest the known name that is most like another: a sentence, or ''."""
+    found = difflib.get_close_matches(_base_name(name).lower(), known, n=1)
+    return f"Did you mean {found[0]!r}? " if found else ""
 
 
 def _base_name(name: str) -> str:
@@ -113,8 +121,10 @@ class SegmentationSet:
         class_names: tuple of at least two distinct str, one per class, none of
             them empty or with blanks around it or line breaks in it.
         palette: tuple of (red, green, blue) in 0..255, one per class.
-        labels: mapping from label in the source, 0..255, to class.
+        labels: mapping from label in the source, 0..255, to class id, or to
+            the name of a class: {0: "background", 255: "building"}.
         void_labels: tuple of the labels in the source, 0..255, that mean void.
+            () if nothing is void.
         read_mask: function from an example, a dict of tensors, to its labels,
             an integer or bool tensor (height, width); in TensorFlow
             operations. Default: the feature `mask_key` as it is.
@@ -163,7 +173,7 @@ class SegmentationSet:
     mask_key: str
     class_names: tuple[str, ...]
     palette: tuple[Color, ...]
-    labels: Mapping[int, int]
+    labels: Mapping[int, Any]
     void_labels: tuple[int, ...] = ()
     read_mask: Callable[[dict[str, Any]], tf.Tensor] | None = None
     frames_key: str | None = None
@@ -171,6 +181,10 @@ class SegmentationSet:
 
     def __post_init__(self) -> None:
         check_class_names(self.class_names, "class_names")
+        if any(isinstance(value, str) for value in self.labels.values()):
+            ids = class_ids(self.labels, self.class_names)
+            # The dataclass is frozen for others.
+            object.__setattr__(self, "labels", ids)
         if len(self.palette) != self.num_classes:
             raise ValueError(
                 "`palette` must have one color per class. Received: "
@@ -234,6 +248,29 @@ def check_class_names(value: Any, argument: str) -> None:
             "not empty, with no blanks around them and no line breaks. "
             f"Received: {argument}={value!r}"
         )
+
+
+def class_ids(
+    labels: Mapping[Any, Any], class_names: Sequence[str] | None
+) -> dict[int, int]:
+    """Return `labels` with ints alone: class ids in place of class names.
+
+    Raises:
+        ValueError: If a key is not an int, or a value is neither an int nor
+            one of the names.
+    """
+    ids = {name: number for number, name in enumerate(class_names or ())}
+    try:
+        return {
+            operator.index(label): operator.index(ids.get(value, value))
+            for label, value in labels.items()
+        }
+    except TypeError:
+        raise ValueError(
+            "`labels` must map ints to class ids or to names of classes"
+            + (f" ({', '.join(ids)})" if ids else "")
+            + f". Received: labels={dict(labels)!r}"
+        ) from None
 
 
 def generic_names(num_classes: int) -> tuple[str, ...]:

@@ -1,12 +1,11 @@
-"""Reads a data set once and says what is wrong with it."""
+"""Reading a dataset once to find its problems."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
 import math
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,13 +14,16 @@ import tensorflow as tf
 
 from keras_deconv import _labels
 from keras_deconv._labels import IgnoreClass
+from keras_deconv.data._errors import plain_text
+from keras_deconv.data._stray_labels import summarize
 from keras_deconv.data.catalog import VOID
 from keras_deconv.data.frequencies import check_has_end
 
 __all__ = ["DataReport", "check"]
 
-# Of how many examples a report gives the numbers, for each thing it found.
+# How many examples a report lists, for each problem.
 _NUM_SHOWN = 10
+_NUM_FAILURES = 30
 # A set of which nothing more can be read may go on saying so for ever.
 _MAX_FAILURES_IN_A_ROW = 100
 # What tf.data.experimental.assert_cardinality says at the end.
@@ -34,7 +36,7 @@ _WHERE_THEY_WENT = (
 
 @dataclasses.dataclass(frozen=True)
 class DataReport:
-    """What `check` found. Printed, it is a page to read.
+    """What `check` found. Print it to read it.
 
     Args:
         num_classes: int. How many classes were expected.
@@ -42,12 +44,16 @@ class DataReport:
         pixel_counts: tuple of int, the number of pixels of each class.
         num_void_pixels: int.
         strays: dict from each label that is neither class nor void to a tuple
-            of the numbers of (the first ten) examples that have it.
-        sizes: dict from (height, width) to the number of pictures of that
-            size.
+            of the numbers of the examples that have it.
+        sizes: dict from (height, width) to the number of images of that size.
         mismatches: tuple of the numbers of (the first ten) examples whose
-            picture and mask differ in size.
+            image and mask differ in size.
         failures: tuple of str, the errors of examples that could not be read.
+        image_range: tuple of the smallest and the largest value of the images,
+            or None if no image was read.
+        class_names: tuple of str, one per class, or () if they are not known.
+        allow_missing_classes: bool. Whether the report is `ok` although a
+            class never occurs.
 
     Example:
         >>> from keras_deconv.data import DataReport
@@ -67,21 +73,27 @@ class DataReport:
     sizes: Mapping[tuple[int, int], int]
     mismatches: tuple[int, ...]
     failures: tuple[str, ...]
+    image_range: tuple[float, float] | None = None
+    class_names: tuple[str, ...] = ()
+    allow_missing_classes: bool = False
 
     @property
     def ok(self) -> bool:
-        """Whether all examples can be trained on, and there are some.
+        """Whether a model can be trained on the dataset.
 
-        A class that never occurs does not count against a set: a small split
-        may lack one.
+        It can if there are examples, all of them are free of problems, and
+        every class occurs. Missing classes do not count with
+        `allow_missing_classes`: a small part of a dataset may lack one.
         """
-        return self.num_examples > 0 and not (
-            self.strays or self.mismatches or self.failures
+        return (
+            self.num_examples > 0
+            and not (self.strays or self.mismatches or self.failures)
+            and (self.allow_missing_classes or not self.absent_classes)
         )
 
     @property
     def absent_classes(self) -> tuple[int, ...]:
-        """The classes that never occur."""
+        """The classes that never occur in the examples that could be read."""
         return tuple(
             number
             for number, count in enumerate(self.pixel_counts)
@@ -96,20 +108,26 @@ class DataReport:
             "Sizes (height, width): "
             + _listed(f"{size} {times}x" for size, times in self.sizes.items()),
         ]
+        if self.image_range:
+            low, high = self.image_range
+            lines.append(f"Image values: {low:g} to {high:g}")
         for number, count in enumerate(self.pixel_counts):
-            lines.append(f"Class {number}: {count / num_pixels:.2%} of pixels")
+            share = f"{count / num_pixels:.2%} of pixels"
+            lines.append(f"Class {self._name(number)}: {share}")
         lines.append(f"Void: {self.num_void_pixels / num_pixels:.2%} of pixels")
-        if self.absent_classes:
-            absent = _listed(map(str, self.absent_classes))
-            lines.append(f"Classes that never occur: {absent}")
+        lines += self._lines_of_absent_classes()
         # NaN is neither more nor less than another, so it is put last.
         strays = sorted(
             self.strays, key=lambda label: (math.isnan(label), label)
         )
         for label in strays[:_NUM_SHOWN]:
+            examples = self.strays[label]
+            is_one = len(examples) == 1
             lines.append(
-                f"Label {label:g} is neither class nor void; in examples "
-                f"{_listed(map(str, self.strays[label]))}"
+                f"{len(examples)} mask{' contains' if is_one else 's contain'} "
+                f"label {label:g}, neither class nor void "
+                f"(example{'' if is_one else 's'} "
+                f"{_listed(map(str, examples))})"
             )
         if len(strays) > _NUM_SHOWN:
             lines.append(
@@ -118,13 +136,39 @@ class DataReport:
             )
         if self.mismatches:
             lines.append(
-                "Picture and mask differ in size in examples "
+                "Image and mask differ in size in examples "
                 f"{_listed(map(str, self.mismatches))}"
             )
         if self.failures:
-            lines.append(f"{len(self.failures)} could not be read:")
-            lines += [f"  {text}" for text in self.failures[:_NUM_SHOWN]]
+            lines.append(f"{len(self.failures)} examples could not be read:")
+            texts = summarize(self.failures)
+            lines += [f"  {text}" for text in texts[:_NUM_FAILURES]]
+            if len(texts) > _NUM_FAILURES:
+                lines.append(f"  ... and {len(texts) - _NUM_FAILURES} others")
         return "\n".join(lines)
+
+    def _name(self, number: int) -> str:
+        names = self.class_names
+        return f"{number} ({names[number]})" if names else str(number)
+
+    def _lines_of_absent_classes(self) -> list[str]:
+        absent = self.absent_classes
+        if not absent or not self.num_examples:
+            return []
+        names = _listed(map(self._name, absent))
+        if self.failures:
+            # They may occur in the others.
+            return [f"Classes not in the examples that could be read: {names}"]
+        lines = [f"Classes that never occur: {names}"]
+        if len(absent) == self.num_classes:
+            lines.append("All pixels are void, so there is nothing to learn.")
+        elif self.num_classes == 2 and absent == (1,) and self.num_void_pixels:
+            lines.append(
+                "If the masks are binary, with 255 for the second class, 255 "
+                "was read as void. Load folders with foreground=255; change "
+                "arrays with numpy.where(mask == 255, 1, mask)."
+            )
+        return lines
 
 
 def check(
@@ -132,33 +176,46 @@ def check(
     num_classes: int,
     ignore_class: IgnoreClass = VOID,
     *,
+    class_names: Sequence[str] | None = None,
+    allow_missing_classes: bool = False,
     verbose: int | bool = True,
 ) -> DataReport:
-    """Reads a data set once and reports what training would stumble over.
+    """Read a dataset once and report the problems that training would have.
 
-    Nothing is raised for bad data: what cannot be read is noted, and reading
-    goes on with the next example (with the next batch, if it is in batches).
-    Numbers of examples count those that could be read, from 0, in the order of
-    this reading.
+    Bad data do not raise errors: an example that cannot be read is noted, and
+    reading continues with the next one (with the next batch, if the dataset is
+    batched). Numbers of examples count those that could be read, from 0, in
+    the order of this reading.
 
-    So load what you check with `cache=False, shuffle=False, batch_size=1`: no
-    neighbors are lost, and the numbers are those of the set. A set that you
-    cached yourself may lose for good what cannot be read the first time: the
-    first report names it, later ones may not.
+    So load what you check with `cache=False, shuffle=False, batch_size=1`: one
+    bad example then does not hide others in the batch, and the numbers are
+    those of the dataset. A dataset that you cached yourself may lose for good
+    what cannot be read the first time: the first report names it, later ones
+    may not.
+
+    A class that never occurs is a problem too, since nothing is learned about
+    it. It often means that labels were misread: binary masks of 0 and 255 have
+    no class 1 if 255 is void.
 
     Args:
-        dataset: `tf.data.Dataset`, or anything that can be read once, of
-            (image, mask) or (image, mask, weight); single, or in batches.
+        dataset: `tf.data.Dataset`, or any iterable, of (image, mask) or
+            (image, mask, weight): single examples or batches. NumPy users pass
+            `zip(images, masks)`.
         num_classes: int >= 2.
         ignore_class: int, tuple of ints or None. Labels that are void.
+        class_names: Sequence of one str per class, for the report.
+        allow_missing_classes: bool. Report `ok` although a class never occurs,
+            for parts of a dataset that are too small to have every class.
         verbose: bool. Show a progress bar.
 
     Returns:
         A `DataReport`.
 
     Raises:
-        ValueError: if `dataset` gives something else than pairs or has no end,
-            or `num_classes` or `ignore_class` are out of range.
+        ValueError: If `dataset` contains something else than pairs, or is
+            infinite.
+        ValueError: If `num_classes`, `ignore_class` or `class_names` are out
+            of range.
 
     Example:
         >>> import numpy as np
@@ -172,15 +229,22 @@ def check(
         >>> print(report)
         NOT OK: 2 examples, 3 classes
         Sizes (height, width): (2, 2) 2x
+        Image values: 0 to 0
         Class 0: 28.57% of pixels
         Class 1: 57.14% of pixels
         Class 2: 0.00% of pixels
         Void: 14.29% of pixels
         Classes that never occur: 2
-        Label 9 is neither class nor void; in examples 1
+        1 mask contains label 9, neither class nor void (example 1)
     """
     num_classes = _labels.num_classes(num_classes)
     void = _labels.ignore_class(ignore_class)
+    names = tuple(class_names or ())
+    if len(names) not in (0, num_classes):
+        raise ValueError(
+            "`class_names` must have one name per class. Received: "
+            f"{len(names)} names for {num_classes} classes"
+        )
     if isinstance(dataset, tf.data.Dataset):
         check_has_end(dataset)
     void_labels = {void} if isinstance(void, int) else set(void or ())
@@ -190,7 +254,11 @@ def check(
     mismatches: list[int] = []
     failures: list[str] = []
     num_examples = 0
+    low, high = math.inf, -math.inf
     for image, mask in _read(dataset, failures, verbose):
+        if image.size:
+            low = min(low, float(image.min()))
+            high = max(high, float(image.max()))
         sizes[image.shape[:2]] += 1
         if mask.shape != image.shape[:2]:
             mismatches.append(num_examples)
@@ -209,13 +277,16 @@ def check(
         ),
         num_void_pixels=sum(counts[label] for label in void_labels),
         strays={
-            label: tuple(examples[:_NUM_SHOWN])
+            label: tuple(examples)
             for label, examples in examples_of.items()
             if label not in known
         },
         sizes=dict(sizes),
         mismatches=tuple(mismatches[:_NUM_SHOWN]),
         failures=tuple(failures),
+        image_range=(low, high) if low <= high else None,
+        class_names=names,
+        allow_missing_classes=allow_missing_classes,
     )
 
 
@@ -250,7 +321,7 @@ def _read(
                 missing = f"{num_came} elements came instead of {target}."
             break
         except Exception as error:
-            text = _plain_text(error)
+            text = plain_text(error)
             if _WRONG_NUMBER in text:
                 # It is the end, and would come for ever.
                 missing = text
@@ -288,22 +359,6 @@ def _single_pairs(element: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             f"{image.shape} and {mask.shape}."
         )
     yield from zip(image, mask, strict=True)
-
-
-# What TensorFlow puts around the text of an error.
-_WRAPPING = re.compile(
-    r"Error in user-defined function passed to \S+ transformation with "
-    r"iterator: \S+:|assertion failed:|\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]"
-    r"|name:\s*$",
-    flags=re.DOTALL,
-)
-
-
-def _plain_text(error: Exception) -> str:
-    """What an error says, in one line."""
-    text = str(error).split("Traceback (most recent call last)")[0]
-    text = " ".join(_WRAPPING.sub("", text).split())
-    return text or type(error).__name__
 
 
 def _listed(parts: Iterable[str]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import operator
 import os
 import pathlib
 import unicodedata
@@ -13,24 +11,32 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
-from keras_deconv import _arguments, _labels
+from keras_deconv import _arguments
+from keras_deconv.data import _images, _value_ranges
 from keras_deconv.data._epochs import Augment
-from keras_deconv.data._images import IMAGE_SUFFIXES, MASK_SUFFIXES, read_pair
-from keras_deconv.data.catalog import (
-    VOID,
-    Color,
-    SegmentationSet,
-    check_class_names,
-    generic_names,
-    plain_set,
+from keras_deconv.data._errors import printable, require
+from keras_deconv.data._images import IMAGE_SUFFIXES
+from keras_deconv.data._mask_formats import (
+    Classes,
+    Labels,
+    MaskFormat,
+    mask_format,
 )
-from keras_deconv.data.pipeline import ClassWeights, segmentation_pairs
+from keras_deconv.data._masks import MASK_SUFFIXES, check_not_binary, read_pair
+from keras_deconv.data._splits import check_subset, split_files
+from keras_deconv.data.catalog import Color, plain_set
+from keras_deconv.data.pipeline import (
+    ClassWeights,
+    check_arguments,
+    segmentation_pairs,
+)
 
 __all__ = ["from_folders"]
 
 StrPath: TypeAlias = str | os.PathLike[str]
-Classes: TypeAlias = int | Sequence[str] | SegmentationSet
-# How many names of files a report lists, for each thing it found.
+# Common name, image, mask.
+Files: TypeAlias = list[tuple[str, pathlib.Path, pathlib.Path]]
+# How many file names a report lists, for each problem.
 _NUM_SHOWN = 5
 
 
@@ -38,260 +44,280 @@ def from_folders(
     images: StrPath,
     masks: StrPath,
     *,
-    classes: Classes,
+    classes: Classes | None = None,
     image_size: int | Sequence[int] | None,
     batch_size: int,
+    labels: Labels | None = None,
+    foreground: int | None = None,
+    void_labels: Sequence[int] | None = None,
+    value_range: _value_ranges.ValueRange | None = None,
     palette: Sequence[Color] | None = None,
-    void_labels: Sequence[int] = (VOID,),
     void_colors: Sequence[Color] = (),
     mask_suffix: str = "",
     unmatched: str = "error",
-    shuffle: bool = False,
+    files: Sequence[str] | None = None,
+    validation_split: float | None = None,
+    subset: str | None = None,
+    shuffle: bool | None = None,
     seed: int | None = None,
     epoch: tf.Variable | None = None,
     cache: bool = True,
     drop_remainder: bool = False,
     augment: Augment | None = None,
     class_weights: ClassWeights | None = None,
-) -> tf.data.Dataset:
-    """Loads a folder of pictures and a folder of masks, ready for `fit`.
+) -> Any:
+    """Load a folder of images and a folder of masks, ready for `fit`.
 
-    A picture and a mask belong together if their paths inside the two folders
-    are the same but for the suffix: `photos/street/7.jpg` and
-    `truth/street/7.png`. Links are followed; files and folders with a dot in
-    front are left out. Pictures are PNG or JPEG files, masks PNG files of 8
-    bits or less (JPEG would change labels), each of one of three kinds:
+    An image and a mask belong together if their paths inside the two folders
+    are the same except for the suffix: `photos/street/7.jpg` and
+    `truth/street/7.png`. Links are followed. Files and folders whose names
+    start with a dot are ignored.
 
-    - shades of gray: the shade of a pixel is its label;
-    - indexed colors, as in VOC and DAVIS: the index is the label, whatever
-      color it has;
-    - RGB: the color is looked up in `palette`.
+    Images are PNG or JPEG files. They are turned by their EXIF orientation, as
+    viewers show them; so are masks that have one. Images of 16 bits per
+    channel need `value_range`.
+
+    Masks are PNG files of 8 bits per channel or less (JPEG would change
+    labels). What counts as the label of a pixel:
+
+    - In a grayscale mask, its value. RGB masks whose three channels are equal
+      are grayscale too; OpenCV writes them.
+    - In an indexed mask, as in VOC and DAVIS, its index.
+    - In every mask, its color, if `palette` is passed.
+
+    What a label means:
+
+    - By default, labels 0, 1, 2 and so on are the classes, and 255 is void.
+    - Binary masks of 0 and 255 need `foreground=255`.
+    - Any other numbering needs `labels`.
 
     Args:
-        images: path of the folder of pictures, with or without subfolders.
-        masks: path of the folder of masks.
-        classes: int, the number of classes, which are then labeled 0, 1, 2
-            and so on, without the `void_labels`; or a sequence of their names,
-            likewise; or a `SegmentationSet`, which knows other labels too.
+        images: Path of the folder of images. It may have subfolders.
+        masks: Path of the folder of masks.
+        classes: int, the number of classes; or a sequence of their names; or a
+            `SegmentationSet`, which has its own labels. May be omitted with
+            `labels` or `foreground`.
         image_size: int, tuple (height, width) of ints > 0, or None. See
             `segmentation_pairs`.
         batch_size: int > 0.
-        palette: sequence of (red, green, blue) in 0..255, one per class, for
-            RGB masks. Default: that of the `SegmentationSet`, if there is one.
-        void_labels: sequence of labels in 0..255 that mean void. They are left
-            out where classes are counted: with `(0,)` the classes are labeled
-            1, 2, 3 and so on. A `SegmentationSet` has its own.
-        void_colors: sequence of colors that mean void in RGB masks.
-        mask_suffix: str. What the names of the masks have more than those of
-            the pictures: "_mask" for `7.jpg` and `7_mask.png`. Other masks
-            are not looked at, so both may lie in one folder.
-        unmatched: `"error"` to refuse pictures without mask and masks without
-            picture, or `"skip"` to leave them out and print how many.
-        shuffle: bool. As in `segmentation_pairs`.
-        seed: int or None. As in `segmentation_pairs`.
+        labels: dict from mask value to class id or class name, such as
+            `{0: 0, 255: 1}` or `{0: "background", 255: "building"}`. Names
+            become the names of the classes, in this order or in that of
+            `classes`.
+        foreground: int in 1..255. The value of the foreground in binary masks:
+            short for `labels={0: "background", V: "foreground"}`. `classes`
+            may give other names to the two. This value is not void, whatever
+            `void_labels` says.
+        void_labels: Sequence of labels in 0..255 that mean void; () if nothing
+            is void. Without `labels`, the classes take the remaining labels in
+            order: with `(0,)` they are labeled 1, 2, 3 and so on. Defaults to
+            (255,), unless 255 is in `labels`.
+        value_range: Tuple (low, high) of the image values that become 0 and
+            255, such as (0, 65535). Values beyond are clipped. Images are then
+            float32 and keep their precision. Defaults to none, for images of
+            8 bits.
+        palette: Sequence of (red, green, blue) in 0..255, one per class. The
+            color then counts in every mask, grayscale and indexed ones
+            included. Defaults to that of a `SegmentationSet`, for RGB masks
+            that are not gray.
+        void_colors: Sequence of colors that mean void.
+        mask_suffix: str. What the names of the masks have in addition to those
+            of the images: "_mask" for `7.jpg` and `7_mask.png`. Other masks
+            are ignored, so images and masks may share a folder.
+        unmatched: `"error"` to refuse images without a mask and masks without
+            an image, or `"skip"` to leave them out and print how many.
+        files: Sequence of str. Load these pairs only, given by their path
+            inside the folders without suffix: `"street/7"`. Defaults to all.
+        validation_split: float above 0 and below 1. Share of the pairs that
+            are set aside for validation. Needs `subset`.
+        subset: `"training"`, `"validation"`, or `"both"` for a tuple of the
+            two. Which pairs belong to which follows from `seed` and the names
+            of the files. With `"both"`, `augment`, `class_weights` and
+            `drop_remainder` apply to the training part only.
+        shuffle: bool. As in `segmentation_pairs`. Defaults to True, except for
+            the validation part. Pass False to get the order of the names.
+        seed: int or None. As in `segmentation_pairs`. It also draws the parts;
+            None stands for 0 there.
         epoch: `tf.Variable` or None. As in `segmentation_pairs`.
         cache: bool. As in `segmentation_pairs`.
         drop_remainder: bool. As in `segmentation_pairs`.
-        augment: function or None. As in `segmentation_pairs`.
-        class_weights: floats or None. As in `segmentation_pairs`.
+        augment: Function or None. As in `segmentation_pairs`.
+        class_weights: Floats or None. As in `segmentation_pairs`.
 
     Returns:
-        A `tf.data.Dataset` as from `segmentation_pairs`, in the order of the
-        names.
+        A `tf.data.Dataset` as from `segmentation_pairs`. With `subset="both"`
+        a tuple of two: training and validation.
 
     Raises:
-        ValueError: if a folder is missing or has no such files, two files
-            differ in their suffix alone, something does not match, or
-            an argument is out of range.
-        tf.errors.InvalidArgumentError: while iterating, naming the file: if it
-            cannot be read, is of another kind, has a color that is not in
-            `palette`, or a label that is neither class nor void, or if picture
-            and mask differ in size.
+        ValueError: If a folder is missing or has no such files.
+        ValueError: If two files differ in their suffix only, or an image has
+            no mask, or a mask has no image.
+        ValueError: If `classes`, `labels`, `foreground`, `void_labels` and
+            `palette` contradict each other.
+        ValueError: If the masks of two classes hold the values 0 and 255
+            alone, and `labels`, `foreground` and `void_labels` are omitted.
+        ValueError: If another argument is out of range.
+        tf.errors.InvalidArgumentError: While iterating, with the name of the
+            file: if it cannot be read, if a color is not in `palette`, if a
+            label is neither a class nor void, if an image has more than 8 bits
+            and `value_range` is None, or if an image and its mask differ in
+            size.
 
     Example:
         >>> import pathlib, tempfile, tensorflow as tf
         >>> from keras_deconv.data import draw_scene, from_folders
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     folder = pathlib.Path(folder)
-        ...     for number in range(3):
+        ...     for number in range(5):
         ...         image, mask = draw_scene(number)
         ...         for kind, pixels in (("x", image), ("y", mask[..., None])):
         ...             path = folder / kind / f"{number}.png"
         ...             path.parent.mkdir(exist_ok=True)
         ...             _ = path.write_bytes(tf.io.encode_png(pixels).numpy())
-        ...     pairs = from_folders(folder / "x", folder / "y", classes=6,
-        ...                          image_size=(48, 64), batch_size=3)
-        ...     [(image, mask)] = pairs
-        >>> tuple(image.shape), tuple(mask.shape)
-        ((3, 48, 64, 3), (3, 48, 64))
+        ...     train, validation = from_folders(
+        ...         folder / "x", folder / "y", classes=6, image_size=(48, 64),
+        ...         batch_size=4, validation_split=0.2, subset="both")
+        ...     [(image, mask)] = train
+        >>> tuple(image.shape), tuple(mask.shape), len(validation)
+        ((4, 48, 64, 3), (4, 48, 64), 1)
     """
-    source = mask_format(
-        classes, palette, void_labels, void_colors, str(images)
+    check_arguments(image_size, batch_size, seed, epoch, augment)
+    limits = _value_ranges.checked(value_range)
+    subset = check_subset(validation_split, subset, seed)
+    format = mask_format(
+        printable(str(images)),
+        classes,
+        labels=labels,
+        foreground=foreground,
+        void_labels=void_labels,
+        palette=palette,
+        void_colors=void_colors,
     )
-    files = match_files(images, masks, mask_suffix, unmatched)
+    found = match_files(images, masks, mask_suffix, unmatched)
+    if files is not None:
+        found = _only(found, files)
+    # Of all parts: a small one may have no foreground.
+    check_not_binary([mask for _, _, mask in found], format)
+
+    def load(part: Files, is_training: bool, **changes: Any) -> tf.data.Dataset:
+        return segmentation_pairs(
+            _examples(part, format, limits),
+            _entry_of_classes(format),
+            image_size=image_size,
+            batch_size=batch_size,
+            shuffle=is_training if shuffle is None else shuffle,
+            seed=seed,
+            epoch=epoch,
+            cache=cache,
+            **changes,
+        )
+
+    changes: dict[str, Any] = {
+        "augment": augment,
+        "class_weights": class_weights,
+        "drop_remainder": drop_remainder,
+    }
+    if validation_split is None:
+        return load(found, True, **changes)
+    training, validation = split_files(found, validation_split, seed or 0)
+    if subset == "training":
+        return load(training, True, **changes)
+    if subset == "validation":
+        return load(validation, False, **changes)
+    return load(training, True, **changes), load(validation, False)
+
+
+def _entry_of_classes(format: MaskFormat) -> Any:
+    """Describe masks that hold classes and 255, as `read_pair` gives them."""
+    entry = format.entry
+    return plain_set(
+        entry.name, "image", "mask", entry.class_names, palette=entry.palette
+    )
+
+
+def _examples(
+    files: Files,
+    format: MaskFormat,
+    value_range: tuple[float, float] | None,
+) -> tf.data.Dataset:
+    """Read the files, each when it is needed."""
+    dtype = np.uint8 if value_range is None else np.float32
 
     def read_files(
         image_path: tf.Tensor, mask_path: tf.Tensor
-    ) -> tuple[np.ndarray, np.ndarray]:
-        return read_pair(
-            pathlib.Path(image_path.numpy().decode()),
-            pathlib.Path(mask_path.numpy().decode()),
-            source.label_of_color,
+    ) -> tuple[np.ndarray, np.ndarray, str]:
+        path, mask = (
+            pathlib.Path(os.fsdecode(tensor.numpy()))
+            for tensor in (image_path, mask_path)
         )
+        try:
+            pixels, classes = read_pair(path, mask, format)
+            values = _images.in_range(pixels, value_range, printable(path))
+        # As text, so that TensorFlow does not add where it was raised.
+        except ValueError as error:
+            return np.zeros((0, 0, 3), dtype), np.zeros((0, 0, 1)), str(error)
+        return values, classes[..., None], ""
 
     def read(
         name: tf.Tensor, image_path: tf.Tensor, mask_path: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         # In Python, so that an error names the file.
-        image, mask = tf.py_function(
-            read_files, (image_path, mask_path), (tf.uint8, tf.uint8)
+        image, mask, problem = tf.py_function(
+            read_files, (image_path, mask_path), (dtype, tf.uint8, tf.string)
         )
+        require(tf.equal(problem, ""), [problem])
         return {
             "image": tf.ensure_shape(image, (None, None, 3)),
             "mask": tf.ensure_shape(mask, (None, None, 1)),
             "file_name": name,
         }
 
-    columns = [list(column) for column in zip(*files, strict=True)]
-    dataset = tf.data.Dataset.from_tensor_slices(
-        tuple([str(value) for value in column] for column in columns)
-    ).map(read, num_parallel_calls=tf.data.AUTOTUNE)
-    return segmentation_pairs(
-        dataset,
-        source.entry,
-        image_size=image_size,
-        batch_size=batch_size,
-        shuffle=shuffle,
-        seed=seed,
-        epoch=epoch,
-        cache=cache,
-        drop_remainder=drop_remainder,
-        augment=augment,
-        class_weights=class_weights,
+    columns = (
+        [printable(name) for name, _, _ in files],
+        # As bytes: names need not be UTF-8.
+        [os.fsencode(path) for _, path, _ in files],
+        [os.fsencode(path) for _, _, path in files],
+    )
+    return tf.data.Dataset.from_tensor_slices(columns).map(
+        read, num_parallel_calls=tf.data.AUTOTUNE
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class MaskFormat:
-    """What the labels and colors of the masks of a folder mean."""
+def _only(files: Files, names: Sequence[str]) -> Files:
+    """Return the pairs of some names, in the order of `files`.
 
-    entry: SegmentationSet
-    # The label of each color; a color is red * 65536 + green * 256 + blue.
-    label_of_color: dict[int, int]
-
-
-def mask_format(
-    classes: Classes,
-    palette: Sequence[Color] | None,
-    void_labels: Sequence[int],
-    void_colors: Sequence[Color],
-    name: str,
-) -> MaskFormat:
-    void_labels = _void_labels(void_labels)
-    if isinstance(classes, SegmentationSet):
-        palette = classes.palette if palette is None else palette
-        entry = dataclasses.replace(
-            classes,
-            name=name,
-            image_key="image",
-            mask_key="mask",
-            read_mask=None,
-            frames_key=None,
-        )
-    else:
-        if isinstance(classes, str):
-            raise ValueError(
-                "`classes` must be an int, a sequence of names or a "
-                f"SegmentationSet. Received: classes={classes!r}"
+    Raises:
+        ValueError: If a name is not there, or none is given.
+    """
+    wanted = {unicodedata.normalize("NFC", str(name)) for name in names}
+    missing = sorted(wanted - {name for name, _, _ in files})
+    if missing or not wanted or isinstance(names, str):
+        shown = ", ".join(map(printable, missing[:_NUM_SHOWN]))
+        raise ValueError(
+            "`files` must be a sequence of names of pairs, without suffix, at "
+            "least one. Received: "
+            + (
+                f"{len(missing)} that are not there ({shown})"
+                if missing
+                else f"files={names!r}"
             )
-        if isinstance(classes, Sequence):
-            check_class_names(classes, "classes")
-            class_names = tuple(classes)
-        else:
-            class_names = generic_names(_labels.num_classes(classes))
-        free = [label for label in range(256) if label not in void_labels]
-        if len(class_names) > len(free):
-            raise ValueError(
-                "`classes` must be at most as many as there are labels in "
-                f"0..255 that are not void, {len(free)}. Received: "
-                f"{len(class_names)} classes, void_labels={void_labels}"
-            )
-        entry = plain_set(
-            name,
-            "image",
-            "mask",
-            class_names,
-            labels={free[number]: number for number in range(len(class_names))},
-            void_labels=void_labels,
         )
-    void_codes = _color_codes(void_colors, "void_colors")
-    if palette is None:
-        return MaskFormat(entry, {})
-    codes = _color_codes(palette, "palette")
-    if len(codes) != entry.num_classes:
-        raise ValueError(
-            "`palette` must have one color per class. Received: "
-            f"{len(codes)} colors for {entry.num_classes} classes."
-        )
-    if void_codes and not entry.void_labels:
-        raise ValueError(
-            "`void_colors` need a label that means void. Add 255 to the "
-            "`void_labels`."
-        )
-    # Any label of a class will do; there may be several.
-    label_of_class = {number: label for label, number in entry.labels.items()}
-    meanings = [
-        *((codes[number], label) for number, label in label_of_class.items()),
-        *((code, entry.void_labels[0]) for code in void_codes),
-    ]
-    label_of_color = dict(meanings)
-    if len(label_of_color) < len(meanings):
-        raise ValueError(
-            "The colors of `palette` and `void_colors` must be distinct. "
-            f"Received: palette={palette!r}, void_colors={void_colors!r}"
-        )
-    return MaskFormat(entry, label_of_color)
+    return [file for file in files if file[0] in wanted]
 
 
-def _void_labels(value: Any) -> tuple[int, ...]:
-    try:
-        found = tuple(operator.index(label) for label in value)
-    except TypeError:
-        found = (-1,)
-    if len(set(found)) < len(found) or not set(found) <= set(range(256)):
-        raise ValueError(
-            "`void_labels` must be a sequence of distinct ints in 0..255, such "
-            f"as (255,), or () for none. Received: void_labels={value!r}"
-        )
-    return found
+def median_size(files: Files) -> tuple[int, int]:
+    """Return the median height and width of the images, as viewers show them.
 
-
-def _color_codes(value: Any, argument: str) -> list[int]:
-    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str):
-        raise ValueError(
-            f"`{argument}` must be a sequence of colors (red, green, blue). "
-            f"Received: {argument}={value!r}"
-        )
-    return [_color_code(color) for color in value]
-
-
-def _color_code(color: Any) -> int:
-    try:
-        red, green, blue = (operator.index(value) for value in color)
-    except (TypeError, ValueError):
-        red = green = blue = -1
-    if not all(0 <= value <= 255 for value in (red, green, blue)):
-        raise ValueError(
-            "A color must be three ints (red, green, blue) in 0..255. "
-            f"Received: {color!r}"
-        )
-    return 65536 * red + 256 * green + blue
+    Raises:
+        ValueError: If a file is not an image.
+    """
+    return _images.median_size(path for _, path, _ in files)
 
 
 def match_files(
     images: StrPath, masks: StrPath, mask_suffix: str, unmatched: str
-) -> list[tuple[str, pathlib.Path, pathlib.Path]]:
-    """Pairs files of two folders: (common name, picture, mask), in order."""
+) -> Files:
+    """Pair the files of two folders: (common name, image, mask), in order."""
     unmatched = _arguments.choice(unmatched, "unmatched", ("error", "skip"))
     if not isinstance(mask_suffix, str):
         raise ValueError(
@@ -313,34 +339,37 @@ def match_files(
     both = sorted(image_files.keys() & mask_files.keys())
     report = [f"pairs: {len(both)}"]
     for kind, stems in (
-        ("pictures without mask", image_files.keys() - set(both)),
-        ("masks without picture", mask_files.keys() - set(both)),
+        ("images without mask", image_files.keys() - set(both)),
+        ("masks without image", mask_files.keys() - set(both)),
     ):
         if stems:
             more = ", ..." if len(stems) > _NUM_SHOWN else ""
-            shown = ", ".join(sorted(stems)[:_NUM_SHOWN])
+            shown = ", ".join(map(printable, sorted(stems)[:_NUM_SHOWN]))
             report.append(f"{kind}: {len(stems)} ({shown}{more})")
     is_complete = len(report) == 1
     if not both or (unmatched == "error" and not is_complete):
         raise ValueError(
-            "`images` and `masks` must hold files of the same names, but for "
-            f"the suffix. Received: '{images}' and '{masks}' with "
+            "`images` and `masks` must hold files of the same names, except "
+            f"for the suffix. Received: '{printable(images)}' and "
+            f"'{printable(masks)}' with "
             f"{'; '.join(report)}. "
             "Give `mask_suffix` if all masks are named so, or leave files out "
             "with unmatched='skip'."
         )
     if not is_complete:
-        print(f"'{images}' and '{masks}': {'; '.join(report)}.")
+        folders = f"'{printable(images)}' and '{printable(masks)}'"
+        print(f"{folders}: {'; '.join(report)}.")
     return [(stem, image_files[stem], mask_files[stem]) for stem in both]
 
 
 def list_pictures(
     folder: StrPath, suffixes: Sequence[str] = IMAGE_SUFFIXES
 ) -> list[pathlib.Path]:
-    """Lists the files in a folder and below that have one of some suffixes.
+    """List the files in a folder and below that have one of some suffixes.
 
-    Links are followed, but not back to a folder above them. What has a dot in
-    front is left out, folders too: macOS, Jupyter and others leave such.
+    Links are followed, but not back to a folder above them. Files and folders
+    whose names start with a dot are left out: macOS, Jupyter and others
+    create such.
 
     Args:
         folder: path.
@@ -378,7 +407,7 @@ def _leads_back(path: pathlib.Path) -> bool:
 def _list_files(
     folder: StrPath, argument: str, suffixes: tuple[str, ...]
 ) -> dict[str, pathlib.Path]:
-    """Lists files by their path inside the folder, without suffix.
+    """List files by their path inside the folder, without suffix.
 
     The path is in one form of Unicode: macOS writes letters with accents as
     two characters, others as one.
@@ -388,7 +417,7 @@ def _list_files(
     if not isinstance(folder, pathlib.Path) or not folder.is_dir():
         raise ValueError(
             f"`{argument}` must be a folder that exists. "
-            f"Received: {argument}='{folder}'"
+            f"Received: {argument}='{printable(str(folder))}'"
         )
     files: dict[str, pathlib.Path] = {}
     for path in list_pictures(folder, suffixes):
@@ -397,12 +426,13 @@ def _list_files(
         if stem in files:
             raise ValueError(
                 f"`{argument}` must have one file of a name. Received: "
-                f"'{files[stem]}' and '{path}'. Remove one of them."
+                f"'{printable(files[stem])}' and '{printable(path)}'. "
+                "Remove one of them."
             )
         files[stem] = path
     if not files:
         raise ValueError(
             f"`{argument}` must hold {', '.join(suffixes)} files. "
-            f"Received: {argument}='{folder}', which has none."
+            f"Received: {argument}='{printable(folder)}', which has none."
         )
     return files

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 import tensorflow as tf
 
 from keras_deconv import _arguments, _labels, _resizing
+from keras_deconv.data import _value_ranges
 from keras_deconv.data._epochs import Augment, drawn_by_epoch
+from keras_deconv.data._errors import require
 from keras_deconv.data.catalog import (
     VOID,
     SegmentationSet,
@@ -24,6 +27,8 @@ __all__ = ["segmentation_pairs"]
 ClassWeights: TypeAlias = Sequence[float] | Mapping[int, float]
 # How many examples are shuffled at a time when they are not in memory anyway.
 _UNCACHED_SHUFFLE_SIZE = 1000
+# How many labels an error lists.
+_NUM_SHOWN = 5
 # The features of sets that the catalog does not know, unless told otherwise.
 IMAGE_KEY = "image"
 MASK_KEY = "segmentation_mask"
@@ -38,6 +43,7 @@ def segmentation_pairs(
     image_key: str | None = None,
     mask_key: str | None = None,
     num_classes: int | None = None,
+    value_range: _value_ranges.ValueRange | None = None,
     shuffle: bool = False,
     seed: int | None = None,
     epoch: tf.Variable | None = None,
@@ -46,76 +52,91 @@ def segmentation_pairs(
     augment: Augment | None = None,
     class_weights: ClassWeights | None = None,
 ) -> tf.data.Dataset:
-    """Turns examples of a tfds data set into batches of pictures and masks.
+    """Turn examples of a tfds dataset into batches of images and masks.
 
-    Labels become classes 0..num_classes-1 and void 255 whatever the set
-    writes. Pictures are resized bilinearly (with antialiasing when they
-    shrink), masks by taking the nearest pixel, both with the centers of pixels
-    as reference, so they stay aligned.
+    Labels become classes 0..num_classes-1 and void 255, whatever the dataset
+    contains. Images are resized bilinearly (with antialiasing when they
+    shrink), masks by taking the nearest pixel. Both map the centers of pixels
+    to each other, so they stay aligned.
 
-    In this order: pairs are read and resized, kept in memory, shuffled,
-    augmented one by one, batched. So an augmentation changes every epoch.
+    Pairs are read and resized, cached, shuffled, augmented one by one, and
+    batched, in this order. So the augmentation changes every epoch.
 
-    Several workers (`tf.distribute`) each go through the whole set and take
-    their share of it (`AutoShardPolicy.DATA`), so the set need not have a file
-    for each of them. Where it is shuffled they need a `seed`: only then do all
-    of them see one order, and every example once.
+    Classes that never occur are not an error here, since a part of a dataset
+    may lack one. Binary masks of 0 and 255 read with `num_classes=2` have no
+    pixel of class 1, because 255 is void: pass a `SegmentationSet` with
+    `labels={0: 0, 255: 1}`. `check` finds such masks.
+
+    With several workers (`tf.distribute`), each reads the whole dataset and
+    takes its share of it (`AutoShardPolicy.DATA`), so the dataset need not
+    have one file per worker. Shuffled datasets need a `seed` then: only with
+    it do all workers see the same order, and every example once.
 
     Args:
-        dataset: `tf.data.Dataset` of single examples as dicts, e.g. from
-            `tfds.load(name, split="train")`: no `as_supervised` (the mask is
-            not in it) and no `batch_size` (it pads with class 0).
+        dataset: `tf.data.Dataset` of single examples as dicts, such as
+            `tfds.load(name, split="train")`, without `as_supervised` (which
+            drops the mask) and without `batch_size` (which pads with class 0).
         name: str or `SegmentationSet`. What the features and labels mean.
         image_size: int or tuple (height, width) of ints > 0, in pixels; or
-            None to keep sizes, where a `batch_size` above 1 needs equal ones
-            (or an `augment` that makes them equal).
+            None to keep sizes. Then a `batch_size` above 1 needs images of
+            equal size, or an `augment` that makes them equal.
         batch_size: int > 0. The last batch may be smaller.
-        image_key: str. Feature that holds the picture, for sets that the
-            catalog does not know. Default: "image".
+        image_key: str. Feature that holds the image, for datasets that are not
+            in the catalog. Defaults to "image".
         mask_key: str. Feature that holds the label of every pixel, likewise.
-            Default: "segmentation_mask".
+            Defaults to "segmentation_mask".
         num_classes: int. Number of classes, likewise.
+        value_range: Tuple (low, high) of the image values that become 0 and
+            255, such as (0, 65535) or (-1000, 1000). Values beyond are
+            clipped. Images are then float32 and keep their precision. Defaults
+            to none, for uint8 images.
         shuffle: bool. Draw a new order every epoch. All examples are shuffled
-            if they are cached, else (and of films) 1000 at a time.
+            if they are cached, otherwise (and for videos) 1000 at a time.
         seed: int >= 0 or None. Makes order and augmentation of every epoch
-            reproducible: the first time the dataset is gone through, the
-            second time, and so on.
+            reproducible: in the first iteration over the dataset, in the
+            second, and so on.
         epoch: `tf.Variable`, an int64 scalar, or None. The number of the
-            epoch, read when one begins: order and augmentation then depend on
-            `seed` and this number alone, however often the dataset was gone
-            through. `callbacks.EpochSeed` writes it. So a training that was
-            cut off and resumed sees what it would have seen, provided that
-            `fit` goes through the dataset once in each epoch (without
+            epoch, read when an epoch begins. Order and augmentation then
+            depend on `seed` and this number only, not on how many times the
+            dataset was iterated over. `callbacks.EpochSeed` writes it. So a
+            resumed training sees what it would have seen, provided that `fit`
+            iterates over the dataset once per epoch (without
             `steps_per_epoch`, which reads ahead).
-        cache: bool. Keep the resized examples in memory, 4 bytes per pixel.
+        cache: bool. Keep the resized examples in memory: 4 bytes per pixel, or
+            13 with `value_range`.
         drop_remainder: bool. Leave out a last batch that is not full, so that
-            all are of one size, as training on many replicas needs it.
-        augment: function or None. From `image`, float32 (height, width,
+            all batches have the same size, as training on several replicas
+            needs it.
+        augment: Function or None. From `image`, float32 (height, width,
             channels) in 0..255, and `mask`, int32 (height, width), to another
-            such pair, e.g. what `augmentation` returns. If it has an argument
-            `seed`, it is given an integer tensor of shape (2,), another one
-            for every example and epoch, as `tf.random.stateless_uniform` and
-            its kin take it; what is random in other ways is not reproducible.
-        class_weights: sequence of one finite float >= 0 per class, or dict
-            from class to weight. Adds a third element to what the dataset
-            gives: the weight of every pixel, 0 for void, which `fit` takes as
-            sample weights. Weigh in the loss or here, not in both.
+            such pair, such as `augmentation` returns. If it has an argument
+            `seed`, it receives an integer tensor of shape (2,), different for
+            every example and epoch, as `tf.random.stateless_uniform` takes it.
+            Other sources of randomness are not reproducible.
+        class_weights: Sequence of one finite float >= 0 per class, or dict
+            from class to weight. Adds a third element to the dataset: the
+            weight of every pixel, 0 for void, which `fit` uses as sample
+            weights. Pass weights here or to the loss, not to both.
 
     Returns:
         A `tf.data.Dataset` of (image, mask), or (image, mask, weight) with
         `class_weights`. `image` is float32 (batch, height, width, channels) in
         0..255; `mask` is int32 (batch, height, width) of classes and 255;
         `weight` is float32 of the shape of `mask`. Its number of batches is
-        known whenever that of `dataset` is, but for films.
+        known whenever that of `dataset` is, except for videos.
 
     Raises:
-        ValueError: if `name` is unknown, `image_size` or `batch_size` are not
-            positive, the features of `dataset` are not those of `name`,
-            `class_weights` has not one weight per class, or `augment` gives
-            something else than a picture and a mask.
-        tf.errors.InvalidArgumentError: while iterating, naming the example:
-            if picture and mask differ in size, or a label is neither a class
-            nor void.
+        ValueError: If `name` is unknown.
+        ValueError: If `image_size` or `batch_size` is not positive.
+        ValueError: If the features of `dataset` are not those of `name`, or
+            images are not uint8 and `value_range` is None.
+        ValueError: If `dataset` is known to be empty, or to be smaller than
+            one batch with `drop_remainder`.
+        ValueError: If `class_weights` does not have one weight per class, or
+            `augment` returns something else than an image and a mask.
+        tf.errors.InvalidArgumentError: While iterating, with the number of the
+            example: if image and mask differ in size, or a label is neither a
+            class nor void.
 
     Example:
         >>> import numpy as np, tensorflow as tf
@@ -137,15 +158,18 @@ def segmentation_pairs(
         [[0.5, 1.0], [4.0, 4.0]]
     """
     check_arguments(image_size, batch_size, seed, epoch, augment)
+    limits = _value_ranges.checked(value_range)
     entry = resolve_set(name, image_key, mask_key, num_classes)
     weights = weight_table(class_weights, entry)
     dataset = _single_examples(dataset, entry)
-    _check_features(dataset, entry)
+    _check_features(dataset, entry, limits, is_unnamed=name is None)
     # Numbered, so that an error can say which example is faulty.
     pairs = dataset.enumerate().map(
-        _pair_maker(entry, image_size), num_parallel_calls=tf.data.AUTOTUNE
+        _pair_maker(entry, image_size, limits),
+        num_parallel_calls=tf.data.AUTOTUNE,
     )
     num_examples = int(pairs.cardinality())
+    _check_number(num_examples, batch_size, drop_remainder)
     if cache:
         # A cache that ends early would be kept without what could not be read.
         if num_examples >= 0:
@@ -230,7 +254,12 @@ def _single_examples(
         )
     if entry.frames_key is None:
         return dataset
-    _check_has(features, entry.frames_key, entry)
+    _check_has(
+        features,
+        entry.frames_key,
+        f"the frames of {entry.name!r}; pass the `name` that belongs to the "
+        "dataset",
+    )
     return dataset.flat_map(
         lambda example: tf.data.Dataset.from_tensor_slices(
             example[entry.frames_key]
@@ -258,7 +287,9 @@ def _batch_maker(
     weights: list[float] | None,
 ) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]:
     def make_batch(image: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        image, mask = tf.cast(image, tf.float32), tf.cast(mask, tf.int32)
+        image = tf.cast(image, tf.float32)
+        # An augmentation may return int64, and casting would wrap around.
+        mask = tf.saturate_cast(mask, tf.int32)
         if weights is None:
             return image, mask
         rows = tf.where(mask == VOID, len(weights) - 1, mask)
@@ -268,10 +299,13 @@ def _batch_maker(
 
 
 def _pair_maker(
-    entry: SegmentationSet, image_size: int | Sequence[int] | None
+    entry: SegmentationSet,
+    image_size: int | Sequence[int] | None,
+    value_range: tuple[float, float] | None,
 ) -> Callable[[tf.Tensor, dict[str, Any]], tuple[tf.Tensor, tf.Tensor]]:
-    """Makes the function from a numbered example to uint8 (image, mask)."""
+    """Make the function from a numbered example to (image, uint8 mask)."""
     classes = class_table(entry)
+    known = ", ".join(map(str, sorted([*entry.labels, *entry.void_labels])))
     if image_size is not None:
         image_size = _arguments.ints(image_size, 2, "image_size", minimum=1)
 
@@ -284,57 +318,61 @@ def _pair_maker(
             if entry.read_mask is None
             else entry.read_mask(example)
         )
-        found = tf.cast(found, tf.int32)
         where = _describe_example(entry, index, example)
         image_shape, mask_shape = tf.shape(image)[:2], tf.shape(found)
-        tf.debugging.Assert(
+        require(
             tf.reduce_all(image_shape == mask_shape),
             [
                 where,
-                "Picture and mask must have the same size. Received (height, "
-                "width):",
-                image_shape,
-                mask_shape,
+                ": Image and mask must have the same size. Received (height, "
+                "width): ",
+                tf.strings.format("{} and {}", (image_shape, mask_shape)),
             ],
         )
-        is_byte = (found >= 0) & (found < 256)
-        mask = tf.gather(tf.constant(classes), tf.where(is_byte, found, 256))
+        if found.dtype.is_bool:
+            found = tf.cast(found, tf.uint8)
+        # int32 would wrap around; int64 makes huge uint64 labels negative.
+        wide = tf.cast(found, tf.int64)
+        is_byte = (wide >= 0) & (wide < 256)
+        rows = tf.where(is_byte, wide, 256)
+        mask = tf.gather(tf.constant(classes), rows)
         is_known = mask >= 0
-        tf.debugging.Assert(
+        strays, _ = tf.unique(tf.boolean_mask(found, ~is_known))
+        require(
             tf.reduce_all(is_known),
             [
                 where,
-                f"Labels of {entry.mask_key} must be classes or void, one of "
-                f"{sorted([*entry.labels, *entry.void_labels])}. Received:",
-                _largest(tf.boolean_mask(found, ~is_known)),
-                "Correct the mask, or describe the data set with a "
-                "SegmentationSet that knows this label.",
+                ": The mask contains labels ",
+                tf.strings.reduce_join(
+                    tf.strings.as_string(strays[:_NUM_SHOWN]), separator=", "
+                ),
+                f", neither class nor void: the labels of {entry.mask_key} "
+                f"are {known}. Correct the mask, or describe the dataset with "
+                "a SegmentationSet that has these labels.",
             ],
         )
         mask = tf.cast(mask, tf.uint8)
+        if value_range is not None:
+            image = _value_ranges.scaled_tensor(image, value_range, where)
         if not image_size:
             return image, mask
-        image = _resizing.images(image, image_size)
-        mask = _resizing.labels(mask, image_size)
-        # Four times smaller than float32, in the cache.
-        return tf.saturate_cast(image, tf.uint8), mask
+        resized = _resizing.images(image, image_size)
+        if not image.dtype.is_floating:
+            # Four times smaller than float32, in the cache.
+            resized = tf.saturate_cast(resized, tf.uint8)
+        return resized, _resizing.labels(mask, image_size)
 
     return make_pair
-
-
-def _largest(found: tf.Tensor) -> tf.Tensor:
-    """The largest label; what comes of none at all is never shown."""
-    return tf.reduce_max(tf.concat([found, [tf.int32.min]], axis=0))
 
 
 def _describe_example(
     entry: SegmentationSet, index: tf.Tensor, example: dict[str, Any]
 ) -> tf.Tensor:
     # No quotes: TensorFlow would escape them.
-    parts = [f"Data set {entry.name}, example ", tf.strings.as_string(index)]
+    parts = [f"Dataset {entry.name}, example ", tf.strings.as_string(index)]
     if "file_name" in example:
         parts += [" (", example["file_name"], ")"]
-    return tf.strings.join([*parts, ":"])
+    return tf.strings.join(parts)
 
 
 def check_arguments(
@@ -358,28 +396,71 @@ def check_arguments(
         )
 
 
-def _check_has(
-    features: Mapping[str, Any], key: str, entry: SegmentationSet
+def _check_number(
+    num_examples: int, batch_size: int, drop_remainder: bool
 ) -> None:
-    if key not in features:
+    """Refuse a dataset without batches; `fit` would return without a word."""
+    # Negative if it is not known.
+    if num_examples == 0:
         raise ValueError(
-            f"`dataset` must have the feature {key!r} that {entry.name!r} "
-            f"is known by. Received features: {sorted(features)}. Pass "
-            "the `name` that belongs to the dataset."
+            "`dataset` must have at least one example. Received: an empty "
+            "dataset. Check the split, or the filters before."
+        )
+    if drop_remainder and 0 < num_examples < batch_size:
+        raise ValueError(
+            "`batch_size` must be at most the number of examples with "
+            "drop_remainder=True, or there would be no batch. Received: "
+            f"batch_size={batch_size} for {num_examples} examples"
         )
 
 
-def _check_features(dataset: tf.data.Dataset, entry: SegmentationSet) -> None:
-    features = dataset.element_spec
-    for key in (entry.image_key, entry.mask_key):
-        _check_has(features, key, entry)
-    image = features[entry.image_key]
-    if image.dtype != tf.uint8 or image.shape.rank != 3:
+def _check_has(features: Mapping[str, Any], key: str, source: str) -> None:
+    if key not in features:
         raise ValueError(
-            f"Feature {entry.image_key!r} of `dataset` must be uint8 with the "
-            "axes (height, width, channels). Received: dtype "
-            f"{image.dtype.name}, shape {image.shape}. Load the "
-            "dataset without batch_size."
+            f"`dataset` must have the feature {key!r}, {source}. Received "
+            f"features: {', '.join(map(repr, sorted(features)))}."
+        )
+
+
+def _check_features(
+    dataset: tf.data.Dataset,
+    entry: SegmentationSet,
+    value_range: tuple[float, float] | None,
+    is_unnamed: bool,
+) -> None:
+    features = dataset.element_spec
+    for key, argument in (
+        (entry.image_key, "image_key"),
+        (entry.mask_key, "mask_key"),
+    ):
+        _check_has(
+            features,
+            key,
+            f"the `{argument}`"
+            if is_unnamed
+            else f"where {entry.name!r} has it; pass the `name` that belongs "
+            f"to the dataset, or another `{argument}`",
+        )
+    image = features[entry.image_key]
+    if image.shape.rank != 3:
+        raise ValueError(
+            f"Feature {entry.image_key!r} of `dataset` must be an image with "
+            "the axes (height, width, channels). Received: shape "
+            f"{image.shape}. Load the dataset without batch_size."
+        )
+    is_number = image.dtype.is_integer or image.dtype.is_floating
+    if not is_number or (value_range is None and image.dtype != tf.uint8):
+        raise ValueError(
+            f"Feature {entry.image_key!r} of `dataset` must be uint8, or "
+            "`value_range` must say which values become 0 and 255, such as "
+            "value_range=(0, 65535) or (0.0, 1.0). Received: dtype "
+            f"{image.dtype.name}, value_range={value_range}"
+        )
+    if value_range is not None:
+        _value_ranges.check_fits(
+            value_range,
+            np.dtype(image.dtype.as_numpy_dtype),
+            f"Feature {entry.image_key!r} of `dataset`",
         )
     if image.shape[-1] is None:
         raise ValueError(
@@ -400,5 +481,5 @@ def _check_features(dataset: tf.data.Dataset, entry: SegmentationSet) -> None:
             f"Feature {entry.mask_key!r} of `dataset` must have one channel "
             "of labels, with the axes (height, width, 1). Received: shape "
             f"{mask.shape}. Load the dataset without batch_size; for other "
-            "masks give a SegmentationSet with read_mask."
+            "masks pass a SegmentationSet with read_mask."
         )

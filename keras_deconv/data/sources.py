@@ -6,14 +6,16 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 # Importing the builders is what makes their names known to tfds.
-from keras_deconv.data import camvid, scenes  # noqa: F401
+from keras_deconv.data import _value_ranges, camvid, scenes  # noqa: F401
 from keras_deconv.data._epochs import Augment
 from keras_deconv.data.catalog import (
     SegmentationSet,
+    did_you_mean,
     find,
     known_set,
     names,
@@ -43,6 +45,7 @@ def load(
     image_key: str | None = None,
     mask_key: str | None = None,
     num_classes: int | None = None,
+    value_range: _value_ranges.ValueRange | None = None,
     shuffle: bool | None = None,
     seed: int | None = None,
     epoch: tf.Variable | None = None,
@@ -85,6 +88,8 @@ def load(
         mask_key: str. As in `segmentation_pairs`.
         num_classes: int. As in `segmentation_pairs`. Default: the number of
             names that the feature `mask_key` has, if it has names.
+        value_range: Tuple (low, high) or None. As in `segmentation_pairs`.
+            Defaults to the one that `to_tfds` stored with the dataset, if any.
         shuffle: bool. Default: whether `split` is (part of) a training split.
         seed: int or None. As in `segmentation_pairs`.
         epoch: `tf.Variable` or None. As in `segmentation_pairs`.
@@ -133,6 +138,9 @@ def load(
         name, image_key, mask_key, num_classes, _class_names(builder, mask_key)
     )
     weight_table(class_weights, entry)
+    value_range = _value_ranges.checked(value_range)
+    if value_range is None:
+        value_range = _stored_range(builder, entry)
     _prepare(builder, manual_dir)
 
     def read(split: str) -> tf.data.Dataset:
@@ -154,6 +162,7 @@ def load(
             entry,
             image_size=image_size,
             batch_size=batch_size,
+            value_range=value_range,
             shuffle=is_shuffled,
             seed=seed,
             epoch=epoch,
@@ -286,6 +295,17 @@ def _class_names(
     return None
 
 
+def _stored_range(
+    builder: tfds.core.DatasetBuilder, entry: SegmentationSet
+) -> tuple[float, float] | None:
+    """Return the value range that `to_tfds` stored with a dataset."""
+    features = dict(builder.info.features.items())
+    feature = features.get(entry.image_key)
+    if feature is None or feature.np_dtype != np.uint16:
+        return None
+    return _value_ranges.parsed(feature.doc.value_range)
+
+
 def _find_builder(
     name: str | SegmentationSet, data_dir: str | os.PathLike[str] | None
 ) -> tfds.core.DatasetBuilder:
@@ -300,9 +320,11 @@ def _find_builder(
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
         # The text of tfds has every name that it knows, and no way out.
+        known = tfds.list_builders(with_community_datasets=False)
         raise ValueError(
-            "`name` must be a data set of tfds, or one that lies prepared in "
+            "`name` must be a dataset of tfds, or one that is prepared in "
             f"`data_dir`. Received: name={name!r}, data_dir={data_dir!r}. "
+            f"{did_you_mean(name, sorted({*names(), *known}))}"
             f"Those of the catalog are {', '.join(names())}."
         ) from None
     except (AssertionError, ValueError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pathlib
 import re
@@ -12,20 +13,18 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from keras_deconv.data._images import read_pair
-from keras_deconv.data.catalog import (
-    VOID,
-    Color,
-    class_table,
-    names,
-)
-from keras_deconv.data.folders import (
+from keras_deconv.data import _value_ranges
+from keras_deconv.data._errors import printable
+from keras_deconv.data._images import Pixels, in_range
+from keras_deconv.data._mask_formats import (
     Classes,
+    Labels,
     MaskFormat,
-    StrPath,
     mask_format,
-    match_files,
 )
+from keras_deconv.data._masks import check_not_binary, read_pair
+from keras_deconv.data.catalog import Color, names
+from keras_deconv.data.folders import Files, StrPath, match_files
 
 __all__ = ["to_tfds"]
 
@@ -34,32 +33,43 @@ def to_tfds(
     name: str,
     folders: Mapping[str, tuple[StrPath, StrPath]],
     *,
-    classes: Classes,
+    classes: Classes | None = None,
     data_dir: StrPath | None = None,
+    labels: Labels | None = None,
+    foreground: int | None = None,
+    void_labels: Sequence[int] | None = None,
+    value_range: _value_ranges.ValueRange | None = None,
     palette: Sequence[Color] | None = None,
-    void_labels: Sequence[int] = (VOID,),
     void_colors: Sequence[Color] = (),
     mask_suffix: str = "",
     unmatched: str = "error",
     version: str = "1.0.0",
 ) -> dict[str, int]:
-    """Writes folders of pictures and masks as a prepared tfds data set.
+    """Write folders of images and masks as a prepared tfds dataset.
 
-    From then on `load(name, split, data_dir=...)` reads it, and `tfds.load`,
-    here and wherever the folder `data_dir/name` is copied to. Pictures are
-    kept as they are, masks as classes 0..num_classes-1 and 255, with the names
-    of the classes. Every pair is checked, and nothing is kept if one fails.
+    From then on `load(name, split, data_dir=...)` reads it, and so does
+    `tfds.load`, here and wherever the folder `data_dir/name` is copied to.
+    Images are stored upright, as viewers show them; files that already are
+    upright are stored unchanged. Masks are stored as classes
+    0..num_classes-1 and 255, with the names of the classes. Every pair is
+    checked, and nothing is kept if one fails.
 
     Args:
-        name: str of small letters, digits and underscores. No name of tfds.
-        folders: dict from the name of a split, e.g. "train", to a tuple of
-            paths (folder of pictures, folder of masks).
-        classes: int, names or `SegmentationSet`. As in `from_folders`.
-        data_dir: path to write to, of a folder or of none yet. Default: as in
-            `load`.
-        palette: colors. As in `from_folders`.
-        void_labels: labels. As in `from_folders`.
-        void_colors: colors. As in `from_folders`.
+        name: str of lowercase letters, digits and underscores. It must not be
+            the name of a tfds dataset.
+        folders: dict from the name of a split, such as "train", to a tuple of
+            paths (folder of images, folder of masks).
+        classes: int, names, `SegmentationSet` or None. As in `from_folders`.
+        data_dir: Path of the folder to write to, which need not exist.
+            Defaults to that of `load`.
+        labels: dict or None. As in `from_folders`.
+        foreground: int or None. As in `from_folders`.
+        void_labels: Labels or None. As in `from_folders`.
+        value_range: Tuple (low, high) or None. As in `from_folders`. Images
+            are then stored exactly, as uint16, together with the range, which
+            `load` applies.
+        palette: Colors or None. As in `from_folders`.
+        void_colors: Colors. As in `from_folders`.
         mask_suffix: str. As in `from_folders`.
         unmatched: str. As in `from_folders`.
         version: str of three numbers, "1.0.0".
@@ -68,10 +78,12 @@ def to_tfds(
         dict from the name of a split to its number of examples.
 
     Raises:
-        ValueError: as `from_folders` raises it, at once; the set is there
-            already; `data_dir` leads to a file; `name`, a split or `version`
-            is not as described (they become names of files and must not lead
-            out of `data_dir`).
+        ValueError: As `from_folders`, at once, for a faulty file too.
+        ValueError: If the dataset already exists, or `data_dir` leads to a
+            file.
+        ValueError: If `name`, the name of a split or `version` has another
+            form. They become names of files, and must not lead out of
+            `data_dir`.
 
     Example:
         >>> import pathlib, tempfile, tensorflow as tf
@@ -95,16 +107,27 @@ def to_tfds(
     """
     _check_names(name, folders, version)
     root = _root(data_dir)
-    source = mask_format(classes, palette, void_labels, void_colors, name)
+    limits = _value_ranges.checked(value_range)
+    format = mask_format(
+        name,
+        classes,
+        labels=labels,
+        foreground=foreground,
+        void_labels=void_labels,
+        palette=palette,
+        void_colors=void_colors,
+    )
     files = {
         split: match_files(images, masks, mask_suffix, unmatched)
         for split, (images, masks) in folders.items()
     }
+    all_masks = [mask for found in files.values() for _, _, mask in found]
+    check_not_binary(all_masks, format)
     features = tfds.features.FeaturesDict(
         {
-            "image": tfds.features.Image(shape=(None, None, 3)),
+            "image": _image_feature(limits),
             "segmentation_mask": tfds.features.LabeledImage(
-                labels=list(source.entry.class_names),
+                labels=list(format.entry.class_names),
                 shape=(None, None, 1),
                 encoding_format="png",
             ),
@@ -126,17 +149,17 @@ def to_tfds(
             version=version,
             features=features,
             split_datasets={
-                split: _checked_examples(found, source)
+                split: _checked_examples(found, format, limits)
                 for split, found in files.items()
             },
             data_dir=None if data_dir is None else str(root),
-            description="Pictures and masks from folders.",
+            description="Images and masks from folders.",
         )
     except RuntimeError as error:
         # Then follows all that tfds knows of the set that is there.
         reason = str(error).split(" Dataset info:")[0]
         raise ValueError(
-            f"Data set {name!r} could not be written. {reason} If it is there "
+            f"Dataset {name!r} could not be written. {reason} If it exists "
             "already, delete its folder or choose another `name` or `version`. "
             f"Received: name={name!r}, version={version!r}, data_dir='{root}'"
         ) from None
@@ -151,7 +174,7 @@ def to_tfds(
 
 
 def _root(data_dir: Any) -> pathlib.Path:
-    """The folder that data sets are written to; it need not be there yet."""
+    """Return the folder that datasets are written to; it need not exist."""
     if data_dir is None:
         data_dir = tfds.core.constants.DATA_DIR
     if isinstance(data_dir, str | os.PathLike):
@@ -159,48 +182,63 @@ def _root(data_dir: Any) -> pathlib.Path:
         if not any(path.is_file() for path in (root, *root.parents)):
             return root
     raise ValueError(
-        "`data_dir` must be the path of a folder, or of none yet, or None. "
+        "`data_dir` must be the path of a folder, which need not exist, or "
+        "None. "
         f"Received: data_dir={data_dir!r}"
     )
 
 
+def _image_feature(
+    value_range: tuple[float, float] | None,
+) -> tfds.features.Image:
+    if value_range is None:
+        return tfds.features.Image(shape=(None, None, 3))
+    return tfds.features.Image(
+        shape=(None, None, 3),
+        dtype=np.uint16,
+        encoding_format="png",
+        # Where `load` finds it.
+        doc=tfds.features.Documentation(
+            value_range=_value_ranges.shown(value_range)
+        ),
+    )
+
+
 def _checked_examples(
-    files: list[tuple[str, pathlib.Path, pathlib.Path]], source: MaskFormat
+    files: Files,
+    format: MaskFormat,
+    value_range: tuple[float, float] | None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    table = np.array(class_table(source.entry))
     for name, image_path, mask_path in files:
-        image, mask = read_pair(image_path, mask_path, source.label_of_color)
-        if image.shape[:2] != mask.shape[:2]:
-            raise ValueError(
-                "A picture and its mask must have the same size. Received "
-                f"(height, width): {image.shape[:2]} in '{image_path}', "
-                f"{mask.shape[:2]} in '{mask_path}'."
-            )
-        classes = table[mask]
-        strays = np.unique(mask[classes < 0])
-        if strays.size:
-            raise ValueError(
-                f"Labels must be classes or void, one of "
-                f"{sorted([*source.entry.labels, *source.entry.void_labels])}. "
-                f"Received: {', '.join(map(str, strays[:10]))} in "
-                f"'{mask_path}'."
-            )
+        pixels, classes = read_pair(image_path, mask_path, format)
+        # It refuses images that do not fit the range.
+        in_range(pixels, value_range, printable(image_path))
+        name = printable(name)
         yield (
             name,
             {
-                "image": image_path,
-                "segmentation_mask": classes.astype(np.uint8),
+                "image": _stored(image_path, pixels, value_range is not None),
+                "segmentation_mask": classes[..., None],
                 "file_name": name,
             },
         )
 
 
+def _stored(path: pathlib.Path, pixels: Pixels, is_wide: bool) -> Any:
+    """Return what tfds stores: the file if it can, which is smaller."""
+    if is_wide:
+        return pixels.values.astype(np.uint16)
+    if pixels.orientation == 1 and pixels.format in ("PNG", "JPEG"):
+        return io.BytesIO(path.read_bytes())
+    return pixels.values
+
+
 def _check_names(name: Any, folders: Any, version: Any) -> None:
-    """Refuses names that are no names of files, or stand for something else."""
+    """Refuse names that cannot name files, or stand for something else."""
     if not re.fullmatch("[a-z][a-z0-9_]*", str(name)):
         raise ValueError(
-            "`name` must be small letters, digits and underscores, a letter "
-            f"first. Received: name={name!r}"
+            "`name` must be lowercase letters, digits and underscores, a "
+            f"letter first. Received: name={name!r}"
         )
     if not re.fullmatch(r"\d+\.\d+\.\d+", str(version), re.ASCII):
         raise ValueError(
@@ -216,7 +254,7 @@ def _check_names(name: Any, folders: Any, version: Any) -> None:
         )
     ):
         raise ValueError(
-            "`folders` must be a dict from split to (folder of pictures, "
+            "`folders` must be a dict from split to (folder of images, "
             f"folder of masks). Received: folders={folders!r}"
         )
     for split in folders:
@@ -226,11 +264,11 @@ def _check_names(name: Any, folders: Any, version: Any) -> None:
         ):
             raise ValueError(
                 "The names of splits in `folders` must be letters, digits and "
-                "underscores, a small letter first, and not 'all'. "
+                "underscores, a lowercase letter first, and not 'all'. "
                 f"Received: {split!r}"
             )
     if name in {*names(), *tfds.list_builders(with_community_datasets=False)}:
         raise ValueError(
-            "`name` must not be that of a data set that tfds knows, or it "
-            f"could not be told from it. Received: name={name!r}"
+            "`name` must not be the name of a tfds dataset, or `load` could "
+            f"not tell the two apart. Received: name={name!r}"
         )

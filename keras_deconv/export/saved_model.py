@@ -159,9 +159,7 @@ def _signatures(
     )
 
     def prepare(images: Any) -> Any:
-        x = tf.cast(images, tf.float32)
-        if size is not None:
-            x = _resizing.images(x, size)
+        x = images if size is None else _resizing.images(images, size)
         return tf.cast(x, spec.dtype)
 
     def restore(maps: Any, images: Any) -> Any:

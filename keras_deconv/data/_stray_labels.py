@@ -1,0 +1,86 @@
+"""What errors say about labels that are neither a class nor void."""
+
+from __future__ import annotations
+
+import collections
+import re
+from collections.abc import Iterable, Sequence
+
+from keras_deconv.data.catalog import SegmentationSet
+
+_NUM_SHOWN = 5
+# More of them come from smoothed edges, or from files that are not masks.
+_MANY = 10
+_PATTERN = re.compile(r"(.*?): The mask contains (label.*)", flags=re.DOTALL)
+
+
+def stray_labels_text(
+    where: str,
+    strays: Sequence[int],
+    entry: SegmentationSet,
+    *,
+    is_described: bool,
+) -> str:
+    """Write the error for one mask of a folder.
+
+    Args:
+        where: File of the mask.
+        strays: Labels that are neither a class nor void, in order.
+        entry: The classes, and their labels.
+        is_described: Whether the user described every label.
+    """
+    shown = ", ".join(map(str, strays[:_NUM_SHOWN]))
+    if len(strays) > _NUM_SHOWN:
+        shown += f" and {len(strays) - _NUM_SHOWN} others"
+    plural = "s" if len(strays) > 1 else ""
+    if is_described or len(strays) > _MANY:
+        known = ", ".join(map(str, sorted([*entry.labels, *entry.void_labels])))
+        advice = f"the labels of classes and void are {known}"
+        if len(strays) > _MANY:
+            advice += "; resize masks with nearest neighbor only"
+    else:
+        advice = _advice(strays, entry)
+    return (
+        f"{where}: The mask contains label{plural} {shown}, neither class nor "
+        f"void: {advice}."
+    )
+
+
+def _advice(strays: Sequence[int], entry: SegmentationSet) -> str:
+    ways = []
+    number = entry.num_classes
+    is_counted = list(entry.labels) == list(range(number))
+    if strays[-1] < number + _MANY and is_counted:
+        ways.append(f"classes={strays[-1] + 1}")
+    void = ", ".join(map(str, strays))
+    ways.append(f"void_labels=({void}{',' if len(strays) == 1 else ''})")
+    text = f"use {' or '.join(ways)}"
+    if list(strays) == [number] and is_counted:
+        text += (
+            "; if classes are numbered from 1, use void_labels=(0,) or labels="
+            "{" + ", ".join(f"{n + 1}: {n}" for n in range(number)) + "}"
+        )
+    return text
+
+
+def summarize(texts: Iterable[str]) -> list[str]:
+    """Merge the errors of masks that contain the same labels into one line.
+
+    Other texts come after them, unchanged.
+    """
+    files: dict[str, list[str]] = collections.defaultdict(list)
+    others = []
+    for text in texts:
+        match = _PATTERN.fullmatch(text)
+        if match:
+            files[match[2]].append(match[1])
+        else:
+            others.append(text)
+    lines = []
+    for rest, names in files.items():
+        is_one = len(names) == 1
+        masks = "1 mask contains" if is_one else f"{len(names)} masks contain"
+        more = ", ..." if len(names) > _NUM_SHOWN else ""
+        shown = ", ".join(names[:_NUM_SHOWN])
+        lines.append(f"{masks} {rest.rstrip('.')} ({shown}{more})")
+    return [*lines, *others]

@@ -1,0 +1,98 @@
+"""Scaling images of other value ranges to 0..255."""
+
+from __future__ import annotations
+
+import ast
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import tensorflow as tf
+
+from keras_deconv.data._errors import require
+
+ValueRange: TypeAlias = Sequence[float]
+
+
+def checked(value: Any) -> tuple[float, float] | None:
+    """Return (low, high) as floats, or None if no range is given.
+
+    Raises:
+        ValueError: If `value` is not two finite numbers, low below high.
+    """
+    if value is None:
+        return None
+    parts = (
+        list(value)
+        if isinstance(value, Sequence | np.ndarray)
+        and not isinstance(value, str)
+        else []
+    )
+    is_valid = len(parts) == 2 and all(
+        isinstance(part, numbers.Real) and math.isfinite(part) for part in parts
+    )
+    if not is_valid or not parts[0] < parts[1]:
+        raise ValueError(
+            "`value_range` must be a tuple (low, high) of finite numbers with "
+            "low < high, such as (0, 65535), or None. "
+            f"Received: value_range={value!r}"
+        )
+    return float(parts[0]), float(parts[1])
+
+
+def shown(value_range: tuple[float, float]) -> str:
+    """Write a range as it would be written in Python: `(0, 4095)`."""
+    low, high = (int(v) if v.is_integer() else v for v in value_range)
+    return f"({low}, {high})"
+
+
+def parsed(text: str | None) -> tuple[float, float] | None:
+    """Read what `shown` wrote; None if it is something else."""
+    try:
+        value = ast.literal_eval(text or "None")
+    except (SyntaxError, ValueError):
+        return None
+    return checked(value) if isinstance(value, tuple) else None
+
+
+def check_fits(
+    value_range: tuple[float, float], dtype: np.dtype, where: str
+) -> None:
+    """Refuse a range that integers of a dtype cannot fill.
+
+    An 8-bit image among images of 16 bits would become almost black.
+    """
+    if dtype.kind not in "iu":
+        return
+    limits = np.iinfo(dtype)
+    if not limits.min <= value_range[0] < value_range[1] <= limits.max:
+        raise ValueError(
+            f"{where}: Images of dtype {dtype.name} must have a `value_range` "
+            f"within {limits.min}..{limits.max}. Received: "
+            f"value_range={shown(value_range)}. Convert all images to one "
+            "number of bits, or load them separately."
+        )
+
+
+def scaled(image: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
+    """Scale `low..high` to 0..255 as float32; values beyond are clipped."""
+    low, high = value_range
+    # In float64, so that the result is the nearest float32.
+    values = (image.astype(np.float64) - low) * (255 / (high - low))
+    return np.clip(values, 0, 255).astype(np.float32)
+
+
+def scaled_tensor(
+    image: tf.Tensor, value_range: tuple[float, float], where: tf.Tensor
+) -> tf.Tensor:
+    """Do what `scaled` does, in a graph."""
+    low, high = value_range
+    values = (tf.cast(image, tf.float64) - low) * (255 / (high - low))
+    if image.dtype.is_floating:
+        require(
+            tf.reduce_all(tf.math.is_finite(values)),
+            [where, ": The image must hold finite numbers. Found NaN or inf."],
+        )
+    return tf.cast(tf.clip_by_value(values, 0.0, 255.0), tf.float32)
