@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 import sys
 from collections.abc import Sequence
 
-from keras_deconv_cli import commands, parser
+from keras_deconv_cli import api, commands, parser
 
 __all__ = ["main"]
 
@@ -28,13 +27,6 @@ _MODULES: dict[type, str] = {
     commands.Check: "inspection",
     commands.Info: "inspection",
 }
-# What TensorFlow says of its own code, before and after what happened.
-_WHERE = re.compile(
-    r"^.*assertion failed:|\[\[.*?\]\]|\[Op:[^\]]*\]"
-    r"|Traceback \(most recent call last\).*",
-    re.DOTALL,
-)
-
 FAILED, INTERRUPTED = 1, 130
 
 
@@ -81,7 +73,9 @@ def explain(error: Exception) -> str | None:
     else:
         import tensorflow as tf
 
+        from keras_deconv.data._errors import plain_text
+
         if not isinstance(error, tf.errors.OpError):
             return None
-        text = _WHERE.sub("", str(error.message))
-    return " ".join(text.split()) or type(error).__name__
+        text = plain_text(error)
+    return api.in_options(" ".join(text.split())) or type(error).__name__

@@ -7,6 +7,8 @@ fields have the names of the options. Paths are absolute.
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -22,8 +24,12 @@ class Data:
     val_images: str | None = None
     val_masks: str | None = None
     classes: int | tuple[str, ...] | None = None
-    void_labels: tuple[int, ...] = (255,)
+    labels: Mapping[int, int] | Mapping[int, str] | None = None
+    foreground: int | None = None
+    void_labels: tuple[int, ...] | None = None
+    value_range: tuple[float, float] | None = None
     mask_suffix: str = ""
+    unmatched: str = "error"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Results:
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """`keras-deconv train`."""
+    """`keras-deconv train`; what is None is decided from the data."""
 
     data: Data
     results: Results
@@ -46,8 +52,8 @@ class Train:
     model: str
     decoder: str
     encoder_weights: str | None
-    image_size: tuple[int, int]
-    epochs: int
+    image_size: tuple[int, int] | None
+    epochs: int | None
     batch_size: int
     learning_rate: float
     loss: str
@@ -59,20 +65,13 @@ class Train:
     strategy: str
     smoke: bool
 
-    @property
-    def num_epochs(self) -> int:
-        """How often the images are gone through."""
-        return 1 if self.smoke else self.epochs
-
     def record(self) -> dict[str, Any]:
         """What decides the weights, by the names of the options, for JSON."""
         values = dataclasses.asdict(self)
         del values["results"]
         values = values.pop("data") | values
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in values.items()
-        }
+        record: dict[str, Any] = json.loads(json.dumps(values))
+        return record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +92,7 @@ class Predict:
     model_path: str
     inputs: tuple[str, ...]
     output: str
+    value_range: tuple[float, float] | None
     monte_carlo: int | None
     seed: int
 
@@ -114,6 +114,7 @@ class Check:
 
     data: Data
     split: str | None
+    allow_missing_classes: bool
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from keras_deconv import _files, losses, metrics
-from keras_deconv_cli import commands, runs, sources
+from keras_deconv_cli import commands, runs, sources, splits
 
 _SCORES = {
     "global_accuracy": "global accuracy",
@@ -25,7 +25,8 @@ _SCORES = {
 class Scores:
     """What a model scores, in all and by the names of the classes.
 
-    A class that never occurs has the score None.
+    A class that does not occur in the masks has the accuracy None. Its IoU is
+    0 if it is predicted.
     """
 
     overall: dict[str, float]
@@ -36,8 +37,7 @@ class Scores:
         lines = [
             f"{'class':<{width}}{'accuracy':>10}{'IoU':>10}{'F1':>10}",
             *(
-                f"{name:<{width}}"
-                + "".join(f"{_shown(value):>10}" for value in scores.values())
+                f"{name:<{width}}" + _row(scores)
                 for name, scores in self.classes.items()
             ),
             "   ".join(
@@ -51,15 +51,8 @@ class Scores:
 def evaluate(options: commands.Evaluate) -> int:
     """Evaluates a model."""
     model, run = runs.load(options.model_path)
-    data = options.data
-    if not (data.dataset or data.images):
-        if run.data is None:
-            raise ValueError(
-                "DATASET, or --images, must be given for a model without "
-                f"{runs.RUN_FILE} beside it. Received: {options.model_path!r}"
-            )
-        data = sources.moved(run.data, data)
-    source = sources.find(data)
+    is_own = not (options.data.dataset or options.data.images)
+    source = _source(options, run, is_own)
     if source.num_classes != run.num_classes:
         raise ValueError(
             "The dataset must have the classes of the model. Received: "
@@ -68,18 +61,22 @@ def evaluate(options: commands.Evaluate) -> int:
         )
     # A model file alone does not know the names.
     run = dataclasses.replace(run, class_names=list(source.class_names))
-    available = source.splits()
+    available = source.sizes()
+    validation = run.splits.get("validation") if is_own else None
     split = options.split or next(
         split
-        for split in ("test", "validation", *available)
-        if split in available
+        for split in ("test", validation, "validation", *available)
+        if split in available or (split and split == validation)
     )
     print(f"Evaluating on {source}, split {split}.")
-    chose_model = (
-        run.data is not None
-        and run.options.get("val_split") == split
-        and (run.data.dataset, run.data.images) == (data.dataset, data.images)
-    )
+    was_trained_on = _shares(source, split, run, "train")
+    chose_model = _shares(source, split, run, "validation")
+    if was_trained_on:
+        print(
+            "warning: The model was trained on images of this split: on other "
+            "images the scores will be lower. Use --split, or --images and "
+            "--masks, for images that were held out."
+        )
     if chose_model:
         print(
             "The model was selected on this split: on other images the scores "
@@ -101,12 +98,45 @@ def evaluate(options: commands.Evaluate) -> int:
             {
                 "dataset": str(source),
                 "split": split,
+                "split_was_trained_on": was_trained_on,
                 "split_chose_model": chose_model,
                 **scores.overall,
                 "classes": scores.classes,
             },
         )
     return 0
+
+
+def _source(
+    options: commands.Evaluate, run: runs.Run, is_own: bool
+) -> sources.Source:
+    """The data that are given, or those of the training."""
+    if not is_own:
+        return sources.find(options.data)
+    if run.data is None:
+        raise ValueError(
+            "DATASET, or --images, must be given for a model without "
+            f"{runs.RUN_FILE} beside it. Received: {options.model_path!r}"
+        )
+    return sources.find(sources.moved(run.data, options.data), run.files)
+
+
+def _shares(
+    source: sources.Source, split: str, run: runs.Run, name: str
+) -> bool:
+    """Whether a split has images of the split "train" or "validation"."""
+    data, before = source.options, run.data
+    if before is None or name not in run.splits:
+        return False
+    if source.parts:
+        part = source.part(split)
+        folder = before.val_images if name == "validation" else None
+        return part.images == (folder or before.images) and not set(
+            run.files[name]
+        ).isdisjoint(part.names)
+    return data.dataset == before.dataset and splits.overlap(
+        split, run.splits[name], source.sizes()
+    )
 
 
 def measure(
@@ -141,6 +171,12 @@ def measure(
             for name in run.class_names
         },
     )
+
+
+def _row(scores: dict[str, float | None]) -> str:
+    if scores["accuracy"] is None:
+        return "  does not occur"
+    return "".join(f"{_shown(value):>10}" for value in scores.values())
 
 
 def _shown(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import pathlib
 import platform
@@ -13,7 +14,7 @@ import tensorflow as tf
 import keras_deconv
 from keras_deconv import data
 from keras_deconv.data import catalog
-from keras_deconv_cli import api, commands, runs, sources
+from keras_deconv_cli import api, commands, explain, runs, sources
 
 # More images hardly widen the range of an activation.
 _NUM_REPRESENTATIVE = 100
@@ -21,7 +22,17 @@ _NUM_REPRESENTATIVE = 100
 
 def check(options: commands.Check) -> int:
     """Reads a dataset and reports its problems."""
-    source = sources.find(options.data)
+    is_matched = True
+    try:
+        source = sources.find(options.data)
+    except ValueError as error:
+        # Files without partner are one problem among others.
+        everything = dataclasses.replace(options.data, unmatched="skip")
+        if everything == options.data:
+            raise
+        source = sources.find(everything)
+        print(f"NOT OK: {explain(error)}")
+        is_matched = False
     dataset = source.load(
         options.split or "train",
         image_size=None,
@@ -30,11 +41,16 @@ def check(options: commands.Check) -> int:
         shuffle=False,
         cache=False,
     )
-    report = data.check(dataset, source.num_classes)
-    print(report)
-    names = enumerate(source.class_names)
-    print("Classes: " + ", ".join(f"{number} {name}" for number, name in names))
-    return 0 if report.ok else 1
+    report = data.check(
+        dataset,
+        source.num_classes,
+        class_names=source.class_names,
+        allow_missing_classes=options.allow_missing_classes,
+    )
+    print(api.in_options(str(report)))
+    if report.absent_classes and not options.allow_missing_classes:
+        print("--allow-missing-classes accepts classes that never occur.")
+    return 0 if report.ok and is_matched else 1
 
 
 def export(options: commands.Export) -> int:
@@ -65,12 +81,13 @@ def _representative_images(
             "--quantize dynamic does not need images, and "
             "keras_deconv.export.to_tflite accepts your own."
         )
-    source = sources.find(sources.moved(run.data, options.data))
-    # Without a size, images may differ in theirs.
+    source = sources.find(sources.moved(run.data, options.data), run.files)
     dataset = source.load(
-        run.options["train_split"],
+        run.splits["train"],
         image_size=run.image_size,
+        # Without a size, images may differ in theirs.
         batch_size=1,
+        shuffle=True,
         cache=False,
     )
     return dataset.take(_NUM_REPRESENTATIVE)

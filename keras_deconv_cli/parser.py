@@ -205,13 +205,16 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         "--train-split",
         default="train",
         metavar="SPLIT",
-        help="split to train on, such as train[:80%%] (default: %(default)s)",
+        help="split to train on, or a slice such as train[:80%%], for folders "
+        "too (default: %(default)s)",
     )
     data.add_argument(
         "--val-split",
         metavar="SPLIT",
-        help="split to validate on after every epoch, or none (default: "
-        "validation if there is one, else test)",
+        help="split to validate on after every epoch; a share of the training "
+        "images, such as 20%%; rest, for the images that --train-split leaves "
+        "out; or none (default: validation, else test, else 20%%; with a slice "
+        "of folders: rest)",
     )
     model = command.add_argument_group("model")
     _add_choice(model, "model", "", "segnet_basic")
@@ -224,18 +227,18 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     )
     model.add_argument(
         "--image-size",
-        default=(48, 64),
         type=size,
         metavar="HEIGHTxWIDTH",
-        help="size that images are resized to (default: 48x64)",
+        help="size that images are resized to (default: the median size of the "
+        "images, reduced to about 256x256 pixels (GPU: 512x512) and rounded "
+        "to multiples of 32; 48x64 for scenes)",
     )
     training = command.add_argument_group("training")
     add = training.add_argument
     add(
         "--epochs",
-        default=6,
         type=integer(1),
-        help="number of epochs (default: %(default)s)",
+        help="number of epochs (default: 6, or more if there are few images)",
     )
     add(
         "--batch-size",
@@ -336,6 +339,7 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder to write to",
     )
+    _add_value_range(command, "that of the training")
     add(
         "--monte-carlo",
         type=integer(1),
@@ -368,6 +372,11 @@ def _add_export(command: argparse.ArgumentParser) -> None:
 
 def _add_check(command: argparse.ArgumentParser) -> None:
     _add_split(_add_data(command, default="scenes"), "train")
+    command.add_argument(
+        "--allow-missing-classes",
+        action="store_true",
+        help="do not count classes that never occur as a problem",
+    )
 
 
 def _add_info(command: argparse.ArgumentParser) -> None:
@@ -399,7 +408,8 @@ def _add_data(
         "--images",
         type=path,
         metavar="DIR",
-        help="folder of your own images, with --masks and --classes",
+        help="folder of your own images, with --masks and --classes, --labels "
+        "or --foreground",
     )
     add("--masks", type=path, metavar="DIR", help="folder of their masks")
     add(
@@ -410,19 +420,52 @@ def _add_data(
         "the numbers from 0 that are not in --void-labels",
     )
     add(
-        "--void-labels",
+        "--labels",
         type=labels,
-        default=(255,),
-        metavar="N,...",
-        help="labels of pixels that belong to no class (default: 255)",
+        metavar="N=NAME,...",
+        help="what the values in the masks mean, such as "
+        "0=background,255=building; names the classes",
     )
+    add(
+        "--foreground",
+        type=integer(1, 255),
+        metavar="N",
+        help="for binary masks: the value of the foreground, such as 255; all "
+        "else is 0, the background",
+    )
+    add(
+        "--void-labels",
+        type=void_labels,
+        metavar="N,...",
+        help="values in the masks that belong to no class, or none (default: "
+        "255, unless it is a label or the foreground)",
+    )
+    _add_value_range(data)
     add(
         "--mask-suffix",
         default="",
         metavar="TEXT",
         help="_mask if 7.jpg has the mask 7_mask.png (default: nothing)",
     )
+    _add_choice(
+        data,
+        "unmatched",
+        "images without mask and masks without image: ",
+        "error",
+    )
     return data
+
+
+def _add_value_range(
+    group: Any, default: str = "none, for 8-bit images"
+) -> None:
+    group.add_argument(
+        "--value-range",
+        type=value_range,
+        metavar="LOW,HIGH",
+        help="image values that become 0 and 255, such as 0,65535; needed for "
+        f"images of more than 8 bits (default: {default})",
+    )
 
 
 def _add_choice(
@@ -466,13 +509,20 @@ def _problem(options: argparse.Namespace) -> str | None:
     """What is wrong with options that are valid each on its own."""
     given = vars(options)
     if "images" in given:
-        folders = [given[name] for name in ("images", "masks", "classes")]
+        meaning = [given[name] for name in ("classes", "labels", "foreground")]
+        folders = [options.images, options.masks, any(meaning) or None]
         if any(folders) and not all(folders):
-            return "--images, --masks and --classes go together"
+            return (
+                "--images, --masks and --classes (or --labels, or "
+                "--foreground) go together"
+            )
         if options.images and options.dataset:
             return "give a DATASET or --images, not both"
         if not options.images:
             options.dataset = options.dataset or options.default_dataset
+            for name in ("void_labels", "mask_suffix"):
+                if given[name] not in (None, ""):
+                    return f"{flag(name)} goes with --images"
     if options.kind is commands.Export:
         if options.quantize and options.format != "tflite":
             return f"--quantize is for tflite, not for {options.format}"
@@ -564,14 +614,52 @@ def classes(text: str) -> int | tuple[str, ...]:
     )
 
 
-def labels(text: str) -> tuple[int, ...]:
-    """Labels of a mask."""
+def labels(text: str) -> dict[int, str] | dict[int, int]:
+    """Mask values with the names, or the ids, of their classes."""
+    names: dict[int, str] = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*=(.+)", part, re.ASCII)
+        name = match[2].strip() if match else ""
+        if (
+            match is None
+            or len(name.splitlines()) != 1
+            or int(match[1]) > 255
+            or int(match[1]) in names
+        ):
+            raise argparse.ArgumentTypeError(
+                f"{text!r} must be different values from 0 to 255 with names "
+                "of classes, such as 0=background,255=building"
+            )
+        names[int(match[1])] = name
+    if all(name.isdecimal() for name in names.values()):
+        return {label: int(name) for label, name in names.items()}
+    return names
+
+
+def value_range(text: str) -> tuple[float, float]:
+    """Two numbers, the lower one first."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not -math.inf < low < high < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be LOW,HIGH, two numbers such as 0,65535"
+        )
+    return low, high
+
+
+def void_labels(text: str) -> tuple[int, ...]:
+    """Labels of a mask that mean void."""
+    if text == "none":
+        return ()
     numbers = text.split(",")
     if not all(
         re.fullmatch(r"\d+", number, re.ASCII) and int(number) < 256
         for number in numbers
     ):
         raise argparse.ArgumentTypeError(
-            f"{text!r} must be numbers from 0 to 255 with commas between them"
+            f"{text!r} must be numbers from 0 to 255 with commas between them, "
+            "or none"
         )
     return tuple(int(number) for number in numbers)

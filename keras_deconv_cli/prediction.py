@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from keras_deconv import _files, _resizing, inference, visualize
 from keras_deconv._graphs import gives_probabilities
+from keras_deconv.data._images import read_image
 from keras_deconv.data.folders import list_pictures
 from keras_deconv_cli import commands, explain, runs
 
@@ -28,12 +29,14 @@ def predict(options: commands.Predict) -> int:
     _check_is_outside(output, options.inputs)
     files = _find(options.inputs)
     model, run = runs.load(options.model_path)
+    limits = options.value_range or run.value_range
     output.mkdir(parents=True, exist_ok=True)
     failures = []
     progress = keras.utils.Progbar(len(files), unit_name="image")
     for file, name in zip(files, _output_names(files), strict=True):
         try:
-            _label(model, run, _read(file), output, name, options)
+            image = read_image(file, value_range=limits)
+            _label(model, run, image, output, name, options)
         except UserWarning:  # The fault of the model, not of an image.
             raise ValueError(
                 "--monte-carlo needs a model with dropout, such as "
@@ -41,7 +44,9 @@ def predict(options: commands.Predict) -> int:
                 "which does not have dropout."
             ) from None
         except (OSError, ValueError, tf.errors.OpError) as error:
-            failures.append(f"{file} cannot be labeled: {explain(error)}")
+            # Errors of reading begin with the name already.
+            reason = str(explain(error)).removeprefix(f"{file}: ")
+            failures.append(f"{file} cannot be labeled: {reason}")
         progress.add(1)
     print(f"Wrote {len(files) - len(failures)} labeled images to {output}")
     for failure in failures:
@@ -108,17 +113,6 @@ def _output_names(files: Sequence[pathlib.Path]) -> list[str]:
     return list(names)
 
 
-def _read(file: pathlib.Path) -> np.ndarray:
-    try:
-        return tf.io.decode_image(
-            file.read_bytes(), channels=3, expand_animations=False
-        ).numpy()
-    except tf.errors.OpError as error:
-        raise ValueError(
-            "it must be a complete PNG, JPEG or BMP file."
-        ) from error
-
-
 def _label(
     model: keras.Model,
     run: runs.Run,
@@ -154,7 +148,12 @@ def _label(
         ("color", visualize.color_mask(mask, run.palette, void)),
         (
             "overlay",
-            visualize.overlay(image, mask, run.palette, ignore_class=void),
+            visualize.overlay(
+                np.round(image).astype("uint8"),
+                mask,
+                run.palette,
+                ignore_class=void,
+            ),
         ),
     ):
         with _files.replaced(file(kind)) as part:

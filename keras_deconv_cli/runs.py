@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import re
 import zipfile
 from typing import Any
 
@@ -16,7 +17,7 @@ import keras_deconv
 # Importing models is what makes Keras know the layers of a saved one.
 from keras_deconv import _files, data, models  # noqa: F401
 from keras_deconv.data.catalog import VOID, generic_names
-from keras_deconv_cli import commands
+from keras_deconv_cli import api, commands
 
 MODEL_FILE = "model.keras"
 RUN_FILE = "run.json"
@@ -35,6 +36,10 @@ class Run:
         ignore_class: the label that means void.
         options: the options of the training by name, as `Train.record` gives
             them; empty for a model that was not trained by the command.
+        value_range: the values of images that become 0 and 255, or None.
+        splits: the splits "train" and, if there is one, "validation" that the
+            model was trained with.
+        files: for folders, the names of the pairs of each of these splits.
         is_finished: whether the training is complete.
         versions: of the packages that trained.
 
@@ -47,6 +52,9 @@ class Run:
     image_size: list[int] | None
     ignore_class: int = VOID
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    value_range: list[float] | None = None
+    splits: dict[str, str] = dataclasses.field(default_factory=dict)
+    files: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     is_finished: bool = False
     versions: dict[str, str] = dataclasses.field(
         default_factory=lambda: {
@@ -94,6 +102,29 @@ class Run:
             "versions must be an object",
             self.versions,
         )
+        limits = self.value_range
+        _check(
+            limits is None
+            or (
+                _is_list(limits, float)
+                and len(limits) == 2
+                and limits[0] < limits[1]
+            ),
+            "value_range must be [low, high] with low < high, or null",
+            limits,
+        )
+        _check(
+            isinstance(self.splits, dict)
+            and all(isinstance(split, str) for split in self.splits.values()),
+            "splits must be an object of texts",
+            self.splits,
+        )
+        _check(
+            isinstance(self.files, dict)
+            and all(_is_list(names, str) for names in self.files.values()),
+            "files must be an object of lists of texts",
+            self.files,
+        )
         _check_options(self.options)
 
     @property
@@ -106,11 +137,13 @@ class Run:
         """What the model was trained with, if that is known."""
         if not self.options:
             return None
-        # JSON has no tuples.
+        # JSON has neither tuples nor numbers as keys.
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in self.options.items()
         }
+        if values.get("labels"):
+            values["labels"] = {int(k): v for k, v in values["labels"].items()}
         known = {field.name for field in dataclasses.fields(commands.Data)}
         return commands.Data(**{n: values[n] for n in known & values.keys()})
 
@@ -164,20 +197,31 @@ def _check_options(options: Any) -> None:
         "options must have either dataset or images",
         images,
     )
-    if images:
-        _check(
-            bool(options["masks"])
-            and bool(options["val_images"]) == bool(options["val_masks"])
-            and _is_list(options.get("void_labels"), int, 0, 255)
-            and isinstance(options.get("mask_suffix"), str)
-            and (
-                _is_list([classes], int, 2, MAX_CLASSES)
-                or (bool(classes) and _is_list(classes, str))
-            ),
-            "options with images must have masks, classes, void_labels and "
-            "mask_suffix",
-            options,
+    if not images:
+        return
+    labels, void = options.get("labels"), options.get("void_labels")
+    _check(
+        bool(options["masks"])
+        and bool(options["val_images"]) == bool(options["val_masks"])
+        and isinstance(options.get("mask_suffix"), str)
+        and options.get("unmatched") in api.CHOICES["unmatched"]
+        and (void is None or _is_list(void, int, 0, 255))
+        and (
+            classes is None
+            or _is_list([classes], int, 2, MAX_CLASSES)
+            or _is_list(classes, str)
         )
+        and (
+            labels is None
+            or (
+                isinstance(labels, dict)
+                and all(re.fullmatch("[0-9]{1,3}", key) for key in labels)
+            )
+        ),
+        "options with images must have masks, mask_suffix and unmatched, and "
+        "classes, labels and void_labels as the command writes them",
+        options,
+    )
 
 
 def read(folder: pathlib.Path) -> Run | None:

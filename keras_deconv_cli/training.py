@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import importlib.util
 import os
 import pathlib
 import re
 import tempfile
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_deconv import callbacks, data, distribution, metrics
+from keras_deconv import _files, callbacks, data, distribution, metrics
 from keras_deconv.data.catalog import VOID
-from keras_deconv_cli import api, commands, evaluation, parser, runs, sources
+from keras_deconv_cli import (
+    api,
+    commands,
+    decisions,
+    evaluation,
+    parser,
+    runs,
+    sources,
+)
+from keras_deconv_cli.decisions import Plan
 from keras_deconv_cli.history import HISTORY, RESUME, History
-from keras_deconv_cli.sources import Source
 
 # Options that say where files are; they do not change the weights.
 _HARMLESS = {"data_dir", "manual_dir"}
@@ -28,6 +36,8 @@ _OLDER = {"strategy": "one"}
 # Number of examples of a split that are checked before the training.
 _NUM_CHECKED = 32
 _NUM_SMOKE_BATCHES = 2
+# Options that are decided from the data if they are not given.
+_DECIDED = ("val_split", "image_size", "epochs")
 # What is written into the folder of a run besides run.json.
 _BY_CLASS, _PREVIEWS, _TENSORBOARD = "per_class.csv", "previews", "tensorboard"
 _WRITTEN = (
@@ -39,7 +49,11 @@ _WRITTEN = (
 def train(options: commands.Train) -> int:
     """Trains a network, or resumes its training."""
     folder = pathlib.Path(options.results.output or _default_output(options))
-    before = _read_before(folder, options.record())
+    before = runs.read(folder)
+    if before is None:
+        _check_is_free(folder)
+    else:
+        options = _as_before(options, before, folder)
     if before is not None and before.is_finished:
         print(
             f"The training in {folder} is finished. To train again give "
@@ -53,56 +67,73 @@ def train(options: commands.Train) -> int:
         if not replicas.is_chief:
             nowhere = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
-        _train(options, folder, replicas)
+        try:
+            _train(options, folder, before, replicas)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise _files.DiskFullError(
+                    f"{error.strerror} {_what_is_kept(folder)}"
+                ) from error
+            raise
     return 0
+
+
+def _what_is_kept(folder: pathlib.Path) -> str:
+    kept = [name for name in _WRITTEN if (folder / name).exists()]
+    return (
+        f"{folder} keeps what was written before"
+        + (f" ({', '.join(kept)})" if kept else "")
+        + ". Free some space and repeat the command to resume."
+    )
 
 
 def _train(
     options: commands.Train,
     folder: pathlib.Path,
+    before: runs.Run | None,
     replicas: distribution.Replicas,
 ) -> None:
     if options.results.preview_every:
         _require("matplotlib", "Or use --preview-every 0.")
     if options.results.tensorboard:
         _require("tensorboard", "Or leave out --tensorboard.")
-    source = sources.find(options.data)
     _make_folder(folder)
-    _prepare(source, replicas)
-    validation_split = _validation_split(source, options)
-    if options.early_stopping and validation_split is None:
-        raise ValueError("--early-stopping needs a validation split.")
-    _check_sample(source, options, options.train_split)
-    if validation_split is not None:
-        _check_sample(source, options, validation_split)
+    if options.data.dataset:
+        _prepare(options.data, replicas)
+    plan = decisions.decide(options, before)
+    print(*plan.lines, f"Writing to {folder}", sep="\n")
+    for split in plan.splits.values():
+        _check_sample(plan, split)
 
+    source = plan.source
     run = runs.Run(
         class_names=list(source.class_names),
         palette=[list(color) for color in source.palette],
-        image_size=list(options.image_size),
+        image_size=list(plan.image_size),
         ignore_class=VOID,
-        options={**options.record(), "val_split": validation_split or "none"},
+        options=options.record(),
+        value_range=list(source.value_range) if source.value_range else None,
+        splits=plan.splits,
+        files=plan.files,
     )
     keras.utils.set_random_seed(options.seed)
     epoch = tf.Variable(0, dtype="int64", trainable=False)
-    train_set = _load_train(source, options, epoch)
+    train_set = _load_train(plan, epoch)
     validation = one_by_one = None
-    if validation_split is not None:
-        validation = _load_validation(
-            source, options, validation_split, options.batch_size
-        )
+    if "validation" in plan.splits:
+        validation = _load_validation(plan, options.batch_size)
         # Boundary F1 takes memory for each class of each image of a batch.
-        one_by_one = _load_validation(source, options, validation_split, 1)
-    loss = _loss(source, options)
+        one_by_one = _load_validation(plan, 1)
+    loss = _loss(plan, is_new=before is None)
     num_batches = _count(train_set)
     with replicas.scope():
-        model = _build_model(source, options, loss, num_batches)
+        model = _build_model(plan, loss, num_batches)
     history = History(folder, model, options.early_stopping, replicas)
-    _say_start(history, options)
+    _say_start(history, plan.num_epochs)
     if replicas.is_chief:
         run.write(folder)
     try:
-        _fit(model, history, train_set, validation, run, options, epoch)
+        _fit(model, history, train_set, validation, run, plan, epoch)
     except KeyboardInterrupt:
         if not history.model_file.exists():
             history.save_model(model)
@@ -122,41 +153,45 @@ def _default_output(options: commands.Train) -> str:
     return f"runs/{re.sub(r'[^A-Za-z0-9]+', '_', name)}_{options.model}"
 
 
-def _read_before(
-    folder: pathlib.Path, recorded: dict[str, Any]
-) -> runs.Run | None:
-    """The run in a folder, None if there is none.
+def _check_is_free(folder: pathlib.Path) -> None:
+    """Refuses a folder with files that are not of a run."""
+    foreign = [name for name in _WRITTEN if os.path.lexists(folder / name)]
+    if foreign:
+        raise ValueError(
+            "--output must be a folder with a run, or without files that "
+            f"would be replaced. Received: {folder}, which has "
+            f"{', '.join(foreign)} without {runs.RUN_FILE}. Give another "
+            "--output."
+        )
+
+
+def _as_before(
+    options: commands.Train, before: runs.Run, folder: pathlib.Path
+) -> commands.Train:
+    """The options with those of the run where they were left open.
 
     Raises:
-        ValueError: its options differ.
+        ValueError: others differ.
     """
-    way_out = f"Give another --output, or delete {folder}."
-    before = runs.read(folder)
-    if before is None:
-        foreign = [name for name in _WRITTEN if os.path.lexists(folder / name)]
-        if foreign:
-            raise ValueError(
-                "--output must be a folder with a run, or without files that "
-                f"would be replaced. Received: {folder}, which has "
-                f"{', '.join(foreign)} without {runs.RUN_FILE}. Give another "
-                "--output."
-            )
-        return None
-    now = dict(recorded)
-    if now["val_split"] is None:
-        now["val_split"] = before.options.get("val_split")
+    recorded, changes = before.options, {}
+    for name in _DECIDED:
+        if getattr(options, name) is None:
+            value = recorded.get(name)
+            changes[name] = tuple(value) if isinstance(value, list) else value
+    options = dataclasses.replace(options, **changes)
     differences = [
-        f"{parser.flag(name)} was {before.options.get(name)} and is {value}"
-        for name, value in now.items()
+        f"{parser.flag(name)} was {recorded.get(name)} and is {value}"
+        for name, value in options.record().items()
         if name not in _HARMLESS
-        and before.options.get(name, _OLDER.get(name)) != value
+        and recorded.get(name, _OLDER.get(name)) != value
     ]
     if differences:
         raise ValueError(
             f"{folder} holds a run with other options: "
-            f"{'; '.join(differences)}. {way_out}"
+            f"{'; '.join(differences)}. Give another --output, or delete "
+            f"{folder}."
         )
-    return before
+    return options
 
 
 def _require(package: str, way_out: str) -> None:
@@ -179,61 +214,43 @@ def _make_folder(folder: pathlib.Path) -> None:
         ) from error
 
 
-def _prepare(source: Source, replicas: distribution.Replicas) -> None:
+def _prepare(where: commands.Data, replicas: distribution.Replicas) -> None:
     """Lets the chief prepare a dataset before the others look for it."""
     if replicas.num_processes == 1:
         return
     if replicas.is_chief:
-        source.splits()
+        sources.find(where).sizes()
     replicas.wait()
 
 
-def _validation_split(source: Source, options: commands.Train) -> str | None:
-    """The split to validate on, or None; prints which one."""
-    if options.val_split == "none":
-        return None
-    if options.val_split is not None:
-        return options.val_split
-    available = source.splits()
-    for split in ("validation", "test"):
-        if split in available:
-            print(f"Training on {options.train_split}, validating on {split}.")
-            return split
-    print(f"Training on {options.train_split}, without validation.")
-    return None
-
-
-def _check_sample(source: Source, options: commands.Train, split: str) -> None:
+def _check_sample(plan: Plan, split: str) -> None:
+    source = plan.source
     sample = source.load(
-        split,
-        image_size=options.image_size,
-        batch_size=1,
-        shuffle=False,
-        cache=False,
+        split, image_size=plan.image_size, batch_size=1, cache=False
     ).take(_NUM_CHECKED)
     report = data.check(
         sample,
         source.num_classes,
+        class_names=source.class_names,
         allow_missing_classes=True,
         verbose=False,
     )
     if not report.ok:
-        print(report)
+        print(api.in_options(str(report)))
         raise ValueError(
             f"{source}, split {split}, cannot be used for training; see the "
             "report above. keras-deconv check reads all of it."
         )
 
 
-def _load_train(
-    source: Source, options: commands.Train, epoch: tf.Variable
-) -> tf.data.Dataset:
+def _load_train(plan: Plan, epoch: tf.Variable) -> tf.data.Dataset:
+    options = plan.options
     augment = None
     if options.augment:
         augment = data.augmentation(scale=(1.0, 1.5), brightness=0.1)
-    train_set = source.load(
-        options.train_split,
-        image_size=options.image_size,
+    train_set = plan.source.load(
+        plan.splits["train"],
+        image_size=plan.image_size,
         batch_size=options.batch_size,
         # The first examples are enough; the others need not be read.
         shuffle=not options.smoke,
@@ -243,22 +260,15 @@ def _load_train(
         epoch=epoch,
         drop_remainder=options.strategy != "one",
     )
-    if int(train_set.cardinality()) == 0:
-        raise ValueError(
-            "--batch-size must be at most the number of images. Received: "
-            f"{options.batch_size}"
-        )
     return train_set.take(_NUM_SMOKE_BATCHES) if options.smoke else train_set
 
 
-def _load_validation(
-    source: Source, options: commands.Train, split: str, batch_size: int
-) -> tf.data.Dataset:
-    validation = source.load(
-        split,
-        image_size=options.image_size,
+def _load_validation(plan: Plan, batch_size: int) -> tf.data.Dataset:
+    options = plan.options
+    validation = plan.source.load(
+        plan.splits["validation"],
+        image_size=plan.image_size,
         batch_size=batch_size,
-        shuffle=False,
         # Boundary F1 reads it only once.
         cache=batch_size == options.batch_size and not options.smoke,
     )
@@ -269,32 +279,30 @@ def _load_validation(
 
 
 def _build_model(
-    source: Source,
-    options: commands.Train,
-    loss: keras.losses.Loss,
-    num_batches: int,
+    plan: Plan, loss: keras.losses.Loss, num_batches: int
 ) -> keras.Model:
+    options, num_classes = plan.options, plan.source.num_classes
     weights = {}
     if options.encoder_weights:
         weights["encoder_weights"] = options.encoder_weights
     with _precision(options.mixed_precision):
         model = api.find("model", options.model)(
-            (*options.image_size, 3),
-            source.num_classes,
+            (*plan.image_size, 3),
+            num_classes,
             decoder=api.CHOICES["decoder"][options.decoder],
             **weights,
         )
         decay = keras.optimizers.schedules.CosineDecay(
-            options.learning_rate, options.num_epochs * num_batches
+            options.learning_rate, plan.num_epochs * num_batches
         )
         # jit_compile stays "auto": with a GPU Keras compiles with XLA.
         model.compile(
             keras.optimizers.Adam(decay),
             loss,
             metrics=[
-                metrics.GlobalAccuracy(source.num_classes),
-                metrics.ClassAccuracy(source.num_classes),
-                metrics.MeanIoU(source.num_classes),
+                metrics.GlobalAccuracy(num_classes),
+                metrics.ClassAccuracy(num_classes),
+                metrics.MeanIoU(num_classes),
             ],
         )
     return model
@@ -311,21 +319,28 @@ def _precision(word: str | None) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _loss(source: Source, options: commands.Train) -> keras.losses.Loss:
+def _loss(plan: Plan, is_new: bool) -> keras.losses.Loss:
+    """Makes the loss; warns about classes that do not occur."""
+    options, source = plan.options, plan.source
     build = api.find("loss", options.loss)
-    if options.class_weights == "none":
+    is_weighted = options.class_weights != "none"
+    if not is_weighted and (options.smoke or not is_new):
         return build()
+    # All of them, even for --smoke: weights of a part would be others.
     counted = data.class_frequencies(
         source.load(
-            options.train_split,
-            image_size=options.image_size,
+            plan.splits["train"],
+            image_size=plan.image_size,
             batch_size=options.batch_size,
-            shuffle=False,
             cache=False,
         ),
         source.num_classes,
         verbose=0,
     )
+    for text in decisions.warnings_of(counted, source.class_names):
+        print(f"warning: {text}")
+    if not is_weighted:
+        return build()
     weights = api.find("class_weights", options.class_weights)(counted)
     shown = [
         f"{name} {weight:.2f}"
@@ -341,7 +356,7 @@ def _count(dataset: tf.data.Dataset) -> int:
     return count if count >= 0 else sum(1 for _ in dataset)
 
 
-def _say_start(history: History, options: commands.Train) -> None:
+def _say_start(history: History, num_epochs: int) -> None:
     replicas = history.replicas
     devices = tf.config.list_physical_devices("GPU")
     if replicas.num_replicas > 1:
@@ -354,9 +369,9 @@ def _say_start(history: History, options: commands.Train) -> None:
         print(f"Training on {len(devices)} GPU: {details.get('device_name')}")
     else:
         print(f"Training on the CPU ({os.cpu_count()} cores), no GPU found.")
-    if 0 < history.num_done < options.num_epochs:
+    if 0 < history.num_done < num_epochs:
         next_epoch = history.num_done + 1
-        print(f"Resuming at epoch {next_epoch} of {options.num_epochs}.")
+        print(f"Resuming at epoch {next_epoch} of {num_epochs}.")
 
 
 def _fit(
@@ -365,13 +380,14 @@ def _fit(
     train_set: tf.data.Dataset,
     validation: tf.data.Dataset | None,
     run: runs.Run,
-    options: commands.Train,
+    plan: Plan,
     epoch: tf.Variable,
 ) -> None:
     if history.is_stuck:
         return
     tensorboard = history.folder / _TENSORBOARD
-    replicas, results = history.replicas, options.results
+    options, replicas = plan.options, history.replicas
+    results = options.results
     watchers: list[keras.callbacks.Callback] = [
         keras.callbacks.TerminateOnNaN(),
         callbacks.EpochSeed(options.seed, epoch),
@@ -401,7 +417,7 @@ def _fit(
         model,
         train_set,
         validation_data=validation,
-        epochs=options.num_epochs,
+        epochs=plan.num_epochs,
         initial_epoch=history.num_done,
         # Last, so that an epoch that fails above is not backed up.
         callbacks=[*watchers, history],
