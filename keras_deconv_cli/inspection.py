@@ -143,7 +143,7 @@ def _describe_model(path: str) -> None:
 
 
 def _describe_set(name: str, data_dir: str | None) -> None:
-    entry = data.describe(name, data_dir=data_dir)
+    entry = sources.describe(name, data_dir)
     print(f"{entry.name}: {entry.num_classes} classes")
     print(f"Splits with masks: {', '.join(entry.splits)}")
     _print_classes(entry.class_names, entry.palette)

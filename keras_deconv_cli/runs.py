@@ -126,6 +126,17 @@ class Run:
             self.files,
         )
         _check_options(self.options)
+        _check(
+            not self.options or "train" in self.splits,
+            "splits must have train",
+            self.splits,
+        )
+        _check(
+            not (self.options and self.options["images"])
+            or self.files.keys() == self.splits.keys(),
+            "files must have the keys of splits",
+            list(self.files),
+        )
 
     @property
     def num_classes(self) -> int:

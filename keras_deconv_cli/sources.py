@@ -13,7 +13,7 @@ from keras_deconv import data
 from keras_deconv.data import sources as library
 from keras_deconv.data._mask_formats import mask_format
 from keras_deconv.data._splits import split_files
-from keras_deconv.data.catalog import Color
+from keras_deconv.data.catalog import Color, unknown_text
 from keras_deconv.data.folders import Files, match_files
 from keras_deconv_cli import api, commands, splits
 
@@ -66,7 +66,7 @@ class Source:
         """
         if self.parts:
             return {name: len(part.files) for name, part in self.parts.items()}
-        known = self._describe().splits
+        known = describe(self._name, self.options.data_dir).splits
         available = data.splits(self._name, **self._where())
         return {
             split: size
@@ -176,9 +176,6 @@ class Source:
     def _name(self) -> str:
         return str(self.options.dataset)
 
-    def _describe(self) -> data.SegmentationSet:
-        return data.describe(self._name, data_dir=self.options.data_dir)
-
     def _where(self) -> dict[str, Any]:
         return {
             "data_dir": self.options.data_dir,
@@ -207,17 +204,7 @@ def find(
         ValueError: the dataset is not known, or folders do not fit together.
     """
     if options.dataset:
-        try:
-            entry = data.describe(options.dataset, data_dir=options.data_dir)
-        except ValueError as error:
-            if not os.path.isdir(os.path.expanduser(options.dataset)):
-                raise
-            raise ValueError(
-                "DATASET must be a dataset of tensorflow-datasets. Received: "
-                f"{options.dataset!r}, which is a folder. For your own images "
-                f"use --images {options.dataset} --masks FOLDER --classes "
-                "NAME,NAME,..."
-            ) from error
+        entry = describe(options.dataset, options.data_dir)
         stored = library.stored_value_range(options.dataset, options.data_dir)
         value_range = options.value_range or stored
         return Source(
@@ -258,6 +245,29 @@ def find(
         *(options, entry.class_names, entry.palette),
         *(labels, options.value_range, parts),
     )
+
+
+def describe(name: str, data_dir: str | None) -> data.SegmentationSet:
+    """The classes of a dataset.
+
+    Raises:
+        ValueError: it is not known; the text is for users of the command.
+    """
+    try:
+        return data.describe(name, data_dir=data_dir)
+    except ValueError:
+        if os.path.isdir(os.path.expanduser(name)):
+            text = (
+                "DATASET must be the name of a dataset of tensorflow-datasets. "
+                f"Received: {name!r}, which is a folder. For your own images "
+                f"use --images {name} --masks FOLDER --classes NAME,NAME,..."
+            )
+        else:
+            text = (
+                f"{unknown_text(name)}Datasets that data.to_tfds wrote are "
+                "found in --data-dir."
+            )
+        raise ValueError(text) from None
 
 
 def moved(before: commands.Data, now: commands.Data) -> commands.Data:

@@ -11,6 +11,7 @@ import pathlib
 import re
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -32,7 +33,7 @@ from keras_deconv_cli.history import HISTORY, RESUME, History
 # Options that say where files are; they do not change the weights.
 _HARMLESS = {"data_dir", "manual_dir"}
 # What older runs did before there was an option.
-_OLDER = {"strategy": "one"}
+_OLDER = {"strategy": "one", "unmatched": "error"}
 # Number of examples of a split that are checked before the training.
 _NUM_CHECKED = 32
 _NUM_SMOKE_BATCHES = 2
@@ -173,7 +174,8 @@ def _as_before(
     Raises:
         ValueError: others differ.
     """
-    recorded, changes = before.options, {}
+    recorded = before.options
+    changes: dict[str, Any] = {}
     for name in _DECIDED:
         if getattr(options, name) is None:
             value = recorded.get(name)
