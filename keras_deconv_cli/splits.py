@@ -29,16 +29,23 @@ def ranges(split: str, sizes: Mapping[str, int]) -> Ranges:
     found = []
     for part in split.split("+"):
         match = _SLICE.fullmatch(part.strip())
-        if match is None or match[1] not in sizes:
+        size = sizes.get(match[1], 0) if match else 0
+        start, stop = (
+            _boundary(match[group] if match else None, size, default)
+            for group, default in ((2, 0), (3, size))
+        )
+        if (
+            match is None
+            or match[1] not in sizes
+            or not (0 <= start <= size and stop <= size)
+        ):
+            known = ", ".join(f"{name} ({n})" for name, n in sizes.items())
             raise ValueError(
                 f"SPLIT must be {' or '.join(sizes)}, or a slice such as "
-                f"{next(iter(sizes))}[:80%]. Received: {split!r}"
+                f"{next(iter(sizes))}[:80%]. Received: {split!r}. Numbers of "
+                f"images: {known}"
             )
-        size = sizes[match[1]]
-        start = _boundary(match[2], size, 0)
-        found.append(
-            (match[1], start, max(start, _boundary(match[3], size, size)))
-        )
+        found.append((match[1], start, max(start, stop)))
     return found
 
 
@@ -48,7 +55,7 @@ def _boundary(text: str | None, size: int, default: int) -> int:
     number = int(text.rstrip("%"))
     if text.endswith("%"):
         number = round(number * size / 100)
-    return min(max(number + size if number < 0 else number, 0), size)
+    return number + size if number < 0 else number
 
 
 def rest(split: str, sizes: Mapping[str, int]) -> str | None:
