@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import tensorflow as tf
+
+from keras_deconv.data._errors import require
 
 Augment: TypeAlias = Callable[..., tuple[tf.Tensor, tf.Tensor]]
 
@@ -71,6 +73,10 @@ def _augmenting(
 ) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
     """Holds an augmentation to what it promises, as far as can be seen."""
     parameters = inspect.signature(augment).parameters
+    options: dict[str, Any] = {}
+    if "check_values" in parameters:
+        # They are in 0..255 by now; a dark one may have fractions alone.
+        options["check_values"] = False
     takes_seed = "seed" in parameters or any(
         p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()
     )
@@ -81,20 +87,20 @@ def _augmenting(
         image, mask = pair
         num_channels = image.shape[-1]
         image, mask = tf.cast(image, tf.float32), tf.cast(mask, tf.int32)
-        options = {"seed": tf.stack([epoch_seed, number])} if takes_seed else {}
+        if takes_seed:
+            options["seed"] = tf.stack([epoch_seed, number])
         pair = augment(image, mask, **options)
         if isinstance(pair, tuple) and len(pair) == 2:
             image, mask = (tf.convert_to_tensor(element) for element in pair)
             ranks = image.shape.rank or 3, mask.shape.rank or 2
             if ranks == (3, 2) and mask.dtype.is_integer:
                 image_size, mask_size = tf.shape(image)[:2], tf.shape(mask)
-                tf.debugging.Assert(
+                require(
                     tf.reduce_all(image_size == mask_size),
                     [
-                        "`augment` must return a picture and a mask of the same"
-                        " size. Received (height, width):",
-                        image_size,
-                        mask_size,
+                        "`augment` must return an image and a mask of the same "
+                        "size. Received (height, width): ",
+                        tf.strings.format("{} and {}", (image_size, mask_size)),
                     ],
                 )
                 return (

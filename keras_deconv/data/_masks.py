@@ -145,8 +145,13 @@ def _look_up(
         raise ValueError(
             f"{name}: The mask must have the colors of `palette` and "
             f"`void_colors` alone. Found {strays.size} others: "
-            f"{', '.join(map(str, colors))}. Colors in between come from "
-            "smoothing: resize masks with nearest neighbor only."
+            f"{', '.join(map(str, colors))}. "
+            + (
+                "The mask is gray: leave out `palette` if values are labels."
+                if (values == values[..., :1]).all()
+                else "Colors in between come from smoothing: resize masks with "
+                "nearest neighbor only."
+            )
         )
     found = np.array([label_of_color[code] for code in known.tolist()])
     return found[place].astype(np.uint8)

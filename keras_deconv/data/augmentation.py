@@ -1,4 +1,4 @@
-"""Random changes that picture and mask undergo together."""
+"""Random changes of an image together with its mask."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 import tensorflow as tf
 
 from keras_deconv import _arguments
+from keras_deconv.data import _value_ranges
+from keras_deconv.data._errors import require
+from keras_deconv.data._value_ranges import ValueRange
 from keras_deconv.data.catalog import VOID
 
 __all__ = ["augmentation"]
@@ -22,51 +25,61 @@ def augmentation(
     crop: int | Sequence[int] | None = None,
     brightness: float = 0.0,
     contrast: float = 0.0,
+    value_range: ValueRange = (0, 255),
 ) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-    """Makes a function that changes a picture and its mask at random.
+    """Make a function that changes an image and its mask at random.
 
     Flip, scale, rotation and crop are one change of coordinates, applied once
-    to both: bilinear in the picture, nearest in the mask, so no label comes up
-    that was not there. What comes in from outside is black in the picture and
-    void (255) in the mask, so nothing is learned from it. Brightness and
-    contrast change the picture alone.
+    to both: bilinear in the image, nearest in the mask, so no new labels
+    appear. Pixels from outside the image are black in the image and void (255)
+    in the mask, so nothing is learned from them. Brightness and contrast
+    change the image only.
 
-    Hand it to `load`, `segmentation_pairs` or `from_folders` as `augment`: they
-    give it a new seed for every picture and epoch. It is made of TensorFlow
-    operations, as all of tf.data, and works on every backend of Keras. (The
-    random layers of Keras do not serve here: they fill picture and mask with
+    Pass it to `load`, `segmentation_pairs` or `from_folders` as `augment`:
+    they give it a new seed for every image and epoch. It consists of
+    TensorFlow operations, as all of tf.data, and works on every Keras backend.
+    (The random layers of Keras are not suitable: they fill image and mask with
     the same value, up to Keras 3.10 they interpolate between labels, and
-    RandomCrop needs sizes that are known.)
+    RandomCrop needs known sizes.)
 
     Args:
         flip: bool. Mirror left and right, half of the time.
         scale: tuple (smallest, largest) of floats > 0. Enlarge by a factor
-            drawn between them; below 1 it shrinks. Which part of a larger
-            picture is seen, and where a smaller one stands, is drawn as well.
-            Default: keep the size of things.
-        rotation: float in 0..180. Turn by an angle drawn between -rotation
+            drawn between them; below 1 it shrinks. The visible part of a
+            larger image, and the place of a smaller one, are drawn as well.
+            Defaults to no change of scale.
+        rotation: float in 0..180. Rotate by an angle drawn between -rotation
             and rotation, in degrees, about the center.
-        crop: int or tuple (height, width) of ints > 0. Size of what is cut
-            out, at a random place of the scaled picture; a smaller picture
-            stands at a random place in it. Default: the size of the picture.
-        brightness: float in 0..1. Add up to this share of 255, or subtract.
+        crop: int or tuple (height, width) of ints > 0. Size to cut out, at a
+            random place of the scaled image; a smaller image is placed at
+            random in it. Defaults to the size of the image.
+        brightness: float in 0..1. Add or subtract up to this share of the
+            value range.
         contrast: float in 0..1. Multiply the distance of every pixel from the
             mean of its channel by a factor in 1-contrast..1+contrast.
+        value_range: tuple (low, high) of floats, the range of the image
+            values. `load`, `segmentation_pairs` and `from_folders` give images
+            in 0..255, the default, whatever their own `value_range` is; pass
+            another range for images of your own, such as (0, 1). Low is black.
 
     Returns:
-        A function `augment(image, mask, seed)`. It takes `image`, a number
-        tensor ([batch,] height, width, channels) in 0..255, and `mask`, an
-        integer tensor ([batch,] height, width), and returns `image` as float32
-        in 0..255 and `mask` of the same dtype. The pictures of a batch are
-        changed each in its own way. `seed`, an integer tensor of shape (2,),
-        is all that what is drawn depends on, as in
-        `tf.random.stateless_uniform`.
+        A function `augment(image, mask, seed, check_values=True)`. It takes
+        `image`, a numeric tensor ([batch,] height, width, channels) in
+        `value_range`, and `mask`, an integer tensor ([batch,] height, width),
+        and returns `image` as float32 in the same range and `mask` of the same
+        dtype. Each image of a batch is changed in its own way. `seed`, an
+        integer tensor of shape (2,), determines everything that is drawn, as
+        in `tf.random.stateless_uniform`. `check_values=False` skips the check
+        of the image values.
 
     Raises:
-        ValueError: if an argument is outside its range.
+        ValueError: If an argument is outside its range.
+        tf.errors.InvalidArgumentError: From `augment`, if image values are
+            outside `value_range`, or are fractions in 0..1 while the range is
+            0..255.
 
     Edge cases:
-        Within one pixel of its edge, a turned or scaled picture is mixed with
+        Within one pixel of its edge, a rotated or scaled image is mixed with
         black. Masks need a dtype that holds 255.
 
     Example:
@@ -81,18 +94,24 @@ def augmentation(
         >>> image[0, :, 0].numpy().tolist()
         [0.0, 0.0, 100.0, 100.0, 100.0]
     """
-    low, high = _scale(scale)
+    smallest, largest = _scale(scale)
     _in_range(rotation, "rotation", 180)
     _in_range(brightness, "brightness", 1)
     _in_range(contrast, "contrast", 1)
     if crop is not None:
         crop = _arguments.ints(crop, 2, "crop", minimum=1)
+    limits = _value_ranges.checked(value_range) or (0.0, 255.0)
 
     def augment(
-        image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor
+        image: tf.Tensor,
+        mask: tf.Tensor,
+        seed: tf.Tensor,
+        check_values: bool = True,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         image, mask = tf.convert_to_tensor(image), tf.convert_to_tensor(mask)
         _check_pair(image, mask)
+        if check_values:
+            _check_values(image, limits)
         is_single = image.shape.rank == 3
         if is_single:
             image, mask = image[None], mask[None]
@@ -109,12 +128,16 @@ def augmentation(
             tf.cast(image_size, tf.float32),
             tf.cast(output_size, tf.float32),
             mirror=tf.where(draw(0, 0, 1) < 0.5, -1.0, 1.0) if flip else 1.0,
-            factor=draw(1, low, high),
+            factor=draw(1, smallest, largest),
             angle=draw(2, -1, 1) * math.radians(rotation),
             place=(draw(3, 0, 1), draw(4, 0, 1)),
         )
         image = _move(
-            tf.cast(image, tf.float32), coordinates, output_size, "BILINEAR", 0
+            tf.cast(image, tf.float32),
+            coordinates,
+            output_size,
+            "BILINEAR",
+            limits[0],
         )
         moved = _move(
             tf.cast(mask[..., None], tf.int32),
@@ -127,8 +150,10 @@ def augmentation(
         if brightness or contrast:
             image = _change_colors(
                 image,
-                shift=255 * draw(5, -brightness, brightness),
+                shift=(limits[1] - limits[0])
+                * draw(5, -brightness, brightness),
                 factor=draw(6, 1 - contrast, 1 + contrast),
+                value_range=limits,
             )
         return (image[0], mask[0]) if is_single else (image, mask)
 
@@ -175,7 +200,7 @@ def _move(
     coordinates: tf.Tensor,
     output_size: tf.Tensor,
     interpolation: str,
-    fill: int,
+    fill: float,
 ) -> tf.Tensor:
     """Takes every pixel of the output from where the coordinates say."""
     moved = tf.raw_ops.ImageProjectiveTransformV3(
@@ -194,12 +219,15 @@ def _move(
 
 
 def _change_colors(
-    image: tf.Tensor, shift: tf.Tensor, factor: tf.Tensor
+    image: tf.Tensor,
+    shift: tf.Tensor,
+    factor: tf.Tensor,
+    value_range: tuple[float, float],
 ) -> tf.Tensor:
     mean = tf.reduce_mean(image, axis=(1, 2), keepdims=True)
     shift, factor = (value[:, None, None, None] for value in (shift, factor))
     changed = (image - mean) * factor + mean + shift
-    return tf.clip_by_value(changed, 0.0, 255.0)
+    return tf.clip_by_value(changed, *value_range)
 
 
 def _scale(scale: Any) -> tuple[float, float]:
@@ -222,6 +250,39 @@ def _in_range(value: Any, name: str, largest: int) -> None:
         raise ValueError(
             f"`{name}` must be a number in 0..{largest}. "
             f"Received: {name}={value!r}"
+        )
+
+
+def _check_values(image: tf.Tensor, value_range: tuple[float, float]) -> None:
+    """Refuse values outside the range, which the changes would destroy."""
+    if image.dtype == tf.uint8 and value_range == (0, 255):
+        return
+    low, high = value_range
+    image = tf.cast(image, tf.float32)
+    smallest, largest = tf.reduce_min(image), tf.reduce_max(image)
+    found = tf.strings.format("{} to {}", (smallest, largest))
+    # A comparison with NaN is false, so that NaN is refused too. An image
+    # without pixels has the extremes of nothing, inf and -inf.
+    require(
+        (smallest >= low) & (largest <= high),
+        [
+            f"The image values must be in {low:g}..{high:g} for the "
+            "augmentation. Received: values from ",
+            found,
+            ". Pass their range, such as augmentation(value_range=(-1000, "
+            "1000)), or scale the images with the value_range of load, "
+            "segmentation_pairs or from_folders.",
+        ],
+    )
+    if value_range == (0, 255) and image.dtype.is_floating:
+        has_fractions = tf.reduce_any(image % 1 > 0)
+        require(
+            ~((largest <= 1) & has_fractions),
+            [
+                "The image values must be in 0..255 for the augmentation. "
+                "Received: fractions in 0..1. Multiply the images by 255, or "
+                "pass augmentation(value_range=(0, 1)).",
+            ],
         )
 
 

@@ -335,8 +335,8 @@ def _read(
         progress.add(1)
     else:
         failures.append(f"Given up: {num_in_a_row} failures one after another.")
-    # After failures it is no wonder.
-    if missing and not failures:
+    # Each failure accounts for one element.
+    if missing and num_came + len(failures) < (target or 0):
         failures.append(f"{missing} {_WHERE_THEY_WENT}")
 
 

@@ -208,6 +208,8 @@ def from_folders(
             _entry_of_classes(format),
             image_size=image_size,
             batch_size=batch_size,
+            # Scaled by now: a range that changes nothing.
+            value_range=None if limits is None else (0, 255),
             shuffle=is_training if shuffle is None else shuffle,
             seed=seed,
             epoch=epoch,

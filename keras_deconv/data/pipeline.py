@@ -27,6 +27,8 @@ __all__ = ["segmentation_pairs"]
 ClassWeights: TypeAlias = Sequence[float] | Mapping[int, float]
 # How many examples are shuffled at a time when they are not in memory anyway.
 _UNCACHED_SHUFFLE_SIZE = 1000
+# The name of a dataset that was passed without one.
+_UNNAMED = ""
 # How many labels an error lists.
 _NUM_SHOWN = 5
 # The features of sets that the catalog does not know, unless told otherwise.
@@ -162,7 +164,7 @@ def segmentation_pairs(
     entry = resolve_set(name, image_key, mask_key, num_classes)
     weights = weight_table(class_weights, entry)
     dataset = _single_examples(dataset, entry)
-    _check_features(dataset, entry, limits, is_unnamed=name is None)
+    _check_features(dataset, entry, limits)
     # Numbered, so that an error can say which example is faulty.
     pairs = dataset.enumerate().map(
         _pair_maker(entry, image_size, limits),
@@ -234,7 +236,12 @@ def resolve_set(
         )
     elif class_names is None:
         return known_set(name)
-    return plain_set(str(name), image_key, mask_key, tuple(class_names))
+    return plain_set(
+        _UNNAMED if name is None else str(name),
+        image_key,
+        mask_key,
+        tuple(class_names),
+    )
 
 
 def _single_examples(
@@ -277,8 +284,8 @@ def weight_table(
     if len(weights) != entry.num_classes:
         raise ValueError(
             "`class_weights` must hold one weight per class. Received: "
-            f"{len(weights)} weights for {entry.num_classes} classes of "
-            f"{entry.name!r}: {', '.join(entry.class_names)}."
+            f"{len(weights)} weights for {entry.num_classes} classes: "
+            f"{', '.join(entry.class_names)}."
         )
     return [*weights, 0.0]
 
@@ -342,7 +349,8 @@ def _pair_maker(
             tf.reduce_all(is_known),
             [
                 where,
-                ": The mask contains labels ",
+                ": The mask contains ",
+                tf.where(tf.size(strays) > 1, "labels ", "label "),
                 tf.strings.reduce_join(
                     tf.strings.as_string(strays[:_NUM_SHOWN]), separator=", "
                 ),
@@ -368,8 +376,8 @@ def _pair_maker(
 def _describe_example(
     entry: SegmentationSet, index: tf.Tensor, example: dict[str, Any]
 ) -> tf.Tensor:
-    # No quotes: TensorFlow would escape them.
-    parts = [f"Dataset {entry.name}, example ", tf.strings.as_string(index)]
+    start = f"Dataset {entry.name}, example " if entry.name else "Example "
+    parts = [start, tf.strings.as_string(index)]
     if "file_name" in example:
         parts += [" (", example["file_name"], ")"]
     return tf.strings.join(parts)
@@ -426,7 +434,6 @@ def _check_features(
     dataset: tf.data.Dataset,
     entry: SegmentationSet,
     value_range: tuple[float, float] | None,
-    is_unnamed: bool,
 ) -> None:
     features = dataset.element_spec
     for key, argument in (
@@ -437,7 +444,7 @@ def _check_features(
             features,
             key,
             f"the `{argument}`"
-            if is_unnamed
+            if entry.name == _UNNAMED
             else f"where {entry.name!r} has it; pass the `name` that belongs "
             f"to the dataset, or another `{argument}`",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 # Importing the builders is what makes their names known to tfds.
-from keras_deconv.data import _value_ranges, camvid, scenes  # noqa: F401
+from keras_deconv.data import _network, _value_ranges, camvid, scenes  # noqa: F401
 from keras_deconv.data._epochs import Augment
 from keras_deconv.data.catalog import (
     SegmentationSet,
@@ -194,7 +195,7 @@ def _examples(
         )
     except NotImplementedError as error:
         raise ValueError(
-            f"Data set {builder.name!r} in '{builder.data_dir}' must be stored "
+            f"Dataset {builder.name!r} in '{builder.data_dir}' must be stored "
             "as TFRecord for tf.data to read it. Prepare it in another "
             "`data_dir` with tfds.builder(name, data_dir=..., "
             "file_format='tfrecord').download_and_prepare(), or give what "
@@ -376,21 +377,17 @@ def _download_and_prepare(
             f"{', '.join(archives)}. Received: manual_dir={manual_dir!r} "
             "without them. Leave manual_dir out to download them."
         )
+    _check_network(builder, manual_dir, archives)
     try:
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
         )
     except Exception as error:
-        problem = f"Data set {builder.name!r} could not be prepared. {error}"
+        problem = f"Dataset {builder.name!r} could not be prepared. {error}"
         if isinstance(error, FileNotFoundError):
             raise FileNotFoundError(problem) from None
         if isinstance(error, OSError):
-            advice = builder.MANUAL_DOWNLOAD_INSTRUCTIONS or (
-                f"put {', '.join(archives)} into a folder and give it as "
-                "manual_dir"
-                if archives and len(archives) == len(files)
-                else "prepare it where there is one and copy its data_dir"
-            )
+            advice = _without_network(builder, archives)
             raise OSError(
                 f"{problem} -- If there is no network, {advice}."
             ) from None
@@ -399,3 +396,47 @@ def _download_and_prepare(
         if is_from_tfds or isinstance(error, (AssertionError, ValueError)):
             raise ValueError(problem) from None
         raise
+
+
+def _check_network(
+    builder: tfds.core.DatasetBuilder,
+    manual_dir: str | None,
+    archives: Sequence[str],
+) -> None:
+    """Fail within seconds if files must be downloaded and cannot be."""
+    preparing = tfds.core.DatasetBuilder.download_and_prepare
+    if preparing.__name__ != "download_and_prepare":
+        # tfds.testing.mock_data replaces it, and nothing is downloaded.
+        return
+    root = pathlib.Path(builder.data_dir_root)
+    folder = pathlib.Path(manual_dir or root / "downloads" / "manual")
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and folder.is_dir():
+        return
+    there = set(os.listdir(folder)) if folder.is_dir() else set()
+    missing = {
+        url: info
+        for url, info in (builder.url_infos or {}).items()
+        if info.filename not in there
+    }
+    if missing:
+        missing_urls = missing.keys() - _network.downloaded_urls(
+            root / "downloads"
+        )
+        hosts = _network.unreachable_hosts(missing_urls)
+        if hosts:
+            raise OSError(
+                f"Dataset {builder.name!r} cannot be downloaded: there is no "
+                f"connection to {', '.join(hosts)}. Without a network, "
+                f"{_without_network(builder, archives)}."
+            )
+
+
+def _without_network(
+    builder: tfds.core.DatasetBuilder, archives: Sequence[str]
+) -> str:
+    """Say how to get a dataset onto a machine that has no network."""
+    return builder.MANUAL_DOWNLOAD_INSTRUCTIONS or (
+        f"put {', '.join(archives)} into a folder and pass it as manual_dir"
+        if archives and len(archives) == len(builder.url_infos or {})
+        else "prepare it on a machine that has one and copy its data_dir"
+    )

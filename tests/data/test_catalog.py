@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 
 from keras_deconv.data import (
     SegmentationSet,
+    _network,
     catalog,
     color_map,
     describe,
@@ -353,7 +354,10 @@ def test_pairs_of_a_set_by_its_keys_unknown_label(label):
         image_size=None,
         batch_size=1,
     )
-    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"\[{label}\]"):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError,
+        match=f"Example 0: The mask contains label {label}, ",
+    ):
         list(pairs)
 
 
@@ -564,8 +568,13 @@ def test_pairs_augment_may_change_the_size():
 
 
 def test_load_without_network_or_archives(tmp_path):
-    with mock.patch.object(
-        tfds.download.DownloadManager, "download", side_effect=OSError("gone")
+    with (
+        mock.patch.object(_network, "unreachable_hosts", return_value=[]),
+        mock.patch.object(
+            tfds.download.DownloadManager,
+            "download",
+            side_effect=OSError("gone"),
+        ),
     ):
         with pytest.raises(OSError, match=r"gone.*copy its data_dir"):
             splits("caltech_birds2010", data_dir=tmp_path)

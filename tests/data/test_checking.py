@@ -60,10 +60,14 @@ def test_strays_with_the_first_examples_that_have_them():
     ]
     report = run(pairs)
     assert not report.ok
-    assert report.strays == {7: tuple(range(10)), -1: (4,)}
+    assert report.strays == {7: tuple(range(12)), -1: (4,)}
     text = str(report)
-    assert "Label 7 is neither class nor void; in examples 0, 1, 2" in text
-    assert text.index("Label -1") < text.index("Label 7")
+    assert (
+        "12 masks contain label 7, neither class nor void (examples 0, " in text
+    )
+    assert "8, 9, ...)" in text
+    assert "1 mask contains label -1, " in text
+    assert text.index("label -1") < text.index("label 7")
 
 
 def test_many_strays_are_counted():
@@ -72,7 +76,10 @@ def test_many_strays_are_counted():
     report = run(pairs)
     assert len(report.strays) == 299  # 255 is void.
     lines = str(report).splitlines()
-    assert "Label 12 is neither class nor void; in examples 0, 1" in lines
+    assert (
+        "2 masks contain label 12, neither class nor void (examples 0, 1)"
+        in lines
+    )
     assert lines[-1] == "Other labels that are neither class nor void: 289"
     assert sum("neither" in line for line in lines) == 11
 
@@ -81,16 +88,16 @@ def test_nan_is_one_label():
     masks = np.full((3, 4, 6), np.nan)
     masks[:, 0, 0] = (7, -1, 0)
     report = run([(IMAGE, mask) for mask in masks])
-    labels = [line for line in str(report).splitlines() if "Label" in line]
-    assert [line.split()[1] for line in labels] == ["-1", "7", "nan"]
-    assert labels[-1].endswith("in examples 0, 1, 2")
+    labels = [line for line in str(report).splitlines() if " label " in line]
+    assert [line.split()[4][:-1] for line in labels] == ["-1", "7", "nan"]
+    assert labels[-1].endswith("(examples 0, 1, 2)")
     assert len(report.strays) == 3
 
 
 def test_labels_that_are_no_whole_numbers():
     report = run([(IMAGE, np.where(mask_of(1) == 1, 0.5, 0.0))])
     assert report.strays == {0.5: (0,)}
-    assert "Label 0.5" in str(report)
+    assert "label 0.5" in str(report)
 
 
 @pytest.mark.parametrize(
@@ -109,11 +116,44 @@ def test_ignore_class(ignore_class, counts, num_void, strays):
     assert set(report.strays) == strays
 
 
-def test_absent_classes_are_told_but_ok():
-    report = run([(IMAGE, mask_of(1))], num_classes=5)
-    assert report.ok
+def test_absent_classes():
+    pairs = [(IMAGE, mask_of(1))]
+    names = ["sky", "road", "car", "tree", "sign"]
+    report = run(pairs, num_classes=5, class_names=names)
+    assert not report.ok
     assert report.absent_classes == (2, 3, 4)
-    assert "Classes that never occur: 2, 3, 4" in str(report)
+    text = str(report)
+    assert text.startswith("NOT OK: 1 examples, 5 classes")
+    assert "Class 1 (road): 4.17% of pixels" in text
+    assert "Classes that never occur: 2 (car), 3 (tree), 4 (sign)" in text
+    allowed = run(pairs, num_classes=5, allow_missing_classes=True)
+    assert allowed.ok
+    assert "Classes that never occur: 2, 3, 4" in str(allowed)
+    with pytest.raises(ValueError, match="`class_names` must have one name"):
+        run(pairs, num_classes=5, class_names=names[:4])
+
+
+def test_a_set_that_is_all_void():
+    report = run([(IMAGE, np.full((4, 6), 255))])
+    assert not report.ok
+    assert "All pixels are void" in str(report)
+
+
+def test_binary_masks_of_arrays():
+    mask = 255 * mask_of(1, 1)
+    report = run([(IMAGE, mask)], num_classes=2)
+    assert not report.ok
+    assert "numpy.where(mask == 255, 1, mask)" in str(report)
+    fixed = run([(IMAGE, np.where(mask == 255, 1, mask))], num_classes=2)
+    assert fixed.ok
+    assert "numpy.where" not in str(fixed)
+
+
+def test_values_of_images():
+    report = run([(IMAGE - 1000, mask_of(1, 2)), (IMAGE + 0.5, mask_of())])
+    assert report.image_range == (-1000, 0.5)
+    assert "Image values: -1000 to 0.5" in str(report)
+    assert run([]).image_range is None
 
 
 def test_sizes_and_mismatches():
@@ -134,11 +174,11 @@ def test_reading_goes_on_after_a_failure():
         pairs = tf.data.Dataset.range(8).map(fail, num_parallel_calls=parallel)
         report = run(pairs)
         assert report.num_examples == 6
-        assert report.failures == (
-            "[Number] [2] [is bad]",
-            "[Number] [6] [is bad]",
-        )
-        assert "2 could not be read:" in str(report)
+        assert report.failures == ("Number 2 is bad", "Number 6 is bad")
+        assert "2 examples could not be read:" in str(report)
+        # They may be in the two others.
+        assert "never occur" not in str(report)
+        assert "in the examples that could be read: 2" in str(report)
         assert not report.ok
 
 
@@ -176,7 +216,7 @@ def test_a_loaded_set_fails_again_though_it_is_cached(is_shuffled, batch_size):
     for _ in range(3):
         report = run(pairs)
         assert not report.ok
-        assert "example 2" in str(report)
+        assert "Example 2" in str(report)
 
 
 @pytest.mark.parametrize("is_shuffled", [False, True])
@@ -190,7 +230,7 @@ def test_a_cached_set_that_lost_an_example(is_shuffled):
         count = tf.data.experimental.assert_cardinality(6)
         pairs = pairs.shuffle(6).apply(count)
     first, second = run(pairs), run(pairs)
-    assert first.failures == ("[Number] [2] [is bad]",)
+    assert first.failures == ("Number 2 is bad",)
     assert first.num_examples == second.num_examples == 5
     assert not second.ok
     (failure,) = second.failures
@@ -224,12 +264,13 @@ def test_faulty_files_are_named(tmp_path):
         void_labels=(11,),
         image_size=None,
         batch_size=1,
+        shuffle=False,
     )
     report = run(pairs, num_classes=11)
     assert report.num_examples == 3
     (failure,) = report.failures
-    assert "trainannot/train_1.png' must be a PNG file" in failure
-    assert failure.endswith("no PNG file.")
+    assert "trainannot/train_1.png: The mask must be a PNG file" in failure
+    assert failure.endswith("Received: a file that is not PNG.")
 
 
 def test_loaded_set_is_ok(tmp_path, capsys):

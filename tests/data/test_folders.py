@@ -59,10 +59,28 @@ def write_indexed(path, labels):
     write_indexed_png(path, labels, ((9, 9, 9),) * 256)
 
 
+def write_indexed_in_color(path, labels):
+    """An order of indices as programs choose it that save colors."""
+    colors = np.full((256, 3), VOID_COLOR, np.uint8)
+    order = np.array([2, 0, 1, 3])
+    colors[order[:CLASSES]] = PALETTE
+    write_indexed_png(path, order[np.minimum(labels, 3)], colors)
+
+
+def write_gray_as_colors(path, labels):
+    """What OpenCV writes: three channels of labels."""
+    write_png(path, np.repeat(labels[..., None], 3, axis=-1))
+
+
 def write_colors(path, labels):
     colors = np.full((256, 3), VOID_COLOR, np.uint8)
     colors[:CLASSES] = PALETTE
     write_png(path, colors[labels])
+
+
+def write_known_colors(path, labels):
+    """Without void, which has no color in the palette."""
+    write_colors(path, labels % 255)
 
 
 def write_colors_and_alpha(path, labels):
@@ -86,6 +104,7 @@ def read(folder, **options):
         "classes": CLASSES,
         "image_size": None,
         "batch_size": 3,
+        "shuffle": False,
     } | options
     return from_folders(folder / "images", folder / "masks", **options)
 
@@ -93,7 +112,11 @@ def read(folder, **options):
 ALL_KINDS = [
     (write_gray, {}),
     (write_indexed, {}),
-    (write_indexed, {"palette": PALETTE, "void_colors": (VOID_COLOR,)}),
+    (
+        write_indexed_in_color,
+        {"palette": PALETTE, "void_colors": (VOID_COLOR,)},
+    ),
+    (write_gray_as_colors, {}),
     (write_colors, {"palette": PALETTE, "void_colors": (VOID_COLOR,)}),
     (
         write_colors_and_alpha,
@@ -168,11 +191,9 @@ def test_classes_are_numbered_without_void(tmp_path, void_labels, in_color):
     else:
         write_gray(tmp_path / "masks" / "a.png", labels)
     write_png(tmp_path / "images" / "a.png", np.zeros((1, 4, 3), np.uint8))
-    options = {
-        "void_labels": void_labels,
-        "palette": PALETTE,
-        "void_colors": [VOID_COLOR],
-    }
+    options = {"void_labels": void_labels}
+    if in_color:
+        options |= {"palette": PALETTE, "void_colors": [VOID_COLOR]}
     ((_, mask),) = read(tmp_path, **options)
     assert mask.numpy().tolist() == [[[255, 2, 0, 1]]]
     write_set(tmp_path, tmp_path / "data", **options)
@@ -249,16 +270,15 @@ def test_what_does_not_match(tmp_path, capsys):
     write_pairs(tmp_path)
     spoil_by_removing(tmp_path)
     message = (
-        r"with pairs: 2; pictures without mask: 1 \(a\); "
-        r"masks without picture: 1 \(zebra\)\. Give `mask_suffix`"
+        r"with pairs: 2; images without mask: 1 \(a\); "
+        r"masks without image: 1 \(zebra\)\. Give `mask_suffix`"
     )
     with pytest.raises(ValueError, match=message):
         read(tmp_path)
     ((image, _),) = read(tmp_path, unmatched="skip")
     assert len(image) == 2
     assert (
-        "pairs: 2; pictures without mask: 1 (a); masks"
-        in capsys.readouterr().out
+        "pairs: 2; images without mask: 1 (a); masks" in capsys.readouterr().out
     )
 
 
@@ -266,9 +286,7 @@ def test_many_that_do_not_match(tmp_path):
     write_pairs(tmp_path, names=[f"p{number}" for number in range(8)])
     for path in (tmp_path / "masks").iterdir():
         path.rename(path.with_name("m" + path.name))
-    message = (
-        r"with pairs: 0; pictures without mask: 8 \(p0, p1, .*p4, \.\.\.\)"
-    )
+    message = r"with pairs: 0; images without mask: 8 \(p0, p1, .*p4, \.\.\.\)"
     for unmatched in ("error", "skip"):
         with pytest.raises(ValueError, match=message):
             read(tmp_path, unmatched=unmatched)
@@ -426,7 +444,6 @@ def test_faulty_folders(tmp_path, spoil, message):
         ({"void_labels": (256,)}, "`void_labels` must be"),
         ({"void_labels": (1.5,)}, "`void_labels` must be"),
         ({"void_labels": "1"}, "`void_labels` must be"),
-        ({"void_labels": None}, "`void_labels` must be"),
         ({"palette": [*PALETTE[:2], (0, 50.7, 0)]}, r"three ints.*\(0, 50.7"),
         ({"palette": 7}, "`palette` must be a sequence of colors.*=7"),
         ({"void_colors": 7}, "`void_colors` must be a sequence of colors"),
@@ -470,14 +487,14 @@ def other_size(path):
 
 
 FAULTY_MASKS = [
-    (not_a_picture, {}, r"Mask '.*c\.png' must be.*no PNG file"),
-    (cut_off, {}, r"File '.*c\.png' cannot be read"),
-    (sixteen_bits, {}, r"Mask '.*c\.png' must be.*16 bits"),
-    (in_color, {}, r"Mask '.*c\.png' is an RGB picture.*`palette`"),
+    (not_a_picture, {}, r"c\.png: The mask must be.*a file that is not PNG"),
+    (cut_off, {}, r"c\.png: The file cannot be read"),
+    (sixteen_bits, {}, r"c\.png: The mask must be.*16 bits"),
+    (in_color, {}, r"c\.png: The mask has colors.*`palette`"),
     (
         in_color,
         {"palette": PALETTE},
-        r"c\.png'.*Found 1 others: \(255, 255, 255\)\. .*nearest",
+        r"c\.png: .*Found 1 others: \(255, 255, 255\)\. .*nearest",
     ),
     (unknown_label, {}, r"77"),
     (other_size, {}, "must have the same size"),
@@ -486,7 +503,7 @@ FAULTY_MASKS = [
 
 @pytest.mark.parametrize(("spoil", "options", "message"), FAULTY_MASKS)
 def test_faulty_mask(tmp_path, spoil, options, message):
-    write_pairs(tmp_path)
+    write_pairs(tmp_path, write_known_colors if options else write_gray)
     spoil(tmp_path / "masks" / "b" / "c.png")
     pairs = read(tmp_path, batch_size=1, **options)
     with pytest.raises(tf.errors.InvalidArgumentError, match=message) as error:
@@ -498,7 +515,7 @@ def test_faulty_picture(tmp_path):
     write_pairs(tmp_path)
     cut_off(tmp_path / "images" / "d.png")
     with pytest.raises(
-        tf.errors.InvalidArgumentError, match=r"File '.*d\.png' cannot be read"
+        tf.errors.InvalidArgumentError, match=r"d\.png: The file cannot be read"
     ):
         list(read(tmp_path))
 
@@ -557,21 +574,18 @@ def test_to_tfds_maps_labels_to_classes(tmp_path):
 
 @pytest.mark.parametrize(("spoil", "options", "message"), FAULTY_MASKS)
 def test_to_tfds_faulty_mask(tmp_path, spoil, options, message):
-    write_pairs(tmp_path)
+    write_pairs(tmp_path, write_known_colors if options else write_gray)
     path = tmp_path / "masks" / "b" / "c.png"
     good = path.read_bytes()
     spoil(path)
     data_dir = tmp_path / "new" / "data"
     data_dir.parent.mkdir()
-    if options:
-        # The others have no colors to look up, and need none.
-        message = message.split(r"\.png'")[-1]
     with pytest.raises(ValueError, match=message) as error:
         write_set(tmp_path, data_dir, **options)
     assert "c.png" in str(error.value)
     assert not data_dir.exists()
     path.write_bytes(good)
-    assert write_set(tmp_path, data_dir) == {"train": 3, "test": 3}
+    assert write_set(tmp_path, data_dir, **options) == {"train": 3, "test": 3}
 
 
 def test_to_tfds_does_not_overwrite(tmp_path):
@@ -579,7 +593,7 @@ def test_to_tfds_does_not_overwrite(tmp_path):
     write_set(tmp_path, tmp_path / "data")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(
-        ValueError, match="there already, delete its folder"
+        ValueError, match="exists already, delete its folder"
     ) as error:
         write_set(tmp_path, tmp_path / "data")
     assert "\n" not in str(error.value)
@@ -592,7 +606,7 @@ def test_to_tfds_keeps_what_was_there(tmp_path):
     (tmp_path / "data" / "downloads").mkdir(parents=True)
     not_a_picture(tmp_path / "masks" / "a.png")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ValueError, match="no PNG file"):
+    with pytest.raises(ValueError, match="that is not PNG"):
         write_set(tmp_path, tmp_path / "data")
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -629,7 +643,7 @@ def test_to_tfds_where_no_folder_can_be(tmp_path):
 def test_to_tfds_stays_in_its_folder(tmp_path, name):
     write_pairs(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ValueError, match="`name` must be small letters"):
+    with pytest.raises(ValueError, match="`name` must be lowercase letters"):
         write_set(tmp_path, tmp_path / "data", name=name)
     pair = tmp_path / "images", tmp_path / "masks"
     for change in (
@@ -658,7 +672,9 @@ def test_to_tfds_keeps_no_names_that_tfds_would_change(tmp_path, third):
 @pytest.mark.parametrize("name", ["cam_vid", "oxford_iiit_pet", "mnist"])
 def test_to_tfds_names_that_are_taken(tmp_path, name):
     write_pairs(tmp_path)
-    with pytest.raises(ValueError, match="must not be that of a data set"):
+    with pytest.raises(
+        ValueError, match="must not be the name of a tfds dataset"
+    ):
         write_set(tmp_path, tmp_path / "data", name=name)
 
 
