@@ -39,6 +39,16 @@ _OPEN_FILE = re.compile(r"(/proc/(self|\d+)(/task/\d+)?|/dev)/fd/\d+")
 _cleaned = set[pathlib.Path]()
 
 
+class DiskFullError(OSError):
+    """A file could not be written because the disk is full."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(errno.ENOSPC, message)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
 @contextlib.contextmanager
 def replaced(path: Path) -> Iterator[pathlib.Path]:
     """A path to write to; what is written there then becomes `path`.
@@ -57,23 +67,33 @@ def replaced(path: Path) -> Iterator[pathlib.Path]:
     Raises:
         ValueError: If `path` is neither free, nor a regular file, nor a folder,
             or is a folder and what was written is a file.
+        DiskFullError: If the disk is full.
         OSError: If files cannot be written there.
     """
     check_replaceable(path)
     target = pathlib.Path(path).resolve()
     clean(target.parent)
-    with tempfile.TemporaryDirectory(
-        dir=target.parent, prefix=_PREFIX, ignore_cleanup_errors=True
-    ) as folder:
-        part = pathlib.Path(folder, target.name)
-        with _open_locked(part.with_name(_LOCK)):
-            yield part
-            if target.is_dir():
-                _replace_folder(target, part)
-                return
-            if target.is_file():
-                shutil.copymode(target, part)
-            os.replace(part, target)
+    try:
+        with tempfile.TemporaryDirectory(
+            dir=target.parent, prefix=_PREFIX, ignore_cleanup_errors=True
+        ) as folder:
+            part = pathlib.Path(folder, target.name)
+            with _open_locked(part.with_name(_LOCK)):
+                yield part
+                if target.is_dir():
+                    _replace_folder(target, part)
+                    return
+                if target.is_file():
+                    shutil.copymode(target, part)
+                os.replace(part, target)
+    # HDF5 and TensorFlow raise errors of their own, with this text in them.
+    except Exception as error:
+        if os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        kept = " The previous file is kept." if target.exists() else ""
+        raise DiskFullError(
+            f"The disk is full: '{target}' could not be written.{kept}"
+        ) from error
 
 
 def _replace_folder(target: pathlib.Path, part: pathlib.Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import pathlib
@@ -12,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from keras_deconv import _files, losses, metrics
-from keras_deconv_cli import runs, sources
+from keras_deconv_cli import commands, runs, sources, splits
 
 _SCORES = {
     "global_accuracy": "global accuracy",
@@ -26,7 +25,8 @@ _SCORES = {
 class Scores:
     """What a model scores, in all and by the names of the classes.
 
-    A class that never occurs has the score None.
+    A class that does not occur in the masks has the accuracy None. Its IoU is
+    0 if it is predicted.
     """
 
     overall: dict[str, float]
@@ -37,8 +37,7 @@ class Scores:
         lines = [
             f"{'class':<{width}}{'accuracy':>10}{'IoU':>10}{'F1':>10}",
             *(
-                f"{name:<{width}}"
-                + "".join(f"{_shown(value):>10}" for value in scores.values())
+                f"{name:<{width}}" + _row(scores)
                 for name, scores in self.classes.items()
             ),
             "   ".join(
@@ -49,46 +48,44 @@ class Scores:
         return "\n".join(lines)
 
 
-def evaluate(options: argparse.Namespace) -> int:
-    """Measures a model."""
+def evaluate(options: commands.Evaluate) -> int:
+    """Evaluates a model."""
     model, run = runs.load(options.model_path)
-    if options.dataset or options.images:
-        source = sources.from_options(options)
-    else:
-        if not run.options:
-            raise ValueError(
-                "DATASET, or --images, must be given for a model without "
-                f"{runs.RUN_FILE} beside it. Received: {options.model_path!r}"
-            )
-        source = sources.of_run(run.options, options)
+    is_own = not (options.data.dataset or options.data.images)
+    source = _source(options, run, is_own)
     if source.num_classes != run.num_classes:
         raise ValueError(
-            "the data set must have the classes of the model. Received: "
+            "The dataset must have the classes of the model. Received: "
             f"{source.num_classes} classes in {source}, {run.num_classes} in "
             f"{options.model_path}."
         )
     # A model file alone does not know the names.
     run = dataclasses.replace(run, class_names=list(source.class_names))
-    available = source.splits()
+    available = source.sizes()
+    validation = run.splits.get("validation") if is_own else None
     split = options.split or next(
         split
-        for split in ("test", "validation", *available)
-        if split in available
+        for split in ("test", validation, "validation", *available)
+        if split in available or (split and split == validation)
     )
-    print(f"Measuring on {source}, split {split}.")
-    chose_model = run.options.get("val_split") == split and all(
-        run.options[name] == getattr(source.options, name)
-        for name in ("dataset", "images")
-    )
+    print(f"Evaluating on {source}, split {split}.")
+    was_trained_on = _shares(source, split, run, "train")
+    chose_model = _shares(source, split, run, "validation")
+    if was_trained_on:
+        print(
+            "warning: The model was trained on images of this split: on other "
+            "images the scores will be lower. Use --split, or --images and "
+            "--masks, for images that were held out."
+        )
     if chose_model:
         print(
-            "This split chose the model among its epochs: on other pictures "
-            "the scores may be lower."
+            "The model was selected on this split: on other images the scores "
+            "may be lower."
         )
     dataset = source.load(
         split,
         image_size=run.image_size,
-        # Without a size, pictures may differ in theirs.
+        # Without a size, images may differ in theirs.
         batch_size=options.batch_size if run.image_size else 1,
         shuffle=False,
         cache=False,
@@ -101,6 +98,7 @@ def evaluate(options: argparse.Namespace) -> int:
             {
                 "dataset": str(source),
                 "split": split,
+                "split_was_trained_on": was_trained_on,
                 "split_chose_model": chose_model,
                 **scores.overall,
                 "classes": scores.classes,
@@ -109,13 +107,45 @@ def evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _source(
+    options: commands.Evaluate, run: runs.Run, is_own: bool
+) -> sources.Source:
+    """The data that are given, or those of the training."""
+    if not is_own:
+        return sources.find(options.data)
+    if run.data is None:
+        raise ValueError(
+            "DATASET, or --images, must be given for a model without "
+            f"{runs.RUN_FILE} beside it. Received: {options.model_path!r}"
+        )
+    return sources.find(sources.moved(run.data, options.data), run.files)
+
+
+def _shares(
+    source: sources.Source, split: str, run: runs.Run, name: str
+) -> bool:
+    """Whether a split has images of the split "train" or "validation"."""
+    data, before = source.options, run.data
+    if before is None or name not in run.splits:
+        return False
+    if source.parts:
+        part = source.part(split)
+        folder = before.val_images if name == "validation" else None
+        return part.images == (folder or before.images) and not set(
+            run.files[name]
+        ).isdisjoint(part.names)
+    return data.dataset == before.dataset and splits.overlap(
+        split, run.splits[name], source.sizes()
+    )
+
+
 def measure(
     model: keras.Model,
     dataset: tf.data.Dataset,
     run: runs.Run,
     verbose: int = 1,
 ) -> Scores:
-    """Measures a model in one go through a data set."""
+    """Evaluates a model on a dataset, in one pass."""
     num_classes, void = run.num_classes, run.ignore_class
     by_class = {
         "accuracy": metrics.ClassAccuracy(num_classes, ignore_class=void),
@@ -141,6 +171,12 @@ def measure(
             for name in run.class_names
         },
     )
+
+
+def _row(scores: dict[str, float | None]) -> str:
+    if scores["accuracy"] is None:
+        return "  does not occur"
+    return "".join(f"{_shown(value):>10}" for value in scores.values())
 
 
 def _shown(value: float | None) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import importlib.metadata
 import pathlib
 import platform
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -13,82 +14,87 @@ import tensorflow as tf
 import keras_deconv
 from keras_deconv import data
 from keras_deconv.data import catalog
-from keras_deconv_cli import parser, runs, sources
+from keras_deconv_cli import api, commands, explain, runs, sources
 
-# More hardly widen the range of an activation.
+# More images hardly widen the range of an activation.
 _NUM_REPRESENTATIVE = 100
 
 
-def check(options: argparse.Namespace) -> int:
-    """Reads a data set and reports its faults."""
-    source = sources.from_options(options)
+def check(options: commands.Check) -> int:
+    """Reads a dataset and reports its problems."""
+    is_matched = True
+    try:
+        source = sources.find(options.data)
+    except ValueError as error:
+        # Files without partner are one problem among others.
+        everything = dataclasses.replace(options.data, unmatched="skip")
+        if everything == options.data:
+            raise
+        source = sources.find(everything)
+        print(f"NOT OK: {explain(error)}")
+        is_matched = False
     dataset = source.load(
         options.split or "train",
         image_size=None,
-        # Of a batch all is lost if one is unreadable.
+        # One unreadable image would hide the others of its batch.
         batch_size=1,
         shuffle=False,
         cache=False,
     )
-    report = data.check(dataset, source.num_classes)
-    print(report)
-    names = enumerate(source.class_names)
-    print("Classes: " + ", ".join(f"{number} {name}" for number, name in names))
-    return 0 if report.ok else 1
+    report = data.check(
+        dataset,
+        source.num_classes,
+        class_names=source.class_names,
+        allow_missing_classes=options.allow_missing_classes,
+    )
+    print(api.in_options(str(report)))
+    if report.absent_classes and not options.allow_missing_classes:
+        print("--allow-missing-classes accepts classes that never occur.")
+    return 0 if report.ok and is_matched else 1
 
 
-def export(options: argparse.Namespace) -> int:
-    """Writes a model for elsewhere."""
+def export(options: commands.Export) -> int:
+    """Exports a model."""
     model, run = runs.load(options.model_path)
+    arguments: dict[str, Any] = {"image_size": run.image_size}
     if options.format == "saved_model":
-        keras_deconv.export.to_saved_model(
-            model,
-            options.output,
-            class_names=run.class_names,
-            palette=run.palette,
-            image_size=run.image_size,
+        arguments |= {"class_names": run.class_names, "palette": run.palette}
+    if options.quantize:
+        arguments["quantize"] = api.CHOICES["quantize"][options.quantize]
+    if options.quantize == "int8":
+        arguments["representative_images"] = _representative_images(
+            options, run
         )
-    elif options.format == "tflite":
-        images = None
-        if options.quantize == "int8":
-            images = _representative_images(options, run)
-        keras_deconv.export.to_tflite(
-            model,
-            options.output,
-            options.quantize,
-            representative_images=images,
-            image_size=run.image_size,
-        )
-    else:
-        keras_deconv.export.to_onnx(
-            model, options.output, image_size=run.image_size
-        )
+    api.find("format", options.format)(model, options.output, **arguments)
     print(f"Wrote {options.output}")
     return 0
 
 
 def _representative_images(
-    options: argparse.Namespace, run: runs.Run
+    options: commands.Export, run: runs.Run
 ) -> tf.data.Dataset:
     """Images that the model was trained with."""
-    if not run.options:
+    if run.data is None:
         raise ValueError(
-            "--quantize int8 needs pictures of a training. Received: "
+            "--quantize int8 needs the training images. Received: "
             f"{options.model_path!r} without {runs.RUN_FILE} beside it. "
-            "--quantize dynamic needs none, and "
-            "keras_deconv.export.to_tflite takes pictures of your own."
+            "--quantize dynamic does not need images, and "
+            "keras_deconv.export.to_tflite accepts your own."
         )
-    source = sources.of_run(run.options, options)
-    split = run.options["train_split"]
-    # Without a size, pictures may differ in theirs.
+    source = sources.find(sources.moved(run.data, options.data), run.files)
     dataset = source.load(
-        split, image_size=run.image_size, batch_size=1, cache=False
+        run.splits["train"],
+        image_size=run.image_size,
+        # Without a size, images may differ in theirs.
+        batch_size=1,
+        shuffle=True,
+        cache=False,
     )
     return dataset.take(_NUM_REPRESENTATIVE)
 
 
-def info(options: argparse.Namespace) -> int:
-    """Tells what a model or a data set is, or what there is."""
+def info(options: commands.Info) -> int:
+    """Describes a model, a dataset, or the installation."""
     if options.subject is None:
         _describe_installation()
     elif _is_model(options.subject):
@@ -99,7 +105,7 @@ def info(options: argparse.Namespace) -> int:
 
 
 def _is_model(subject: str) -> bool:
-    """Whether it is a model, there or not, and no name of a data set."""
+    """Whether it names a model, existing or not, and not a dataset."""
     path = pathlib.Path(subject).expanduser()
     return (
         path.is_file()
@@ -116,9 +122,9 @@ def _describe_installation() -> None:
     print(f"Keras backend: {keras.backend.backend()}")
     devices = [device.name for device in tf.config.list_physical_devices()]
     print(f"Devices: {', '.join(devices)}")
-    print(f"Data sets: {', '.join(catalog.names())}")
-    print(f"Models: {', '.join(parser.MODELS)}")
-    print(f"Decoders: {', '.join(parser.DECODERS)}")
+    print(f"Datasets: {', '.join(catalog.names())}")
+    for option in ("model", "decoder"):
+        print(f"{option.capitalize()}s: {', '.join(api.CHOICES[option])}")
 
 
 def _describe_model(path: str) -> None:
@@ -128,16 +134,16 @@ def _describe_model(path: str) -> None:
         f"{model.name}: {len(model.layers)} layers, "
         f"{model.count_params():,} parameters"
     )
-    print(f"Pictures of {height} x {width}, resized before prediction")
-    if run.options:
-        source = run.options["dataset"] or run.options["images"]
+    print(f"Image size {height} x {width}; other images are resized")
+    if run.data is not None:
+        source = run.data.dataset or run.data.images
         state = "finished" if run.is_finished else "not finished"
         print(f"Trained on {source} ({state})")
     _print_classes(run.class_names, run.palette)
 
 
 def _describe_set(name: str, data_dir: str | None) -> None:
-    entry = data.describe(name, data_dir=data_dir)
+    entry = sources.describe(name, data_dir)
     print(f"{entry.name}: {entry.num_classes} classes")
     print(f"Splits with masks: {', '.join(entry.splits)}")
     _print_classes(entry.class_names, entry.palette)

@@ -1,4 +1,4 @@
-"""What can be written after `keras-deconv`.
+"""The options of `keras-deconv`.
 
 Imports neither Keras nor TensorFlow, which take seconds.
 """
@@ -6,46 +6,30 @@ Imports neither Keras nor TensorFlow, which take seconds.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
-# Name in the command, name in `keras_deconv.models`.
-MODELS = {
-    "segnet_basic": "SegNetBasic",
-    "segnet": "SegNet",
-    "bayesian_segnet_basic": "BayesianSegNetBasic",
-    "bayesian_segnet": "BayesianSegNet",
-    "deconvnet": "DeconvNet",
-    "enet": "ENet",
-}
-# Those that have the layers of VGG-16.
-WITH_ENCODER_WEIGHTS = ("segnet", "bayesian_segnet", "deconvnet")
-DECODERS = ("max_unpool", "bed_of_nails", "nearest", "conv_transpose")
-# Name in the command, name in `keras_deconv.losses`.
-LOSSES = {
-    "crossentropy": "SegmentationCrossentropy",
-    "focal": "SegmentationFocal",
-    "dice": "SegmentationDice",
-    "tversky": "SegmentationTversky",
-}
-# Those of `keras_deconv.distribution`.
-STRATEGIES = ("one", "mirrored", "multi_worker", "data_parallel")
+from keras_deconv_cli import commands
+from keras_deconv_cli.api import (
+    CHOICES,
+    WITH_CLASS_WEIGHTS,
+    WITH_ENCODER_WEIGHTS,
+)
+
 MAX_SEED = 2**31 - 1
-WITH_CLASS_WEIGHTS = ("crossentropy", "focal")
-FORMATS = ("saved_model", "tflite", "onnx")
-QUANTIZATIONS = ("float16", "dynamic", "int8")
+_Kind = TypeVar("_Kind")
 
 _MODEL_HELP = "folder that train wrote, or a .keras file"
 
 _DESCRIPTION = """\
-Semantic segmentation with real unpooling: train a network, measure it, and
-let it label pictures. For a start, on street scenes that are drawn on the
-spot:
+Semantic segmentation with max unpooling: train a network, evaluate it, and
+label images with it. To try it on generated street scenes:
 
   keras-deconv train
   keras-deconv evaluate runs/scenes_segnet_basic
@@ -53,65 +37,65 @@ spot:
 """
 
 _TRAIN = """\
-Train a network, on a data set of tensorflow-datasets or on folders of your
-own. Pictures are PNG or JPEG files; masks are PNG files of the same names
-whose pixels are class numbers.
+Train a network on a dataset of tensorflow-datasets or on your own folders.
+Images are PNG or JPEG files. Masks are PNG files of the same names whose
+pixels are class ids.
 
   keras-deconv train
   keras-deconv train oxford_iiit_pet --image-size 128x128 --epochs 20
   keras-deconv train --images photos --masks labels --classes sky,road,car
 
-Into --output it writes model.keras (the best one by the mean IoU of the
-validation pictures; without validation the last one), history.csv,
-per_class.csv, previews/ and run.json; files of these names that are no run's
-it does not touch. Stopped, even killed, it goes on after the last finished
-epoch when the same command is given again.
+The command writes model.keras, history.csv, per_class.csv, previews/ and
+run.json into --output. model.keras is the model with the best validation mean
+IoU; without validation it is the last one. Existing files of these names are
+never replaced unless the folder holds a run. If training stops, or the process
+is killed, repeat the same command to resume after the last finished epoch.
 
-On many GPUs each takes its share of every batch. --strategy mirrored: those of
-this host. Those of many hosts: the same command in a process on each, with the
-same --output and --data-dir, which all see; the first process writes. The best
-way is --strategy data_parallel, with these in the environment (or under Slurm
-or Open MPI without):
+On several GPUs each device processes its share of every batch. --strategy
+mirrored uses all GPUs of this host. To train on several hosts, start the same
+command on each of them with the same --output and --data-dir on a shared file
+system; the first process writes. We recommend --strategy data_parallel with
+these environment variables (Slurm and Open MPI do not need them):
 
   KERAS_BACKEND=jax
   KERAS_DISTRIBUTION_JOB_ADDRESSES=host0:12345   # of the first process
   KERAS_DISTRIBUTION_NUM_PROCESSES=2
-  KERAS_DISTRIBUTION_PROCESS_ID=0                # 1 in the other
+  KERAS_DISTRIBUTION_PROCESS_ID=0                # 1 in the other process
 
-With TensorFlow it is --strategy multi_worker, and in the environment
+With TensorFlow use --strategy multi_worker and the environment variable
 
   TF_CONFIG='{"cluster": {"worker": ["host0:12345", "host1:12345"]},
               "task": {"type": "worker", "index": 0}}'
 """
 
 _EVALUATE = """\
-Measure a model: global accuracy, class accuracy, mean IoU and boundary F1, in
-all and class by class. Without a data set: on the test split of the one that
-it was trained with, else on its validation split.
+Evaluate a model: global accuracy, class accuracy, mean IoU and boundary F1,
+overall and per class. Without a dataset, the model is evaluated on the test
+split of its training dataset, or else on the validation split.
 
   keras-deconv evaluate runs/scenes_segnet_basic
   keras-deconv evaluate model.keras cam_vid --manual-dir CamVid
 """
 
 _PREDICT = """\
-Label pictures, files or folders or patterns such as 'photos/*.jpg', of any
-size. Each is resized to the size that the model was trained with, and what the
-model is sure of is resized back, so that masks have the size of their picture.
+Label images of any size. An IMAGE is a file, a folder, or a pattern such as
+'photos/*.jpg'. Each image is resized to the image size of the training. The
+probabilities are resized back, so each mask has the size of its image.
 
   keras-deconv predict runs/scenes_segnet_basic photos/ --output labeled
 
-For street.jpg it writes street_mask.png (class numbers), street_color.png and
-street_overlay.png. Pictures of one name in several folders are named with
-their folders. In folders, what is hidden is not looked at; --output must lie
-outside of them. What cannot be labeled is left out, and the exit code is then
-1.
+For street.jpg the command writes street_mask.png (class ids),
+street_color.png and street_overlay.png. Images with the same name in several
+folders get the folder names as a prefix. Hidden files in folders are ignored.
+--output must be outside these folders. Images that cannot be labeled are
+skipped; the exit code is then 1.
 """
 
 _EXPORT = """\
-Write a model as a file that runs without keras_deconv: as a SavedModel for
-TensorFlow Serving, which takes pictures of any size, as a TFLite file for
-phones (LiteRT), or as an ONNX file. --quantize makes a TFLite file smaller;
-for int8 it looks at 100 pictures of the training.
+Export a model so that it runs without keras_deconv: as a SavedModel for
+TensorFlow Serving, which accepts images of any size, as a TFLite file (LiteRT),
+or as an ONNX file. --quantize makes a TFLite file smaller; int8 calibrates
+with 100 training images.
 
   keras-deconv export runs/scenes_segnet_basic --output saved_model
   keras-deconv export model.keras --format onnx --output model.onnx
@@ -120,36 +104,60 @@ for int8 it looks at 100 pictures of the training.
 """
 
 _CHECK = """\
-Read a data set once and report labels that are no class, classes that never
-occur, sizes, and pictures that cannot be read. The exit code is 1 if something
-is wrong.
+Read a dataset once and report labels that are not a class, classes that never
+occur, image sizes, and files that cannot be read. The exit code is 1 if there
+is a problem.
 
   keras-deconv check cam_vid --manual-dir CamVid --split train
   keras-deconv check --images photos --masks labels --classes 3
 """
 
 _INFO = """\
-Tell what a model or a data set is. Without either: versions, devices, and the
-data sets and models that there are.
+Describe a model or a dataset. Without an argument, list versions, devices,
+datasets and models.
 
   keras-deconv info runs/scenes_segnet_basic
   keras-deconv info cam_vid
 """
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Reads arguments; ends the process with 2 where they are wrong."""
+def parse(
+    arguments: Sequence[str] | None = None,
+) -> tuple[commands.Command, bool]:
+    """Reads arguments; ends the process with 2 where they are wrong.
+
+    Returns:
+        What is asked for, and whether to show where an error comes from.
+    """
     given = sys.argv[1:] if arguments is None else list(arguments)
-    parser, commands = _parsers()
-    if not given or given[0] not in commands:
-        parser.parse_args(given)  # --help, or no such command.
-    command = commands[given[0]]
-    # Intermixed, so that options may stand before a data set and after it.
+    parser, known = _parsers()
+    if not given or given[0] not in known:
+        parser.parse_args(given)  # --help, or an unknown command.
+    command = known[given[0]]
+    # Intermixed, so that options may stand before a dataset and after it.
     options = command.parse_intermixed_args(given[1:])
     problem = _problem(options)
     if problem:
         command.error(problem)
-    return options
+    parts = {"data": commands.Data, "results": commands.Results}
+    more = {
+        name: _pick(parts[name], options)
+        for name in parts.keys() & _field_names(options.kind)
+    }
+    return _pick(options.kind, options, **more), options.debug
+
+
+def _field_names(kind: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}
+
+
+def _pick(
+    kind: Callable[..., _Kind], options: argparse.Namespace, **more: Any
+) -> _Kind:
+    """Makes a dataclass of the options that have the names of its fields."""
+    given = vars(options)
+    names = _field_names(kind) & given.keys()
+    return kind(**{name: given[name] for name in names} | more)
 
 
 def _parsers() -> tuple[
@@ -165,33 +173,28 @@ def _parsers() -> tuple[
     parser.add_argument(
         "--version", action="version", version=metadata.version("keras-deconv")
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(
-        name: str, module: str, summary: str, description: str
-    ) -> argparse.ArgumentParser:
-        command = commands.add_parser(
-            name,
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for kind, summary, description, add_options in (
+        (commands.Train, "train a network", _TRAIN, _add_train),
+        (commands.Evaluate, "evaluate a model", _EVALUATE, _add_evaluate),
+        (commands.Predict, "label images", _PREDICT, _add_predict),
+        (commands.Export, "export a model", _EXPORT, _add_export),
+        (commands.Check, "find problems in a dataset", _CHECK, _add_check),
+        (commands.Info, "describe models and datasets", _INFO, _add_info),
+    ):
+        command = subparsers.add_parser(
+            kind.__name__.lower(),
             help=summary,
             description=description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        command.set_defaults(command=name, module=module)
+        command.set_defaults(kind=kind)
         command.add_argument(
             "--debug", action="store_true", help="show where an error is from"
         )
-        return command
-
-    _add_train(add("train", "training", "train a network", _TRAIN))
-    _add_evaluate(add("evaluate", "evaluation", "measure a model", _EVALUATE))
-    _add_predict(add("predict", "prediction", "label pictures", _PREDICT))
-    _add_export(add("export", "inspection", "write for elsewhere", _EXPORT))
-    _add_check(add("check", "inspection", "find faults of a data set", _CHECK))
-    _add_info(
-        add("info", "inspection", "tell about models and data sets", _INFO)
-    )
-    return parser, commands.choices
+        add_options(command)
+    return parser, subparsers.choices
 
 
 def _add_train(command: argparse.ArgumentParser) -> None:
@@ -202,30 +205,20 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         "--train-split",
         default="train",
         metavar="SPLIT",
-        help="split to train on, such as train[:80%%] (default: %(default)s)",
+        help="split to train on, or a slice such as train[:80%%], for folders "
+        "too (default: %(default)s)",
     )
     data.add_argument(
         "--val-split",
         metavar="SPLIT",
-        help="split to measure on after every epoch, or none (default: "
-        "validation if there is one, else test)",
+        help="split to validate on after every epoch; a share of the training "
+        "images, such as 20%%; rest, for the images that --train-split leaves "
+        "out; or none (default: validation, else test, else 20%%; with a slice "
+        "of folders: rest)",
     )
     model = command.add_argument_group("model")
-    model.add_argument(
-        "--model",
-        default="segnet_basic",
-        choices=MODELS,
-        help=f"{', '.join(MODELS)} (default: %(default)s)",
-        metavar="MODEL",
-    )
-    model.add_argument(
-        "--decoder",
-        default="max_unpool",
-        choices=DECODERS,
-        help="how pooling is undone: "
-        f"{', '.join(DECODERS)} (default: %(default)s)",
-        metavar="DECODER",
-    )
+    _add_choice(model, "model", "", "segnet_basic")
+    _add_choice(model, "decoder", "how pooling is undone: ", "max_unpool")
     model.add_argument(
         "--encoder-weights",
         metavar="WEIGHTS",
@@ -234,80 +227,65 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     )
     model.add_argument(
         "--image-size",
-        default=(48, 64),
         type=size,
         metavar="HEIGHTxWIDTH",
-        help="size that pictures are resized to (default: 48x64)",
+        help="size that images are resized to (default: the median size of the "
+        "images, reduced to about 256x256 pixels (GPU: 512x512) and rounded "
+        "to multiples of 32; 48x64 for scenes)",
     )
     training = command.add_argument_group("training")
     add = training.add_argument
     add(
         "--epochs",
-        default=6,
-        type=positive_int,
-        help="times to go through the pictures (default: %(default)s)",
+        type=integer(1),
+        help="number of epochs (default: 6, or more if there are few images)",
     )
     add(
         "--batch-size",
         default=8,
-        type=positive_int,
-        help="pictures per step, of all replicas together (default: "
-        "%(default)s)",
+        type=integer(1),
+        help="images per step, on all devices together (default: %(default)s)",
     )
     add(
         "--learning-rate",
         default=2e-3,
         type=rate,
-        help="Adam's at first; it falls to 0 as a cosine (default: "
+        help="initial learning rate of Adam, with cosine decay to 0 (default: "
         "%(default)s)",
     )
-    add(
-        "--loss",
-        default="crossentropy",
-        choices=LOSSES,
-        metavar="LOSS",
-        help=f"{', '.join(LOSSES)} (default: %(default)s)",
-    )
-    add(
-        "--class-weights",
-        default="none",
-        choices=("none", "median", "enet"),
-        metavar="KIND",
-        help="none, median (rare classes weigh more, as in SegNet) or enet, "
-        f"for {' and '.join(WITH_CLASS_WEIGHTS)} (default: %(default)s)",
+    _add_choice(training, "loss", "", "crossentropy")
+    _add_choice(
+        training,
+        "class_weights",
+        f"for {' and '.join(WITH_CLASS_WEIGHTS)}; median is that of SegNet: ",
+        "none",
     )
     add(
         "--augment",
         action="store_true",
-        help="mirror, enlarge and brighten pictures at random",
+        help="mirror, enlarge and brighten images at random",
     )
-    add(
-        "--mixed-precision",
-        choices=("float16", "bfloat16"),
-        metavar="DTYPE",
-        help="float16 or bfloat16: faster on GPUs (default: neither)",
-    )
+    _add_choice(training, "mixed_precision", "faster on GPUs: ")
     add(
         "--early-stopping",
-        type=positive_int,
+        type=integer(1),
         metavar="PATIENCE",
-        help="stop after so many epochs without a better validation mean IoU",
+        help="stop after this many epochs without a better validation mean IoU",
     )
     add(
         "--seed",
         default=0,
-        type=seed,
-        help="of all that is random (default: %(default)s)",
+        type=integer(0, MAX_SEED),
+        help="seed of everything random (default: %(default)s)",
     )
-    add(
-        "--strategy",
-        default="one",
-        choices=STRATEGIES,
-        metavar="STRATEGY",
-        help="one device; mirrored: all of this host, with TensorFlow; "
-        "multi_worker: of many hosts, with TensorFlow; data_parallel: of one "
-        "host or many, with JAX. A last batch of an epoch that is not full is "
-        "left out by all but one (default: %(default)s)",
+    _add_choice(
+        training,
+        "strategy",
+        "one device; mirrored: all devices of this host, with TensorFlow; "
+        "multi_worker: those of several hosts, with TensorFlow; data_parallel: "
+        "one host or several, with JAX. All but one drop an incomplete last "
+        "batch: ",
+        "one",
     )
     add(
         "--smoke",
@@ -324,40 +302,36 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     results.add_argument(
         "--preview-every",
         default=1,
-        type=natural_number,
+        type=integer(0),
         metavar="EPOCHS",
-        help="draw predictions after every so many epochs, 0 for never "
-        "(default: %(default)s)",
+        help="draw predictions every this many epochs, 0 for never (default: "
+        "%(default)s)",
     )
     results.add_argument(
         "--tensorboard",
         action="store_true",
-        help="write tensorboard/, for the TensorBoard",
+        help="write logs for TensorBoard into tensorboard/",
     )
 
 
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("model_path", metavar="MODEL", help=_MODEL_HELP)
     _add_split(_add_data(command), "test, else validation, else train")
-    add = command.add_argument
-    add(
+    command.add_argument(
         "--batch-size",
         default=8,
-        type=positive_int,
-        help="pictures at a time (default: %(default)s)",
+        type=integer(1),
+        help="images per batch (default: %(default)s)",
     )
-    add("--json", type=path, metavar="PATH", help="also write the scores there")
+    command.add_argument(
+        "--json", type=path, metavar="PATH", help="also write the scores here"
+    )
 
 
 def _add_predict(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("model_path", metavar="MODEL", help=_MODEL_HELP)
-    add(
-        "pictures",
-        metavar="PICTURE",
-        nargs="+",
-        help="file, folder or pattern",
-    )
+    add("inputs", metavar="IMAGE", nargs="+", help="file, folder or pattern")
     add(
         "--output",
         required=True,
@@ -365,18 +339,19 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder to write to",
     )
+    _add_value_range(command, "that of the training")
     add(
         "--monte-carlo",
-        type=positive_int,
+        type=integer(1),
         metavar="SAMPLES",
-        help="predict so many times with dropout on, and draw how sure the "
-        "model is into street_uncertainty.png; for Bayesian models",
+        help="predict this many times with dropout and draw the uncertainty "
+        "into street_uncertainty.png; for Bayesian models",
     )
     add(
         "--seed",
         default=0,
-        type=seed,
-        help="of --monte-carlo (default: %(default)s)",
+        type=integer(0, MAX_SEED),
+        help="seed of --monte-carlo (default: %(default)s)",
     )
 
 
@@ -388,27 +363,20 @@ def _add_export(command: argparse.ArgumentParser) -> None:
         required=True,
         type=path,
         metavar="PATH",
-        help="file to write, of a SavedModel the folder",
+        help="file to write; for a SavedModel the folder",
     )
-    add(
-        "--format",
-        default="saved_model",
-        choices=FORMATS,
-        metavar="FORMAT",
-        help=f"{', '.join(FORMATS)} (default: %(default)s)",
-    )
-    add(
-        "--quantize",
-        choices=QUANTIZATIONS,
-        metavar="KIND",
-        help=f"{', '.join(QUANTIZATIONS)}, for tflite (default: none of them)",
-    )
-    _add_data_dir(command)
-    _add_manual_dir(command)
+    _add_choice(command, "format", "", "saved_model")
+    _add_choice(command, "quantize", "for tflite: ")
+    _add_where(command)
 
 
 def _add_check(command: argparse.ArgumentParser) -> None:
     _add_split(_add_data(command, default="scenes"), "train")
+    command.add_argument(
+        "--allow-missing-classes",
+        action="store_true",
+        help="do not count classes that never occur as a problem",
+    )
 
 
 def _add_info(command: argparse.ArgumentParser) -> None:
@@ -416,9 +384,9 @@ def _add_info(command: argparse.ArgumentParser) -> None:
         "subject",
         nargs="?",
         metavar="MODEL | DATASET",
-        help=f"{_MODEL_HELP}, or the name of a data set",
+        help=f"{_MODEL_HELP}, or the name of a dataset",
     )
-    _add_data_dir(command)
+    _add_where(command, with_manual_dir=False)
 
 
 def _add_data(
@@ -427,63 +395,106 @@ def _add_data(
     """Adds a group, whose class has no public name."""
     data = command.add_argument_group("data")
     add = data.add_argument
-    shown = default or "that of the training"
     add(
         "dataset",
         nargs="?",
         metavar="DATASET",
-        help="data set of tensorflow-datasets; keras-deconv info lists them "
-        f"(default: {shown})",
+        help="dataset of tensorflow-datasets; keras-deconv info lists them "
+        f"(default: {default or 'that of the training'})",
     )
     command.set_defaults(default_dataset=default)
-    _add_data_dir(data)
-    _add_manual_dir(data)
+    _add_where(data)
     add(
         "--images",
         type=path,
         metavar="DIR",
-        help="folder of pictures of your own, with --masks and --classes",
+        help="folder of your own images, with --masks and --classes, --labels "
+        "or --foreground",
     )
     add("--masks", type=path, metavar="DIR", help="folder of their masks")
     add(
         "--classes",
         type=classes,
         metavar="N|NAME,...",
-        help="how many classes the masks have, or their names; they are the "
-        "numbers from 0 on that are not --void-labels",
+        help="number or names of the classes in the masks; their labels are "
+        "the numbers from 0 that are not in --void-labels",
+    )
+    add(
+        "--labels",
+        type=labels,
+        metavar="N=NAME,...",
+        help="what the values in the masks mean, such as "
+        "0=background,255=building; names the classes",
+    )
+    add(
+        "--foreground",
+        type=integer(1, 255),
+        metavar="N",
+        help="for binary masks: the value of the foreground, such as 255; all "
+        "else is 0, the background",
     )
     add(
         "--void-labels",
-        type=labels,
-        default=[255],
+        type=void_labels,
         metavar="N,...",
-        help="pixels of the masks that are no class (default: 255)",
+        help="values in the masks that belong to no class, or none (default: "
+        "255, unless it is a label or the foreground)",
     )
+    _add_value_range(data)
     add(
         "--mask-suffix",
         default="",
         metavar="TEXT",
-        help="_mask, if 7.jpg has the mask 7_mask.png (default: nothing)",
+        help="_mask if 7.jpg has the mask 7_mask.png (default: nothing)",
+    )
+    _add_choice(
+        data,
+        "unmatched",
+        "images without mask and masks without image: ",
+        "error",
     )
     return data
 
 
-def _add_data_dir(data: Any) -> None:
-    data.add_argument(
+def _add_value_range(
+    group: Any, default: str = "none, for 8-bit images"
+) -> None:
+    group.add_argument(
+        "--value-range",
+        type=value_range,
+        metavar="LOW,HIGH",
+        help="image values that become 0 and 255, such as 0,65535; needed for "
+        f"images of more than 8 bits (default: {default})",
+    )
+
+
+def _add_choice(
+    group: Any, option: str, text: str, default: str | None = None
+) -> None:
+    words = CHOICES[option]
+    group.add_argument(
+        flag(option),
+        default=default,
+        choices=words,
+        metavar=option.rpartition("_")[2].upper(),
+        help=f"{text}{', '.join(words)} (default: {default or 'none of them'})",
+    )
+
+
+def _add_where(group: Any, with_manual_dir: bool = True) -> None:
+    group.add_argument(
         "--data-dir",
         type=path,
         metavar="DIR",
-        help="where tfds keeps sets",
+        help="where tensorflow-datasets keeps datasets",
     )
-
-
-def _add_manual_dir(data: Any) -> None:
-    data.add_argument(
-        "--manual-dir",
-        type=path,
-        metavar="DIR",
-        help="folder with archives or pictures that are not to be downloaded",
-    )
+    if with_manual_dir:
+        group.add_argument(
+            "--manual-dir",
+            type=path,
+            metavar="DIR",
+            help="folder with archives or images that cannot be downloaded",
+        )
 
 
 def _add_split(data: Any, default: str) -> None:
@@ -495,21 +506,27 @@ def _add_split(data: Any, default: str) -> None:
 
 
 def _problem(options: argparse.Namespace) -> str | None:
-    """What is wrong with options that are right each on its own."""
+    """What is wrong with options that are valid each on its own."""
     given = vars(options)
     if "images" in given:
-        folders = [given[name] for name in ("images", "masks", "classes")]
+        meaning = [given[name] for name in ("classes", "labels", "foreground")]
+        folders = [options.images, options.masks, any(meaning) or None]
         if any(folders) and not all(folders):
-            return "--images, --masks and --classes go together"
+            return (
+                "--images, --masks and --classes (or --labels, or "
+                "--foreground) go together"
+            )
         if options.images and options.dataset:
             return "give a DATASET or --images, not both"
         if not options.images:
             options.dataset = options.dataset or options.default_dataset
-        del options.default_dataset
-    if options.command == "export":
+            for name in ("void_labels", "mask_suffix"):
+                if given[name] not in (None, ""):
+                    return f"{flag(name)} goes with --images"
+    if options.kind is commands.Export:
         if options.quantize and options.format != "tflite":
             return f"--quantize is for tflite, not for {options.format}"
-    if options.command != "train":
+    if options.kind is not commands.Train:
         return None
     if bool(options.val_images) != bool(options.val_masks):
         return "--val-images and --val-masks go together"
@@ -525,9 +542,14 @@ def _problem(options: argparse.Namespace) -> str | None:
     ):
         return (
             f"--class-weights is for {' and '.join(WITH_CLASS_WEIGHTS)}; "
-            f"{options.loss} counts all classes alike"
+            f"{options.loss} weighs all classes equally"
         )
     return None
+
+
+def flag(name: str) -> str:
+    """What an option is called by the user."""
+    return "DATASET" if name == "dataset" else f"--{name.replace('_', '-')}"
 
 
 def path(text: str) -> str:
@@ -545,28 +567,19 @@ def size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def natural_number(text: str) -> int:
-    """A number from 0."""
-    if not re.fullmatch(r"\d+", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"{text!r} must be an integer >= 0")
-    return int(text)
+def integer(low: int, high: float = math.inf) -> Callable[[str], int]:
+    """Makes a function that reads a number from `low` to `high`."""
+    rule = f">= {low}" if high == math.inf else f"from {low} to {high}"
 
+    def read(text: str) -> int:
+        is_number = re.fullmatch(r"\d+", text, re.ASCII)
+        if not is_number or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} must be an integer {rule}"
+            )
+        return int(text)
 
-def seed(text: str) -> int:
-    """A seed that every backend takes."""
-    number = int(text) if re.fullmatch(r"\d+", text, re.ASCII) else -1
-    if not 0 <= number <= MAX_SEED:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} must be an integer from 0 to {MAX_SEED}"
-        )
-    return number
-
-
-def positive_int(text: str) -> int:
-    """A number from 1."""
-    if not re.fullmatch(r"\d+", text, re.ASCII) or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} must be an integer >= 1")
-    return int(text)
+    return read
 
 
 def rate(text: str) -> float:
@@ -580,14 +593,14 @@ def rate(text: str) -> float:
     return value
 
 
-def classes(text: str) -> int | list[str]:
+def classes(text: str) -> int | tuple[str, ...]:
     """The number of classes, or their names."""
     if re.fullmatch(r"\d+", text, re.ASCII):
         number = int(text)
         if 2 <= number <= 255:
             return number
     else:
-        names = [name.strip() for name in text.split(",")]
+        names = tuple(name.strip() for name in text.split(","))
         if (
             2 <= len(names) <= 255
             and len(set(names)) == len(names)
@@ -601,14 +614,52 @@ def classes(text: str) -> int | list[str]:
     )
 
 
-def labels(text: str) -> list[int]:
-    """Labels of a mask."""
+def labels(text: str) -> dict[int, str] | dict[int, int]:
+    """Mask values with the names, or the ids, of their classes."""
+    names: dict[int, str] = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*=(.+)", part, re.ASCII)
+        name = match[2].strip() if match else ""
+        if (
+            match is None
+            or len(name.splitlines()) != 1
+            or int(match[1]) > 255
+            or int(match[1]) in names
+        ):
+            raise argparse.ArgumentTypeError(
+                f"{text!r} must be different values from 0 to 255 with names "
+                "of classes, such as 0=background,255=building"
+            )
+        names[int(match[1])] = name
+    if all(name.isdecimal() for name in names.values()):
+        return {label: int(name) for label, name in names.items()}
+    return names
+
+
+def value_range(text: str) -> tuple[float, float]:
+    """Two numbers, the lower one first."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not -math.inf < low < high < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be LOW,HIGH, two numbers such as 0,65535"
+        )
+    return low, high
+
+
+def void_labels(text: str) -> tuple[int, ...]:
+    """Labels of a mask that mean void."""
+    if text == "none":
+        return ()
     numbers = text.split(",")
     if not all(
         re.fullmatch(r"\d+", number, re.ASCII) and int(number) < 256
         for number in numbers
     ):
         raise argparse.ArgumentTypeError(
-            f"{text!r} must be numbers from 0 to 255 with commas between them"
+            f"{text!r} must be numbers from 0 to 255 with commas between them, "
+            "or none"
         )
-    return [int(number) for number in numbers]
+    return tuple(int(number) for number in numbers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import collections
 import glob
 import os
@@ -15,36 +14,41 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_deconv import _files, inference, visualize
+from keras_deconv import _files, _resizing, inference, visualize
 from keras_deconv._graphs import gives_probabilities
+from keras_deconv.data._images import read_image
 from keras_deconv.data.folders import list_pictures
-from keras_deconv_cli import explain, runs
+from keras_deconv_cli import commands, explain, runs
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
 
-def predict(options: argparse.Namespace) -> int:
-    """Labels pictures."""
+def predict(options: commands.Predict) -> int:
+    """Labels images."""
     output = pathlib.Path(options.output)
-    _check_is_outside(output, options.pictures)
-    files = _find(options.pictures)
+    _check_is_outside(output, options.inputs)
+    files = _find(options.inputs)
     model, run = runs.load(options.model_path)
+    limits = options.value_range or run.value_range
     output.mkdir(parents=True, exist_ok=True)
     failures = []
-    progress = keras.utils.Progbar(len(files), unit_name="picture")
+    progress = keras.utils.Progbar(len(files), unit_name="image")
     for file, name in zip(files, _output_names(files), strict=True):
         try:
-            _label(model, run, _read(file), output, name, options)
-        except UserWarning:  # The fault of the model, not of a picture.
+            image = read_image(file, value_range=limits)
+            _label(model, run, image, output, name, options)
+        except UserWarning:  # The fault of the model, not of an image.
             raise ValueError(
                 "--monte-carlo needs a model with dropout, such as "
                 f"bayesian_segnet_basic. Received: {options.model_path!r}, "
-                "which has none."
+                "which does not have dropout."
             ) from None
         except (OSError, ValueError, tf.errors.OpError) as error:
-            failures.append(f"{file} cannot be labeled: {explain(error)}")
+            # Errors of reading begin with the name already.
+            reason = str(explain(error)).removeprefix(f"{file}: ")
+            failures.append(f"{file} cannot be labeled: {reason}")
         progress.add(1)
-    print(f"Wrote {len(files) - len(failures)} labeled pictures to {output}")
+    print(f"Wrote {len(files) - len(failures)} labeled images to {output}")
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     return 1 if failures else 0
@@ -55,16 +59,16 @@ def _check_is_outside(output: pathlib.Path, arguments: Sequence[str]) -> None:
         path = pathlib.Path(argument).expanduser()
         if path.is_dir() and output.resolve().is_relative_to(path.resolve()):
             raise ValueError(
-                "--output must lie outside of the folders given as PICTURE, or "
-                "masks would be labeled as pictures the next time. Received: "
-                f"{output}, which lies in {argument!r}. Give another --output, "
-                "or a pattern such as 'photos/*.jpg'."
+                "--output must be outside the folders given as IMAGE, or the "
+                "masks would be labeled as images the next time. Received: "
+                f"{output}, which is inside {argument!r}. Give another "
+                "--output, or a pattern such as 'photos/*.jpg'."
             )
 
 
 def _find(arguments: Sequence[str]) -> list[pathlib.Path]:
-    """Lists the pictures that files, folders and patterns stand for."""
-    # By absolute path, for each picture to be there once.
+    """Lists the images that files, folders and patterns stand for."""
+    # By absolute path, so that each image occurs once.
     files: dict[str, pathlib.Path] = {}
     for argument in arguments:
         path = pathlib.Path(argument).expanduser()
@@ -77,9 +81,9 @@ def _find(arguments: Sequence[str]) -> list[pathlib.Path]:
             found = sorted(match for match in matches if match.is_file())
         if not found:
             raise ValueError(
-                "PICTURE must be a picture, or a folder or pattern with some "
-                f"({', '.join(_SUFFIXES)}). Received: {argument!r}, which has "
-                "none."
+                "IMAGE must be an image file, or a folder or pattern with some "
+                f"({', '.join(_SUFFIXES)}). Received: {argument!r}, which does "
+                "not contain any."
             )
         for file in found:
             files.setdefault(os.path.abspath(file), file)
@@ -87,10 +91,10 @@ def _find(arguments: Sequence[str]) -> list[pathlib.Path]:
 
 
 def _output_names(files: Sequence[pathlib.Path]) -> list[str]:
-    """Gives every picture a name of its own, without folders in it.
+    """Gives every image a distinct name without folders.
 
-    That is its own name; where several have it, with its folders in front, and
-    a number behind where that does not tell them apart.
+    That is the name of the file; if several files have it, the names of the
+    folders come first, and a number last where names are still equal.
     """
     absolute = [file.absolute() for file in files]
     stems = collections.Counter(file.stem for file in absolute)
@@ -109,26 +113,15 @@ def _output_names(files: Sequence[pathlib.Path]) -> list[str]:
     return list(names)
 
 
-def _read(file: pathlib.Path) -> np.ndarray:
-    try:
-        return tf.io.decode_image(
-            file.read_bytes(), channels=3, expand_animations=False
-        ).numpy()
-    except tf.errors.OpError as error:
-        raise ValueError(
-            "it must be a complete PNG, JPEG or BMP file"
-        ) from error
-
-
 def _label(
     model: keras.Model,
     run: runs.Run,
     image: np.ndarray,
     output: pathlib.Path,
     name: str,
-    options: argparse.Namespace,
+    options: commands.Predict,
 ) -> None:
-    """Predicts one picture and writes what is to be seen."""
+    """Labels one image and writes mask, colors and overlay."""
 
     def file(kind: str) -> pathlib.Path:
         return output / f"{name}_{kind}.png"
@@ -136,11 +129,7 @@ def _label(
     size = image.shape[:2]
     batch = image[None]
     if run.image_size:
-        # As the pictures of the training were.
-        batch = tf.image.resize(
-            batch, run.image_size, "bilinear", antialias=True
-        )
-        batch = np.round(batch)
+        batch = _resizing.images(batch, run.image_size)
     batch = np.asarray(batch, "float32")
     if options.monte_carlo:
         sampled = _sample(model, batch, options)
@@ -159,7 +148,12 @@ def _label(
         ("color", visualize.color_mask(mask, run.palette, void)),
         (
             "overlay",
-            visualize.overlay(image, mask, run.palette, ignore_class=void),
+            visualize.overlay(
+                np.round(image).astype("uint8"),
+                mask,
+                run.palette,
+                ignore_class=void,
+            ),
         ),
     ):
         with _files.replaced(file(kind)) as part:
@@ -169,18 +163,16 @@ def _label(
 def _most_probable(
     probabilities: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
-    """The class of each pixel, of probabilities that are resized to a size.
+    """The class of each pixel, from probabilities resized to `size`.
 
-    Class numbers have nothing in between; probabilities do. Class by class, as
-    all of them at the size of a photo take gigabytes.
+    Class by class, since all of them at the size of a photo take gigabytes.
     """
     mask = np.zeros(size, "uint8")
     highest = np.full(size, -np.inf, "float32")
     for number in range(probabilities.shape[-1]):
-        resized = tf.image.resize(
-            probabilities[..., number : number + 1], size, "bilinear"
-        ).numpy()[0, ..., 0]
-        # Of equals the first, as argmax does.
+        scores = probabilities[..., number : number + 1]
+        resized = _resizing.scores(scores, size).numpy()[0, ..., 0]
+        # The first of equal ones, as argmax.
         mask[resized > highest] = number
         np.maximum(resized, highest, out=highest)
     return mask
@@ -188,7 +180,7 @@ def _most_probable(
 
 def _finite(probabilities: np.ndarray) -> np.ndarray:
     if not np.isfinite(probabilities).all():
-        raise ValueError("the model's scores are not finite")
+        raise ValueError("The model's scores are not finite.")
     return probabilities
 
 
@@ -200,7 +192,7 @@ def _probabilities(model: keras.Model, batch: np.ndarray) -> np.ndarray:
 
 
 def _sample(
-    model: keras.Model, batch: np.ndarray, options: argparse.Namespace
+    model: keras.Model, batch: np.ndarray, options: commands.Predict
 ) -> inference.MonteCarloPrediction:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*has no dropout")

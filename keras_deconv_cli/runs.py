@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import re
 import zipfile
 from typing import Any
 
@@ -16,6 +17,7 @@ import keras_deconv
 # Importing models is what makes Keras know the layers of a saved one.
 from keras_deconv import _files, data, models  # noqa: F401
 from keras_deconv.data.catalog import VOID, generic_names
+from keras_deconv_cli import api, commands
 
 MODEL_FILE = "model.keras"
 RUN_FILE = "run.json"
@@ -24,21 +26,25 @@ MAX_CLASSES = 256
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What must be known of a model to measure it and to predict with it.
+    """What is needed to evaluate a model and to predict with it.
 
     Args:
         class_names: one name per class.
         palette: one (red, green, blue) per class.
-        image_size: height and width that pictures are resized to; None to
-            leave them as they are.
+        image_size: height and width that images are resized to; None to
+            keep their sizes.
         ignore_class: the label that means void.
-        options: the options of the training, by their names in the command;
-            empty for a model that comes from elsewhere.
-        is_finished: whether the training came to its end.
+        options: the options of the training by name, as `Train.record` gives
+            them; empty for a model that was not trained by the command.
+        value_range: the values of images that become 0 and 255, or None.
+        splits: the splits "train" and, if there is one, "validation" that the
+            model was trained with.
+        files: for folders, the names of the pairs of each of these splits.
+        is_finished: whether the training is complete.
         versions: of the packages that trained.
 
     Raises:
-        ValueError: a field is something else, as `run.json` may be edited.
+        ValueError: a field is not as described; `run.json` may be edited.
     """
 
     class_names: list[str]
@@ -46,6 +52,9 @@ class Run:
     image_size: list[int] | None
     ignore_class: int = VOID
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    value_range: list[float] | None = None
+    splits: dict[str, str] = dataclasses.field(default_factory=dict)
+    files: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     is_finished: bool = False
     versions: dict[str, str] = dataclasses.field(
         default_factory=lambda: {
@@ -93,12 +102,61 @@ class Run:
             "versions must be an object",
             self.versions,
         )
+        limits = self.value_range
+        _check(
+            limits is None
+            or (
+                _is_list(limits, float)
+                and len(limits) == 2
+                and limits[0] < limits[1]
+            ),
+            "value_range must be [low, high] with low < high, or null",
+            limits,
+        )
+        _check(
+            isinstance(self.splits, dict)
+            and all(isinstance(split, str) for split in self.splits.values()),
+            "splits must be an object of texts",
+            self.splits,
+        )
+        _check(
+            isinstance(self.files, dict)
+            and all(_is_list(names, str) for names in self.files.values()),
+            "files must be an object of lists of texts",
+            self.files,
+        )
         _check_options(self.options)
+        _check(
+            not self.options or "train" in self.splits,
+            "splits must have train",
+            self.splits,
+        )
+        _check(
+            not (self.options and self.options["images"])
+            or self.files.keys() == self.splits.keys(),
+            "files must have the keys of splits",
+            list(self.files),
+        )
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are; void is none of them."""
+        """Number of classes, void not included."""
         return len(self.class_names)
+
+    @property
+    def data(self) -> commands.Data | None:
+        """What the model was trained with, if that is known."""
+        if not self.options:
+            return None
+        # JSON has neither tuples nor numbers as keys.
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in self.options.items()
+        }
+        if values.get("labels"):
+            values["labels"] = {int(k): v for k, v in values["labels"].items()}
+        known = {field.name for field in dataclasses.fields(commands.Data)}
+        return commands.Data(**{n: values[n] for n in known & values.keys()})
 
     def write(self, folder: pathlib.Path) -> None:
         """Writes `run.json`."""
@@ -115,7 +173,7 @@ def _check(holds: bool, rule: str, value: Any) -> None:
 def _is_list(
     value: Any, kind: type, low: float = -math.inf, high: float = math.inf
 ) -> bool:
-    """Whether it is a list of one type, of numbers from `low` to `high`."""
+    """Whether it is a list of one type, numbers from `low` to `high`."""
     return (
         isinstance(value, list)
         # Not isinstance, for which True is an int.
@@ -125,7 +183,7 @@ def _is_list(
 
 
 def _check_options(options: Any) -> None:
-    """Refuses options that no data set can be loaded with."""
+    """Refuses options that do not describe data."""
     _check(isinstance(options, dict), "options must be an object", options)
     if not options:
         return
@@ -150,27 +208,38 @@ def _check_options(options: Any) -> None:
         "options must have either dataset or images",
         images,
     )
-    if images:
-        _check(
-            bool(options["masks"])
-            and bool(options["val_images"]) == bool(options["val_masks"])
-            and _is_list(options.get("void_labels"), int, 0, 255)
-            and isinstance(options.get("mask_suffix"), str)
-            and (
-                _is_list([classes], int, 2, MAX_CLASSES)
-                or (bool(classes) and _is_list(classes, str))
-            ),
-            "options with images must have masks, classes, void_labels and "
-            "mask_suffix",
-            options,
+    if not images:
+        return
+    labels, void = options.get("labels"), options.get("void_labels")
+    _check(
+        bool(options["masks"])
+        and bool(options["val_images"]) == bool(options["val_masks"])
+        and isinstance(options.get("mask_suffix"), str)
+        and options.get("unmatched") in api.CHOICES["unmatched"]
+        and (void is None or _is_list(void, int, 0, 255))
+        and (
+            classes is None
+            or _is_list([classes], int, 2, MAX_CLASSES)
+            or _is_list(classes, str)
         )
+        and (
+            labels is None
+            or (
+                isinstance(labels, dict)
+                and all(re.fullmatch("[0-9]{1,3}", key) for key in labels)
+            )
+        ),
+        "options with images must have masks, mask_suffix and unmatched, and "
+        "classes, labels and void_labels as the command writes them",
+        options,
+    )
 
 
 def read(folder: pathlib.Path) -> Run | None:
-    """Reads `run.json`; None if there is none.
+    """Reads `run.json`; None if it does not exist.
 
     Raises:
-        ValueError: it is not what a training writes.
+        ValueError: it is not as a training writes it.
     """
     path = folder / RUN_FILE
     if not path.is_file():
@@ -180,7 +249,7 @@ def read(folder: pathlib.Path) -> Run | None:
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{path} must be as keras-deconv train writes it. "
-            f"Received: {error}. Delete it to train anew there."
+            f"Received: {error}. Delete it to train again there."
         ) from error
 
 
@@ -188,14 +257,14 @@ def load(path: str) -> tuple[keras.Model, Run]:
     """Loads the model of a run folder, or a model file.
 
     Raises:
-        ValueError: there is no model, or none from pictures to classes.
+        ValueError: there is no model, or it does not segment images.
     """
     file = pathlib.Path(path).expanduser()
     if (file / "saved_model.pb").exists():
         raise ValueError(
             f"MODEL must be {_MODEL}. Received: {path!r}, a SavedModel, which "
-            "tf.saved_model.load and servers load. Give what it was written "
-            "from."
+            "tf.saved_model.load and servers load. Give the model that it was "
+            "exported from."
         )
     if file.is_dir():
         file = file / MODEL_FILE
@@ -206,14 +275,15 @@ def load(path: str) -> tuple[keras.Model, Run]:
         )
     if not zipfile.is_zipfile(file):
         raise ValueError(
-            f"MODEL must be {_MODEL}. '{file}' is none, or is not complete."
+            f"MODEL must be {_MODEL}. Received: '{file}', which is another "
+            "file or is not complete."
         )
     try:
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
     except Exception as error:  # Whatever foreign layers lead to.
         reason = str(error).split("\n")[0][:200]
         raise ValueError(
-            f"MODEL must be {_MODEL} with layers that are known here. "
+            f"MODEL must be {_MODEL} whose layers are known. "
             f"Received: '{file}', of which Keras says: {reason}"
         ) from error
     takes, gives = model.input_shape, model.output_shape
@@ -225,17 +295,16 @@ def load(path: str) -> tuple[keras.Model, Run]:
         and gives[-1]
     ):
         raise ValueError(
-            "MODEL must map pictures (batch, height, width, 3) to classes "
+            "MODEL must map images (batch, height, width, 3) to classes "
             f"(batch, height, width, num_classes). Received: '{file}', which "
             f"maps {takes} to {gives}."
         )
     if not 2 <= gives[-1] <= MAX_CLASSES:
         raise ValueError(
-            f"MODEL must give scores of 2 to {MAX_CLASSES} classes: of one "
-            "there is nothing to choose from, and a pixel of a mask is one "
-            f"byte. Received: '{file}', which gives {gives[-1]}. A model with "
-            "one sigmoid must be trained anew with two outputs, one of them "
-            "for the background."
+            f"MODEL must give scores for 2 to {MAX_CLASSES} classes. "
+            f"Received: '{file}', which gives {gives[-1]}. Train a model with "
+            "a single sigmoid again with two outputs, one of them for the "
+            "background."
         )
     run = read(file.parent)
     if run is None:
@@ -253,7 +322,7 @@ _MODEL += ".keras file"
 
 
 def _foreign(takes: tuple[Any, ...], num_classes: int) -> Run:
-    """What is known of a model without `run.json`: its shapes."""
+    """What the shapes of a model without `run.json` say."""
     image_size = None if None in takes[1:3] else list(takes[1:3])
     return Run(
         class_names=list(generic_names(num_classes)),

@@ -1,66 +1,180 @@
-"""Where pictures with masks come from: a set of tfds, or folders."""
+"""Images with masks: a dataset of tfds, or folders."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from keras_deconv import data
-from keras_deconv.data.catalog import Color, generic_names
+from keras_deconv.data import sources as library
+from keras_deconv.data._mask_formats import mask_format
+from keras_deconv.data._splits import split_files
+from keras_deconv.data.catalog import Color, unknown_text
+from keras_deconv.data.folders import Files, match_files
+from keras_deconv_cli import api, commands, splits
+
+# The share of folders that is for validation, unless the user says otherwise.
+VALIDATION_SHARE = "20%"
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Pairs of two folders, by their names without suffix."""
+
+    images: str
+    masks: str
+    files: Files
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the pairs."""
+        return [name for name, _, _ in self.files]
+
+    def of(self, files: Files) -> Part:
+        """The same folders with some of the files."""
+        return dataclasses.replace(self, files=files)
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Pictures with masks, in one or more splits, and what classes they have.
+    """Images with masks, in one or more splits, and the classes they have.
 
-    `folders` has, for folders, those of the pictures and of the masks of each
-    split; for a set of tfds it is empty.
+    `parts` holds the files of each split; it is empty for a dataset of tfds.
+    `labels` is what the labels of masks in folders mean.
     """
 
-    options: argparse.Namespace
-    folders: dict[str, tuple[str, str]]
+    options: commands.Data
     class_names: tuple[str, ...]
     palette: tuple[Color, ...]
+    labels: Mapping[int, str]
+    value_range: tuple[float, float] | None
+    parts: Mapping[str, Part]
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are; void is none of them."""
+        """Number of classes, void not included."""
         return len(self.class_names)
 
-    def splits(self) -> list[str]:
-        """The splits that have masks; prepares a set that is not there."""
-        if self.folders:
-            return list(self.folders)
-        known = _describe(self.options).splits
-        available = data.splits(self.options.dataset, **self._where())
-        return [split for split in available if split in known or not known]
+    def sizes(self) -> dict[str, int]:
+        """The splits that have masks, with their numbers of examples.
+
+        It prepares a dataset that is not prepared yet.
+        """
+        if self.parts:
+            return {name: len(part.files) for name, part in self.parts.items()}
+        known = describe(self._name, self.options.data_dir).splits
+        available = data.splits(self._name, **self._where())
+        return {
+            split: size
+            for split, size in available.items()
+            if split in known or not known
+        }
 
     def load(self, split: str, **options: Any) -> tf.data.Dataset:
         """Loads a split; options as those of `data.load`."""
-        if not self.folders:
+        options = {"shuffle": False, **options}
+        if not self.parts:
             return data.load(
-                self.options.dataset, split, **self._where(), **options
+                self._name,
+                split,
+                value_range=self.options.value_range,
+                **self._where(),
+                **options,
             )
-        if split not in self.folders:
-            raise ValueError(
-                f"the split of folders must be {' or '.join(self.folders)}. "
-                f"Received: {split!r}. Slices are for data sets of tfds."
-            )
-        images, masks = self.folders[split]
+        part = self.part(split)
         return data.from_folders(
-            images,
-            masks,
-            classes=self.options.classes,
-            void_labels=self.options.void_labels,
-            mask_suffix=self.options.mask_suffix,
+            part.images,
+            part.masks,
+            files=part.names,
+            **{
+                name: getattr(self.options, name)
+                for name in api.FOLDER_ARGUMENTS
+            },
             **options,
         )
 
+    def part(self, split: str) -> Part:
+        """The pairs of a split of folders, which may be a slice."""
+        found = splits.ranges(split, self.sizes())
+        names = {name for name, _, _ in found}
+        if len(names) > 1:
+            raise ValueError(
+                "Splits of several folders cannot be joined. "
+                f"Received: {split!r}"
+            )
+        [name] = names
+        part = self.parts[name]
+        files = [file for _, a, b in found for file in part.files[a:b]]
+        if not files:
+            raise ValueError(
+                f"SPLIT must have at least one image. Received: {split!r} of "
+                f"{len(part.files)} images"
+            )
+        return part.of(files)
+
+    def divide(
+        self, train: str, validation: str | None, seed: int
+    ) -> tuple[Source, dict[str, str]]:
+        """Decides which examples to train on, and which to validate on.
+
+        Args:
+            train: a split or a slice of one.
+            validation: likewise; `20%` for that share of `train`, `rest` for
+                what `train` leaves out, `none`, or None to decide.
+            seed: draws the share from folders.
+
+        Returns:
+            The source with these parts, and the names of its splits "train"
+            and, if there is one, "validation".
+        """
+        sizes = self.sizes()
+        if validation is None:
+            validation = _default_validation(train, sizes)
+        number = splits.share(validation)
+        if self.parts:
+            return self._divide_folders(train, validation, number, seed)
+        if number:
+            if train not in sizes:
+                raise ValueError(
+                    "--val-split with a share needs a whole split to train "
+                    f"on. Received: --train-split {train} with --val-split "
+                    f"{validation}"
+                )
+            validation = f"{train}[{100 - number}%:]"
+            train = f"{train}[:{100 - number}%]"
+        elif validation == "rest":
+            validation = splits.rest(train, sizes) or "none"
+        if validation == "none":
+            return self, {"train": train}
+        return self, {"train": train, "validation": validation}
+
+    def _divide_folders(
+        self, train: str, validation: str, number: int | None, seed: int
+    ) -> tuple[Source, dict[str, str]]:
+        parts = {"train": self.part(train)}
+        if number and len(parts["train"].files) > 1:
+            part = parts["train"]
+            kept, drawn = split_files(part.files, number / 100, seed)
+            parts = {"train": part.of(kept), "validation": part.of(drawn)}
+        elif validation == "rest":
+            left = splits.rest(train, self.sizes())
+            if left:
+                parts["validation"] = self.part(left)
+        elif not number and validation != "none":
+            parts["validation"] = self.part(validation)
+        names = {name: name for name in parts}
+        return dataclasses.replace(self, parts=parts), names
+
     def __str__(self) -> str:
-        return self.options.dataset or self.options.images
+        return self.options.dataset or str(self.options.images)
+
+    @property
+    def _name(self) -> str:
+        return str(self.options.dataset)
 
     def _where(self) -> dict[str, Any]:
         return {
@@ -69,34 +183,97 @@ class Source:
         }
 
 
-def _describe(options: argparse.Namespace) -> data.SegmentationSet:
-    return data.describe(options.dataset, data_dir=options.data_dir)
+def _default_validation(train: str, sizes: Mapping[str, int]) -> str:
+    for split in ("validation", "test"):
+        if split in sizes:
+            return split
+    return VALIDATION_SHARE if train in sizes else "rest"
 
 
-def from_options(options: argparse.Namespace) -> Source:
-    """The source that options of the command name.
+def find(
+    options: commands.Data, files: Mapping[str, Sequence[str]] | None = None
+) -> Source:
+    """Finds the classes and the splits of some data.
+
+    Args:
+        options: where the data are.
+        files: for folders, the names of the pairs of each part, if that is
+            decided already. Default: all of them.
 
     Raises:
-        ValueError: the data set is not known.
+        ValueError: the dataset is not known, or folders do not fit together.
     """
     if options.dataset:
-        entry = _describe(options)
-        return Source(options, {}, entry.class_names, entry.palette)
-    folders = {"train": (options.images, options.masks)}
-    if getattr(options, "val_images", None):
-        folders["validation"] = (options.val_images, options.val_masks)
-    names = (
-        generic_names(options.classes)
-        if isinstance(options.classes, int)
-        else tuple(options.classes)
-    )
-    return Source(options, folders, names, data.color_map(len(names)))
-
-
-def of_run(run_options: dict[str, Any], options: argparse.Namespace) -> Source:
-    """The source of a training, which may have moved since."""
-    moved = {
-        name: getattr(options, name, None) or run_options.get(name)
-        for name in ("data_dir", "manual_dir")
+        entry = describe(options.dataset, options.data_dir)
+        stored = library.stored_value_range(options.dataset, options.data_dir)
+        value_range = options.value_range or stored
+        return Source(
+            *(options, entry.class_names, entry.palette, {}, value_range, {})
+        )
+    entry = mask_format(
+        str(options.images),
+        options.classes,
+        labels=options.labels,
+        foreground=options.foreground,
+        void_labels=options.void_labels,
+    ).entry
+    labels = {
+        **{label: entry.class_names[id] for label, id in entry.labels.items()},
+        **dict.fromkeys(entry.void_labels, "void"),
     }
-    return from_options(argparse.Namespace(**{**run_options, **moved}))
+    folders = {"train": (str(options.images), str(options.masks))}
+    if options.val_images:
+        folders["validation"] = (options.val_images, str(options.val_masks))
+    elif files and "validation" in files:
+        folders["validation"] = folders["train"]
+    parts = {}
+    for name, (images, masks) in folders.items():
+        found = match_files(
+            images, masks, options.mask_suffix, options.unmatched
+        )
+        if files:
+            wanted = set(files.get(name, ()))
+            found = [file for file in found if file[0] in wanted]
+            missing = wanted - {file[0] for file in found}
+            if missing:
+                raise ValueError(
+                    f"{images} must have the images of the run. "
+                    f"{len(missing)} are missing, such as {min(missing)!r}."
+                )
+        parts[name] = Part(images, masks, found)
+    return Source(
+        *(options, entry.class_names, entry.palette),
+        *(labels, options.value_range, parts),
+    )
+
+
+def describe(name: str, data_dir: str | None) -> data.SegmentationSet:
+    """The classes of a dataset.
+
+    Raises:
+        ValueError: it is not known; the text is for users of the command.
+    """
+    try:
+        return data.describe(name, data_dir=data_dir)
+    except ValueError:
+        if os.path.isdir(os.path.expanduser(name)):
+            text = (
+                "DATASET must be the name of a dataset of tensorflow-datasets. "
+                f"Received: {name!r}, which is a folder. For your own images "
+                f"use --images {name} --masks FOLDER --classes NAME,NAME,..."
+            )
+        else:
+            text = (
+                f"{unknown_text(name)}Datasets that data.to_tfds wrote are "
+                "found in --data-dir."
+            )
+        raise ValueError(text) from None
+
+
+def moved(before: commands.Data, now: commands.Data) -> commands.Data:
+    """The data of a run, in the folders where they are now."""
+    return dataclasses.replace(
+        before,
+        data_dir=now.data_dir or before.data_dir,
+        manual_dir=now.manual_dir or before.manual_dir,
+    )

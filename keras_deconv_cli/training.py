@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import csv
 import dataclasses
+import errno
 import importlib.util
-import json
-import math
 import os
 import pathlib
 import re
@@ -19,49 +16,45 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_deconv import (
-    _files,
-    callbacks,
-    data,
-    distribution,
-    losses,
-    metrics,
-    models,
-)
+from keras_deconv import _files, callbacks, data, distribution, metrics
 from keras_deconv.data.catalog import VOID
-from keras_deconv_cli import evaluation, parser, runs, sources
-from keras_deconv_cli.sources import Source
+from keras_deconv_cli import (
+    api,
+    commands,
+    decisions,
+    evaluation,
+    parser,
+    runs,
+    sources,
+)
+from keras_deconv_cli.decisions import Plan
+from keras_deconv_cli.history import HISTORY, RESUME, History
 
-# Options that change what is written, or where things lie, not what is learned.
+# Options that say where files are; they do not change the weights.
 _HARMLESS = {"data_dir", "manual_dir"}
-# What was done before there was an option.
-_OLDER = {"strategy": "one"}
-_NOT_RECORDED = {
-    *("command", "module", "debug"),
-    *("output", "preview_every", "tensorboard"),
-}
-# How many examples of a split are looked at before the training.
+# What older runs did before there was an option.
+_OLDER = {"strategy": "one", "unmatched": "error"}
+# Number of examples of a split that are checked before the training.
 _NUM_CHECKED = 32
 _NUM_SMOKE_BATCHES = 2
-_SCORE = "val_mean_iou"
-# What is written into the folder of a run, beside run.json.
-_HISTORY, _BY_CLASS, _PREVIEWS = "history.csv", "per_class.csv", "previews"
-_TENSORBOARD, _RESUME = "tensorboard", ".resume"
+# Options that are decided from the data if they are not given.
+_DECIDED = ("val_split", "image_size", "epochs")
+# What is written into the folder of a run besides run.json.
+_BY_CLASS, _PREVIEWS, _TENSORBOARD = "per_class.csv", "previews", "tensorboard"
 _WRITTEN = (
-    *(runs.MODEL_FILE, _HISTORY, _BY_CLASS, _PREVIEWS),
-    *(_TENSORBOARD, _RESUME),
+    *(runs.MODEL_FILE, HISTORY, _BY_CLASS, _PREVIEWS),
+    *(_TENSORBOARD, RESUME),
 )
 
 
-def train(options: argparse.Namespace) -> int:
-    """Trains a network, or goes on with it."""
-    folder = pathlib.Path(options.output or _default_output(options))
-    recorded = {
-        name: value
-        for name, value in vars(options).items()
-        if name not in _NOT_RECORDED
-    }
-    before = _read_before(folder, recorded)
+def train(options: commands.Train) -> int:
+    """Trains a network, or resumes its training."""
+    folder = pathlib.Path(options.results.output or _default_output(options))
+    before = runs.read(folder)
+    if before is None:
+        _check_is_free(folder)
+    else:
+        options = _as_before(options, before, folder)
     if before is not None and before.is_finished:
         print(
             f"The training in {folder} is finished. To train again give "
@@ -75,213 +68,144 @@ def train(options: argparse.Namespace) -> int:
         if not replicas.is_chief:
             nowhere = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
-        _train(options, folder, recorded, replicas)
+        try:
+            _train(options, folder, before, replicas)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise _files.DiskFullError(
+                    f"{error.strerror} {_what_is_kept(folder)}"
+                ) from error
+            raise
     return 0
 
 
+def _what_is_kept(folder: pathlib.Path) -> str:
+    kept = [name for name in _WRITTEN if (folder / name).exists()]
+    return (
+        f"{folder} keeps what was written before"
+        + (f" ({', '.join(kept)})" if kept else "")
+        + ". Free some space and repeat the command to resume."
+    )
+
+
 def _train(
-    options: argparse.Namespace,
+    options: commands.Train,
     folder: pathlib.Path,
-    recorded: dict[str, Any],
+    before: runs.Run | None,
     replicas: distribution.Replicas,
 ) -> None:
-    if options.preview_every:
-        _require("matplotlib", "--preview-every 0 does without.")
-    if options.tensorboard:
-        _require("tensorboard", "It goes without --tensorboard, too.")
-    source = sources.from_options(options)
+    if options.results.preview_every:
+        _require("matplotlib", "Or use --preview-every 0.")
+    if options.results.tensorboard:
+        _require("tensorboard", "Or leave out --tensorboard.")
     _make_folder(folder)
-    _prepare(source, replicas)
-    validation_split = _validation_split(source, options)
-    if options.early_stopping and validation_split is None:
-        raise ValueError("--early-stopping needs a validation split.")
-    _check_sample(source, options, options.train_split)
-    if validation_split is not None:
-        _check_sample(source, options, validation_split)
+    if options.data.dataset:
+        _prepare(options.data, replicas)
+    plan = decisions.decide(options, before)
+    print(*plan.lines, f"Writing to {folder}", sep="\n")
+    for split in plan.splits.values():
+        _check_sample(plan, split)
 
+    source = plan.source
     run = runs.Run(
         class_names=list(source.class_names),
         palette=[list(color) for color in source.palette],
-        image_size=list(options.image_size),
+        image_size=list(plan.image_size),
         ignore_class=VOID,
-        options={**recorded, "val_split": validation_split or "none"},
+        options=options.record(),
+        value_range=list(source.value_range) if source.value_range else None,
+        splits=plan.splits,
+        files=plan.files,
     )
     keras.utils.set_random_seed(options.seed)
     epoch = tf.Variable(0, dtype="int64", trainable=False)
-    train_set = _load_train(source, options, epoch)
+    train_set = _load_train(plan, epoch)
     validation = one_by_one = None
-    if validation_split is not None:
-        validation = _load_validation(
-            source, options, validation_split, options.batch_size
-        )
-        # For boundary F1, which takes memory for each class of each picture.
-        one_by_one = _load_validation(source, options, validation_split, 1)
-    loss = _loss(source, options)
+    if "validation" in plan.splits:
+        validation = _load_validation(plan, options.batch_size)
+        # Boundary F1 takes memory for each class of each image of a batch.
+        one_by_one = _load_validation(plan, 1)
+    loss = _loss(plan, is_new=before is None)
     num_batches = _count(train_set)
     with replicas.scope():
-        model = _build_model(source, options, loss, num_batches)
+        model = _build_model(plan, loss, num_batches)
     history = History(folder, model, options.early_stopping, replicas)
-    _say_start(history, options)
+    _say_start(history, plan.num_epochs)
     if replicas.is_chief:
         run.write(folder)
     try:
-        _fit(model, history, train_set, validation, run, options, epoch)
+        _fit(model, history, train_set, validation, run, plan, epoch)
     except KeyboardInterrupt:
         if not history.model_file.exists():
             history.save_model(model)
         print(
-            f"\nStopped. What has been learned is in {history.model_file}; "
-            "the same command goes on after the last finished epoch."
+            f"\nStopped. The model is in {history.model_file}. Repeat the "
+            "command to resume after the last finished epoch."
         )
         raise
     if replicas.is_chief:
         _close(history, one_by_one, run)
-    # Processes that end take the others with them.
+    # A process that ends early stops the others.
     replicas.wait()
 
 
-class History(keras.callbacks.Callback):
-    """Keeps the best model, the scores, and all that is needed to go on.
-
-    Written here, and not with ModelCheckpoint, CSVLogger, EarlyStopping and
-    BackupAndRestore, so that a process may be killed at any time: every file
-    is there in full or not at all, what counts as best or as no better is read
-    off the rows of history.csv, and the weights to go on with carry their
-    epoch in their name. Of several processes the chief writes.
-    """
-
-    def __init__(
-        self,
-        folder: pathlib.Path,
-        model: keras.Model,
-        patience: int | None,
-        replicas: distribution.Replicas,
-    ) -> None:
-        super().__init__()
-        self.folder = folder
-        self.model_file = folder / runs.MODEL_FILE
-        self.patience = patience
-        self.replicas = replicas
-        self.backup = distribution.EpochBackup(replicas, folder / _RESUME)
-        self.num_done = self.backup.restore(model)
-        # An epoch that was written down and not backed up is repeated.
-        self.rows = self._read_rows()[: self.num_done]
-
-    @property
-    def is_stuck(self) -> bool:
-        """Whether there was no better score for the epochs of `patience`."""
-        if not self.patience or not self.rows:
-            return False
-        scores = [float(row[_SCORE]) for row in self.rows]
-        return len(scores) - 1 - scores.index(max(scores)) >= self.patience
-
-    def on_epoch_end(
-        self, epoch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        row = {name: float(value) for name, value in (logs or {}).items()}
-        if not math.isfinite(row["loss"]):
-            raise ValueError(
-                f"the loss is {row['loss']} in epoch {epoch + 1}. Give a "
-                "smaller --learning-rate, and another --output."
-            )
-        before = [float(row.get(_SCORE, 0)) for row in self.rows]
-        if _SCORE not in row or row[_SCORE] > max(before, default=-1):
-            self.save_model(self.model)
-        # Counted from 0, as Keras and PerClassReport do.
-        self.rows.append({"epoch": epoch, **row})
-        if self.replicas.is_chief:
-            self._write_rows()
-        self.backup.write(self.model, epoch + 1)
-        if self.is_stuck:
-            print(f"No better mean IoU for {self.patience} epochs: stopped.")
-            self.model.stop_training = True
-
-    def save_model(self, model: keras.Model) -> None:
-        """Writes `model.keras`, all at once."""
-        if not self.replicas.is_chief:
-            return
-        with (
-            self.replicas.alone(model),
-            _files.replaced(self.model_file) as part,
-        ):
-            model.save(part)
-
-    def _write_rows(self) -> None:
-        with (
-            _files.replaced(self.folder / _HISTORY) as part,
-            part.open("w", newline="") as text,
-        ):
-            writer = csv.DictWriter(
-                text, list(self.rows[0]), lineterminator="\n"
-            )
-            writer.writeheader()
-            writer.writerows(self.rows)
-
-    def _read_rows(self) -> list[dict[str, Any]]:
-        file = self.folder / _HISTORY
-        if not file.exists():
-            return []
-        with file.open(newline="") as text:
-            return list(csv.DictReader(text))
-
-
-def _default_output(options: argparse.Namespace) -> str:
-    name = options.dataset or pathlib.Path(options.images).name
+def _default_output(options: commands.Train) -> str:
+    name = options.data.dataset or pathlib.Path(str(options.data.images)).name
     return f"runs/{re.sub(r'[^A-Za-z0-9]+', '_', name)}_{options.model}"
 
 
-def _read_before(
-    folder: pathlib.Path, recorded: dict[str, Any]
-) -> runs.Run | None:
-    """The run in a folder, if it is there and has the same options.
+def _check_is_free(folder: pathlib.Path) -> None:
+    """Refuses a folder with files that are not of a run."""
+    foreign = [name for name in _WRITTEN if os.path.lexists(folder / name)]
+    if foreign:
+        raise ValueError(
+            "--output must be a folder with a run, or without files that "
+            f"would be replaced. Received: {folder}, which has "
+            f"{', '.join(foreign)} without {runs.RUN_FILE}. Give another "
+            "--output."
+        )
+
+
+def _as_before(
+    options: commands.Train, before: runs.Run, folder: pathlib.Path
+) -> commands.Train:
+    """The options with those of the run where they were left open.
 
     Raises:
-        ValueError: it has others.
+        ValueError: others differ.
     """
-    way_out = f"Give another --output, or delete {folder}."
-    before = runs.read(folder)
-    if before is None:
-        foreign = [name for name in _WRITTEN if os.path.lexists(folder / name)]
-        if foreign:
-            raise ValueError(
-                "--output must be a folder with a run, or without files of "
-                f"the names that are written. Received: {folder}, which has "
-                f"{', '.join(foreign)} without {runs.RUN_FILE}. Give another "
-                "--output."
-            )
-        return None
-    # As JSON gives it back: without tuples.
-    now = json.loads(json.dumps(recorded))
-    if now["val_split"] is None:
-        now["val_split"] = before.options.get("val_split")
+    recorded = before.options
+    changes: dict[str, Any] = {}
+    for name in _DECIDED:
+        if getattr(options, name) is None:
+            value = recorded.get(name)
+            changes[name] = tuple(value) if isinstance(value, list) else value
+    options = dataclasses.replace(options, **changes)
     differences = [
-        f"{_flag(name)} was {before.options.get(name)} and is {value}"
-        for name, value in now.items()
+        f"{parser.flag(name)} was {recorded.get(name)} and is {value}"
+        for name, value in options.record().items()
         if name not in _HARMLESS
-        and before.options.get(name, _OLDER.get(name)) != value
+        and recorded.get(name, _OLDER.get(name)) != value
     ]
     if differences:
         raise ValueError(
-            f"{folder} holds a training with other options: "
-            f"{'; '.join(differences)}. {way_out}"
+            f"{folder} holds a run with other options: "
+            f"{'; '.join(differences)}. Give another --output, or delete "
+            f"{folder}."
         )
-    return before
-
-
-def _flag(name: str) -> str:
-    return "DATASET" if name == "dataset" else f"--{name.replace('_', '-')}"
+    return options
 
 
 def _require(package: str, way_out: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise ValueError(
-            f"this needs a package that is not installed. Install it with: "
+            f"The package {package} is not installed. Install it with: "
             f"pip install {package}. {way_out}"
         )
 
 
 def _make_folder(folder: pathlib.Path) -> None:
-    """Finds out before the training whether results can be written."""
+    """Checks before the training whether results can be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -292,67 +216,45 @@ def _make_folder(folder: pathlib.Path) -> None:
         ) from error
 
 
-def _prepare(source: Source, replicas: distribution.Replicas) -> None:
-    """Lets the chief prepare a data set before the others look for it."""
+def _prepare(where: commands.Data, replicas: distribution.Replicas) -> None:
+    """Lets the chief prepare a dataset before the others look for it."""
     if replicas.num_processes == 1:
         return
     if replicas.is_chief:
-        source.splits()
+        sources.find(where).sizes()
     replicas.wait()
 
 
-def _validation_split(
-    source: Source, options: argparse.Namespace
-) -> str | None:
-    """The split to measure on, None if there is none; says which one."""
-    if options.val_split == "none":
-        return None
-    if options.val_split is not None:
-        return options.val_split
-    available = source.splits()
-    for split in ("validation", "test"):
-        if split in available:
-            print(f"Training on {options.train_split}, validating on {split}.")
-            return split
-    print(f"Training on {options.train_split}, without validation.")
-    return None
-
-
-def _check_sample(
-    source: Source, options: argparse.Namespace, split: str
-) -> None:
+def _check_sample(plan: Plan, split: str) -> None:
+    source = plan.source
     sample = source.load(
-        split,
-        image_size=options.image_size,
-        batch_size=1,
-        shuffle=False,
-        cache=False,
+        split, image_size=plan.image_size, batch_size=1, cache=False
     ).take(_NUM_CHECKED)
     report = data.check(
         sample,
         source.num_classes,
+        class_names=source.class_names,
         allow_missing_classes=True,
         verbose=False,
     )
     if not report.ok:
-        print(report)
+        print(api.in_options(str(report)))
         raise ValueError(
-            f"{source}, split {split}, cannot be trained on; the report above "
-            "says why. keras-deconv check reads all of it."
+            f"{source}, split {split}, cannot be used for training; see the "
+            "report above. keras-deconv check reads all of it."
         )
 
 
-def _load_train(
-    source: Source, options: argparse.Namespace, epoch: tf.Variable
-) -> tf.data.Dataset:
+def _load_train(plan: Plan, epoch: tf.Variable) -> tf.data.Dataset:
+    options = plan.options
     augment = None
     if options.augment:
         augment = data.augmentation(scale=(1.0, 1.5), brightness=0.1)
-    train_set = source.load(
-        options.train_split,
-        image_size=options.image_size,
+    train_set = plan.source.load(
+        plan.splits["train"],
+        image_size=plan.image_size,
         batch_size=options.batch_size,
-        # The first ones are enough, and do not need the others to be read.
+        # The first examples are enough; the others need not be read.
         shuffle=not options.smoke,
         cache=not options.smoke,
         augment=augment,
@@ -360,94 +262,88 @@ def _load_train(
         epoch=epoch,
         drop_remainder=options.strategy != "one",
     )
-    if int(train_set.cardinality()) == 0:
-        raise ValueError(
-            "--batch-size must be at most the number of pictures. Received: "
-            f"{options.batch_size}"
-        )
     return train_set.take(_NUM_SMOKE_BATCHES) if options.smoke else train_set
 
 
-def _load_validation(
-    source: Source, options: argparse.Namespace, split: str, batch_size: int
-) -> tf.data.Dataset:
-    validation = source.load(
-        split,
-        image_size=options.image_size,
+def _load_validation(plan: Plan, batch_size: int) -> tf.data.Dataset:
+    options = plan.options
+    validation = plan.source.load(
+        plan.splits["validation"],
+        image_size=plan.image_size,
         batch_size=batch_size,
-        shuffle=False,
-        # What is read once need not be kept.
+        # Boundary F1 reads it only once.
         cache=batch_size == options.batch_size and not options.smoke,
     )
     if options.smoke:
-        num_pictures = _NUM_SMOKE_BATCHES * options.batch_size
-        return validation.take(num_pictures // batch_size)
+        num_images = _NUM_SMOKE_BATCHES * options.batch_size
+        return validation.take(num_images // batch_size)
     return validation
 
 
 def _build_model(
-    source: Source,
-    options: argparse.Namespace,
-    loss: keras.losses.Loss,
-    num_batches: int,
+    plan: Plan, loss: keras.losses.Loss, num_batches: int
 ) -> keras.Model:
+    options, num_classes = plan.options, plan.source.num_classes
     weights = {}
     if options.encoder_weights:
         weights["encoder_weights"] = options.encoder_weights
     with _precision(options.mixed_precision):
-        build = getattr(models, parser.MODELS[options.model])
-        model = build(
-            (*options.image_size, 3),
-            source.num_classes,
-            decoder=options.decoder,
+        model = api.find("model", options.model)(
+            (*plan.image_size, 3),
+            num_classes,
+            decoder=api.CHOICES["decoder"][options.decoder],
             **weights,
         )
         decay = keras.optimizers.schedules.CosineDecay(
-            options.learning_rate, _num_epochs(options) * num_batches
+            options.learning_rate, plan.num_epochs * num_batches
         )
         # jit_compile stays "auto": with a GPU Keras compiles with XLA.
         model.compile(
             keras.optimizers.Adam(decay),
             loss,
             metrics=[
-                metrics.GlobalAccuracy(source.num_classes),
-                metrics.ClassAccuracy(source.num_classes),
-                metrics.MeanIoU(source.num_classes),
+                metrics.GlobalAccuracy(num_classes),
+                metrics.ClassAccuracy(num_classes),
+                metrics.MeanIoU(num_classes),
             ],
         )
     return model
 
 
 @contextlib.contextmanager
-def _precision(name: str | None) -> Iterator[None]:
+def _precision(word: str | None) -> Iterator[None]:
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(f"mixed_{name}" if name else before)
+    policy = api.CHOICES["mixed_precision"][word] if word else before
+    keras.config.set_dtype_policy(policy)
     try:
         yield
     finally:
         keras.config.set_dtype_policy(before)
 
 
-def _loss(source: Source, options: argparse.Namespace) -> keras.losses.Loss:
-    build = getattr(losses, parser.LOSSES[options.loss])
-    if options.class_weights == "none":
+def _loss(plan: Plan, is_new: bool) -> keras.losses.Loss:
+    """Makes the loss; warns about classes that do not occur."""
+    options, source = plan.options, plan.source
+    build = api.find("loss", options.loss)
+    is_weighted = options.class_weights != "none"
+    if not is_weighted and (options.smoke or not is_new):
         return build()
+    # All of them, even for --smoke: weights of a part would be others.
     counted = data.class_frequencies(
         source.load(
-            options.train_split,
-            image_size=options.image_size,
+            plan.splits["train"],
+            image_size=plan.image_size,
             batch_size=options.batch_size,
-            shuffle=False,
             cache=False,
         ),
         source.num_classes,
         verbose=0,
     )
-    weigh = {
-        "median": data.median_frequency_weights,
-        "enet": data.enet_weights,
-    }[options.class_weights]
-    weights = weigh(counted)
+    for text in decisions.warnings_of(counted, source.class_names):
+        print(f"warning: {text}")
+    if not is_weighted:
+        return build()
+    weights = api.find("class_weights", options.class_weights)(counted)
     shown = [
         f"{name} {weight:.2f}"
         for name, weight in zip(source.class_names, weights, strict=True)
@@ -456,17 +352,13 @@ def _loss(source: Source, options: argparse.Namespace) -> keras.losses.Loss:
     return build(class_weights=weights)
 
 
-def _num_epochs(options: argparse.Namespace) -> int:
-    return 1 if options.smoke else options.epochs
-
-
 def _count(dataset: tf.data.Dataset) -> int:
-    """How many batches there are; of films, that is known by reading them."""
+    """The number of batches; videos must be read to know it."""
     count = int(dataset.cardinality())
     return count if count >= 0 else sum(1 for _ in dataset)
 
 
-def _say_start(history: History, options: argparse.Namespace) -> None:
+def _say_start(history: History, num_epochs: int) -> None:
     replicas = history.replicas
     devices = tf.config.list_physical_devices("GPU")
     if replicas.num_replicas > 1:
@@ -479,11 +371,9 @@ def _say_start(history: History, options: argparse.Namespace) -> None:
         print(f"Training on {len(devices)} GPU: {details.get('device_name')}")
     else:
         print(f"Training on the CPU ({os.cpu_count()} cores), no GPU found.")
-    if 0 < history.num_done < _num_epochs(options):
-        print(
-            f"Resuming at epoch {history.num_done + 1} of "
-            f"{_num_epochs(options)}."
-        )
+    if 0 < history.num_done < num_epochs:
+        next_epoch = history.num_done + 1
+        print(f"Resuming at epoch {next_epoch} of {num_epochs}.")
 
 
 def _fit(
@@ -492,13 +382,14 @@ def _fit(
     train_set: tf.data.Dataset,
     validation: tf.data.Dataset | None,
     run: runs.Run,
-    options: argparse.Namespace,
+    plan: Plan,
     epoch: tf.Variable,
 ) -> None:
     if history.is_stuck:
         return
     tensorboard = history.folder / _TENSORBOARD
-    replicas = history.replicas
+    options, replicas = plan.options, history.replicas
+    results = options.results
     watchers: list[keras.callbacks.Callback] = [
         keras.callbacks.TerminateOnNaN(),
         callbacks.EpochSeed(options.seed, epoch),
@@ -508,11 +399,11 @@ def _fit(
             print_function=lambda table: None,
         ),
     ]
-    if options.tensorboard and replicas.is_chief:
+    if results.tensorboard and replicas.is_chief:
         watchers.append(keras.callbacks.TensorBoard(tensorboard))
-    if options.preview_every and replicas.num_processes > 1:
-        print("Several processes draw no previews.")
-    elif options.preview_every:
+    if results.preview_every and replicas.num_processes > 1:
+        print("Previews are not drawn with several processes.")
+    elif results.preview_every:
         watchers.append(
             callbacks.PredictionPreview(
                 validation or train_set,
@@ -520,17 +411,17 @@ def _fit(
                 class_names=run.class_names,
                 palette=run.palette,
                 ignore_class=run.ignore_class,
-                every=options.preview_every,
-                log_dir=tensorboard if options.tensorboard else None,
+                every=results.preview_every,
+                log_dir=tensorboard if results.tensorboard else None,
             )
         )
     replicas.fit(
         model,
         train_set,
         validation_data=validation,
-        epochs=_num_epochs(options),
+        epochs=plan.num_epochs,
         initial_epoch=history.num_done,
-        # What goes wrong above is not backed up.
+        # Last, so that an epoch that fails above is not backed up.
         callbacks=[*watchers, history],
     )
 
@@ -538,13 +429,13 @@ def _fit(
 def _close(
     history: History, validation: tf.data.Dataset | None, run: runs.Run
 ) -> None:
-    """Says how good the model is that is kept, class by class."""
+    """Prints the scores of the model that is kept."""
     folder = history.folder
     print(f"Saved {history.model_file}")
-    # Before measuring, which may fail and can be done again with evaluate.
+    # Before the scores, which may fail and can be repeated with evaluate.
     dataclasses.replace(run, is_finished=True).write(folder)
     history.backup.delete()
     if validation is not None:
         model, _ = runs.load(str(folder))
         scores = evaluation.measure(model, validation, run, verbose=0)
-        print(f"\nValidation, the best epoch:\n{scores}")
+        print(f"\nValidation scores of the best epoch:\n{scores}")

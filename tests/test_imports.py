@@ -28,6 +28,7 @@ _kernels.positions: _kernels.windows
 _kernels.windows: _backends _shapes
 _labels: _backends
 _locks:
+_resizing:
 _shapes:
 callbacks: _arguments _backends _files _labels visualize
 config: _arguments
@@ -52,8 +53,8 @@ data.folders: _arguments data._epochs data._errors data._images
     data._mask_formats data._masks data._splits data._value_ranges
     data.catalog data.pipeline
 data.frequencies: _arguments _labels data.catalog
-data.pipeline: _arguments data._epochs data._errors data._value_ranges
-    data.catalog
+data.pipeline: _arguments _resizing data._epochs data._errors
+    data._value_ranges data.catalog
 data.scenes: _arguments data.catalog
 data.sources: data._epochs data._network data._value_ranges data.camvid
     data.catalog data.pipeline data.scenes
@@ -71,7 +72,7 @@ export: export.onnx export.saved_model export.tflite
 export._channel_ranges: layers
 export._models: _arguments _files _graphs
 export.onnx: config export._models
-export.saved_model: _arguments _graphs config export._models
+export.saved_model: _arguments _graphs _resizing config export._models
     inference.monte_carlo
 export.tflite: _arguments _batches _kernels.fused config
     export._channel_ranges export._models

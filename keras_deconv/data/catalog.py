@@ -29,16 +29,22 @@ def known_set(name: str) -> SegmentationSet:
     """
     entry = find(name)
     if entry is None:
-        known = ", ".join(names())
-        reason = _NO_CLASS_PER_PIXEL.get(_base_name(name))
         raise ValueError(
-            f"`name` must be a dataset of the catalog ({known}). "
-            f"Received: name={name!r}. "
-            + (f"It {reason}. " if reason else did_you_mean(name, names()))
-            + "For any other tfds set pass a SegmentationSet of your own as "
-            "`name`, or `image_key`, `mask_key` and `num_classes` to load."
+            f"{unknown_text(name)}For any other tfds set pass a "
+            "SegmentationSet of your own as `name`, or `image_key`, "
+            "`mask_key` and `num_classes` to load."
         )
     return entry
+
+
+def unknown_text(name: str) -> str:
+    """Write why a data set cannot be found, and what may be meant."""
+    reason = _NO_CLASS_PER_PIXEL.get(_base_name(name))
+    return (
+        f"`name` must be a dataset of the catalog ({', '.join(names())}). "
+        f"Received: name={name!r}. "
+        + (f"It {reason}. " if reason else did_you_mean(name, names()))
+    )
 
 
 def find(name: str) -> SegmentationSet | None:

@@ -193,8 +193,11 @@ def from_folders(
         palette=palette,
         void_colors=void_colors,
     )
-    found = match_files(images, masks, mask_suffix, unmatched)
-    if files is not None:
+    if files is None:
+        found = match_files(images, masks, mask_suffix, unmatched)
+    else:
+        # Others do not matter, so they need no partner.
+        found = match_files(images, masks, mask_suffix, "skip", verbose=False)
         found = _only(found, files)
     # Of all parts: a small one may have no foreground.
     check_not_binary([mask for _, _, mask in found], format)
@@ -317,7 +320,11 @@ def median_size(files: Files) -> tuple[int, int]:
 
 
 def match_files(
-    images: StrPath, masks: StrPath, mask_suffix: str, unmatched: str
+    images: StrPath,
+    masks: StrPath,
+    mask_suffix: str,
+    unmatched: str,
+    verbose: bool = True,
 ) -> Files:
     """Pair the files of two folders: (common name, image, mask), in order."""
     unmatched = _arguments.choice(unmatched, "unmatched", ("error", "skip"))
@@ -358,7 +365,7 @@ def match_files(
             "Give `mask_suffix` if all masks are named so, or leave files out "
             "with unmatched='skip'."
         )
-    if not is_complete:
+    if not is_complete and verbose:
         folders = f"'{printable(images)}' and '{printable(masks)}'"
         print(f"{folders}: {'; '.join(report)}.")
     return [(stem, image_files[stem], mask_files[stem]) for stem in both]

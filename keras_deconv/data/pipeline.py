@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
-from keras_deconv import _arguments
+from keras_deconv import _arguments, _resizing
 from keras_deconv.data import _value_ranges
 from keras_deconv.data._epochs import Augment, drawn_by_epoch
 from keras_deconv.data._errors import require
@@ -362,7 +362,13 @@ def _pair_maker(
         mask = tf.cast(mask, tf.uint8)
         if value_range is not None:
             image = _value_ranges.scaled_tensor(image, value_range, where)
-        return _resize(image, mask, image_size) if image_size else (image, mask)
+        if not image_size:
+            return image, mask
+        resized = _resizing.images(image, image_size)
+        if not image.dtype.is_floating:
+            # Four times smaller than float32, in the cache.
+            resized = tf.saturate_cast(resized, tf.uint8)
+        return resized, _resizing.labels(mask, image_size)
 
     return make_pair
 
@@ -375,16 +381,6 @@ def _describe_example(
     if "file_name" in example:
         parts += [" (", example["file_name"], ")"]
     return tf.strings.join(parts)
-
-
-def _resize(
-    image: tf.Tensor, mask: tf.Tensor, image_size: Sequence[int]
-) -> tuple[tf.Tensor, tf.Tensor]:
-    resized = tf.image.resize(image, image_size, "bilinear", antialias=True)
-    mask = tf.image.resize(mask[..., None], image_size, "nearest")[..., 0]
-    if image.dtype.is_floating:
-        return resized, mask
-    return tf.saturate_cast(tf.round(resized), tf.uint8), mask
 
 
 def check_arguments(

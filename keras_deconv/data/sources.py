@@ -296,6 +296,14 @@ def _class_names(
     return None
 
 
+def stored_value_range(
+    name: str, data_dir: str | os.PathLike[str] | None
+) -> tuple[float, float] | None:
+    """Return the value range that `to_tfds` stored with a dataset, if any."""
+    entry = describe(name, data_dir=data_dir)
+    return _stored_range(_find_builder(name, data_dir), entry)
+
+
 def _stored_range(
     builder: tfds.core.DatasetBuilder, entry: SegmentationSet
 ) -> tuple[float, float] | None:

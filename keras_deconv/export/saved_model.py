@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_deconv import _arguments, _graphs, config
+from keras_deconv import _arguments, _graphs, _resizing, config
 from keras_deconv.export._models import (
     Path,
     check_backend,
@@ -146,15 +146,12 @@ def _signatures(
     )
 
     def prepare(images: Any) -> Any:
-        x = tf.cast(images, tf.float32)
-        if size is not None:
-            x = tf.image.resize(x, size, "bilinear", antialias=True)
-            x = tf.round(x)
+        x = images if size is None else _resizing.images(images, size)
         return tf.cast(x, spec.dtype)
 
     def restore(maps: Any, images: Any) -> Any:
         """Maps `(batch, height, width, ...)` at the size of the images."""
-        return tf.image.resize(maps, tf.shape(images)[1:3], "bilinear")
+        return _resizing.scores(maps, tf.shape(images)[1:3])
 
     @tf.function(input_signature=[images_spec])
     def serving_default(images: Any) -> dict[str, Any]:

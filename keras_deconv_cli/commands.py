@@ -1,0 +1,128 @@
+"""What the user asked for: one frozen dataclass per command.
+
+`parser` makes them, and the modules of the commands take nothing else. The
+fields have the names of the options. Paths are absolute.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Which images with masks; neither a dataset nor images: those of a run."""
+
+    dataset: str | None = None
+    data_dir: str | None = None
+    manual_dir: str | None = None
+    images: str | None = None
+    masks: str | None = None
+    val_images: str | None = None
+    val_masks: str | None = None
+    classes: int | tuple[str, ...] | None = None
+    labels: Mapping[int, int] | Mapping[int, str] | None = None
+    foreground: int | None = None
+    void_labels: tuple[int, ...] | None = None
+    value_range: tuple[float, float] | None = None
+    mask_suffix: str = ""
+    unmatched: str = "error"
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """Where a training writes, and what it writes besides the model."""
+
+    output: str | None = None
+    preview_every: int = 1
+    tensorboard: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """`keras-deconv train`; what is None is decided from the data."""
+
+    data: Data
+    results: Results
+    train_split: str
+    val_split: str | None
+    model: str
+    decoder: str
+    encoder_weights: str | None
+    image_size: tuple[int, int] | None
+    epochs: int | None
+    batch_size: int
+    learning_rate: float
+    loss: str
+    class_weights: str
+    augment: bool
+    mixed_precision: str | None
+    early_stopping: int | None
+    seed: int
+    strategy: str
+    smoke: bool
+
+    def record(self) -> dict[str, Any]:
+        """What decides the weights, by the names of the options, for JSON."""
+        values = dataclasses.asdict(self)
+        del values["results"]
+        values = values.pop("data") | values
+        record: dict[str, Any] = json.loads(json.dumps(values))
+        return record
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """`keras-deconv evaluate`."""
+
+    data: Data
+    model_path: str
+    split: str | None
+    batch_size: int
+    json: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """`keras-deconv predict`."""
+
+    model_path: str
+    inputs: tuple[str, ...]
+    output: str
+    value_range: tuple[float, float] | None
+    monte_carlo: int | None
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """`keras-deconv export`."""
+
+    data: Data
+    model_path: str
+    output: str
+    format: str
+    quantize: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """`keras-deconv check`."""
+
+    data: Data
+    split: str | None
+    allow_missing_classes: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """`keras-deconv info`."""
+
+    subject: str | None
+    data_dir: str | None
+
+
+Command = Train | Evaluate | Predict | Export | Check | Info

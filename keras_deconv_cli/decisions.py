@@ -1,0 +1,224 @@
+"""What a training decides for its user, and what it says about that."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from keras_deconv.data import ClassFrequencies
+from keras_deconv.data.folders import median_size
+from keras_deconv_cli import commands, runs, sources, splits
+from keras_deconv_cli.sources import Source
+
+# The generated scenes are small, so that a first run takes a minute.
+_SCENES_SIZE = (48, 64)
+_MAX_PIXELS, _MAX_PIXELS_GPU = 256 * 256, 512 * 512
+_MULTIPLE = 32
+# A network learns little in fewer epochs, and nothing in fewer steps.
+_MIN_EPOCHS, _MIN_STEPS = 6, 60
+# Number of images of a dataset of tfds that are looked at for their size.
+_NUM_SIZES = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A training of which everything is decided.
+
+    `splits` are "train" and, if there is one, "validation". `lines` tell the
+    user what was decided.
+    """
+
+    options: commands.Train
+    source: Source
+    splits: dict[str, str]
+    image_size: tuple[int, int]
+    num_epochs: int
+    lines: tuple[str, ...]
+
+    @property
+    def files(self) -> dict[str, list[str]]:
+        """The names of the pairs of each split, for folders."""
+        return {name: part.names for name, part in self.source.parts.items()}
+
+
+def decide(options: commands.Train, before: runs.Run | None) -> Plan:
+    """Decides what the options leave open; as before, if the run exists."""
+    if before is not None:
+        source = sources.find(options.data, before.files)
+        names = before.splits
+    else:
+        whole = sources.find(options.data)
+        source, names = whole.divide(
+            options.train_split, options.val_split, options.seed
+        )
+    if options.early_stopping and "validation" not in names:
+        raise ValueError("--early-stopping needs a validation split.")
+    image_size, reason = options.image_size, ""
+    if image_size is None and before is not None and before.image_size:
+        height, width = before.image_size
+        image_size, reason = (height, width), "as before"
+    elif image_size is None:
+        image_size, reason = _image_size(source, names["train"])
+    num_epochs = options.epochs or _num_epochs(source, names, options)
+    lines = [
+        _about_splits(source, names, options),
+        _about_size(image_size, reason),
+        *_about_classes(source),
+        f"Model: {options.model}, batches of {options.batch_size} images, "
+        f"{num_epochs} epochs"
+        + ("" if options.epochs else " (assumed; change it with --epochs)"),
+    ]
+    num_epochs = 1 if options.smoke else num_epochs
+    return Plan(options, source, names, image_size, num_epochs, tuple(lines))
+
+
+def _num_epochs(
+    source: Source, split_names: dict[str, str], options: commands.Train
+) -> int:
+    found = splits.ranges(split_names["train"], source.sizes())
+    num_images = sum(stop - start for _, start, stop in found)
+    num_batches = max(1, math.ceil(num_images / options.batch_size))
+    return max(_MIN_EPOCHS, math.ceil(_MIN_STEPS / num_batches))
+
+
+def _image_size(source: Source, split: str) -> tuple[tuple[int, int], str]:
+    if source.options.dataset == "scenes":
+        return _SCENES_SIZE, "for scenes"
+    if source.parts:
+        height, width = median_size(source.part(split).files)
+    else:
+        sizes = list(_sizes(source, split))
+        height = statistics.median_high(height for height, _ in sizes)
+        width = statistics.median_high(width for _, width in sizes)
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    limit = _MAX_PIXELS_GPU if on_gpu else _MAX_PIXELS
+    size = fitted((height, width), limit)
+    return size, f"from the median {height}x{width} of the images"
+
+
+def _sizes(source: Source, split: str) -> Iterator[tuple[int, int]]:
+    examples = source.load(split, image_size=None, batch_size=1, cache=False)
+    for image, _ in examples.take(_NUM_SIZES):
+        yield int(image.shape[1]), int(image.shape[2])
+
+
+def fitted(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
+    """Multiples of 32 in about the ratio of a size, with about its pixels.
+
+    There are at most `max_pixels`, or slightly more. Keeping the ratio counts
+    more than the number of pixels.
+
+    >>> fitted((480, 640), 256 * 256), fitted((1080, 1920), 256 * 256)
+    ((192, 256), (192, 352))
+    """
+    height, width = size
+    area = min(height * width, max_pixels)
+
+    def deviation(candidate: tuple[int, int]) -> float:
+        ratio = math.log(candidate[0] * width / (candidate[1] * height))
+        return 10 * abs(ratio) + abs(math.log(math.prod(candidate) / area))
+
+    # Every height and the width that belongs to it, rounded down and up.
+    candidates = [
+        (rows * _MULTIPLE, columns * _MULTIPLE)
+        for rows in range(1, math.isqrt(max_pixels) // _MULTIPLE * 2 + 1)
+        for columns in _neighbors(rows * width / height)
+    ]
+    limit = max(1.1 * max_pixels, _MULTIPLE**2)
+    return min(
+        (c for c in candidates if math.prod(c) <= limit),
+        key=deviation,
+        default=(_MULTIPLE, _MULTIPLE),
+    )
+
+
+def _neighbors(number: float) -> set[int]:
+    return {max(1, math.floor(number)), math.ceil(number)}
+
+
+def _about_splits(
+    source: Source, names: dict[str, str], options: commands.Train
+) -> str:
+    train, validation = names["train"], names.get("validation")
+    if source.parts:
+        parts = source.parts
+        train = f"{len(parts['train'].files)} images in {source}"
+        if validation:
+            other = parts["validation"].images
+            where = "" if other == parts["train"].images else f" in {other}"
+            validation = f"{len(parts['validation'].files)} others{where}"
+    if not validation:
+        return f"Training on {train}, without validation."
+    text = f"Training on {train}, validating on {validation}"
+    if options.val_split is None:
+        if source.parts and not options.data.val_images:
+            text += f", drawn with seed {options.seed}"
+        text += " (assumed; change it with --val-split)"
+    return f"{text}."
+
+
+def _about_size(size: tuple[int, int], reason: str) -> str:
+    text = "Image size: {}x{}".format(*size)
+    if not reason:
+        return text
+    return f"{text}, {reason} (assumed; change it with --image-size)"
+
+
+def _about_classes(source: Source) -> Iterator[str]:
+    names = enumerate(source.class_names)
+    yield "Classes: " + ", ".join(f"{number} {name}" for number, name in names)
+    if source.labels:
+        options = source.options
+        text = "Values in the masks: " + ", ".join(
+            f"{label} {name}" for label, name in sorted(source.labels.items())
+        )
+        given = (options.labels, options.foreground, options.void_labels)
+        if given == (None, None, None):
+            text += (
+                " (assumed; change it with --labels, --foreground or "
+                "--void-labels)"
+            )
+        yield text
+    if source.value_range:
+        yield "Image values: {:g} to {:g} become 0 to 255".format(
+            *source.value_range
+        )
+
+
+def warnings_of(
+    counted: ClassFrequencies, class_names: tuple[str, ...]
+) -> Iterator[str]:
+    """What is wrong with the classes of the training images.
+
+    >>> counted = ClassFrequencies((4, 0), (1, 0), (4, 0), 4, 1)
+    >>> print(*warnings_of(counted, ("sky", "road")))  # doctest: +ELLIPSIS
+    1 of 2 classes never occurs in the 1 training images: road. ...
+    """
+    absent = [
+        name
+        for name, count in zip(class_names, counted.pixels, strict=True)
+        if not count
+    ]
+    where = f"in the {counted.num_images} training images"
+    if len(absent) == len(class_names):
+        yield (
+            f"All {counted.num_pixels} pixels {where} are void: there is "
+            "nothing to learn. Check --labels, --foreground and --void-labels."
+        )
+    elif absent:
+        shares = ", ".join(
+            f"{name} {count}"
+            for name, count in zip(class_names, counted.pixels, strict=True)
+        )
+        yield (
+            f"{len(absent)} of {len(class_names)} classes never "
+            f"{'occurs' if len(absent) == 1 else 'occur'} {where}: "
+            f"{', '.join(absent)}. The model cannot learn "
+            f"{'it' if len(absent) == 1 else 'them'}. Pixels: {shares}, void "
+            f"{counted.void_pixels}. Check --labels, --foreground and "
+            "--void-labels."
+        )

@@ -1,0 +1,101 @@
+"""What a training keeps of each epoch."""
+
+from __future__ import annotations
+
+import csv
+import math
+import pathlib
+from typing import Any
+
+import keras
+
+from keras_deconv import _files, distribution
+from keras_deconv_cli import runs
+
+HISTORY, RESUME = "history.csv", ".resume"
+_SCORE = "val_mean_iou"
+
+
+class History(keras.callbacks.Callback):
+    """Keeps the best model, the scores, and what is needed to resume.
+
+    Instead of ModelCheckpoint, CSVLogger, EarlyStopping and BackupAndRestore,
+    so that the process may be killed at any time: every file is complete or
+    absent, the best score and the epochs without a better one are read from
+    history.csv, and the names of the backups hold their epoch. If there are
+    several processes, the chief writes.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        model: keras.Model,
+        patience: int | None,
+        replicas: distribution.Replicas,
+    ) -> None:
+        super().__init__()
+        self.folder = folder
+        self.model_file = folder / runs.MODEL_FILE
+        self.patience = patience
+        self.replicas = replicas
+        self.backup = distribution.EpochBackup(replicas, folder / RESUME)
+        self.num_done = self.backup.restore(model)
+        # An epoch that is in the file but not backed up is repeated.
+        self.rows = self._read_rows()[: self.num_done]
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the last `patience` epochs brought no better score."""
+        if not self.patience or not self.rows:
+            return False
+        scores = [float(row[_SCORE]) for row in self.rows]
+        return len(scores) - 1 - scores.index(max(scores)) >= self.patience
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        row = {name: float(value) for name, value in (logs or {}).items()}
+        if not math.isfinite(row["loss"]):
+            raise ValueError(
+                f"The loss is {row['loss']} in epoch {epoch + 1}. Give a "
+                "smaller --learning-rate, and another --output."
+            )
+        before = [float(row.get(_SCORE, 0)) for row in self.rows]
+        if _SCORE not in row or row[_SCORE] > max(before, default=-1):
+            self.save_model(self.model)
+        # Counted from 0, as Keras and PerClassReport do.
+        self.rows.append({"epoch": epoch, **row})
+        if self.replicas.is_chief:
+            self._write_rows()
+        self.backup.write(self.model, epoch + 1)
+        if self.is_stuck:
+            print(f"No better mean IoU for {self.patience} epochs. Stopped.")
+            self.model.stop_training = True
+
+    def save_model(self, model: keras.Model) -> None:
+        """Writes `model.keras`, complete or not at all."""
+        if not self.replicas.is_chief:
+            return
+        with (
+            self.replicas.alone(model),
+            _files.replaced(self.model_file) as part,
+        ):
+            model.save(part)
+
+    def _write_rows(self) -> None:
+        with (
+            _files.replaced(self.folder / HISTORY) as part,
+            part.open("w", newline="") as text,
+        ):
+            writer = csv.DictWriter(
+                text, list(self.rows[0]), lineterminator="\n"
+            )
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+    def _read_rows(self) -> list[dict[str, Any]]:
+        file = self.folder / HISTORY
+        if not file.exists():
+            return []
+        with file.open(newline="") as text:
+            return list(csv.DictReader(text))

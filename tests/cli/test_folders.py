@@ -1,0 +1,522 @@
+"""The command on folders of one's own, as people have them."""
+
+import errno
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+
+from keras_deconv import _files
+from keras_deconv_cli import main, runs
+from tests import tiny_datasets
+from tests.cli.samples import read_history, tiny_model, write_scenes
+from tests.paths import ROOT
+
+FAST = ["--image-size", "32x32", "--preview-every", "0"]
+
+
+def draw(number, size=(32, 32)):
+    """A bright disk on dark ground, and where it is."""
+    rng = np.random.default_rng(number)
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    center = rng.uniform(0.35, 0.65, 2) * size
+    radius = rng.uniform(0.2, 0.3) * min(size)
+    disk = np.hypot(rows - center[0], columns - center[1]) < radius
+    image = np.full((*size, 3), 40, "uint8")
+    image[disk] = 200, 120, 80
+    return image, disk
+
+
+def write_disks(folder, values=(0, 255), number=24, size=(32, 32)):
+    """Writes pairs, of masks with two values; gives the options for them."""
+    for count in range(number):
+        image, disk = draw(count, size)
+        mask = np.where(disk, values[1], values[0]).astype("uint8")
+        name = f"{count:02}.png"
+        tiny_datasets.write_png(folder / "images" / name, image)
+        tiny_datasets.write_png(folder / "masks" / name, mask[..., None])
+    return [
+        *["--images", str(folder / "images")],
+        *["--masks", str(folder / "masks")],
+    ]
+
+
+@pytest.fixture(scope="module")
+def disks(tmp_path_factory):
+    return write_disks(tmp_path_factory.mktemp("disks"))
+
+
+def last_error(capsys):
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def foreground_iou(run, written, arguments=()):
+    command = ["evaluate", str(run), "--json", str(written), *arguments]
+    assert main(command) == 0
+    return json.loads(written.read_text())["classes"]["foreground"]["iou"]
+
+
+@pytest.mark.parametrize("command", ["train", "check"])
+def test_binary_masks_stop_with_the_ways_out(
+    command, disks, tiny_models, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert main([command, *disks, "--classes", "ground,disk"]) == 1
+    error = last_error(capsys)
+    assert "Pass --foreground 255 if 255 is 'disk'" in error
+    assert "Pass --void-labels 255 if 255 means void." in error
+    # A set that truly has void and no positives stays trainable.
+    voided = [*disks, "--classes", "ground,disk", "--void-labels", "255"]
+    if command == "check":
+        assert main([command, *voided]) == 1
+        assert main([command, *voided, "--allow-missing-classes"]) == 0
+        return
+    assert main([command, *voided, *FAST, "--epochs", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "warning: 1 of 2 classes never occurs in the 19 training images: disk."
+        in printed
+    )
+    assert re.search(r"Pixels: ground \d{5}, disk 0, void \d{4}\.", printed)
+
+
+def test_a_foreground_is_learned(disks, tiny_models, tmp_path):
+    run = tmp_path / "run"
+    arguments = [*disks, "--foreground", "255", "--output", str(run), *FAST]
+    arguments += ["--learning-rate", "0.1", "--epochs", "15"]
+    assert main(["train", *arguments]) == 0
+    assert foreground_iou(run, tmp_path / "scores.json") > 0.5
+
+
+@pytest.mark.slow
+def test_a_foreground_is_learned_in_a_minute(disks, tmp_path):
+    """As a user has it, defaults and all, in a process of its own."""
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "keras_deconv_cli", "train", *disks]
+    command += ["--foreground", "255", "--output", str(run)]
+    start = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert time.monotonic() - start < 60
+    assert foreground_iou(run, tmp_path / "scores.json") > 0.5
+
+
+def test_labels_name_the_classes(disks, tiny_models, tmp_path, capsys):
+    run = tmp_path / "run"
+    arguments = ["train", *disks, "--output", str(run), *FAST, "--epochs", "1"]
+    arguments += ["--labels", "0=background,255=building"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "Classes: 0 background, 1 building\n" in printed
+    assert "Values in the masks: 0 background, 255 building\n" in printed
+    assert runs.read(run).class_names == ["background", "building"]
+    assert runs.read(run).data.labels == {0: "background", 255: "building"}
+    # The same command is the same run.
+    assert main(arguments) == 0
+    assert "is finished" in capsys.readouterr().out
+    assert main(["evaluate", str(run)]) == 0
+    assert "building" in capsys.readouterr().out
+    for classes, labels, status in (
+        ("building,background", "0=background,255=building", 0),
+        ("building,street", "0=background,255=building", 1),
+        ("2", "0=0,255=1", 0),
+        ("3", "0=0,255=1", 1),
+    ):
+        given = ["--classes", classes, "--labels", labels]
+        assert main(["check", *disks, *given]) == status, given
+        if status:
+            error = last_error(capsys)
+            assert "--labels must name every class of --classes" in error
+    assert main(["check", *disks, "--foreground", "255"]) == 0
+
+
+def write_photos(folder, number, size):
+    """Writes JPEG photos and masks of sky, road and car."""
+    for count in range(number):
+        image, disk = draw(count, size)
+        mask = np.where(disk, 2, 0).astype("uint8")
+        mask[size[0] * 3 // 4 :] = 1
+        image[mask == 1] = 90
+        for kind, pixels, suffix in (
+            ("photos", image, "jpg"),
+            ("labels", mask, "png"),
+        ):
+            path = folder / kind / f"{count}.{suffix}"
+            path.parent.mkdir(exist_ok=True, parents=True)
+            PIL.Image.fromarray(pixels).save(path)
+
+
+def printed_command():
+    """The command for photos of one's own, as the page has it."""
+    page = (ROOT / "docs" / "training.md").read_text()
+    [line] = re.findall(r"^keras-deconv (train --images.*)", page, re.MULTILINE)
+    return shlex.split(line)
+
+
+@pytest.mark.parametrize(
+    ("options", "epochs"),
+    [
+        ("--epochs 1 --preview-every 0", "1 epochs"),
+        pytest.param(
+            "",
+            "20 epochs (assumed; change it with --epochs)",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_the_command_of_the_page(
+    options, epochs, tiny_models, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    write_photos(tmp_path, 24, (480, 640))
+    assert main([*printed_command(), *options.split()]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:6] == [
+        f"Training on 19 images in {tmp_path}/photos, validating on 5 others, "
+        "drawn with seed 0 (assumed; change it with --val-split).",
+        "Image size: 192x256, from the median 480x640 of the images (assumed; "
+        "change it with --image-size)",
+        "Classes: 0 sky, 1 road, 2 car",
+        "Values in the masks: 0 sky, 1 road, 2 car, 255 void (assumed; change "
+        "it with --labels, --foreground or --void-labels)",
+        f"Model: segnet_basic, batches of 8 images, {epochs}",
+        "Writing to runs/photos_segnet_basic",
+    ]
+    folder = tmp_path / "runs" / "photos_segnet_basic"
+    assert len(read_history(folder)) == int(epochs.split()[0])
+    assert all(float(row["val_mean_iou"]) > 0 for row in read_history(folder))
+    run = runs.read(folder)
+    assert run.image_size == [192, 256]
+    assert {name: len(files) for name, files in run.files.items()} == {
+        "train": 19,
+        "validation": 5,
+    }
+    names = sorted(name for part in run.files.values() for name in part)
+    assert names == sorted(map(str, range(24)))
+    written = tmp_path / "scores.json"
+    assert main(["evaluate", str(folder), "--json", str(written)]) == 0
+    printed = capsys.readouterr().out
+    assert "split validation" in printed
+    assert "warning" not in printed
+    scores = json.loads(written.read_text())
+    assert scores["split"] == "validation"
+    assert not scores["split_was_trained_on"]
+    assert scores["split_chose_model"]
+
+
+def test_a_set_that_grew_is_resumed_with_its_images(
+    tiny_models, tmp_path, capsys
+):
+    folders = write_disks(tmp_path, (0, 1), number=10)
+    run = tmp_path / "run"
+    arguments = ["train", *folders, "--classes", "2", *FAST]
+    arguments += ["--output", str(run)]
+    assert main([*arguments, "--epochs", "1"]) == 0
+    before = runs.read(run)
+    assert sorted(map(len, before.files.values())) == [2, 8]
+    content = json.loads((run / "run.json").read_text())
+    content["is_finished"] = False
+    (run / "run.json").write_text(json.dumps(content))
+    write_disks(tmp_path, (0, 1), number=15)
+    assert main(arguments) == 0
+    after = runs.read(run)
+    assert (after.files, after.splits) == (before.files, before.splits)
+    assert after.is_finished
+    capsys.readouterr()
+    # Other images of the folder are not known to be held out.
+    assert main(["evaluate", str(run), *folders, "--classes", "2"]) == 0
+    assert "warning: The model was trained on" in capsys.readouterr().out
+    # A missing one is named.
+    (tmp_path / "images" / f"{before.files['validation'][0]}.png").unlink()
+    (tmp_path / "masks" / f"{before.files['validation'][0]}.png").unlink()
+    assert main(["evaluate", str(run)]) == 1
+    assert f"such as {before.files['validation'][0]!r}" in last_error(capsys)
+
+
+@pytest.mark.parametrize(
+    ("options", "train", "validation"),
+    [
+        ("", 8, 2),
+        ("--val-split 50%", 5, 5),
+        ("--val-split 1%", 9, 1),
+        ("--val-split none", 10, 0),
+        ("--train-split train[:70%]", 7, 3),
+        ("--train-split train[:70%] --val-split none", 7, 0),
+        ("--train-split train[:6] --val-split 50%", 3, 3),
+        ("--train-split train[:6] --val-split train[8:]", 6, 2),
+        ("--train-split train[2:6]", 4, 6),
+    ],
+)
+def test_splits_of_folders(options, train, validation, tmp_path):
+    from keras_deconv_cli import parser, sources
+
+    folders = write_disks(tmp_path, (0, 1), number=10)
+    arguments = ["train", *folders, "--classes", "2", *options.split()]
+    command, _ = parser.parse(arguments)
+    divided = []
+    for _ in range(2):
+        source = sources.find(command.data)
+        source, names = source.divide(
+            command.train_split, command.val_split, command.seed
+        )
+        divided.append({name: p.names for name, p in source.parts.items()})
+    assert divided[0] == divided[1]
+    found = divided[0]
+    assert names == {name: name for name in found}
+    assert len(found["train"]) == train
+    assert len(found.get("validation", ())) == validation
+    assert not set(found["train"]) & set(found.get("validation", ()))
+    if "[2:6]" in options:
+        assert found["train"] == ["02", "03", "04", "05"]
+        assert found["validation"] == ["00", "01", "06", "07", "08", "09"]
+
+
+def test_folders_of_their_own_for_validation(tiny_models, tmp_path, capsys):
+    folders = write_scenes(tmp_path)
+    arguments = ["train", *folders, "--classes", "6", *FAST, "--epochs", "1"]
+    arguments += ["--val-images", folders[1], "--val-masks", folders[3]]
+    arguments += ["--output", str(tmp_path / "run")]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "Training on 3 images in" in printed
+    assert "validating on 3 others" in printed
+    assert "class_5" in (tmp_path / "run" / "per_class.csv").read_text()
+
+
+def test_evaluating_training_images_is_said(
+    disks, tiny_models, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    arguments = [*disks, "--foreground", "255", *FAST, "--epochs", "1"]
+    assert main(["train", *arguments, "--output", str(run)]) == 0
+    capsys.readouterr()
+    for options, trained_on in (
+        ([], False),
+        (["--split", "validation"], False),
+        (["--split", "train"], True),
+        (["--split", "train[:3]"], True),
+    ):
+        written = tmp_path / "scores.json"
+        foreground_iou(run, written, options)
+        said = "warning: The model was trained on" in capsys.readouterr().out
+        scores = json.loads(written.read_text())
+        assert said == scores["split_was_trained_on"] == trained_on
+
+
+def test_classes_that_do_not_occur_are_said(tiny_models, tmp_path, capsys):
+    folders = write_disks(tmp_path, (0, 1), number=4)
+    run = tmp_path / "run"
+    arguments = ["train", *folders, "--classes", "ground,disk,boat", *FAST]
+    arguments += ["--epochs", "1", "--output", str(run)]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "warning: 1 of 3 classes never occurs in the 3 training images: boat."
+        in printed
+    )
+    assert re.search(r"^boat +does not occur$", printed, re.MULTILINE)
+    # Although some pixels are taken for it, which is an IoU of 0.
+    model = tiny_model((32, 32, 3), 3)
+    model.layers[-2].kernel.assign(tf.zeros((3, 3, 3, 3)))
+    model.layers[-2].bias.assign([0.0, 0.0, 1.0])
+    model.save(run / "model.keras")
+    assert main(["evaluate", str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^boat +does not occur$", printed, re.MULTILINE)
+    assert re.search(r"^disk +0.000 ", printed, re.MULTILINE)
+    # Nothing but void.
+    arguments = ["train", *folders, "--labels", "5=a,6=b", *FAST]
+    arguments += ["--void-labels", "0,1", "--epochs", "1"]
+    assert main([*arguments, "--output", str(tmp_path / "void")]) == 0
+    assert "pixels in the 3 training images are void" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("values", "classes", "words"),
+    [
+        ((1, 2), "2", ["--void-labels 0 or --labels 1=0,2=1"]),
+        ((0, 2), "2", ["label 2", "use --classes 3 or --void-labels 2"]),
+        ((0, 77), "3", ["label 77", "use --void-labels 77"]),
+    ],
+)
+def test_labels_beyond_the_classes_are_explained(
+    values, classes, words, tiny_models, tmp_path, capsys
+):
+    folders = write_disks(tmp_path, values, number=4)
+    arguments = ["train", *folders, "--classes", classes, *FAST]
+    assert main([*arguments, "--output", str(tmp_path / "run")]) == 1
+    printed = capsys.readouterr()
+    assert "cannot be used for training" in printed.err
+    assert "void_labels" not in printed.out
+    assert not (tmp_path / "run" / "run.json").exists()
+    for word in words:
+        assert word in printed.out
+
+
+def encoded(pixels, **options):
+    content = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(content, "PNG", **options)
+    return content.getvalue()
+
+
+def orientation(value):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = value
+    return exif
+
+
+def test_check_lists_ten_faults(tmp_path, capsys):
+    folders = write_disks(tmp_path, (0, 1), number=12, size=(32, 48))
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    image, disk = draw(0, (32, 48))
+    mask = disk.astype("uint8")
+    (masks / "00.png").unlink()
+    (images / "01.png").unlink()
+    (images / "02.png").write_bytes(b"GIF89a?")
+    whole = (masks / "03.png").read_bytes()
+    (masks / "03.png").write_bytes(whole[: len(whole) // 2])
+    deep = tf.io.encode_png(image.astype("uint16") * 257).numpy()
+    (images / "04.png").write_bytes(deep)
+    deep = tf.io.encode_png(mask[..., None].astype("uint16")).numpy()
+    (masks / "05.png").write_bytes(deep)
+    (masks / "06.png").write_bytes(encoded(mask[:-1]))
+    (images / "07.png").write_bytes(encoded(image, exif=orientation(6)))
+    (masks / "08.png").write_bytes(encoded(mask * 7))
+    (masks / "09.png").write_bytes(encoded(image))
+    arguments = ["check", *folders, "--classes", "ground,disk,boat"]
+    assert main(arguments) == 1
+    printed = capsys.readouterr().out
+    for words in (
+        "images without mask: 1 (00)",
+        "masks without image: 1 (01)",
+        "images/02.png: The file cannot be read",
+        "masks/03.png: The file cannot be read",
+        "images/04.png: The image has more than 8 bits per channel, so "
+        "--value-range must",
+        "masks/05.png: The mask must be a PNG file of 8 bits",
+        "images/06.png: Image and mask must have the same size",
+        "The image is turned by its EXIF orientation, 6, and the mask has none",
+        "label 7, neither class nor void",
+        "masks/09.png: The mask has colors",
+        "2 (boat)",
+    ):
+        assert words in printed, words
+    # Two examples are left, and the report says so.
+    assert "NOT OK: 2 examples" in printed
+
+
+def test_deep_images_need_a_range_and_keep_it(tiny_models, tmp_path, capsys):
+    folders = write_disks(tmp_path, (0, 1), number=4)
+    shutil.copytree(tmp_path / "images", tmp_path / "bytes")
+    for path in (tmp_path / "images").iterdir():
+        pixels = tf.io.decode_png(path.read_bytes())
+        # 12 bits: the brightest value is 4080, for 255.
+        deep = tf.io.encode_png(tf.cast(pixels, tf.uint16) * 16)
+        path.write_bytes(deep.numpy())
+    run = tmp_path / "run"
+    arguments = ["train", *folders, "--classes", "2", *FAST, "--epochs", "1"]
+    arguments += ["--output", str(run)]
+    assert main(arguments) == 1
+    printed = capsys.readouterr().out
+    assert "--value-range must say which values become 0 and 255" in printed
+    assert "values from 640 to 3200" in printed
+    assert main([*arguments, "--value-range", "0,4080"]) == 0
+    assert "Image values: 0 to 4080 become 0 to 255" in capsys.readouterr().out
+    assert runs.read(run).value_range == [0.0, 4080.0]
+    name = "02.png"
+    for kind, options in (
+        ("images", []),
+        ("bytes", ["--value-range", "0,255"]),
+    ):
+        arguments = ["predict", str(run), str(tmp_path / kind / name)]
+        arguments += ["--output", str(tmp_path / f"{kind}_out"), *options]
+        assert main(arguments) == 0
+    for name in ("02_mask.png", "02_overlay.png"):
+        deep = (tmp_path / "images_out" / name).read_bytes()
+        assert deep == (tmp_path / "bytes_out" / name).read_bytes()
+    # An 8-bit image with the range of 12 bits would be black.
+    arguments = ["predict", str(run), str(tmp_path / "bytes" / "02.png")]
+    assert main([*arguments, "--output", str(tmp_path / "o")]) == 1
+    assert "--value-range" in last_error(capsys)
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+def test_predict_turns_photos_as_viewers_do(value, tmp_path):
+    model = tiny_model((32, 48, 3), 3)
+    model.save(tmp_path / "model.keras")
+    image, _ = draw(1, (64, 96))
+    image[:8] = 10, 250, 10
+    path = tmp_path / "turned.png"
+    path.write_bytes(encoded(image, exif=orientation(value)))
+    with PIL.Image.open(path) as opened:
+        seen = np.asarray(PIL.ImageOps.exif_transpose(opened))
+    (tmp_path / "upright.png").write_bytes(encoded(seen))
+    arguments = ["predict", str(tmp_path / "model.keras")]
+    arguments += [str(path), str(tmp_path / "upright.png")]
+    assert main([*arguments, "--output", str(tmp_path / "out")]) == 0
+    for kind in ("mask", "overlay"):
+        with PIL.Image.open(tmp_path / "out" / f"turned_{kind}.png") as found:
+            assert found.size == (seen.shape[1], seen.shape[0])
+        turned = (tmp_path / "out" / f"turned_{kind}.png").read_bytes()
+        upright = (tmp_path / "out" / f"upright_{kind}.png").read_bytes()
+        assert turned == upright
+
+
+def test_files_without_partner_can_be_skipped(tiny_models, tmp_path, capsys):
+    folders = write_disks(tmp_path, (0, 1), number=6)
+    (tmp_path / "masks" / "05.png").unlink()
+    arguments = ["train", *folders, "--classes", "2", *FAST, "--epochs", "1"]
+    arguments += ["--output", str(tmp_path / "run")]
+    assert main(arguments) == 1
+    assert "--unmatched" in last_error(capsys)
+    assert main([*arguments, "--unmatched", "skip"]) == 0
+    printed = capsys.readouterr().out
+    assert "Training on 4 images" in printed
+    assert printed.count("images without mask: 1 (05)") == 1
+
+
+def test_a_full_disk_is_said(disks, tiny_models, tmp_path, capsys, monkeypatch):
+    run = tmp_path / "run"
+    arguments = ["train", *disks, "--foreground", "255", *FAST]
+    arguments += ["--epochs", "2", "--output", str(run)]
+    save = keras.Model.save_weights
+    num_saved = []
+
+    def fail(model, path, *options, **named):
+        num_saved.append(path)
+        if len(num_saved) == 2:
+            # As HDF5 has it: the number and the text, in more words.
+            raise OSError(
+                f"Can't write data (errno = 28, error message = "
+                f"'{os.strerror(errno.ENOSPC)}')"
+            )
+        return save(model, path, *options, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "save_weights", fail)
+        assert main(arguments) == 1
+    error = last_error(capsys)
+    assert error.startswith(
+        f"error: The disk is full: '{run}/.resume/backup-2.weights.h5' could "
+        f"not be written. {run} keeps what was written before (model.keras, "
+        "history.csv, per_class.csv, .resume)."
+    )
+    assert "repeat the command to resume" in error
+    assert main(arguments) == 0
+    assert "Resuming at epoch 2 of 2." in capsys.readouterr().out
+
+
+def test_other_errors_of_the_disk_are_not_taken_for_a_full_one(tmp_path):
+    with pytest.raises(PermissionError):
+        with _files.replaced(tmp_path / "x"):
+            raise PermissionError(errno.EACCES, "no")
