@@ -31,19 +31,32 @@ callbacks: _arguments _backends _files _labels visualize
 config: _arguments
 data: data.augmentation data.camvid data.catalog data.checking data.folders
     data.frequencies data.pipeline data.scenes data.sources data.writing
-data._epochs:
-data._images:
-data.augmentation: _arguments data.catalog
+data._epochs: data._errors
+data._errors:
+data._images: data._errors data._value_ranges
+data._mask_formats: _labels data.catalog
+data._masks: data._errors data._images data._mask_formats
+    data._stray_labels data.catalog
+data._network:
+data._splits: _arguments
+data._stray_labels: data.catalog
+data._value_ranges: data._errors
+data.augmentation: _arguments data._errors data._value_ranges data.catalog
 data.camvid: data.catalog
 data.catalog: _arguments
-data.checking: _labels data.catalog data.frequencies
-data.folders: _arguments _labels data._epochs data._images data.catalog
+data.checking: _labels data._errors data._stray_labels data.catalog
+    data.frequencies
+data.folders: _arguments data._epochs data._errors data._images
+    data._mask_formats data._masks data._splits data._value_ranges data.catalog
     data.pipeline
 data.frequencies: _labels data.catalog
-data.pipeline: _arguments _labels data._epochs data.catalog
+data.pipeline: _arguments _labels data._epochs data._errors
+    data._value_ranges data.catalog
 data.scenes: _arguments data.catalog
-data.sources: data._epochs data.camvid data.catalog data.pipeline data.scenes
-data.writing: data._images data.catalog data.folders
+data.sources: data._epochs data._network data._value_ranges data.camvid
+    data.catalog data.pipeline data.scenes
+data.writing: data._errors data._images data._mask_formats data._masks
+    data._value_ranges data.catalog data.folders
 distribution: distribution.backup distribution.connection
     distribution.replicas
 distribution._jax: distribution.replicas
