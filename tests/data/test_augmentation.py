@@ -375,3 +375,80 @@ def test_wrong_arguments(options, message):
 def test_wrong_pairs(image_shape, mask_shape, dtype):
     with pytest.raises(ValueError, match=r"`image` must have.*mask\.shape="):
         augmented(np.zeros(image_shape), np.zeros(mask_shape, dtype))
+
+
+# ------------------------------------------------------------ value range
+
+
+def changed(image, seed=(0, 1), **options):
+    mask = np.zeros(image.shape[:-1], np.int32)
+    return augmentation(**options)(image, mask, seed)[0].numpy()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([-1000, 0, 400], "from -1000 to 400"),
+        ([0, 100, 256], "from 0 to 256"),
+        ([0, np.nan, 1], "from nan to nan"),
+        ([0, 0.5, 1], r"fractions in 0\.\.1"),
+    ],
+)
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_values_outside_the_range(values, message, is_compiled):
+    image = np.float32(values).reshape(1, 3, 1)
+    mask = np.zeros((1, 3), np.int32)
+    augment = augmentation()
+    if is_compiled:
+        augment = tf.function(augment)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        augment(image, mask, (0, 1))
+
+
+def test_values_outside_the_range_in_a_dataset():
+    images = np.float32([[[[0], [0.25], [1]]]] * 2)
+    masks = np.zeros((2, 1, 3), np.int32)
+    augment = augmentation()
+    pairs = tf.data.Dataset.from_tensor_slices((images, masks)).map(
+        lambda image, mask: augment(image, mask, seed=(0, 1))
+    )
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="Multiply the images by 255"
+    ):
+        list(pairs)
+
+
+@pytest.mark.parametrize("values", [[0, 1, 1], [0, 0, 0], [0.5, 2, 255]])
+def test_values_within_the_range(values):
+    image = np.float32(values).reshape(1, 3, 1)
+    np.testing.assert_array_equal(changed(image, flip=False), image)
+
+
+def test_what_is_scaled_by_the_range():
+    """Changes of HU values are those of 0..255, scaled."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (9, 9, 3)).astype(np.float32)
+    options = {
+        "scale": (0.5, 0.9),
+        "rotation": 30,
+        "brightness": 0.4,
+        "contrast": 0.5,
+    }
+    expected = changed(image, **options)
+    low, high = -1000, 3000
+    found = changed(
+        low + image * (high - low) / 255, value_range=(low, high), **options
+    )
+    scaled = (found - low) * 255 / (high - low)
+    # Float32 of values up to 3000 has 13 bits behind the point: 2e-4, a few
+    # times, and 255 / 4000 of it is left.
+    np.testing.assert_allclose(scaled, expected, atol=1e-3)
+    assert found.min() == low
+
+
+def test_the_check_can_be_left_out():
+    image = np.float32([[[0.5], [1]]])
+    mask = np.zeros((1, 2), np.int32)
+    augment = augmentation(flip=False)
+    found, _ = augment(image, mask, (0, 1), check_values=False)
+    np.testing.assert_array_equal(found, image)

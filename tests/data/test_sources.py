@@ -942,3 +942,30 @@ def test_pairs_wrong_arguments(examples, change, message):
     arguments = {"name": COLUMNS, "image_size": 4, "batch_size": 1} | change
     with pytest.raises(ValueError, match=message):
         segmentation_pairs(examples(), **arguments)
+
+
+# ----------------------------------------------------------- did you mean
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("oxford_iit_pet", "oxford_iiit_pet"),
+        ("Cam_Vid", "cam_vid"),
+        ("camvid:1.*.*", "cam_vid"),
+        ("cityscape", "cityscapes"),
+        ("scene", "scenes"),
+    ],
+)
+def test_did_you_mean(tmp_path, name, meant):
+    with pytest.raises(ValueError, match=f"Did you mean '{meant}'"):
+        describe(name, data_dir=tmp_path)
+    with pytest.raises(ValueError, match=f"Did you mean '{meant}'"):
+        splits(name, data_dir=tmp_path)
+
+
+def test_nothing_is_meant(tmp_path):
+    for look_up in (describe, splits):
+        with pytest.raises(ValueError, match="catalog") as caught:
+            look_up("zzzzzz", data_dir=tmp_path)
+        assert "Did you mean" not in str(caught.value)
