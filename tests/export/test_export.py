@@ -23,7 +23,7 @@ from keras_deconv._kernels import fused
 from keras_deconv.export.tflite import QUANTIZATIONS
 from tests import formats, networks
 from tests.networks import DECODERS
-from tests.paths import CAMVID
+from tests.paths import CAMVID, ROOT
 from tests.seeds import SEED
 
 # Of the largest logit: what sums of floats in another order may differ by.
@@ -63,10 +63,7 @@ NETWORKS = [
     case("BayesianSegNetBasic"),
     *(case("SegNetBasic", decoder=decoder) for decoder in DECODERS),
     case("BayesianSegNetBasic", WHOLE, 8),
-    *(
-        case("SegNetBasic", WHOLE, 8, decoder=decoder)
-        for decoder in DECODERS
-    ),
+    *(case("SegNetBasic", WHOLE, 8, decoder=decoder) for decoder in DECODERS),
     case("ENet", WHOLE, 8),
     case("SegNet", WHOLE, 8),
     # It takes no smaller images.
@@ -356,37 +353,49 @@ def test_onnx_holds_standard_operations_alone(model, tmp_path):
 
 # The SavedModel by itself.
 
-# Runs as a server would: with TensorFlow alone.
+# Runs as a server would: with TensorFlow alone. Then loads a model as a user
+# would, who has imported keras_deconv and no more.
 SERVE = """
 import sys
 import numpy as np
 import tensorflow as tf
-folder, images, outputs = sys.argv[1:]
+folder, file, images, outputs = sys.argv[1:]
 model = tf.saved_model.load(folder)
 serve = model.signatures["serving_default"]
 images = np.load(images)
 for batch in (images[:1], images):
     results = serve(images=tf.constant(batch))
-np.savez(outputs, **{name: x.numpy() for name, x in results.items()})
 if "keras_deconv" in sys.modules or "keras_deconv_cli" in sys.modules:
     sys.exit("the SavedModel needed keras_deconv")
+import keras, keras_deconv
+loaded = keras.saving.load_model(file, safe_mode=True)
+outputs_of_file = loaded.predict(images.astype("float32"), verbose=0)
+results = {name: x.numpy() for name, x in results.items()}
+np.savez(outputs, **results, loaded=outputs_of_file)
 """
 
 
-def test_saved_model_serves_without_keras_deconv(model, tmp_path):
-    folder = tmp_path / "saved"
+def test_files_in_a_new_process(model, tmp_path):
+    folder, file = tmp_path / "saved", tmp_path / "model.keras"
     export.to_saved_model(model, folder)
+    model.save(file)
     images = images_of((45, 61), 2)
     np.save(tmp_path / "images.npy", images)
-    arguments = [folder, tmp_path / "images.npy", tmp_path / "outputs.npz"]
-    subprocess.run([sys.executable, "-c", SERVE, *arguments], check=True)
-    outputs = np.load(arguments[2])
+    outputs = tmp_path / "outputs.npz"
+    arguments = [folder, file, tmp_path / "images.npy", outputs]
+    subprocess.run(
+        [sys.executable, "-c", SERVE, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    outputs = np.load(outputs)
     logits = np.asarray(model(images.astype("float32")))
     same = outputs["class_ids"] == logits.argmax(-1)
     assert same.mean() >= MIN_SAME_CLASSES
     np.testing.assert_allclose(
         outputs["probabilities"], tf.nn.softmax(logits), atol=1e-3
     )
+    check_same(outputs["loaded"], logits)
 
 
 @pytest.mark.slow
