@@ -19,9 +19,10 @@ from tests.seeds import SEED
 
 
 def pytest_collection_finish():
-    # What has been imported stays: nobody needs to look for garbage in it.
+    # What has been imported stays: looking for garbage in it takes long.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)

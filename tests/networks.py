@@ -4,12 +4,16 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import keras
 import numpy as np
 
-from keras_deconv import data, models
+from keras_deconv import MaxPoolWithArgmax2D, MaxUnpool2D, data, models
 from keras_deconv.models import _blocks, deconvnet, segnet
 
 NUM_CLASSES = 6
+
+# The ways to undo pooling that the networks offer.
+DECODERS = ("max_unpool", "bed_of_nails", "nearest", "conv_transpose")
 
 # Filters of the slim networks; stage by stage as those that they stand for.
 SLIM_ENCODER = ((16, 16), (16, 16), (16, 16, 16), (32, 32, 32), (32, 32, 32))
@@ -53,6 +57,22 @@ NETWORKS = {
         steps=240,
     ),
 }
+
+
+def one_stage(size=(None, None), num_classes=NUM_CLASSES):
+    """An encoder-decoder that pools once, for tests that need any network."""
+    inputs = keras.Input((*size, 3))
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = keras.layers.Conv2D(8, 3, padding="same", use_bias=False)(x)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.ReLU()(x)
+    pooled, argmax = MaxPoolWithArgmax2D(padding="same")(x)
+    y = keras.layers.Conv2D(8, 3, padding="same")(pooled)
+    y = MaxUnpool2D(padding="same")(y, argmax, like=x)
+    y = keras.layers.Conv2D(num_classes, 3, padding="same")(y)
+    return keras.Model(
+        inputs, keras.layers.Activation("linear", dtype="float32")(y)
+    )
 
 
 def make_slim(monkeypatch):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import keras_deconv
-from tests import oracles
+from tests import networks, oracles
 
 
 def as_numpy(x):
@@ -65,7 +65,8 @@ def test_gradient_goes_to_the_first_maximum_alone(index_format):
     np.testing.assert_array_equal(as_numpy(layer.x)[0, :, :, 0], expected)
 
 
-def test_segnet_basic_trains(rng, tmp_path):
+def test_segnet_basic_trains(rng, tmp_path, monkeypatch):
+    networks.make_slim(monkeypatch)
     model = keras_deconv.models.SegNetBasic((16, 24, 3), 3)
     x = rng.uniform(0, 255, (4, 16, 24, 3)).astype("float32")
     y = np.argmax(x, axis=-1)
@@ -98,7 +99,7 @@ def test_data_feed_fit_on_every_backend(rng):
     pairs = keras_deconv.data.segmentation_pairs(
         examples, "oxford_iiit_pet", image_size=16, batch_size=2
     )
-    model = keras_deconv.models.SegNetBasic((16, 16, 3), 3)
+    model = networks.one_stage((16, 16), 3)
     model.compile("adam", keras_deconv.losses.SegmentationCrossentropy())
     history = model.fit(pairs, epochs=1, verbose=0, shuffle=False).history
     assert np.isfinite(history["loss"]).all()

@@ -32,9 +32,10 @@ FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
 @pytest.fixture(autouse=True)
-def _own_data_dir(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.getbasetemp() / "tfds"
-    monkeypatch.setenv("TFDS_DATA_DIR", str(folder))
+def _own_data_dir(scenes_dir, tmp_path, monkeypatch):
+    (tmp_path / "tfds").mkdir()
+    (tmp_path / "tfds" / "scenes").symlink_to(scenes_dir / "scenes")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
 
 
 @pytest.mark.parametrize("name", MODULES)

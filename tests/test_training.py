@@ -73,13 +73,9 @@ def fits(name, policy, jit_compile):
     assert model.output.dtype == "float32"
 
 
-# The others take tens of seconds to compile: among the slow tests.
-@pytest.mark.parametrize("name", ["FullResolutionNet", "PatchClassifier"])
-def test_slim_network_fits_compiled_in_half_precision(
-    name, monkeypatch, policies
-):
+def test_slim_network_fits_compiled_in_half_precision(monkeypatch, policies):
     networks.make_slim(monkeypatch)
-    fits(name, "mixed_bfloat16", jit_compile=True)
+    fits("SegNetBasic", "mixed_bfloat16", jit_compile=True)
 
 
 @pytest.mark.slow
@@ -119,16 +115,12 @@ def overfits(name, path):
     np.testing.assert_allclose(served.serve(x), expected, rtol=1e-4, atol=1e-4)
 
 
-# The Bayesian ones are their parents, with dropout; the slow ones take up to a
-# minute.
+# The Bayesian ones are their parents, with dropout.
 @pytest.mark.parametrize(
     "name",
     [
         pytest.param(
-            name,
-            marks=pytest.mark.slow
-            if name in ("SegNet", "ENet", "DeconvNet")
-            else (),
+            name, marks=() if name == "SegNetBasic" else pytest.mark.slow
         )
         for name in NAMES
         if "Bayesian" not in name

@@ -201,9 +201,23 @@ def random_masks(num_classes, num_images, size, rng):
 SIZES = [(45, 61), (30, 120), (120, 30), (30, 300)]
 
 
-@pytest.mark.parametrize("num_images", [1, 4])
-@pytest.mark.parametrize("num_classes", [6, 150])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("num_classes", "num_images", "size"),
+    [
+        pytest.param(
+            num_classes,
+            num_images,
+            size,
+            # Large legends take seconds to lay out.
+            marks=pytest.mark.slow
+            if num_classes == 150 and (num_images, size) != (1, SIZES[1])
+            else (),
+        )
+        for num_images in (1, 4)
+        for num_classes in (6, 150)
+        for size in SIZES
+    ],
+)
 def test_nothing_is_cut_or_stretched(num_classes, num_images, size, rng):
     truths = random_masks(num_classes, num_images, size, rng)
     truths[:, 0, 0] = 255

@@ -15,6 +15,8 @@ import tensorflow as tf
 
 import keras_deconv
 from keras_deconv import data, distribution, models
+from keras_deconv.distribution import _jax, _tensorflow
+from keras_deconv.distribution.replicas import _filled, check_port
 from keras_deconv_cli import main, runs
 from tests import tiny_datasets
 from tests.paths import ROOT
@@ -28,7 +30,7 @@ import sys, time
 import tensorflow as tf
 from keras_deconv import callbacks, models
 from keras_deconv_cli import main
-from tests.test_distributed import small_model
+from tests.distribution.test_distribution import small_model
 
 seconds, num_devices = float(sys.argv[1]), int(sys.argv[2])
 if num_devices > 1:
@@ -298,7 +300,7 @@ def test_wrong_variables_of_jax_are_refused(values, monkeypatch):
     for name, value in zip(names, values, strict=True):
         monkeypatch.setenv(f"KERAS_DISTRIBUTION_{name}", value)
     with pytest.raises(ValueError, match="KERAS_DISTRIBUTION_PROCESS_ID must"):
-        distribution._has_jax_processes()
+        _jax._has_jax_processes()
 
 
 def test_a_port_that_is_taken_is_refused(monkeypatch):
@@ -309,30 +311,30 @@ def test_a_port_that_is_taken_is_refused(monkeypatch):
         for name, value in variables("jax", [address] * 2, 0).items():
             monkeypatch.setenv(name, value)
         with pytest.raises(ValueError, match=f"free. Received: {address} "):
-            distribution._has_jax_processes()
+            _jax._has_jax_processes()
         # Of the addresses of all processes, the first is its own.
         monkeypatch.setenv(
             "KERAS_DISTRIBUTION_JOB_ADDRESSES", f"{address},host1:port"
         )
         with pytest.raises(ValueError, match=f"free. Received: {address} "):
-            distribution._has_jax_processes()
+            _jax._has_jax_processes()
         for name, value in variables("tensorflow", [address] * 2, 0).items():
             monkeypatch.setenv(name, value)
         with pytest.raises(ValueError, match=f"free. Received: {address}"):
             distribution.connect("multi_worker")
-    distribution._check_port(address)
+    check_port(address)
     with pytest.raises(ValueError, match="a port that is free"):
-        distribution._check_port("host0:port")
+        check_port("host0:port")
 
 
 def test_launchers_are_seen(monkeypatch):
-    for name in (*distribution._JAX_PROCESSES, *distribution._LAUNCHERS):
+    for name in (*_jax._JAX_PROCESSES, *_jax._LAUNCHERS):
         monkeypatch.delenv(name, raising=False)
-    assert not distribution._has_jax_processes()
+    assert not _jax._has_jax_processes()
     monkeypatch.setenv("SLURM_NTASKS", "1")
-    assert not distribution._has_jax_processes()
+    assert not _jax._has_jax_processes()
     monkeypatch.setenv("SLURM_NTASKS", "4")
-    assert distribution._has_jax_processes()
+    assert _jax._has_jax_processes()
 
 
 def test_strategies_are_checked():
@@ -364,7 +366,7 @@ def test_batches_are_checked():
 
 
 def test_last_batches_are_filled_with_void():
-    filled = distribution._filled(batches(6, 4), 4, 255)
+    filled = _filled(batches(6, 4), 4, 255)
     assert len(filled) == 2
     for spec in filled.element_spec:
         assert spec.shape[0] == 4
@@ -373,7 +375,7 @@ def test_last_batches_are_filled_with_void():
     assert weights[:, 0, 0].numpy().tolist() == [1, 1, 0, 0]
     assert images[:, 0, 0, 0].numpy().tolist() == [1, 1, 0, 0]
     with pytest.raises(tf.errors.InvalidArgumentError, match="at most"):
-        list(distribution._filled(batches(6, 4), 2, 255))
+        list(_filled(batches(6, 4), 2, 255))
 
 
 def test_normalizations_are_synchronized_for_a_while():
@@ -383,9 +385,9 @@ def test_normalizations_are_synchronized_for_a_while():
     )
     norms = [inner.layers[0], model.layers[1]]
     norms[1].synchronized = True
-    with distribution._synchronized(model, True):
+    with _tensorflow._synchronized(model, True):
         assert [norm.synchronized for norm in norms] == [True, True]
-        with distribution._synchronized(model, False):
+        with _tensorflow._synchronized(model, False):
             assert [norm.synchronized for norm in norms] == [False, False]
         assert [norm.synchronized for norm in norms] == [True, True]
     assert [norm.synchronized for norm in norms] == [False, True]
@@ -446,7 +448,7 @@ def test_the_loop_takes_sets_of_unknown_length():
     batch = np.ones((2, 4, 6, 3), "float32"), np.ones((2, 4, 6), "int32")
     train = tf.data.Dataset.from_tensors(batch).repeat(3)
     train = train.filter(lambda image, mask: True)
-    history = distribution._loop(
+    history = _tensorflow._loop(
         tf.distribute.get_strategy(),
         model,
         train,

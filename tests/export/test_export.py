@@ -21,9 +21,10 @@ import keras_deconv
 from keras_deconv import data, export, losses, models
 from keras_deconv._kernels import fused
 from keras_deconv.export.tflite import QUANTIZATIONS
-from keras_deconv.models import _blocks
-from tests import formats
-from tests.paths import CAMVID
+from tests import formats, networks
+from tests.networks import DECODERS
+from tests.paths import CAMVID, ROOT
+from tests.seeds import SEED
 
 # Of the largest logit: what sums of floats in another order may differ by.
 MAX_DIFFERENCE = 1e-4
@@ -43,14 +44,15 @@ class Network(NamedTuple):
     sizes: tuple[tuple[int, int], ...]
     num_images: int
     train_size: tuple[int, int]
+    is_slim: bool
 
 
 def case(network, sizes=SIZES, num_images=3, train_size=SIZES[0], **options):
     """A network and its images; slow but for small images of one decoder."""
-    is_slow = sizes != SIZES or options.get("decoder") != _blocks.DECODERS[0]
+    is_slow = sizes != SIZES or options.get("decoder") != DECODERS[0]
     build = functools.partial(getattr(models, network), **options)
     return pytest.param(
-        Network(build, sizes, num_images, train_size),
+        Network(build, sizes, num_images, train_size, not is_slow),
         id="-".join((network, *map(str, options.values()), str(sizes[0][0]))),
         marks=pytest.mark.slow if is_slow else (),
     )
@@ -59,12 +61,9 @@ def case(network, sizes=SIZES, num_images=3, train_size=SIZES[0], **options):
 WHOLE = ((180, 240), (179, 239))
 NETWORKS = [
     case("BayesianSegNetBasic"),
-    *(case("SegNetBasic", decoder=decoder) for decoder in _blocks.DECODERS),
+    *(case("SegNetBasic", decoder=decoder) for decoder in DECODERS),
     case("BayesianSegNetBasic", WHOLE, 8),
-    *(
-        case("SegNetBasic", WHOLE, 8, decoder=decoder)
-        for decoder in _blocks.DECODERS
-    ),
+    *(case("SegNetBasic", WHOLE, 8, decoder=decoder) for decoder in DECODERS),
     case("ENet", WHOLE, 8),
     case("SegNet", WHOLE, 8),
     # It takes no smaller images.
@@ -110,8 +109,11 @@ def check_same(logits, expected):
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def network(request):
-    keras.utils.set_random_seed(0)
-    model = request.param.build((None, None, 3), num_classes=NUM_CLASSES)
+    keras.utils.set_random_seed(SEED)
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param.is_slim:
+            networks.make_slim(patch)
+        model = request.param.build((None, None, 3), num_classes=NUM_CLASSES)
     # Before, no class is ahead of the others.
     train(model, num_images=48, size=request.param.train_size)
     return model, request.param.sizes, request.param.num_images
@@ -234,8 +236,8 @@ def logits_with(model, image, indices):
 
 @pytest.fixture(scope="module")
 def model():
-    keras.utils.set_random_seed(0)
-    return models.SegNetBasic((None, None, 3), NUM_CLASSES)
+    keras.utils.set_random_seed(SEED)
+    return networks.one_stage()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -249,7 +251,7 @@ def test_files_for_one_size(name, size, model, tmp_path):
 def test_mixed_precision_is_written_as_float32(name, model, tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        mixed = models.SegNetBasic((None, None, 3), NUM_CLASSES)
+        mixed = networks.one_stage()
     finally:
         keras.config.set_dtype_policy("float32")
     mixed.set_weights(model.get_weights())
@@ -295,7 +297,10 @@ def test_the_check_sees_other_weights_and_other_classes(model, tmp_path):
 # What is in the files.
 
 
-def test_saved_model_holds_core_operations_alone(compiled_kernels, tmp_path):
+def test_saved_model_holds_core_operations_alone(
+    compiled_kernels, tmp_path, monkeypatch
+):
+    networks.make_slim(monkeypatch)
     model = models.BayesianSegNetBasic((16, 24, 3), 2)
     model.predict(np.zeros((1, 16, 24, 3)), verbose=0)  # compiled here
     export.to_saved_model(model, tmp_path / "saved")
@@ -348,46 +353,52 @@ def test_onnx_holds_standard_operations_alone(model, tmp_path):
 
 # The SavedModel by itself.
 
-# Runs as a server would: with TensorFlow alone.
+# Runs as a server would: with TensorFlow alone. Then loads a model as a user
+# would, who has imported keras_deconv and no more.
 SERVE = """
 import sys
 import numpy as np
 import tensorflow as tf
-folder, images, outputs = sys.argv[1:]
+folder, file, images, outputs = sys.argv[1:]
 model = tf.saved_model.load(folder)
 serve = model.signatures["serving_default"]
 images = np.load(images)
 for batch in (images[:1], images):
     results = serve(images=tf.constant(batch))
-np.savez(outputs, **{name: x.numpy() for name, x in results.items()})
 if "keras_deconv" in sys.modules or "keras_deconv_cli" in sys.modules:
     sys.exit("the SavedModel needed keras_deconv")
+import keras, keras_deconv
+loaded = keras.saving.load_model(file, safe_mode=True)
+outputs_of_file = loaded.predict(images.astype("float32"), verbose=0)
+results = {name: x.numpy() for name, x in results.items()}
+np.savez(outputs, **results, loaded=outputs_of_file)
 """
 
 
-def test_saved_model_serves_without_keras_deconv(model, tmp_path):
-    folder = tmp_path / "saved"
+def test_files_in_a_new_process(model, tmp_path):
+    folder, file = tmp_path / "saved", tmp_path / "model.keras"
     export.to_saved_model(model, folder)
+    model.save(file)
     images = images_of((45, 61), 2)
     np.save(tmp_path / "images.npy", images)
-    arguments = [folder, tmp_path / "images.npy", tmp_path / "outputs.npz"]
-    subprocess.run([sys.executable, "-c", SERVE, *arguments], check=True)
-    outputs = np.load(arguments[2])
+    outputs = tmp_path / "outputs.npz"
+    arguments = [folder, file, tmp_path / "images.npy", outputs]
+    subprocess.run(
+        [sys.executable, "-c", SERVE, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    outputs = np.load(outputs)
     logits = np.asarray(model(images.astype("float32")))
     same = outputs["class_ids"] == logits.argmax(-1)
     assert same.mean() >= MIN_SAME_CLASSES
     np.testing.assert_allclose(
         outputs["probabilities"], tf.nn.softmax(logits), atol=1e-3
     )
-    # And it would be seen.
-    result = subprocess.run(
-        [sys.executable, "-c", f"import keras_deconv\n{SERVE}", *arguments],
-        capture_output=True,
-        text=True,
-    )
-    assert "needed keras_deconv" in result.stderr
+    check_same(outputs["loaded"], logits)
 
 
+@pytest.mark.slow
 def test_saved_model_cli_runs_it(model, tmp_path):
     export.to_saved_model(model, tmp_path / "saved")
     command = [
@@ -459,7 +470,8 @@ def test_logits_of_a_model_that_ends_in_a_softmax(tmp_path):
     )
 
 
-def test_monte_carlo(tmp_path):
+def test_monte_carlo(tmp_path, monkeypatch):
+    networks.make_slim(monkeypatch)
     images = images_of((30, 41), 2)
     export.to_saved_model(
         models.BayesianSegNetBasic((16, 24, 3), 4), tmp_path / "saved"
@@ -625,7 +637,7 @@ def test_channels_have_equal_ranges_in_int8(tmp_path, rng, monkeypatch):
     high, low = elsewhere()
     assert max(high, low) < 0.01
     monkeypatch.setattr(
-        export.equalization,
+        export._channel_ranges,
         "equal_channels",
         lambda model, _: contextlib.nullcontext(),
     )
@@ -665,17 +677,17 @@ def test_who_else_reads_what_is_pooled_sees_all_of_it(
     assert largest_error() > 2
 
 
-@pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize(("pool_size", "strides"), [(2, 2), (3, 2), (3, 1)])
-def test_windows_and_paddings_in_tflite(
-    padding, pool_size, strides, tmp_path, rng
-):
+def test_windows_and_paddings_in_tflite(tmp_path, rng):
     """All values are negative, and some windows all equal to the lowest."""
     inputs = keras.Input((7, 9, 2))
-    window = dict(pool_size=pool_size, strides=strides, padding=padding)
-    pooled, argmax = keras_deconv.MaxPoolWithArgmax2D(**window)(inputs)
-    outputs = keras_deconv.MaxUnpool2D(**window)(pooled, argmax, like=inputs)
-    model = keras.Model(inputs, outputs)
+    outputs = []
+    for pool_size, strides in ((2, 2), (3, 2), (3, 1)):
+        for padding in ("same", "valid"):
+            window = dict(pool_size=pool_size, strides=strides, padding=padding)
+            pool = keras_deconv.MaxPoolWithArgmax2D(**window)
+            unpool = keras_deconv.MaxUnpool2D(**window)
+            outputs.append(unpool(*pool(inputs), like=inputs))
+    model = keras.Model(inputs, keras.layers.Concatenate()(outputs))
     x = -rng.integers(1, 4, (2, 7, 9, 2)).astype("float32")
     x[:, :4, :4] = x[:, -3:, -3:] = -3
     run = formats.run_tflite(model, tmp_path)
@@ -688,7 +700,7 @@ WHOLE_SCENE = (96, 128)
 @pytest.fixture(scope="module")
 def trained():
     """A SegNet-Basic trained as long as by the main job; and its images."""
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(SEED)
     model = models.SegNetBasic((*WHOLE_SCENE, 3), NUM_CLASSES)
     return model, train(model, num_images=400, size=WHOLE_SCENE, epochs=6)
 
@@ -718,25 +730,25 @@ def test_quantized_models_keep_classes(
 
 
 @pytest.mark.parametrize("with_masks", [False, True])
-def test_representative_images_from_a_data_set(with_masks, model, tmp_path):
+def test_representative_images_from_a_data_set(with_masks, tmp_path):
+    model = brightness_model((16, 24, 3))
     images = images_of((16, 24), 3)
     masks = np.zeros((3, 16, 24))
     dataset = tf.data.Dataset.from_tensor_slices(
         (images, masks) if with_masks else images
     ).batch(2)
-    run = formats.run_tflite(
-        model, tmp_path, "int8", representative_images=dataset
-    )
-    whole = formats.run_tflite(
-        model, tmp_path, "int8", representative_images=images
-    )
     x = images.astype("float32")
-    np.testing.assert_array_equal(run(x), whole(x))
+
+    def outputs(representative):
+        run = formats.run_tflite(
+            model, tmp_path, "int8", representative_images=representative
+        )
+        return run(x)
+
+    expected = outputs(images)
+    np.testing.assert_array_equal(outputs(dataset), expected)
     # Also what can be gone through once.
-    once = formats.run_tflite(
-        model, tmp_path, "int8", representative_images=iter([images])
-    )
-    np.testing.assert_array_equal(once(x), whole(x))
+    np.testing.assert_array_equal(outputs(iter([images])), expected)
 
 
 # What goes wrong.

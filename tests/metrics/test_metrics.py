@@ -864,7 +864,10 @@ def test_boundary_f1_errors():
             BoundaryF1(3, tolerance=tolerance)
 
 
-@pytest.mark.parametrize("jit_compile", [True, False])
+# Compiling takes ten seconds; the graphs below are compiled in any case.
+@pytest.mark.parametrize(
+    "jit_compile", [pytest.param(True, marks=pytest.mark.slow), False]
+)
 def test_boundary_f1_in_fit_and_evaluate(jit_compile, tmp_path):
     if BACKEND == "torch" and jit_compile is True:
         pytest.skip("torch.compile is not tried")

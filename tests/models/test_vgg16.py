@@ -1,35 +1,34 @@
-"""Weights of VGG-16 for the encoders, and recomputed statistics.
-
-Runs on every Keras backend; data sets are tf.data pipelines on each.
-"""
+"""Weights of VGG-16 for the encoders."""
 
 import sys
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from keras_deconv import models
-from keras_deconv.models import DeconvNet, SegNet, SegNetBasic, _vgg16
+from keras_deconv.models import DeconvNet, SegNet, _blocks, _vgg16
+from tests import networks
 
 as_numpy = keras.ops.convert_to_numpy
 
-# torchvision's order in `features`: convolution, normalization, ReLU; "M" is
-# a pooling.
-VGG16 = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M"]
-VGG16 += [512, 512, 512, "M", 512, 512, 512, "M"]
+# As in torchvision's `features`, where "M" is a pooling; here with few filters.
+VGG16 = [n for stage in networks.SLIM_ENCODER for n in (*stage, "M")]
+# VGG-16's own, for its fully connected layers.
+PUBLISHED = [n for stage in _blocks.VGG16_FILTERS for n in (*stage, "M")]
 
 
 def state_dict(rng, batch_norm, top=False):
-    """Random weights under torchvision's names, which are public."""
+    """Random weights under torchvision's names, which are public.
+
+    Convolution, normalization, ReLU.
+    """
     state, number, channels = {}, 0, 3
 
     def put(name, *shape, center=0.0, spread=0.05):
         values = center + spread * rng.standard_normal(shape)
         state[name] = values.astype("float32")
 
-    for filters in VGG16:
+    for filters in PUBLISHED if top else VGG16:
         if filters == "M":
             number += 1
             continue
@@ -49,6 +48,12 @@ def state_dict(rng, batch_norm, top=False):
         put("classifier.3.weight", 4096, 4096, spread=0.001)
         put("classifier.3.bias", 4096)
     return state
+
+
+@pytest.fixture
+def slim(monkeypatch):
+    """Networks with as few filters as the state dicts."""
+    networks.make_slim(monkeypatch)
 
 
 @pytest.fixture
@@ -88,7 +93,7 @@ def reference(state, rgb, num_convs):
 
 
 @pytest.mark.parametrize("use_bias", [True, False])
-def test_vgg16_bn_predicts_what_pytorch_does(use_bias, rng, save):
+def test_vgg16_bn_predicts_what_pytorch_does(use_bias, rng, save, slim):
     state = state_dict(rng, batch_norm=True)
     net = SegNet((10, 12, 3), 4, encoder_weights=save(state), use_bias=use_bias)
     rgb = rng.uniform(0, 255, (1, 10, 12, 3)).astype("float32")
@@ -101,7 +106,7 @@ def test_vgg16_bn_predicts_what_pytorch_does(use_bias, rng, save):
     np.testing.assert_array_equal(net.get_layer("block5_conv3").kernel, kernel)
 
 
-def test_vgg16_without_normalization(rng, save):
+def test_vgg16_without_normalization(rng, save, slim):
     state = state_dict(rng, batch_norm=False)
     net = SegNet((10, 12, 3), 4, encoder_weights=save(state))
     rgb = rng.uniform(0, 255, (1, 10, 12, 3)).astype("float32")
@@ -147,7 +152,7 @@ def test_fully_connected_layers_of_keras(tmp_path, rng):
 
 
 @pytest.mark.parametrize("nested", [True, False])
-def test_pth_files(rng, tmp_path, nested):
+def test_pth_files(rng, tmp_path, nested, slim):
     torch = pytest.importorskip("torch")
     state = state_dict(rng, batch_norm=True)
     # As `named_parameters` gives them: numbers that learn.
@@ -165,7 +170,7 @@ def test_pth_files(rng, tmp_path, nested):
     )
 
 
-def test_code_in_a_pth_file_is_not_run(tmp_path):
+def test_code_in_a_pth_file_is_not_run(tmp_path, slim):
     torch = pytest.importorskip("torch")
     witness = tmp_path / "witness"
 
@@ -206,7 +211,7 @@ def test_vgg16_weights_take_rgb(tmp_path, rng):
 
 
 def test_suffix_in_capitals_and_the_home_folder(
-    rng, save, monkeypatch, tmp_path
+    rng, save, monkeypatch, tmp_path, slim
 ):
     state = state_dict(rng, batch_norm=False)
     save(state, "vgg16.SafeTensors")
@@ -232,7 +237,7 @@ def test_encoder_weights_are_looked_at_before_a_model_is_built(
             network((224, 224, 3), 4, encoder_weights=value)
 
 
-def test_bad_encoder_weights(tmp_path, rng, save):
+def test_bad_encoder_weights(tmp_path, slim):
     with pytest.raises(ValueError, match="3 channels"):
         SegNet((8, 8, 1), 4, encoder_weights="imagenet")
     (tmp_path / "junk.weights.h5").write_bytes(b"junk")
@@ -264,18 +269,18 @@ def fill(value):
     return function
 
 
-def test_every_array_is_checked_before_one_is_loaded(rng, save):
+def test_every_array_is_checked_before_one_is_loaded(rng, save, slim):
     state = state_dict(rng, batch_norm=True)
     net = SegNet((8, 8, 3), 4)
     before = net.get_weights()
     for name, change, message in (
-        ("features.0.bias", lambda a: None, r"shape \(64,\), and is missing"),
+        ("features.0.bias", lambda a: None, r"shape \(16,\), and is missing"),
         ("features.41.weight", lambda a: None, "and is missing"),
         ("features.1.running_mean", lambda a: None, "and is missing"),
-        ("features.0.weight", lambda a: a[:32], r"\(64, 3, 3, 3\), and is"),
-        ("features.0.weight", lambda a: a[:, :1].copy(), r"\(64, 1, 3, 3\)"),
-        ("features.40.bias", lambda a: a[:1], r"\(512,\), and is \(1,\)"),
-        ("features.41.weight", lambda a: a[:1], r"\(512,\), and is \(1,\)"),
+        ("features.0.weight", lambda a: a[:8], r"\(16, 3, 3, 3\), and is"),
+        ("features.0.weight", lambda a: a[:, :1].copy(), r"\(16, 1, 3, 3\)"),
+        ("features.40.bias", lambda a: a[:1], r"\(32,\), and is \(1,\)"),
+        ("features.41.weight", lambda a: a[:1], r"\(32,\), and is \(1,\)"),
         ("features.40.weight", fill(np.nan), "must be finite.*40.weight is"),
         ("features.41.running_mean", fill(np.inf), "must be finite"),
         ("features.41.running_var", fill(-1e-3), "variances at least 0"),
@@ -287,7 +292,7 @@ def test_every_array_is_checked_before_one_is_loaded(rng, save):
         np.testing.assert_array_equal(new, old)
 
 
-def test_state_dicts_of_others_are_counted(rng, save):
+def test_state_dicts_of_others_are_counted(rng, save, slim):
     state = state_dict(rng, batch_norm=False)
     prefixed = {f"module.{name}": v for name, v in state.items()}
     message = r"with 13 conv.* with 0; .* begin with \['module\.features\.0"
@@ -300,7 +305,8 @@ def test_state_dicts_of_others_are_counted(rng, save):
 
 @pytest.mark.slow
 def test_fully_connected_layers_are_checked(rng, save):
-    state = state_dict(rng, batch_norm=False)
+    state = state_dict(rng, batch_norm=False, top=True)
+    del state["classifier.0.weight"]
     options = dict(input_shape=(224, 224, 3), num_classes=4)
     with pytest.raises(ValueError, match=r"classifier\.0\.weight .* missing"):
         DeconvNet(**options, encoder_weights=save(state))
@@ -309,7 +315,7 @@ def test_fully_connected_layers_are_checked(rng, save):
         DeconvNet(**options, encoder_weights=save(state))
 
 
-def test_files_that_are_no_state_dict(tmp_path, save):
+def test_files_that_are_no_state_dict(tmp_path, save, slim):
     torch = pytest.importorskip("torch")
     path = tmp_path / "vgg16.pth"
 
@@ -334,7 +340,7 @@ def test_files_that_are_no_state_dict(tmp_path, save):
     message("failed with SafetensorError")
 
 
-def test_a_missing_package_is_named(monkeypatch, rng, save):
+def test_a_missing_package_is_named(monkeypatch, rng, save, slim):
     path = save(state_dict(rng, batch_norm=False))
     monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
     with pytest.raises(ValueError, match=r"pip install 'keras-deconv\[torch"):
@@ -342,7 +348,7 @@ def test_a_missing_package_is_named(monkeypatch, rng, save):
 
 
 def test_imagenet_without_a_network_says_which_file_to_put_where(
-    monkeypatch, tmp_path
+    monkeypatch, tmp_path, slim
 ):
     def download(*arguments, **options):
         raise OSError("no network")
@@ -352,220 +358,3 @@ def test_imagenet_without_a_network_says_which_file_to_put_where(
         SegNet((8, 8, 3), 4, encoder_weights="imagenet")
     with pytest.raises(ValueError, match=r"tf_kernels\.h5 in ~/\.keras"):
         _vgg16._read_keras("imagenet", ["fc6"])
-
-
-def batches(rng, number=5, batch_size=4):
-    """Images whose statistics differ from batch to batch."""
-    x = rng.uniform(0, 255, (number * batch_size, 8, 8, 3)).astype("float32")
-    x *= np.linspace(0.2, 1, len(x)).reshape(-1, 1, 1, 1)
-    return x
-
-
-def moments(*parts):
-    """Mean and variance of each batch, averaged over the batches."""
-    axes = (0, 1, 2)
-    return [
-        np.mean([function(part, axis=axes) for part in parts], axis=0)
-        for function in (np.mean, np.var)
-    ]
-
-
-def assert_statistics(norm, expected, rtol=1e-4):
-    moving = (norm.moving_mean, norm.moving_variance)
-    for ours, value in zip(moving, expected, strict=True):
-        np.testing.assert_allclose(as_numpy(ours), value, rtol=rtol)
-
-
-def first_norm():
-    """A model whose first batch normalization sees the image itself."""
-    norm = keras.layers.BatchNormalization(name="norm")
-    model = keras.Sequential(
-        [
-            keras.Input((8, 8, 3)),
-            norm,
-            keras.layers.Conv2D(4, 3),
-            keras.layers.BatchNormalization(name="second"),
-        ]
-    )
-    return model, norm
-
-
-@pytest.mark.parametrize("batch_size", [4, 6])
-def test_statistics_are_averages_over_the_batches(rng, batch_size):
-    x = batches(rng)
-    model, norm = first_norm()
-    dataset = tf.data.Dataset.from_tensor_slices((x, x)).batch(batch_size)
-    models.recompute_batch_statistics(model, dataset, verbose=0)
-    parts = [x[i : i + batch_size] for i in range(0, len(x), batch_size)]
-    # Each part as often as it has images: a smaller last one counts less.
-    assert_statistics(norm, moments(*(p for p in parts for _ in p)))
-    assert norm.momentum == 0.99
-
-
-def test_a_model_predicts_what_it_saw_in_training(rng):
-    """One batch, no dropout: inference is then what training computes."""
-    net = SegNetBasic((8, 8, 3), 3)
-    x = batches(rng, 1)
-    before = as_numpy(net(x))
-    seen = as_numpy(net(x, training=True))
-    models.recompute_batch_statistics(net, [x], verbose=0)
-    after = as_numpy(net(x))
-    np.testing.assert_allclose(after, seen, rtol=1e-3, atol=1e-3)
-    assert np.abs(before - seen).max() > 0.1
-
-
-def test_steps_frozen_layers_and_inner_models(rng):
-    x = batches(rng)
-    inner, norm = first_norm()
-    inner.get_layer("second").trainable = False
-    model = keras.Sequential([keras.Input((8, 8, 3)), inner])
-    forever = tf.data.Dataset.from_tensor_slices(x).batch(4).repeat()
-    models.recompute_batch_statistics(model, forever, steps=2, verbose=0)
-    assert_statistics(norm, moments(x[:4], x[4:8]))
-    assert_statistics(inner.get_layer("second"), (0, 1), rtol=0)
-
-
-def test_statistics_stay_where_something_is_wrong(rng):
-    x = batches(rng)
-    model, norm = first_norm()
-    nan = np.full_like(x[:4], np.nan)
-    # What the normalization has from before is another model's business.
-    norm.set_weights([np.full(3, v) for v in (1, 0, 5, 7)])
-
-    def breaks():
-        yield x[:4]
-        raise OSError("the disk is gone")
-
-    def fails(dataset, match, error=ValueError):
-        with pytest.raises(error, match=match):
-            models.recompute_batch_statistics(model, dataset, verbose=0)
-        assert_statistics(norm, (5, 7), rtol=0)
-        assert norm.momentum == 0.99
-        assert "call" not in vars(norm)
-
-    fails(breaks(), "the disk", OSError)
-    fails([], "`dataset` must give at least")
-    fails([x[:4], nan], "batch 2, counted from 1, .*'norm' is NaN")
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    with pytest.raises(ValueError, match="`model` must have a Batch"):
-        models.recompute_batch_statistics(model, [x], verbose=0)
-
-
-def test_statistics_that_are_not_finite_are_mended(rng):
-    x = batches(rng, 1)
-    model, norm = first_norm()
-    norm.moving_mean.assign(np.array([np.nan, np.inf, 3]))
-    norm.moving_variance.assign(np.array([np.nan, np.inf, 3]))
-    models.recompute_batch_statistics(model, [x], verbose=0)
-    assert_statistics(norm, moments(x))
-
-
-@keras.saving.register_keras_serializable("tests")
-class Composite(keras.layers.Layer):
-    """Holds batch normalizations as layers do, and one that it never calls."""
-
-    def __init__(self):
-        super().__init__()
-        self.own = keras.layers.BatchNormalization()
-        self.nested = [{"a": keras.layers.BatchNormalization()}]
-        self.spare = keras.layers.BatchNormalization()
-        self.unbuilt = keras.layers.BatchNormalization()
-
-    def build(self, shape):
-        for norm in (self.own, self.nested[0]["a"], self.spare):
-            norm.build(shape)
-
-    def call(self, x):
-        return self.own(x) + self.nested[0]["a"](2 * x)
-
-
-def test_layers_inside_layers(rng):
-    x = batches(rng, 1)
-    layer = Composite()
-    model = keras.Sequential([keras.Input((8, 8, 3)), layer])
-    layer.spare.set_weights([np.full(3, v) for v in (1, 0, 5, 7)])
-    models.recompute_batch_statistics(model, [x], verbose=0)
-    assert_statistics(layer.own, moments(x))
-    assert_statistics(layer.nested[0]["a"], moments(2 * x))
-    assert_statistics(layer.spare, (5, 7), rtol=0)
-
-
-def test_a_layer_called_twice_gets_the_average_of_its_calls(rng):
-    x = batches(rng, 3)
-    norm = keras.layers.BatchNormalization()
-    inputs = keras.Input((8, 8, 3))
-    once = keras.layers.BatchNormalization()
-    twice = norm(inputs) + norm(3 * inputs)
-    model = keras.Model(inputs, once(twice))
-    parts = [x[:4], x[4:8], x[8:]]
-    models.recompute_batch_statistics(model, parts, verbose=0)
-    assert_statistics(norm, moments(*parts, *(3 * part for part in parts)))
-
-
-def test_data_sets_that_do_not_know_their_length(rng, capsys):
-    x = batches(rng)
-    model, norm = first_norm()
-    known = tf.data.Dataset.from_tensor_slices(x)
-    for dataset in (
-        known.filter(lambda image: True),
-        tf.data.Dataset.from_generator(
-            lambda: iter(x), output_signature=tf.TensorSpec((8, 8, 3))
-        ),
-    ):
-        models.recompute_batch_statistics(model, dataset.batch(20))
-        assert_statistics(norm, moments(x))
-        assert "Unknown" in capsys.readouterr().out
-    with pytest.raises(ValueError, match=r"`steps` must .* for ever"):
-        models.recompute_batch_statistics(model, known.batch(4).repeat())
-
-
-def test_batches_may_be_dicts(rng):
-    x = batches(rng, 2)
-    norm = keras.layers.BatchNormalization()
-    inputs = {n: keras.Input((8, 8, 3), name=n) for n in ("left", "right")}
-    model = keras.Model(inputs, norm(inputs["left"]) + inputs["right"])
-    parts = [x[:4], x[4:]]
-    models.recompute_batch_statistics(
-        model, [{"left": part, "right": part} for part in parts], verbose=0
-    )
-    assert_statistics(norm, moments(*parts))
-
-
-def test_arguments_of_recompute_batch_statistics(rng):
-    x = batches(rng, 1)
-    model, norm = first_norm()
-    unbuilt = keras.Sequential([keras.layers.BatchNormalization()])
-    for wrong in (None, norm, unbuilt, "model"):
-        with pytest.raises(ValueError, match=r"`model` must be a keras\.Model"):
-            models.recompute_batch_statistics(wrong, [x], verbose=0)
-    for wrong in (None, 5, x, keras.ops.convert_to_tensor(x)):
-        with pytest.raises(ValueError, match=r"`dataset` must be an iterable"):
-            models.recompute_batch_statistics(model, wrong, verbose=0)
-    for steps in (0, -1, 2.5, "2", True):
-        with pytest.raises(ValueError, match="`steps` must be an int >= 1"):
-            models.recompute_batch_statistics(
-                model, [x], steps=steps, verbose=0
-            )
-
-
-@pytest.mark.skipif(
-    keras.config.backend() != "torch", reason="PyTorch alone keeps gradients"
-)
-def test_nothing_is_kept_for_a_backward_pass(rng):
-    import torch
-
-    seen = []
-
-    class Witness(keras.layers.Layer):
-        def call(self, x):
-            seen.append(torch.is_grad_enabled())
-            return x
-
-    model, _ = first_norm()
-    model = keras.Sequential([model, Witness()])
-    x = batches(rng, 1)
-    model(x)
-    seen.clear()
-    models.recompute_batch_statistics(model, [x], verbose=0)
-    assert seen == [False]
-    assert torch.is_grad_enabled()
