@@ -166,7 +166,7 @@ def printed_command():
 @pytest.mark.parametrize(
     ("options", "epochs"),
     [
-        ("--epochs 1 --preview-every 0", "1 epochs"),
+        ("--epochs 1 --preview-every 0", "1 epoch"),
         pytest.param(
             "",
             "20 epochs (assumed; change it with --epochs)",
