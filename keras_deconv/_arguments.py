@@ -10,10 +10,11 @@ import numbers
 import operator
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_deconv import _backends
 
@@ -21,6 +22,8 @@ IntOrInts = int | Sequence[int]
 
 INDEX_FORMATS = ("window", "flat", "plane")
 OVERLAPS = ("sum", "mean")
+DEFAULT_VOID = 255
+FLOAT32_MAX = float(np.finfo("float32").max)
 
 
 def choice(value: object, name: str, choices: Sequence[str]) -> str:
@@ -206,6 +209,166 @@ def classifier_activation(value: object) -> str | None:
     return value
 
 
+def num_classes(value: object) -> int:
+    """Number of classes: an int of at least 2, void not included.
+
+    The same rule for networks, losses, metrics and data: a softmax over one
+    class is always 1.
+
+    Raises:
+        ValueError: If `value` is not an int >= 2.
+    """
+    result = _as_int(value)
+    if result is None or result < 2:
+        raise ValueError(
+            "`num_classes` must be an int >= 2 (void is not a class; foreground"
+            f" and background are two). Received: num_classes={value!r}"
+        )
+    return result
+
+
+def class_names(
+    value: object, num_classes: int | None = None, name: str = "class_names"
+) -> tuple[str, ...]:
+    """Names of classes: different texts of one line, in the order of the ids.
+
+    tfds and the files of an export write one name a line.
+
+    Args:
+        value: Sequence of str.
+        num_classes: How many names there must be; None for at least two.
+        name: Name of the argument, for the error.
+
+    Raises:
+        ValueError: If `value` is not a sequence of `num_classes` different str,
+            or if one of them is empty, has blanks around it or a line break.
+    """
+    names = () if isinstance(value, str) else _as_tuple(value)
+    least, most = (num_classes, num_classes) if num_classes else (2, math.inf)
+    if (
+        not least <= len(names) <= most
+        or not all(
+            isinstance(one, str) and one.strip().splitlines() == [one]
+            for one in names
+        )
+        or len(set(names)) < len(names)
+    ):
+        number = num_classes or "at least two"
+        raise ValueError(
+            f"`{name}` must be {number} distinct names, one per class (void "
+            "is not a class): str that are not empty, without blanks around "
+            f"them and without line breaks. Received: {name}={value!r}"
+        )
+    return names
+
+
+def _as_tuple(value: object) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, Iterable) else ()
+
+
+def boolean(value: object, name: str) -> bool:
+    """True or False; the str "False" would count as True.
+
+    Raises:
+        ValueError: If `value` is not a bool.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(
+            f"`{name}` must be True or False. Received: {name}={value!r}"
+        )
+    return value
+
+
+def ignore_class(
+    value: object, num_classes: int | None = None
+) -> int | tuple[int, ...] | None:
+    """The void ids as plain ints: one int, a tuple of ints or None.
+
+    Args:
+        value: int, sequence of ints or None.
+        num_classes: Number of classes, where it is known.
+
+    Raises:
+        ValueError: If `value` is not an int, a sequence of ints or None, or if
+            it is the default, 255, and there are so many classes that 255 is
+            one of them.
+    """
+    if value is None:
+        return None
+    if value == DEFAULT_VOID and num_classes and num_classes > DEFAULT_VOID:
+        raise ValueError(
+            "`ignore_class` must not be its default, 255, for more than 255 "
+            "classes: class 255 would be void. Received: ignore_class=255, "
+            f"{num_classes} classes. Pass ignore_class=None if nothing is "
+            "void, another id such as -1, or (255,) if class 255 is to be void."
+        )
+    try:
+        if isinstance(value, Sequence):
+            return tuple(operator.index(v) for v in value)
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(
+            "`ignore_class` must be an int, a tuple of ints or None (nothing "
+            f"is void). Received: ignore_class={value!r}"
+        ) from None
+
+
+def class_weights(
+    value: Sequence[float] | Mapping[int, float] | None,
+) -> tuple[float, ...] | None:
+    """One weight per class as plain floats, or None.
+
+    Raises:
+        ValueError: No numbers, a negative one, or one beyond float32.
+    """
+    if value is None:
+        return None
+    try:
+        if isinstance(value, Mapping):  # as Keras' own class_weight
+            value = [value[i] for i in range(len(value))]
+        weights = tuple(float(v) for v in value)
+    except (KeyError, TypeError, ValueError):
+        weights = (-1.0,)
+    if isinstance(value, str):  # "12" is no sequence of numbers.
+        weights = (-1.0,)
+    # Beyond float32 a weight would be infinite in the loss.
+    if not all(0 <= w <= FLOAT32_MAX for w in weights):
+        raise ValueError(
+            "`class_weights` must be finite floats >= 0, one per class, as a "
+            "sequence or as a dict by class id, or None. "
+            f"Received: class_weights={value!r}"
+        )
+    return weights
+
+
+def palette(value: Any, num_classes: int | None = None) -> np.ndarray:
+    """The colors of classes as uint8 array `(num_classes, 3)`.
+
+    Raises:
+        ValueError: There is not one (red, green, blue) of 0..255 per class.
+    """
+    try:
+        colors = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        colors = np.zeros(0)
+    if (
+        colors.ndim != 2
+        or colors.shape[0] == 0
+        or colors.shape[1] != 3
+        or colors.dtype.kind not in "iu"
+        or colors.min() < 0
+        or colors.max() > 255
+        or num_classes not in (None, len(colors))
+    ):
+        number = "" if num_classes is None else f", {num_classes} in all"
+        raise ValueError(
+            "`palette` must hold one (red, green, blue) of ints in 0..255 for "
+            f"each class{number}. Received: palette={value!r}. "
+            "data.color_map(num_classes) makes one."
+        )
+    return colors.astype("uint8")
+
+
 def transposed_kernel_size(value: object, strides: int, name: str) -> int:
     """Kernel size of a transposed convolution, with a warning if it is uneven.
 
@@ -243,6 +406,23 @@ def strides(
     return ints(value, len(pool_size), name, minimum=1)
 
 
+def check_side_by_side(
+    strides: tuple[int, ...], pool_size: tuple[int, ...]
+) -> None:
+    """Refuse windows that overlap or leave gaps.
+
+    Raises:
+        ValueError: If `strides` are not `pool_size`.
+    """
+    if strides != pool_size:
+        raise ValueError(
+            "`strides` must be None or `pool_size` for nearest unpooling: a "
+            "cell that belongs to two windows or to none has no nearest value. "
+            f"Received: strides={strides}, pool_size={pool_size}. Use "
+            "MaxUnpool or BedOfNailsUnpool for such windows."
+        )
+
+
 def output_size(value: object, num_spatial_dims: int) -> tuple[int, ...] | None:
     """Spatial size to restore, or None to let the pooling rule decide."""
     if value is None:
@@ -250,13 +430,13 @@ def output_size(value: object, num_spatial_dims: int) -> tuple[int, ...] | None:
     return ints(value, num_spatial_dims, "output_size", minimum=1)
 
 
-def position(value: object, size: tuple[int, ...]) -> tuple[int, ...]:
-    """Cell of each block that takes the value, one index per spatial axis."""
-    result = ints(value, len(size), "position", minimum=0)
-    if any(p >= s for p, s in zip(result, size, strict=True)):
+def position(value: object, pool_size: tuple[int, ...]) -> tuple[int, ...]:
+    """Cell of each window that takes the value, one index per spatial axis."""
+    result = ints(value, len(pool_size), "position", minimum=0)
+    if any(p >= k for p, k in zip(result, pool_size, strict=True)):
         raise ValueError(
-            "`position` counts cells inside a block of `size`, from 0, so it "
-            f"must be below {size}. Received: position={value!r}"
+            "`position` counts cells inside a window of `pool_size`, from 0, "
+            f"so it must be below {pool_size}. Received: position={value!r}"
         )
     return result
 

@@ -1,7 +1,9 @@
 """The few things that Keras' backends do differently."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -25,8 +27,74 @@ def is_traced(tensor: Any) -> bool:
     if backend == "torch":
         import torch
 
-        return tensor.is_meta or torch.compiler.is_compiling()
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return True
+        return tensor.is_meta or not _has_storage(tensor)
     return False
+
+
+def _has_storage(tensor: Any) -> bool:
+    """Whether a PyTorch tensor is more than a wrapper, as in `torch.vmap`."""
+    try:
+        tensor.data_ptr()
+    except RuntimeError:  # There is no public function that tells.
+        return False
+    return True
+
+
+def shape(tensor: Any) -> tuple:
+    """`keras.ops.shape`, in ints while PyTorch traces a model for a file.
+
+    The batch is -1 there. Traced sizes would be int32 and int64 tensors in one
+    operation, which ONNX runtimes refuse.
+    """
+    if is_traced_for_file():
+        return (-1, *static_shape(tensor)[1:])
+    return keras.ops.shape(tensor)
+
+
+def static_shape(tensor: Any) -> tuple[int | None, ...]:
+    """The shape as known now; a length that is not known is None."""
+    if not is_traced_for_file():
+        return tuple(tensor.shape)
+    import torch
+
+    with warnings.catch_warnings():
+        # It warns that the lengths become constants of the file, as they are.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        return (None, *(int(n) for n in tensor.shape[1:]))
+
+
+def is_traced_for_file() -> bool:
+    """Whether PyTorch traces operations with sizes, as for ONNX files."""
+    if keras.config.backend() != "torch":
+        return False
+    import torch
+
+    return torch.jit.is_tracing()
+
+
+def maximum(a: Any, b: Any) -> Any:
+    """`keras.ops.maximum`, which on PyTorch narrows 64 bits to 32."""
+    if keras.config.backend() != "torch":
+        return keras.ops.maximum(a, b)
+    import torch
+
+    return torch.maximum(a, b) if torch.is_tensor(b) else a.clamp(min=b)
+
+
+def pad(tensor: Any, pads: Sequence[tuple[Any, Any]], value: Any) -> Any:
+    """`keras.ops.pad` with a value.
+
+    Keras makes an object with a name of its own there, which `torch.compile`
+    does not take inside a function with a gradient of its own.
+    """
+    if keras.config.backend() != "torch":
+        return keras.ops.pad(tensor, pads, constant_values=value)
+    import torch
+
+    flat = [n for pair in reversed(pads) for n in pair]
+    return torch.nn.functional.pad(tensor, flat, value=value)
 
 
 def is_readable(tensor: Any) -> bool:
@@ -41,6 +109,19 @@ def is_readable(tensor: Any) -> bool:
     if backend == "torch":
         return tensor.device.type == "cpu"
     return True
+
+
+def as_tensor(x: Any) -> Any:
+    """`keras.ops.convert_to_tensor`, which leaves TensorFlow's variables.
+
+    They are no tensors to `tf.custom_gradient`.
+    """
+    x = keras.ops.convert_to_tensor(x)
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.convert_to_tensor(x)
+    return x
 
 
 def require(condition: Any, *message: Any, before: Any = None) -> Any:
@@ -58,6 +139,22 @@ def require(condition: Any, *message: Any, before: Any = None) -> Any:
             with tf.control_dependencies([asked]):
                 return tf.identity(before)
     return before
+
+
+def require_lengths(rules: Iterable[Any], *message: Any, before: Any) -> Any:
+    """Where sizes are not known, refuse at run time what does not fit.
+
+    Args:
+        rules: Comparisons of lengths. Those that are known now, and not
+            tensors, have been checked already.
+        *message: What to say, with the lengths that came.
+        before: Tensor that is returned, and computed from after that.
+    """
+    unknown = [rule for rule in rules if keras.ops.is_tensor(rule)]
+    if not unknown:
+        return before
+    rule = keras.ops.all(keras.ops.stack(unknown))
+    return require(rule, *message, before=before)
 
 
 def widest_int() -> str:
@@ -134,6 +231,19 @@ def repeat(times: Any, body: Callable[[Any, Any], Any], state: Any) -> Any:
     for i in range(int(times)):
         state = body(i, state)
     return state
+
+
+_drawing = threading.RLock()
+
+
+@contextlib.contextmanager
+def draws_alone() -> Iterator[None]:
+    """One thread at a time where all draw from one global generator."""
+    if keras.config.backend() == "torch":
+        with _drawing:
+            yield
+    else:
+        yield
 
 
 @contextlib.contextmanager

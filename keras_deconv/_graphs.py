@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras_deconv import _arguments
+
 
 def check_graph(model: Any) -> None:
     """Refuse what is no model, is not built, or has several ends.
@@ -101,11 +103,7 @@ def check_from_logits(model: keras.Model, from_logits: Any) -> None:
     Raises:
         ValueError: As described.
     """
-    if not isinstance(from_logits, bool):
-        raise ValueError(
-            "`from_logits` must be True or False. Received: "
-            f"from_logits={from_logits!r}"
-        )
+    _arguments.boolean(from_logits, "from_logits")
     shape = model.outputs[0].shape
     if len(shape) < 2 or shape[-1] == 1:
         raise ValueError(
@@ -126,17 +124,25 @@ def check_from_logits(model: keras.Model, from_logits: Any) -> None:
 
 def batch_norms(model: keras.Model) -> list[Any]:
     """Batch normalizations of a model and of all that it holds, each once."""
-    norms, seen, todo = [], set(), [model]
+    return [
+        layer
+        for layer in every_layer(model)
+        if isinstance(layer, layers.BatchNormalization)
+    ]
+
+
+def every_layer(model: keras.Model) -> list[Any]:
+    """A model and all layers that it holds, in whatever layer, each once."""
+    found, seen, todo = [], set(), [model]
     while todo:
         layer = todo.pop(0)  # so that they come in order
         if id(layer) in seen:
             continue
         seen.add(id(layer))
-        if isinstance(layer, layers.BatchNormalization):
-            norms.append(layer)
+        found.append(layer)
         # Keras keeps the layers in a layer, however they are nested, in a list
         # among its attributes.
         for value in vars(layer).values():
             values = value if isinstance(value, list) else [value]
             todo += [v for v in values if isinstance(v, keras.Layer)]
-    return norms
+    return found

@@ -5,8 +5,7 @@ ids of `ignore_class` are void: nobody says what is there, so such pixels take
 no part. Any other id is a mistake in the data.
 """
 
-import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -19,75 +18,8 @@ Tensor: TypeAlias = Any
 Shape: TypeAlias = tuple[int | None, ...]
 IgnoreClass: TypeAlias = int | Sequence[int] | None
 
-FLOAT32_MAX = float(np.finfo("float32").max)
-
 LEFT_OUT = -1
 """What `class_ids` writes where a pixel takes no part."""
-
-
-def num_classes(value: object) -> int:
-    """Give the number of classes as an int of at least 2.
-
-    Raises:
-        ValueError: No int, or below 2.
-    """
-    try:
-        result = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        result = 0
-    if result < 2:
-        raise ValueError(
-            "`num_classes` must be an int >= 2 (void is not a class; foreground"
-            f" and background are two). Received: num_classes={value!r}"
-        )
-    return result
-
-
-def ignore_class(value: object) -> int | tuple[int, ...] | None:
-    """Give the void ids as plain ints: one int, a tuple of ints or None.
-
-    Raises:
-        ValueError: Neither int, nor sequence of ints, nor None.
-    """
-    if value is None:
-        return None
-    try:
-        if isinstance(value, Sequence):
-            return tuple(operator.index(v) for v in value)
-        return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise ValueError(
-            "`ignore_class` must be an int, a tuple of ints or None (nothing "
-            f"is void). Received: ignore_class={value!r}"
-        ) from None
-
-
-def class_weights(
-    value: Sequence[float] | Mapping[int, float] | None,
-) -> tuple[float, ...] | None:
-    """Give one weight per class as plain floats, or None.
-
-    Raises:
-        ValueError: No numbers, a negative one, or one beyond float32.
-    """
-    if value is None:
-        return None
-    try:
-        if isinstance(value, Mapping):  # as Keras' own class_weight
-            value = [value[i] for i in range(len(value))]
-        weights = tuple(float(v) for v in value)
-    except (KeyError, TypeError, ValueError):
-        weights = (-1.0,)
-    if isinstance(value, str):  # "12" is no sequence of numbers.
-        weights = (-1.0,)
-    # Beyond float32 a weight would be infinite in the loss.
-    if not all(0 <= w <= FLOAT32_MAX for w in weights):
-        raise ValueError(
-            "`class_weights` must be finite floats >= 0, one per class, as a "
-            "sequence or as a dict by class id, or None. "
-            f"Received: class_weights={value!r}"
-        )
-    return weights
 
 
 def precise_dtype(dtype: Any) -> str:
@@ -101,17 +33,22 @@ def precise_dtype(dtype: Any) -> str:
     return "float32" if half else policy.compute_dtype
 
 
-def label_map(y_true: Tensor, shape: Shape, y_pred_shape: Shape) -> Tensor:
-    """Give `y_true` in `shape`, without the axis of size 1 it may end with.
+def label_map(
+    y_true: Tensor, sizes: tuple[Any, ...], y_pred_shape: Shape
+) -> Tensor:
+    """Give `y_true` in one shape, without the axis of size 1 it may end with.
 
     Args:
-        y_true: Labels of shape `shape` or `shape + (1,)`.
-        shape: Shape to have; None stands for any size.
+        y_true: Labels of shape `sizes` or `sizes + (1,)`.
+        sizes: Shape to have, as `keras.ops.shape` gives it: a size that is not
+            known until run time is a tensor.
         y_pred_shape: Shape of the predictions, for the error.
 
     Raises:
         ValueError: Any other shape, one-hot labels among them.
+        tf.errors.InvalidArgumentError: The same at run time.
     """
+    shape = _known(sizes)
     y_true = ops.convert_to_tensor(y_true)
     y_true_shape = tuple(y_true.shape)
     if len(y_true_shape) == len(shape) + 1:
@@ -132,7 +69,17 @@ def label_map(y_true: Tensor, shape: Shape, y_pred_shape: Shape) -> Tensor:
             "the same with a last axis of size 1; resize the masks (nearest "
             "neighbor) or the predictions."
         )
-    return y_true
+    received = ops.shape(y_true)
+    return _backends.require_lengths(
+        [n == to for n, to in zip(received, sizes, strict=True)],
+        "`y_true` must hold one class id for each pixel of `y_pred`; resize "
+        "the masks (nearest neighbor) or the predictions. Received: y_true of "
+        "shape",
+        *received,
+        "predictions for",
+        *sizes,
+        before=y_true,
+    )
 
 
 def class_ids(
@@ -186,8 +133,14 @@ def pixel_weights(sample_weight: Tensor, ids: Tensor) -> Tensor:
             `ids`, or that and a last axis of size 1), or in between.
         ids: Label map.
 
+    Returns:
+        The weights. In compiled code, where nothing can be raised, NaN stands
+        for what is not a weight.
+
     Raises:
-        ValueError: The weights fit neither images nor pixels.
+        ValueError: The weights fit neither images nor pixels; in eager code
+            also weights that are negative or not finite.
+        tf.errors.InvalidArgumentError: The same in a TensorFlow graph.
     """
     weights = ops.convert_to_tensor(sample_weight)
     received, shape = tuple(weights.shape), tuple(ids.shape)
@@ -195,13 +148,51 @@ def pixel_weights(sample_weight: Tensor, ids: Tensor) -> Tensor:
         weights = ops.squeeze(weights, axis=-1)
     for _ in range(len(shape) - len(received)):
         weights = ops.expand_dims(weights, axis=-1)
+    rule = (
+        "`sample_weight` must hold one weight per image, shape (batch,), or "
+        "one per pixel, shape"
+    )
     if not _may_broadcast(tuple(weights.shape), shape, stretch=True):
         raise ValueError(
-            "`sample_weight` must hold one weight per image, shape (batch,), "
-            f"or one per pixel, shape {shape}. "
-            f"Received: sample_weight.shape={received}"
+            f"{rule} {shape}. Received: sample_weight.shape={received}"
         )
-    return weights
+    sizes, found = ops.shape(ids), ops.shape(weights)
+    weights = _backends.require_lengths(
+        [(n == to) | (n == 1) for n, to in zip(found, sizes, strict=True)],
+        rule,
+        *sizes,
+        "Received: sample_weight of shape",
+        *found,
+        before=weights,
+    )
+    return _valid_weights(weights)
+
+
+def _valid_weights(weights: Tensor) -> Tensor:
+    if "bool" in _dtype(weights):
+        return weights
+    values = ops.cast(weights, "float32")
+    valid = ops.logical_and(ops.isfinite(values), values >= 0)
+    rule = "`sample_weight` must hold finite numbers >= 0. Received:"
+    way_out = "Weight 0 leaves out an image or a pixel."
+    if not _backends.is_traced(valid):
+        wrong = np.logical_not(ops.convert_to_numpy(valid))
+        if wrong.any():
+            found = np.unique(ops.convert_to_numpy(values)[wrong])
+            listed = ", ".join(f"{weight:g}" for weight in found[:10])
+            more = ", ..." if len(found) > 10 else ""
+            raise ValueError(f"{rule} {listed}{more}. {way_out}")
+        return weights
+    count = ops.sum(ops.cast(ops.logical_not(valid), "int32"))
+    _backends.require(ops.all(valid), rule, count, "others.", way_out)
+    if "float" not in _dtype(weights):
+        weights = values
+    return ops.where(valid, weights, ops.cast(np.nan, weights.dtype))
+
+
+def _known(sizes: tuple[Any, ...]) -> Shape:
+    """Sizes as in a static shape, None for what is not known yet."""
+    return tuple(n if isinstance(n, int) else None for n in sizes)
 
 
 def _as_tuple(ignore_class: IgnoreClass) -> tuple[int, ...]:
@@ -251,31 +242,3 @@ def _require_known(
         _backends.require(
             ops.all(known), rule, smallest, "to", largest, way_out
         )
-
-
-def palette(value: Any, num_classes: int | None = None) -> np.ndarray:
-    """The colors of classes as uint8 array `(num_classes, 3)`.
-
-    Raises:
-        ValueError: There is not one (red, green, blue) of 0..255 per class.
-    """
-    try:
-        colors = np.asarray(value)
-    except ValueError:  # rows of different lengths
-        colors = np.zeros(0)
-    if (
-        colors.ndim != 2
-        or colors.shape[0] == 0
-        or colors.shape[1] != 3
-        or colors.dtype.kind not in "iu"
-        or colors.min() < 0
-        or colors.max() > 255
-        or num_classes not in (None, len(colors))
-    ):
-        number = "" if num_classes is None else f", {num_classes} in all"
-        raise ValueError(
-            "`palette` must hold one (red, green, blue) of ints in 0..255 for "
-            f"each class{number}. Received: palette={value!r}. "
-            "data.color_map(num_classes) makes one."
-        )
-    return colors.astype("uint8")

@@ -7,6 +7,7 @@ https://arxiv.org/abs/1603.07285.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 Size = Sequence[int | None]
 
@@ -44,8 +45,8 @@ def unpooled_length(
 
 
 def lengths_before_pooling(
-    num_windows: int, window: int, stride: int, padding: str
-) -> tuple[int, int]:
+    num_windows: Any, window: int, stride: int, padding: str
+) -> tuple[Any, Any]:
     """Smallest and largest input size that gives `num_windows` windows.
 
     >>> lengths_before_pooling(23, 2, 2, "same")
@@ -145,21 +146,50 @@ def check_unpooled_size(
         )
 
 
-def check_block_size(target: Sequence, size: Sequence, block: Sequence) -> None:
-    """Refuse a size to restore that blocks of `block` do not fit; None passes.
+def block_lengths(
+    num_windows: Any, window: int, stride: int, padding: str
+) -> tuple[Any, Any]:
+    """Smallest and largest size that a value per window can be laid out to.
+
+    With "valid" padding a size that cuts the last window is one, too.
+
+    >>> block_lengths(3, 2, 2, "valid"), block_lengths(3, 2, 2, "same")
+    ((5, 7), (5, 6))
+    """
+    smallest, largest = lengths_before_pooling(
+        num_windows, window, stride, padding
+    )
+    if padding == "valid":
+        smallest = (num_windows - 1) * stride + 1
+    return smallest, largest
+
+
+def check_block_size(
+    target: Sequence,
+    size: Sequence,
+    pool_size: Sequence[int],
+    strides: Sequence[int],
+    padding: str,
+) -> None:
+    """Refuse a size that values cannot be laid out to; None passes.
 
     Raises:
-        ValueError: As described.
+        ValueError: If the size does not shrink to `size`, rounded up or, with
+            "valid" padding, down.
     """
-    for n, m, s in zip(target, size, block, strict=True):
+    window = zip(target, size, pool_size, strides, strict=True)
+    for n, m, k, s in window:
         if n is None or m is None:
             continue
-        if not (m - 1) * s < n < (m + 1) * s:
+        smallest, largest = block_lengths(m, k, s, padding)
+        if not smallest <= n <= largest:
             raise ValueError(
-                "`like` must have a spatial size that shrinks to the one of "
-                f"`values`, {tuple(size)}, when divided by size="
-                f"{tuple(block)} (rounded up or down). Received: like of "
-                f"spatial size {tuple(target)}"
+                "The size to restore (`output_size` or `like`) must be one "
+                f"that shrinks to the size of `values`, {tuple(size)}, with "
+                f"pool_size={tuple(pool_size)}, strides={tuple(strides)}, "
+                f"padding={padding!r}. Received: {tuple(target)}. Give the "
+                "tensor that was pooled as `like`, and the pooling layer's own "
+                "arguments."
             )
 
 

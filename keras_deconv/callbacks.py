@@ -163,7 +163,7 @@ class PredictionPreview(keras.callbacks.Callback):
             dataset, _arguments.positive_int(num_images, "num_images")
         )
         self.output_dir = Path(output_dir)
-        self.class_names = tuple(class_names)
+        self.class_names = _arguments.class_names(class_names)
         self.palette = palette
         self.ignore_class = ignore_class
         self.every = _arguments.positive_int(every, "every")
@@ -301,19 +301,12 @@ class PerClassReport(keras.callbacks.Callback):
         print_function: Callable[[str], Any] = print,
     ) -> None:
         super().__init__()
-        num_names = len(set(class_names))
-        if isinstance(class_names, str) or num_names < max(2, len(class_names)):
-            raise ValueError(
-                "`class_names` must be at least two different names, one per "
-                "class (void is no class). Received: "
-                f"class_names={class_names!r}"
-            )
         if not callable(print_function):
             raise ValueError(
                 "`print_function` must take a str, as print does. Received: "
                 f"print_function={print_function!r}"
             )
-        self.class_names = tuple(class_names)
+        self.class_names = _arguments.class_names(class_names)
         self.path = None if path is None else Path(path)
         self.every = _arguments.positive_int(every, "every")
         self.print_function = print_function

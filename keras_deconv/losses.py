@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_deconv import _backends, _labels
+from keras_deconv import _arguments, _backends, _labels
 from keras_deconv._labels import IgnoreClass, Tensor
 
 __all__ = [
@@ -46,8 +46,8 @@ class SegmentationLoss(keras.losses.Loss):
         super().__init__(
             name=name, reduction=reduction, dtype=_labels.precise_dtype(dtype)
         )
-        self.ignore_class = _labels.ignore_class(ignore_class)
-        self.from_logits = from_logits
+        self.ignore_class = _arguments.ignore_class(ignore_class)
+        self.from_logits = _arguments.boolean(from_logits, "from_logits")
 
     def __call__(
         self,
@@ -58,8 +58,10 @@ class SegmentationLoss(keras.losses.Loss):
         """Reduce the losses of what is not void."""
         y_pred = ops.convert_to_tensor(y_pred)
         num_classes = self._num_classes(y_pred)
-        shape = tuple(y_pred.shape)
-        y_true = _labels.label_map(y_true, shape[:-1], shape)
+        _arguments.ignore_class(self.ignore_class, num_classes)
+        y_true = _labels.label_map(
+            y_true, ops.shape(y_pred)[:-1], tuple(y_pred.shape)
+        )
         ids = _labels.class_ids(y_true, num_classes, self.ignore_class)
 
         counted = ids != _labels.LEFT_OUT
@@ -150,7 +152,7 @@ class PixelLoss(SegmentationLoss):
         dtype: Any,
     ) -> None:
         super().__init__(ignore_class, from_logits, reduction, name, dtype)
-        self.class_weights = _labels.class_weights(class_weights)
+        self.class_weights = _arguments.class_weights(class_weights)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Weighted loss of every pixel, 0 where none is counted.
@@ -238,7 +240,7 @@ class RegionLoss(SegmentationLoss):
                 y_true * probabilities,
             )
         )
-        occurs = true > 0
+        occurs = _is_not_zero(true)
         cost = self.alpha * (predicted - overlap) + self.beta * (true - overlap)
         index = overlap / ops.where(occurs, overlap + cost, 1.0)
         return ops.where(occurs, 1.0 - index, 0.0)
@@ -249,11 +251,10 @@ class RegionLoss(SegmentationLoss):
         y_true = ops.one_hot(
             ops.maximum(ids, 0), num_classes, dtype=self.dtype
         ) * ops.expand_dims(weights, axis=-1)
-        occurs = (
+        occurs = _is_not_zero(
             self._over_replicas(
                 ops.sum(y_true, axis=tuple(range(len(ids.shape))))
             )
-            > 0
         )
         return self._reduce_counted(
             y_true, logits, ops.cast(occurs, self.dtype), counted=occurs
@@ -591,13 +592,18 @@ class SegmentationDice(RegionLoss):
         )
 
 
+def _is_not_zero(weight: Tensor) -> Tensor:
+    """Whether a sum of weights is above 0, or NaN, which must not be lost."""
+    return ops.logical_not(weight <= 0)
+
+
 def _factor(value: float, name: str, may_be_zero: bool) -> float:
     """A finite float above 0, or 0 where allowed."""
     try:
         result = float(value)
     except (TypeError, ValueError):
         result = math.nan
-    if not 0 <= result <= _labels.FLOAT32_MAX or (
+    if not 0 <= result <= _arguments.FLOAT32_MAX or (
         result == 0 and not may_be_zero
     ):
         rule = ">= 0" if may_be_zero else "> 0"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_deconv import _labels
+from keras_deconv import _arguments, _labels
 from keras_deconv._labels import IgnoreClass
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def color_mask(
         >>> color_mask([[0, 1, 255]], [(0, 0, 0), (128, 0, 64)]).tolist()
         [[[0, 0, 0], [128, 0, 64], [255, 255, 255]]]
     """
-    colors = _labels.palette(palette)
+    colors = _arguments.palette(palette)
     ids = _class_ids(mask, "mask", len(colors), ignore_class)
     return _paint(ids, colors)
 
@@ -120,7 +120,7 @@ def overlay(
             "`opacity` must be a float in 0..1 (0 is the image, 1 the mask). "
             f"Received: opacity={opacity!r}"
         )
-    colors = _labels.palette(palette)
+    colors = _arguments.palette(palette)
     ids = _class_ids(mask, "mask", len(colors), ignore_class)
     rgb = _rgb(image, "image", ids.shape)
     mixed = (1 - opacity) * rgb + opacity * _paint(ids, colors)
@@ -186,8 +186,8 @@ def draw_predictions(
         >>> [axis.get_title() for axis in figure.axes]
         ['image', 'truth', 'prediction', 'wrong: 20.0 %']
     """
-    colors = _labels.palette(palette)
-    class_names = _class_names(class_names, len(colors))
+    colors = _arguments.palette(palette)
+    class_names = _arguments.class_names(class_names, len(colors))
     predicted = _predicted_ids(predictions, len(colors), ignore_class)
     rgb = _rgb(images, "images", predicted.shape)
     names = _names(names, len(rgb))
@@ -272,8 +272,8 @@ def draw_uncertainty(
         >>> figure.axes[3].get_title()
         'predictive entropy (nats)'
     """
-    colors = _labels.palette(palette)
-    class_names = _class_names(class_names, len(colors))
+    colors = _arguments.palette(palette)
+    class_names = _arguments.class_names(class_names, len(colors))
     ids = _class_ids(
         prediction.class_ids, "prediction.class_ids", len(colors), None
     )
@@ -331,17 +331,6 @@ def _draw_color_bar(drawn: AxesImage) -> None:
     beside.locator_params(nbins=4)
 
 
-def _class_names(class_names: Sequence[str], num_classes: int) -> list[str]:
-    names = [str(name) for name in class_names]
-    if isinstance(class_names, str) or len(names) != num_classes:
-        raise ValueError(
-            "`class_names` must hold one name for each color of `palette`, "
-            f"{num_classes} in all (void is no class). "
-            f"Received: class_names={class_names!r}"
-        )
-    return names
-
-
 def _names(names: Sequence[str] | None, num_images: int) -> list[str]:
     if names is None:
         return []
@@ -365,7 +354,7 @@ def _class_ids(
             f"dtype={mask.dtype.name}. Logits become class ids with "
             "logits.argmax(-1)."
         )
-    void = _labels.ignore_class(ignore_class)
+    void = _arguments.ignore_class(ignore_class, num_classes)
     is_void = np.isin(mask, [] if void is None else void)
     strays = mask[~is_void & ((mask < 0) | (mask >= num_classes))]
     if strays.size:
@@ -478,7 +467,7 @@ def _error_map(
 
 
 def _legend_entries(
-    occurring: np.ndarray, class_names: list[str], colors: np.ndarray
+    occurring: np.ndarray, class_names: Sequence[str], colors: np.ndarray
 ) -> Legend:
     """Name and color, as matplotlib takes it, of what occurs; void last."""
     ids = np.unique(occurring)

@@ -1,4 +1,4 @@
-"""Settings that must be there before TensorFlow is imported."""
+"""What all tests share; and settings that TensorFlow reads when imported."""
 
 import os
 
@@ -6,13 +6,22 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # tensorflow-datasets would ask a metadata server where it runs.
 os.environ.setdefault("NO_GCE_CHECK", "true")
 
+import fcntl
+import gc
 import socket
 
 import keras
 import numpy as np
 import pytest
 
-from keras_deconv import config
+from keras_deconv import config, data
+from tests.seeds import SEED
+
+
+def pytest_collection_finish():
+    # What has been imported stays: nobody needs to look for garbage in it.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +40,12 @@ def _no_network(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _seed():
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(SEED)
 
 
 @pytest.fixture
 def rng():
-    return np.random.default_rng(0)
+    return np.random.default_rng(SEED)
 
 
 @pytest.fixture
@@ -45,3 +54,17 @@ def compiled_kernels():
     config.enable_compiled_kernels(min_elements=0)
     yield
     config.enable_compiled_kernels()
+
+
+@pytest.fixture(scope="session")
+def scenes_dir(tmp_path_factory):
+    """A data_dir with the drawn scenes, which all processes of a run share."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    folder = folder / "scenes"
+    with open(folder.with_name("scenes.lock"), "w") as lock:
+        # Prepared once; the other processes wait.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        data.splits("scenes", data_dir=folder)
+    return folder

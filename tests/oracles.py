@@ -68,25 +68,26 @@ def max_unpool(values, plane_index, size, overlap="sum"):
     return result.reshape((batches, *size, channels))
 
 
-def nearest_unpool(values, block, size):
+def nearest_unpool(values, block, size, before=0):
     """Repeat values over blocks; beyond the last block repeat its value."""
     result = np.zeros((values.shape[0], *size, values.shape[-1]), values.dtype)
     for cell in np.ndindex(*size):
         source = tuple(
-            min(c // b, m - 1)
+            min((c + before) // b, m - 1)
             for c, b, m in zip(cell, block, values.shape[1:-1], strict=True)
         )
         result[(slice(None), *cell)] = values[(slice(None), *source)]
     return result
 
 
-def bed_of_nails_unpool(values, block, position, size):
-    """Put each value on the cell `position` of its block."""
+def bed_of_nails_unpool(values, strides, position, size, before=0):
+    """Put each value on the cell `position` of its window."""
     result = np.zeros((values.shape[0], *size, values.shape[-1]), values.dtype)
     for source in np.ndindex(*values.shape[1:-1]):
         cell = tuple(
-            i * b + p for i, b, p in zip(source, block, position, strict=True)
+            i * s + p - before
+            for i, s, p in zip(source, strides, position, strict=True)
         )
-        if all(c < n for c, n in zip(cell, size, strict=True)):
+        if all(0 <= c < n for c, n in zip(cell, size, strict=True)):
             result[(slice(None), *cell)] = values[(slice(None), *source)]
     return result

@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_deconv
-from keras_deconv import _arguments
+from keras_deconv import _arguments, data
 
 
 def test_int_is_for_every_axis():
@@ -59,7 +60,7 @@ def test_bad_choices(name, value, choices):
 @pytest.mark.parametrize("position", [2, -1, (0, 3), (1,), 0.5])
 def test_position_lies_in_the_block(position):
     with pytest.raises(ValueError, match="`position`"):
-        keras_deconv.BedOfNailsUnpool2D((2, 3), position)
+        keras_deconv.BedOfNailsUnpool2D((2, 3), position=position)
 
 
 def test_data_format_follows_the_keras_configuration():
@@ -70,3 +71,39 @@ def test_data_format_follows_the_keras_configuration():
     finally:
         keras.config.set_image_data_format(before)
     assert keras_deconv.MaxUnpool2D().data_format == before
+
+
+def _color_mask():
+    keras_deconv.visualize.color_mask([[0, 255]], [(0, 0, 0)] * 256)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: _arguments.ignore_class(255, 256),
+        lambda: data.check([], 300),
+        lambda: data.class_frequencies(
+            tf.data.Dataset.from_tensors(
+                (np.zeros((2, 2, 3)), np.zeros((2, 2), "uint8"))
+            ),
+            300,
+        ),
+        _color_mask,
+    ],
+)
+def test_more_than_255_classes_need_another_void_class(call):
+    with pytest.raises(ValueError, match="`ignore_class` must not be its de"):
+        call()
+
+
+def test_class_255_of_a_dataset_would_be_void():
+    names = tuple(f"class_{i}" for i in range(256))
+    with pytest.raises(ValueError, match="name at most 255 classes"):
+        data.SegmentationSet(
+            name="wide",
+            image_key="image",
+            mask_key="mask",
+            class_names=names,
+            palette=data.color_map(256),
+            labels={i: i for i in range(256)},
+        )

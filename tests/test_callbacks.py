@@ -466,7 +466,7 @@ def test_report_of_two_metrics_of_one_name():
     ("arguments", "words"),
     [
         (dict(class_names="sky"), "`class_names` must be"),
-        (dict(class_names=("sky", "sky")), "different names"),
+        (dict(class_names=("sky", "sky")), "distinct names"),
         (dict(class_names=("sky",)), "at least two"),
         (dict(every=0), "`every` must be an int >= 1"),
         (dict(print_function="print"), "`print_function` must"),

@@ -57,7 +57,7 @@ def test_every_public_object_has_an_example():
     for home in (
         *("layers", "ops", "initializers", "models", "losses", "metrics"),
         *("inference", "visualize", "export", "callbacks", "data"),
-        "distribution",
+        *("config", "distribution"),
     ):
         module = importlib.import_module(f"keras_deconv.{home}")
         assert module.__all__

@@ -19,32 +19,47 @@ _arguments: _backends
 _backends:
 _batches: _arguments _backends
 _files:
-_graphs:
-_kernels: _kernels.autodiff _kernels.fused
-_kernels.autodiff: _kernels.windows
-_kernels.fused: _kernels.windows config
+_graphs: _arguments
+_kernels: _kernels.autodiff _kernels.fused _kernels.native_torch
+_kernels.autodiff: _kernels.positions _kernels.windows
+_kernels.fused: _kernels.positions _kernels.windows config
+_kernels.native_torch: _backends _kernels.windows
 _kernels.positions: _kernels.windows
-_kernels.windows: _shapes
+_kernels.windows: _backends _shapes
 _labels: _backends
+_locks:
 _resizing:
 _shapes:
 callbacks: _arguments _backends _files _labels visualize
 config: _arguments
 data: data.augmentation data.camvid data.catalog data.checking data.folders
     data.frequencies data.pipeline data.scenes data.sources data.writing
-data._epochs:
-data._images:
-data.augmentation: _arguments data.catalog
+data._epochs: data._errors
+data._errors:
+data._images: data._errors data._value_ranges
+data._mask_formats: _arguments data.catalog
+data._masks: data._errors data._images data._mask_formats data._stray_labels
+    data.catalog
+data._network:
+data._splits: _arguments
+data._stray_labels: data.catalog
+data._value_ranges: data._errors
+data.augmentation: _arguments data._errors data._value_ranges data.catalog
 data.camvid: data.catalog
 data.catalog: _arguments
-data.checking: _labels data.catalog data.frequencies
-data.folders: _arguments _labels data._epochs data._images data.catalog
-    data.pipeline
-data.frequencies: _labels data.catalog
-data.pipeline: _arguments _labels _resizing data._epochs data.catalog
+data.checking: _arguments _labels data._errors data._stray_labels data.catalog
+    data.frequencies
+data.folders: _arguments data._epochs data._errors data._images
+    data._mask_formats data._masks data._splits data._value_ranges
+    data.catalog data.pipeline
+data.frequencies: _arguments _labels data.catalog
+data.pipeline: _arguments _resizing data._epochs data._errors
+    data._value_ranges data.catalog
 data.scenes: _arguments data.catalog
-data.sources: data._epochs data.camvid data.catalog data.pipeline data.scenes
-data.writing: data._images data.catalog data.folders
+data.sources: data._epochs data._network data._value_ranges data.camvid
+    data.catalog data.pipeline data.scenes
+data.writing: data._errors data._images data._mask_formats data._masks
+    data._value_ranges data.catalog data.folders
 distribution: distribution.backup distribution.connection
     distribution.replicas
 distribution._jax: distribution.replicas
@@ -57,25 +72,25 @@ export: export.onnx export.saved_model export.tflite
 export._channel_ranges: layers
 export._models: _arguments _files _graphs
 export.onnx: config export._models
-export.saved_model: _graphs _labels _resizing config export._models
+export.saved_model: _arguments _graphs _resizing config export._models
     inference.monte_carlo
 export.tflite: _arguments _batches _kernels.fused config
     export._channel_ranges export._models
 inference: inference.monte_carlo inference.sliding_window inference.tiled
-inference.monte_carlo: _arguments _backends _batches _graphs
-inference.sliding_window: _arguments _batches _graphs
-inference.tiled: _arguments _backends _graphs
+inference.monte_carlo: _arguments _backends _batches _graphs _locks
+inference.sliding_window: _arguments _batches _graphs _locks
+inference.tiled: _arguments _backends _graphs _locks
 initializers: _arguments
 layers: layers.cropping layers.fixed_unpooling layers.max_pooling
     layers.max_unpooling
-layers._base: _arguments _shapes
-layers.cropping: layers._base
+layers._base: _arguments _backends _shapes
+layers.cropping: _backends layers._base
 layers.fixed_unpooling: _arguments _shapes layers._base ops
 layers.max_pooling: _arguments _shapes layers._base ops
 layers.max_unpooling: _arguments _shapes layers._base ops
-losses: _backends _labels
+losses: _arguments _backends _labels
 metrics: metrics.boundary metrics.confusion
-metrics._base: _backends _labels
+metrics._base: _arguments _backends _labels
 metrics.boundary: _backends _labels metrics._base
 metrics.confusion: _backends _labels metrics._base
 models: models.baselines models.batch_statistics models.deconvnet models.enet
@@ -83,7 +98,7 @@ models: models.baselines models.batch_statistics models.deconvnet models.enet
 models._blocks: layers layers.cropping
 models._vgg16:
 models.baselines: _arguments models._blocks
-models.batch_statistics: _arguments _backends _graphs
+models.batch_statistics: _arguments _backends _graphs _locks
 models.deconvnet: _arguments models._blocks models._vgg16
 models.enet: _arguments layers.cropping models._blocks
 models.segnet: _arguments models._blocks models._vgg16
@@ -94,9 +109,9 @@ ops.fixed_unpooling: _arguments _backends _kernels _kernels.windows _shapes
     ops._layout
 ops.index_formats: _arguments _backends _kernels.positions _kernels.windows
     _shapes ops._layout
-ops.pooling: _arguments _backends _kernels _kernels.positions _kernels.windows
-    _shapes ops._layout
-visualize: _labels
+ops.pooling: _arguments _backends _kernels _kernels.windows _shapes
+    ops._layout
+visualize: _arguments _labels
 """
 
 

@@ -783,3 +783,100 @@ def test_class_weights_as_a_dict_by_class_id():
     for wrong in ({0: 1, 2: 1}, {"sky": 1}, "12x", [1e39, 1]):
         with pytest.raises(ValueError, match="`class_weights` must be"):
             SegmentationCrossentropy(class_weights=wrong)
+
+
+BAD_WEIGHTS = [np.nan, -1.0, np.inf, -np.inf]
+
+
+@pytest.mark.parametrize("weight", BAD_WEIGHTS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_weights_that_are_none_are_an_error(loss, weight):
+    y_true, logits = batch()
+    weights = np.ones(y_true.shape, "float32")
+    weights[1, 2, 3] = weight
+    message = rf"`sample_weight` must hold finite numbers >= 0.*: {weight:g}\."
+    with pytest.raises(ValueError, match=message):
+        loss()(y_true, logits, weights)
+    for per_image in ([1.0, weight], [weight, weight]):
+        with pytest.raises(ValueError, match="`sample_weight`"):
+            loss()(y_true, logits, np.float32(per_image))
+
+
+@tensorflow_only
+@pytest.mark.parametrize("weight", BAD_WEIGHTS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_weights_that_are_none_give_no_number_in_graphs(loss, weight):
+    import tensorflow as tf
+
+    y_true, logits = batch()
+    weights = np.ones(y_true.shape, "float32")
+    weights[0, 0, 0] = weight
+    arguments = (tf.constant(y_true), logits, weights)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="sample_weight"):
+        tf.function(loss())(*arguments)
+    # XLA cannot raise, but it must not give a perfect score.
+    assert math.isnan(float(tf.function(loss(), jit_compile=True)(*arguments)))
+
+
+def test_weights_may_be_bool_or_int():
+    y_true, logits = batch()
+    weights = np.arange(y_true.size).reshape(y_true.shape) % 2
+    for loss in LOSSES:
+        expected = float(loss()(y_true, logits, weights.astype("float32")))
+        for dtype in ("bool", "uint8", "int64"):
+            value = loss()(y_true, logits, weights.astype(dtype))
+            assert float(value) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("value", ["False", 0, None, np.zeros(1)])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_from_logits_is_a_bool(loss, value):
+    with pytest.raises(ValueError, match="`from_logits` must be True or False"):
+        loss(from_logits=value)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_class_255_is_not_void_unasked(loss):
+    y_true = np.array([[254, 255, 299, 0]])
+    logits = np.random.default_rng(0).normal(size=(1, 4, 300))
+    with pytest.raises(ValueError, match="`ignore_class` must not be its de"):
+        loss()(y_true, logits)
+    every = float(loss(ignore_class=None)(y_true, logits))
+    assert every == pytest.approx(float(loss(ignore_class=-1)(y_true, logits)))
+    # Whoever wants that says so.
+    asked = loss(ignore_class=(255,))
+    asked = loss.from_config(asked.get_config())
+    assert float(asked(y_true, logits)) != pytest.approx(every)
+    # 255 classes have the ids 0..254.
+    loss()(y_true[:, :2], logits[:, :2, :255])
+
+
+@tensorflow_only
+@pytest.mark.parametrize("loss", LOSSES)
+def test_shapes_that_are_not_known_are_held_to_the_same_rule(loss):
+    import tensorflow as tf
+
+    graph = tf.function(
+        loss(),
+        input_signature=[
+            tf.TensorSpec((None, None, None), tf.int32),
+            tf.TensorSpec((None, None, None, 3)),
+            tf.TensorSpec((None, None, None)),
+        ],
+    )
+    y_true, logits = batch()
+    ones = np.ones(y_true.shape, "float32")
+    y_true = y_true.astype("int32")
+    for weights in (ones, ones[:, :1, :1], ones[:1, :1, :1]):
+        value = float(loss()(y_true, logits, weights))
+        assert float(graph(y_true, logits, weights)) == pytest.approx(value)
+    # One label or weight would be stretched over all pixels.
+    for labels, weights, name in (
+        (y_true[:1, :1, :1], ones, "y_true"),
+        (y_true.reshape(2, 4, 3), ones, "y_true"),
+        (y_true, ones[:, :2], "sample_weight"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            loss()(labels, logits, weights)
+        with pytest.raises(tf.errors.InvalidArgumentError, match=name):
+            graph(labels, logits, weights)

@@ -181,7 +181,7 @@ def test_shares_and_names_stand_in_their_rows():
 
 
 def test_names_are_no_formulas():
-    names = ("$x$", r"$\frac$", " ")
+    names = ("$x$", r"$\frac$", "y")
     figure = draw(class_names=names, names=["a$^$b.png"])
     assert list(cut_texts(figure)) == []
     assert list(legend(figure))[:2] == [r"\$x\$", r"\$\frac\$"]
@@ -294,7 +294,7 @@ def test_without_matplotlib(monkeypatch):
         (dict(truths=TRUTHS[:, :1]), "`truths` must have the size"),
         (dict(truths=TRUTHS / 1), "`truths` must hold integers"),
         (dict(truths=TRUTHS + 1), "`truths` .* other labels: 256"),
-        (dict(class_names=NAMES[:2]), "`class_names` must hold one name"),
+        (dict(class_names=NAMES[:2]), "`class_names` must be 3 distinct names"),
         (dict(palette=(*PALETTE[:2], (1, 2))), "`palette` must hold"),
         (dict(palette=((0, 0, 300),) * 3), "`palette` must hold"),
         (dict(palette=np.ones((3, 3)) / 2), "`palette` must hold"),

@@ -1,21 +1,33 @@
-"""The kernels for backends whose own differentiation does the gradients."""
+"""The kernels for backends whose own differentiation does the gradients.
 
+They are linear in the values, and stay so where the values are not finite.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_deconv._kernels import positions as general
 from keras_deconv._kernels import windows as plain
 from keras_deconv._kernels.windows import (
+    Length,
     Windows,
     bed_of_nails,
     nearest,
-    unpool,
 )
 
 Tensor = Any
 
-__all__ = ["bed_of_nails", "nearest", "pool", "unpool"]
+__all__ = [
+    "bed_of_nails",
+    "nearest",
+    "pool",
+    "pool_to_positions",
+    "scatter",
+    "unpool",
+]
 
 
 def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
@@ -26,6 +38,59 @@ def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
     best, argmax = plain.pool(ops.stop_gradient(x), windows, dtype)
     pooled = plain.gather(x, argmax, windows)
     if "float" in keras.backend.standardize_dtype(x.dtype):
-        # The index may say +inf where the window has NaN too.
-        pooled = ops.where(ops.isnan(best), best, pooled)
+        # The index may say +inf where the window has NaN too. Minus zero
+        # changes no number, zero would change minus zero.
+        nothing = ops.cast(-0.0, best.dtype)
+        pooled = pooled + ops.where(ops.isnan(best), best, nothing)
     return pooled, argmax
+
+
+def pool_to_positions(
+    x: Tensor, windows: Windows, window_dtype: str, dtype: str
+) -> tuple[Tensor, Tensor]:
+    """Maxima, and their positions in the plane."""
+    pooled, argmax = pool(x, windows, window_dtype)
+    return pooled, general.to_positions(argmax, windows, dtype)
+
+
+def unpool(
+    values: Tensor, argmax: Tensor, windows: Windows, overlap: str
+) -> Tensor:
+    """`plain.unpool`, with the derivative of a mean at infinity too."""
+
+    def put(values: Tensor, argmax: Tensor, overlap: str) -> Tensor:
+        return plain.unpool(values, argmax, windows, overlap)
+
+    return _put(put, values, argmax, overlap)
+
+
+def scatter(
+    values: Tensor, positions: Tensor, size: Sequence[Length], overlap: str
+) -> Tensor:
+    """`general.scatter`, with the derivative of a mean at infinity too."""
+
+    def put(values: Tensor, positions: Tensor, overlap: str) -> Tensor:
+        return general.scatter(values, positions, size, overlap)
+
+    return _put(put, values, positions, overlap)
+
+
+def _put(
+    put: Callable[..., Tensor], values: Tensor, index: Tensor, overlap: str
+) -> Tensor:
+    if overlap == "sum" or keras.config.backend() != "jax":
+        return put(values, index, overlap)
+    import jax
+
+    @jax.custom_jvp
+    def mean(values: Tensor, index: Tensor) -> Tensor:
+        return put(values, index, "mean")
+
+    @mean.defjvp
+    def derivative(primals: tuple, tangents: tuple) -> tuple[Tensor, Tensor]:
+        values, index = primals
+        count = put(ops.ones_like(values), index, "sum")
+        tangent = put(tangents[0], index, "sum") / ops.maximum(count, 1)
+        return mean(values, index), tangent
+
+    return mean(values, index)

@@ -34,8 +34,9 @@ import keras
 import tensorflow as tf
 
 from keras_deconv import config
+from keras_deconv._kernels import positions as general
 from keras_deconv._kernels import windows as plain
-from keras_deconv._kernels.windows import Windows
+from keras_deconv._kernels.windows import Length, Windows
 
 Tensor = Any
 
@@ -98,6 +99,14 @@ def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
     return function(x)
 
 
+def pool_to_positions(
+    x: Tensor, windows: Windows, window_dtype: str, dtype: str
+) -> tuple[Tensor, Tensor]:
+    """Maxima, and their positions in the plane."""
+    pooled, argmax = pool(x, windows, window_dtype)
+    return pooled, general.to_positions(argmax, windows, dtype)
+
+
 def unpool(
     values: Tensor, argmax: Tensor, windows: Windows, overlap: str
 ) -> Tensor:
@@ -123,6 +132,32 @@ def unpool(
                 upstream / tf.maximum(count, 1),
                 argmax,
             )
+
+        return result, gradient
+
+    return function(values)
+
+
+def scatter(
+    values: Tensor, positions: Tensor, size: Sequence[Length], overlap: str
+) -> Tensor:
+    """`general.scatter`, not compiled; a mean has the gradient of `unpool`.
+
+    TensorFlow's own would be 0 at infinity.
+    """
+    if overlap == "sum" or _is_exporting():
+        return general.scatter(values, positions, size, overlap)
+
+    @tf.custom_gradient
+    def function(values: Tensor) -> Any:
+        result = general.scatter(
+            tf.stop_gradient(values), positions, size, "mean"
+        )
+
+        def gradient(upstream: Tensor) -> Tensor:
+            ones = tf.ones_like(positions, dtype=upstream.dtype)
+            count = general.scatter(ones, positions, size, "sum")
+            return general.read(upstream / tf.maximum(count, 1), positions)
 
         return result, gradient
 

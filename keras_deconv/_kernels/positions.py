@@ -19,7 +19,7 @@ Tensor = Any
 def to_positions(argmax: Tensor, windows: Windows, dtype: str) -> Tensor:
     """Window index to the position in the plane, row-major."""
     rest = ops.cast(argmax, dtype)
-    offsets = list[Tensor]()
+    offsets: list[Tensor] = []
     for k in reversed(windows.pool_size):
         offsets.insert(0, rest % k)
         rest = rest // k
@@ -39,7 +39,7 @@ def to_offsets(positions: Tensor, windows: Windows) -> Tensor:
     """
     dtype = positions.dtype
     rest = positions
-    coordinates = list[Tensor]()
+    coordinates: list[Tensor] = []
     for length in reversed(windows.size):
         n = cast_length(length, dtype)
         coordinates.insert(0, rest % n)
@@ -70,20 +70,8 @@ def scatter(
     The general case: a position need not belong to a window. One outside the
     plane puts its value nowhere.
     """
-    outer, *_, inner = ops.shape(values)
-    dtype = positions.dtype
-    plane = math.prod(cast_length(n, dtype) for n in size)
-    outer, inner = cast_length(outer, dtype), cast_length(inner, dtype)
-    num_cells = outer * plane * inner
-    shape = (-1, ops.shape(values)[-1])
-    # Of each value: its row of (outer, plane), then its cell of all.
-    first = ops.arange(outer, dtype=dtype) * plane
-    first = ops.reshape(first, (-1, *[1] * (len(values.shape) - 1)))
-    row = ops.reshape(positions + first, shape)
-    cell = row * inner + ops.arange(inner, dtype=dtype)
-    inside = ops.logical_and(positions >= 0, positions < plane)
-    inside = ops.reshape(inside, (-1,))
-    cell = ops.where(inside, ops.reshape(cell, (-1,)), 0)
+    cell, inside, num_cells = _cells(positions, size)
+    inner = ops.shape(values)[-1]
     values = ops.reshape(values, (-1,))
     zero = ops.zeros((), values.dtype)
 
@@ -103,4 +91,34 @@ def scatter(
         rest = values - ops.take(largest, cell)
         rest = ops.where(ops.isnan(rest) & ~ops.isnan(values), zero, rest)
         result = largest + total(rest) / ops.maximum(count, 1)
-    return ops.reshape(result, (-1, *size, shape[-1]))
+    return ops.reshape(result, (-1, *size, inner))
+
+
+def read(x: Tensor, positions: Tensor) -> Tensor:
+    """Read the cell at each position: the adjoint of "sum" unpooling.
+
+    Outside the plane there are zeros.
+    """
+    cell, inside, _ = _cells(positions, ops.shape(x)[1:-1])
+    found = ops.take(ops.reshape(x, (-1,)), cell)
+    found = ops.where(inside, found, ops.zeros((), x.dtype))
+    return ops.reshape(found, ops.shape(positions))
+
+
+def _cells(
+    positions: Tensor, size: Sequence[Length]
+) -> tuple[Tensor, Tensor, Length]:
+    """Cell of each position among all, whether it is one, and their number."""
+    outer, *_, inner = ops.shape(positions)
+    dtype = positions.dtype
+    plane = math.prod(cast_length(n, dtype) for n in size)
+    outer, inner = cast_length(outer, dtype), cast_length(inner, dtype)
+    # Of each value: its row of (outer, plane), then its cell of all.
+    first = ops.arange(outer, dtype=dtype) * plane
+    first = ops.reshape(first, (-1, *[1] * (len(positions.shape) - 1)))
+    row = ops.reshape(positions + first, (-1, ops.shape(positions)[-1]))
+    cell = row * inner + ops.arange(inner, dtype=dtype)
+    inside = ops.logical_and(positions >= 0, positions < plane)
+    inside = ops.reshape(inside, (-1,))
+    cell = ops.where(inside, ops.reshape(cell, (-1,)), 0)
+    return cell, inside, outer * plane * inner

@@ -25,7 +25,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_deconv import _shapes
+from keras_deconv import _backends, _shapes
 
 Tensor = Any
 Length = Any  # int, or a scalar tensor where a size is not known
@@ -110,7 +110,7 @@ def _pad_or_crop(
 
     A negative `before` takes cells away; a `fill` of None mirrors the border.
     """
-    size = ops.shape(x)[1:-1]
+    size = _backends.shape(x)[1:-1]
     after = [to - n - b for to, n, b in zip(lengths, size, before, strict=True)]
     pads = [
         (_maximum(b, 0), _maximum(a, 0))
@@ -121,12 +121,12 @@ def _pad_or_crop(
         if fill is None:
             x = ops.pad(x, pads, mode="symmetric")
         else:
-            x = ops.pad(x, pads, constant_values=fill)
+            x = _backends.pad(x, pads, fill)
     if any(not isinstance(n, int) or n < 0 for n in (*before, *after)):
         x = _slice(x, [_maximum(-b, 0) for b in before], lengths)
     if not all(isinstance(n, int) for n in lengths):
         # Converters lose sight of the channels, which convolutions ask for.
-        batch, *_, inner = ops.shape(x)
+        batch, *_, inner = _backends.shape(x)
         x = ops.reshape(x, (batch, *lengths, inner))
     return x
 
@@ -147,10 +147,10 @@ def cells(x: Tensor, windows: Windows, fill: Any) -> list[Tensor]:
     They have the shape of what is pooled.
     """
     strides, num_blocks = windows.strides, windows.num_blocks
-    inner = ops.shape(x)[-1]
+    inner = _backends.shape(x)[-1]
     lengths = [n * s for n, s in zip(num_blocks, strides, strict=True)]
     x = _pad_or_crop(x, windows.before, lengths, fill)
-    pieces = dict[tuple[int, ...], Tensor]({(): x})
+    pieces: dict[tuple[int, ...], Tensor] = {(): x}
     # Axes before the last two are cut one by one, so that rank 5 is enough.
     for axis, stride in enumerate(strides[:-2]):
         view = (-1, stride, math.prod((*lengths[axis + 1 :], inner)))
@@ -222,7 +222,7 @@ def pool(
     is_float = "float" in _name(x)
     lowest = -math.inf if is_float else int(np.iinfo(_name(x)).min)
     values = cells(x, windows, lowest)
-    best = highest = functools.reduce(ops.maximum, values)
+    best = highest = functools.reduce(_backends.maximum, values)
     if is_float:
         # XLA's maximum may lose NaN on CPUs.
         has_nan = functools.reduce(ops.logical_or, map(ops.isnan, values))
@@ -266,7 +266,7 @@ def unpool(
         # One more number is needed, for no cell at all.
         argmax = ops.cast(argmax, "int32")
     landings = {
-        shift: _choose(argmax, _block_index(windows, shift))
+        shift: _choose(argmax, _block_index(windows, shift), windows.strides)
         for shift in itertools.product(*map(range, windows.reach))
     }
 
@@ -296,7 +296,7 @@ def _mean(terms: list[Tensor], ones: list[Tensor]) -> Tensor:
     landed = [one > 0 for one in ones]
     zero = ops.zeros((), terms[0].dtype)
     largest = functools.reduce(
-        ops.maximum,
+        _backends.maximum,
         [
             ops.where(here, term, -math.inf)
             for here, term in zip(landed, terms, strict=True)
@@ -306,7 +306,7 @@ def _mean(terms: list[Tensor], ones: list[Tensor]) -> Tensor:
     # No selection between tensors: tf2onnx multiplies them by 0 and 1, and
     # infinity times 0 is no number.
     nothing = ops.where(count > 0, -math.inf, zero)
-    largest = ops.stop_gradient(ops.maximum(largest, nothing))
+    largest = ops.stop_gradient(_backends.maximum(largest, nothing))
 
     def rest(here: Tensor, term: Tensor) -> Tensor:
         # inf - inf is no number; the mean of two inf is inf.
@@ -315,24 +315,26 @@ def _mean(terms: list[Tensor], ones: list[Tensor]) -> Tensor:
         return ops.where(counts, term - largest, zero)
 
     total = functools.reduce(ops.add, map(rest, landed, terms))
-    return largest + total / ops.maximum(count, 1)
+    return largest + total / _backends.maximum(count, 1)
 
 
-def _block_index(windows: Windows, shift: tuple[int, ...]) -> np.ndarray:
+def _block_index(windows: Windows, shift: tuple[int, ...]) -> list[int]:
     """Window index of each cell of the block `shift` blocks into the window.
 
-    Cells beyond the window, and between windows with gaps, have the number
-    after the last.
+    Row-major. Cells beyond the window, and between windows with gaps, have the
+    number after the last. (In Python, since `torch.compile` traces NumPy.)
     """
-    grid = np.indices(windows.strides)
-    first = np.multiply(shift, windows.strides)
-    offsets = grid + first.reshape((-1, *[1] * len(shift)))
-    index = np.zeros(windows.strides, "int32")
-    inside = np.ones(windows.strides, bool)
-    for offset, k in zip(offsets, windows.pool_size, strict=True):
-        index = index * k + offset
-        inside &= offset < k
-    return np.where(inside, index, math.prod(windows.pool_size))
+    outside = math.prod(windows.pool_size)
+    result = []
+    for cell in _offsets(windows.strides):
+        index = 0
+        for c, b, k, s in zip(
+            cell, shift, windows.pool_size, windows.strides, strict=True
+        ):
+            offset = b * s + c
+            index = index * k + offset if offset < k else outside * k
+        result.append(min(index, outside))
+    return result
 
 
 def _shift(x: Tensor, windows: Windows, shift: tuple[int, ...]) -> Tensor:
@@ -376,9 +378,9 @@ def bed_of_nails(
     values: Tensor, windows: Windows, position: Sequence[int]
 ) -> Tensor:
     """Put each value on one cell of its block, 0 elsewhere."""
-    here = np.ones(windows.strides, "int32")
-    here[tuple(position)] = 0
-    chosen = _choose(ops.zeros((1,) * 5, dtype="int32"), here)
+    here = [int(o != tuple(position)) for o in _offsets(windows.strides)]
+    zero = ops.zeros((1,) * 5, dtype="int32")
+    chosen = _choose(zero, here, windows.strides)
     return spread(values, windows.strides, chosen)
 
 
@@ -390,30 +392,41 @@ def bed_of_nails_adjoint(
     return cells(x, windows, fill=0)[index]
 
 
-def fit(x: Tensor, size: Sequence[Length], fill: float | None) -> Tensor:
-    """Crop or pad blocks at the end to `size`; a `fill` of None repeats.
+def fit(
+    x: Tensor,
+    before: Sequence[Length],
+    size: Sequence[Length],
+    fill: float | None,
+) -> Tensor:
+    """Move blocks by `before` cells, and crop or pad them to `size`.
 
-    What a `size` between blocks has beyond the last one is less than a block,
-    so that a mirrored border holds the last value alone.
+    A `fill` of None repeats the last value: the new cells at the end are fewer
+    than a block, so that a mirrored border holds that value alone.
     """
-    return _pad_or_crop(x, [0] * len(size), size, fill)
+    return _pad_or_crop(x, before, size, fill)
 
 
 def _as_rows(x: Tensor) -> Tensor:
     """View as (outer * rows, 1, columns, 1, inner), to be given blocks."""
-    *_, columns, inner = ops.shape(x)
+    *_, columns, inner = _backends.shape(x)
     return ops.reshape(x, (-1, 1, columns, 1, inner))
 
 
 def _choose(
-    argmax: Tensor, block_index: np.ndarray
+    argmax: Tensor, block_index: Sequence[int], block: Sequence[int]
 ) -> Callable[[tuple[int, ...]], Tensor]:
     """Condition for `spread`: the index of the cell is the one remembered."""
-    *_, rows, columns = (1, *block_index.shape)
+    *_, rows, columns = (1, *block)
+    area = rows * columns
 
     def chosen(leading: tuple[int, ...]) -> Tensor:
-        plane = block_index[leading].reshape((1, rows, 1, columns, 1))
-        return ops.equal(argmax, ops.cast(plane, argmax.dtype))
+        first = 0
+        for offset, length in zip(leading, block[:-2], strict=True):
+            first = first * length + offset
+        plane = ops.convert_to_tensor(
+            block_index[first * area : (first + 1) * area], _name(argmax)
+        )
+        return ops.equal(argmax, ops.reshape(plane, (1, rows, 1, columns, 1)))
 
     return chosen
 
@@ -433,7 +446,7 @@ def spread(
             must broadcast to `(outer * rows, block rows, columns, block
             columns, inner)`, or None for everywhere.
     """
-    *spatial, inner = ops.shape(values)[1:]
+    *spatial, inner = _backends.shape(values)[1:]
     rows = _as_rows(values)
     *leading, block_rows, block_columns = (1, *block)[-max(len(block), 2) :]
     plane_shape = (block_rows, spatial[-1], block_columns, inner)
@@ -441,7 +454,7 @@ def spread(
     for offset in itertools.product(*map(range, leading)):
         condition = chosen(offset)
         planes.append(
-            ops.broadcast_to(rows, (ops.shape(rows)[0], *plane_shape))
+            ops.broadcast_to(rows, (_backends.shape(rows)[0], *plane_shape))
             if condition is None
             else ops.where(condition, rows, ops.zeros((), values.dtype))
         )

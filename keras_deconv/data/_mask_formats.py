@@ -9,12 +9,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from keras_deconv import _labels
+from keras_deconv import _arguments
 from keras_deconv.data.catalog import (
     VOID,
     Color,
     SegmentationSet,
-    check_class_names,
     class_ids,
     generic_names,
     plain_set,
@@ -195,9 +194,8 @@ def _class_names(
             f"SegmentationSet. Received: classes={classes!r}"
         )
     if isinstance(classes, Sequence):
-        check_class_names(classes, "classes")
-        return tuple(classes)
-    return generic_names(_labels.num_classes(classes))
+        return _arguments.class_names(classes, name="classes")
+    return generic_names(_arguments.num_classes(classes))
 
 
 def _foreground(value: Any) -> int:
@@ -230,8 +228,7 @@ def _named_labels(
     given = list(dict.fromkeys(labels.values()))
     if all(isinstance(value, str) for value in given):
         if class_names is None:
-            check_class_names(given, "labels")
-            class_names = tuple(given)
+            class_names = _arguments.class_names(given, name="labels")
         elif isinstance(classes, int):
             class_names = tuple(given)
             if len(given) != classes:

@@ -186,7 +186,13 @@ class SegmentationSet:
     splits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_class_names(self.class_names, "class_names")
+        _arguments.class_names(self.class_names)
+        if self.num_classes > VOID:
+            raise ValueError(
+                f"`class_names` must name at most {VOID} classes, since label "
+                f"{VOID} is void in every mask. Received: {self.num_classes} "
+                f"classes in {self.name!r}."
+            )
         if any(isinstance(value, str) for value in self.labels.values()):
             ids = class_ids(self.labels, self.class_names)
             # The dataclass is frozen for others.
@@ -235,25 +241,6 @@ def plain_set(
     return SegmentationSet(
         name, image_key, mask_key, class_names, **(description | changes)
     )
-
-
-def check_class_names(value: Any, argument: str) -> None:
-    """Refuses what cannot name classes, in tfds neither (one name a line)."""
-    is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
-    if (
-        not is_sequence
-        or len(value) < 2
-        or not all(
-            isinstance(name, str) and name.strip().splitlines() == [name]
-            for name in value
-        )
-        or len(set(value)) < len(value)
-    ):
-        raise ValueError(
-            f"`{argument}` must be at least two distinct names: str that are "
-            "not empty, with no blanks around them and no line breaks. "
-            f"Received: {argument}={value!r}"
-        )
 
 
 def class_ids(

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_deconv import _labels
+from keras_deconv import _arguments
 from keras_deconv._labels import IgnoreClass
 from keras_deconv.data._errors import plain_text
 from keras_deconv.data._stray_labels import summarize
@@ -237,14 +237,11 @@ def check(
         Classes that never occur: 2
         1 mask contains label 9, neither class nor void (example 1)
     """
-    num_classes = _labels.num_classes(num_classes)
-    void = _labels.ignore_class(ignore_class)
+    num_classes = _arguments.num_classes(num_classes)
+    void = _arguments.ignore_class(ignore_class, num_classes)
     names = tuple(class_names or ())
-    if len(names) not in (0, num_classes):
-        raise ValueError(
-            "`class_names` must have one name per class. Received: "
-            f"{len(names)} names for {num_classes} classes"
-        )
+    if names:
+        _arguments.class_names(names, num_classes)
     if isinstance(dataset, tf.data.Dataset):
         check_has_end(dataset)
     void_labels = {void} if isinstance(void, int) else set(void or ())

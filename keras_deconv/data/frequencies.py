@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_deconv import _labels
+from keras_deconv import _arguments, _labels
 from keras_deconv._labels import IgnoreClass
 from keras_deconv.data.catalog import VOID
 
@@ -125,8 +125,8 @@ def class_frequencies(
         >>> counted.num_pixels, counted.num_images, counted.void_pixels
         (4, 2, 1)
     """
-    num_classes = _labels.num_classes(num_classes)
-    ignore_class = _labels.ignore_class(ignore_class)
+    num_classes = _arguments.num_classes(num_classes)
+    ignore_class = _arguments.ignore_class(ignore_class, num_classes)
     num_elements = _count_elements(dataset)
 
     pixels, images, pixels_of_images = np.zeros((3, num_classes), "int64")

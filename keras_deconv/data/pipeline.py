@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
-from keras_deconv import _arguments, _labels, _resizing
+from keras_deconv import _arguments, _resizing
 from keras_deconv.data import _value_ranges
 from keras_deconv.data._epochs import Augment, drawn_by_epoch
 from keras_deconv.data._errors import require
@@ -225,7 +225,7 @@ def resolve_set(
     image_key = image_key or IMAGE_KEY
     mask_key = mask_key or MASK_KEY
     if num_classes is not None:
-        number = _labels.num_classes(num_classes)
+        number = _arguments.num_classes(num_classes)
         if class_names is None or len(class_names) != number:
             class_names = generic_names(number)
     elif name is None or (class_names is None and any(given)):
@@ -278,7 +278,7 @@ def weight_table(
     class_weights: ClassWeights | None, entry: SegmentationSet
 ) -> list[float] | None:
     """Gives the weight of every class, and of void as the last one."""
-    weights = _labels.class_weights(class_weights)
+    weights = _arguments.class_weights(class_weights)
     if weights is None:
         return None
     if len(weights) != entry.num_classes:

@@ -66,14 +66,15 @@ class EpochBackup(keras.callbacks.Callback):
             int, the number of epochs that are done: 0 without a backup.
 
         Raises:
-            ValueError: processes see different backups.
+            ValueError: If processes see different backups, or the file cannot
+                be read into the model.
         """
         num_done = 0
         with self.replicas.scope():
             # Or there would be nothing to load its state into.
             model.optimizer.build(model.trainable_variables)
             for file in self._files()[-1:]:
-                model.load_weights(file)
+                _load(model, file)
                 num_done = _epochs_of(file)
         self.replicas.check_same(
             num_done, f"The backup in '{self.folder}', which all have to see,"
@@ -112,6 +113,18 @@ class EpochBackup(keras.callbacks.Callback):
     def _files(self) -> list[Path]:
         files = self.folder.glob(f"*{_SUFFIX}")
         return sorted(filter(_is_backup, files), key=_epochs_of)
+
+
+def _load(model: keras.Model, file: Path) -> None:
+    try:
+        model.load_weights(file)
+    # Files that are damaged make h5py and Keras raise whatever comes.
+    except Exception as error:
+        raise ValueError(
+            f"The backup '{file}' cannot be read: it is damaged, or of another "
+            "model. Delete it to begin the training anew, or put a copy in its "
+            f"place. Received: {error}"
+        ) from error
 
 
 def _is_backup(file: Path) -> bool:

@@ -115,7 +115,9 @@ def replaced(path: Path, is_folder: bool = False) -> Iterator[pathlib.Path]:
         ValueError: If files cannot be written there, or `path` holds something
             that must not be replaced.
     """
-    target = pathlib.Path(path).expanduser().resolve()
+    path = pathlib.Path(path).expanduser()
+    _files.check_replaceable(path)
+    target = path.resolve()
     if is_folder and target.exists():
         is_ours = (target / "saved_model.pb").is_file() and all(
             path.name in SAVED_MODEL_FILES for path in target.iterdir()

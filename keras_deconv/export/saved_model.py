@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_deconv import _graphs, _labels, _resizing, config
+from keras_deconv import _arguments, _graphs, _resizing, config
 from keras_deconv.export._models import (
     Path,
     check_backend,
@@ -97,14 +97,16 @@ def to_saved_model(
         model, from_logits=not _graphs.gives_probabilities(model)
     )
     num_classes = model.output_shape[-1]
-    assets = {}
+    assets = dict[str, tuple[str, Sequence[str]]]()
     if class_names is not None:
-        names = _class_names(class_names, num_classes)
+        names = _arguments.class_names(class_names, num_classes)
         assets["class_names"] = (CLASS_NAMES_FILE, names)
     if palette is not None:
-        colors = _labels.palette(palette, num_classes).tolist()
-        lines = [",".join(map(str, color)) for color in colors]
-        assets["palette"] = (PALETTE_FILE, lines)
+        colors = _arguments.palette(palette, num_classes).tolist()
+        assets["palette"] = (
+            PALETTE_FILE,
+            [",".join(map(str, color)) for color in colors],
+        )
     size = _image_size(model, image_size)
 
     module = tf.Module()
@@ -129,21 +131,6 @@ def _image_size(
         return checked_size(model, image_size)
     takes = model.input_shape[1:3]
     return None if None in takes else takes
-
-
-def _class_names(class_names: Sequence[str], num_classes: int) -> list[str]:
-    names = [str(name) for name in class_names]
-    if (
-        isinstance(class_names, str)
-        or len(names) != num_classes
-        or any(len(name.splitlines()) != 1 for name in names)
-    ):
-        raise ValueError(
-            "`class_names` must hold one name for each class of the model, "
-            f"{num_classes} in all, each of one line. Received: "
-            f"class_names={class_names!r}"
-        )
-    return names
 
 
 def _signatures(

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_deconv import _arguments, _backends
+from keras_deconv import _arguments, _backends, _locks
 from keras_deconv._batches import (
     check_images,
     in_batches,
@@ -19,6 +19,7 @@ from keras_deconv._batches import (
 from keras_deconv._graphs import (
     check_from_logits,
     check_graph,
+    every_layer,
     is_graph,
     layers_of,
 )
@@ -137,6 +138,11 @@ def predict_monte_carlo(
           switched on alone, and left off it would look certain. So is every
           layer with random seeds that may be for dropout.
         - Noise and random augmentation are off, as in prediction.
+        - Several threads may call it for one model: each waits until the
+          others have drawn, since the seeds of dropout are part of the model.
+          A function that is compiled does not wait, nor do `fit` and calls of
+          the model itself with `training=True`: keep these out of other
+          threads meanwhile.
         - Dropout without a seed generator of its layer goes unnoticed.
 
     Example:
@@ -174,7 +180,8 @@ def predict_monte_carlo(
             "change a model's seeds, which are variables. Call "
             "predict_monte_carlo outside of jax.jit. Received: traced images"
         )
-    sampler = _sampler(model)
+    with _locks.held(every_layer(model)):
+        sampler = _sampler(model)
     if not sampler.generators:
         warnings.warn(
             "`model` has no dropout, so that all samples are equal. Received: "
@@ -198,7 +205,11 @@ def predict_monte_carlo(
             _check_probabilities(arrays[0])
         return arrays
 
-    with _seeded(sampler.generators, seed):
+    with (
+        _locks.held(every_layer(model)),
+        _backends.draws_alone(),
+        _seeded(sampler.generators, seed),
+    ):
         return MonteCarloPrediction(
             *in_batches(predict, len(images), batch_size, verbose)
         )

@@ -7,13 +7,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_deconv import _arguments
+from keras_deconv import _arguments, _locks
 from keras_deconv._batches import (
     check_images,
     in_batches,
     is_traced,
 )
-from keras_deconv._graphs import check_graph
+from keras_deconv._graphs import check_graph, every_layer
 
 __all__ = ["predict_sliding_window"]
 
@@ -83,7 +83,8 @@ def predict_sliding_window(
     def predict(chosen: np.ndarray) -> list[np.ndarray]:
         batch = patches[np.unravel_index(chosen, size)]
         # The window's axes are the last: back before the channels.
-        scores = model.predict_on_batch(np.moveaxis(batch, 1, -1))
+        with _locks.held(every_layer(model)):
+            scores = model.predict_on_batch(np.moveaxis(batch, 1, -1))
         return [np.asarray(y, "float32") for y in keras.tree.flatten(scores)]
 
     [scores] = in_batches(predict, math.prod(size), batch_size, verbose)

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_deconv import _arguments, _backends
+from keras_deconv import _arguments, _backends, _locks
 from keras_deconv._graphs import (
     check_graph,
     check_is_segmentation,
+    every_layer,
     is_graph,
 )
 
@@ -139,17 +140,24 @@ def predict_tiled(
         ...     int(classes.max()) < 4
         True
 
-        Rasters, with rasterio:
+        Rasters, with rasterio (`pip install "keras-deconv[geo]"`):
 
-        >>> def label(source, target):
-        ...     import rasterio
-        ...     with rasterio.open(source) as image:
-        ...         profile = dict(image.profile, count=1, dtype="uint8")
-        ...         with rasterio.open(target, "w", **profile) as output:
-        ...             inference.predict_tiled(
-        ...                 model, image, 512, 128, class_ids=True,
-        ...                 output=output)
-        >>> label("city.tif", "classes.tif")  # doctest: +SKIP
+        >>> import rasterio
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     profile = dict(
+        ...         driver="GTiff", height=100, width=150, dtype="uint8",
+        ...         transform=rasterio.Affine(2, 0, 0, 0, -2, 0))
+        ...     source, target = f"{folder}/city.tif", f"{folder}/classes.tif"
+        ...     rasterio.open(source, "w", count=3, **profile).close()
+        ...     with (
+        ...         rasterio.open(source) as image,
+        ...         rasterio.open(target, "w", count=1, **profile) as output,
+        ...     ):
+        ...         _ = inference.predict_tiled(
+        ...             model, image, 64, 16, class_ids=True, output=output,
+        ...             verbose=0)
+        ...     rasterio.open(target).shape
+        (100, 150)
     """
     check_graph(model)
     check_is_segmentation(model)
@@ -306,7 +314,9 @@ def _predict(
     """
     tiles = [_read(image, (top, left), tile) for left in lefts]
     tiles += tiles[-1:] * (batch_size - len(tiles))
-    [scores] = keras.tree.flatten(model.predict_on_batch(np.stack(tiles)))
+    with _locks.held(every_layer(model)):
+        predictions = model.predict_on_batch(np.stack(tiles))
+    [scores] = keras.tree.flatten(predictions)
     # Replicas of a distribution strategy each give all: cut.
     scores = np.asarray(scores, "float32")[: len(lefts)]
     if not np.isfinite(scores).all():

@@ -4,7 +4,8 @@ from typing import Any
 
 import keras
 
-from keras_deconv import _arguments, _shapes
+from keras_deconv import _arguments, _backends, _shapes
+from keras_deconv._arguments import IntOrInts
 
 
 class SpatialLayer(keras.layers.Layer):
@@ -15,15 +16,13 @@ class SpatialLayer(keras.layers.Layer):
     """
 
     num_spatial_dims: int
+    # Whether a functional model last called it with sizes left open.
+    _has_open_size = False
 
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.data_format = _arguments.data_format(data_format)
         self.input_spec = keras.layers.InputSpec(ndim=self.num_spatial_dims + 2)
-
-    def ints(self, value: object, name: str) -> tuple[int, ...]:
-        """One int >= 1 per spatial axis."""
-        return _arguments.ints(value, self.num_spatial_dims, name, minimum=1)
 
     def spatial_size(self, shape: Any) -> tuple[int | None, ...]:
         """Spatial part of a static shape.
@@ -44,6 +43,29 @@ class SpatialLayer(keras.layers.Layer):
         """Static shape with another spatial size."""
         return _shapes.with_spatial_size(tuple(shape), size, self.data_format)
 
+    def note_open_sizes(self, *inputs: Any) -> None:
+        """Remember whether symbolic inputs, or None, leave a size open."""
+        self._has_open_size = any(
+            None in self.spatial_size(x.shape) for x in inputs if x is not None
+        )
+
+    def check_traced_sizes(self) -> None:
+        """Refuse to be traced for a file where a size is left open.
+
+        Raises:
+            ValueError: PyTorch traces a model whose sizes are not known. It
+                would make constants of those that it traces with.
+        """
+        if self._has_open_size and _backends.is_traced_for_file():
+            raise ValueError(
+                f"{type(self).__name__} cannot be exported from the PyTorch "
+                "backend with an unknown size: only the batch may be None "
+                "there. Build the model with known sizes, for example "
+                "keras.Input((height, width, channels)), or save it as "
+                ".keras, load it with KERAS_BACKEND=tensorflow and export it "
+                "there."
+            )
+
     def output_dtype(self, inputs: Any) -> str:
         """Dtype of what comes out: floats follow the policy, integers stay."""
         dtype = keras.backend.standardize_dtype(inputs.dtype)
@@ -51,3 +73,61 @@ class SpatialLayer(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "data_format": self.data_format}
+
+
+class WindowLayer(SpatialLayer):
+    """Layer with the windows of a pooling."""
+
+    def __init__(
+        self,
+        pool_size: IntOrInts,
+        strides: IntOrInts | None,
+        padding: str,
+        data_format: str | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(data_format=data_format, **kwargs)
+        self.pool_size = _arguments.ints(
+            pool_size, self.num_spatial_dims, "pool_size", minimum=1
+        )
+        self.strides = _arguments.strides(strides, self.pool_size)
+        self.padding = _arguments.padding(padding)
+
+    @property
+    def window(self) -> tuple[tuple[int, ...], tuple[int, ...], str]:
+        """Window, strides and padding, as functions take them."""
+        return self.pool_size, self.strides, self.padding
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("pool_size", "strides", "padding")
+        return super().get_config() | {n: getattr(self, n) for n in names}
+
+
+class UnpoolLayer(WindowLayer):
+    """Layer that restores the size that was pooled."""
+
+    def __init__(
+        self,
+        pool_size: IntOrInts,
+        strides: IntOrInts | None,
+        padding: str,
+        output_size: IntOrInts | None,
+        data_format: str | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(pool_size, strides, padding, data_format, **kwargs)
+        self.output_size = _arguments.output_size(
+            output_size, self.num_spatial_dims
+        )
+
+    def restored_size(self, values_shape: Any, like_shape: Any) -> tuple:
+        """Spatial size to restore, as far as it is known."""
+        size = self.spatial_size(values_shape)
+        return _shapes.settle_size(
+            self.output_size,
+            None if like_shape is None else self.spatial_size(like_shape),
+            default=_shapes.unpooled_size(size, *self.window),
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "output_size": self.output_size}

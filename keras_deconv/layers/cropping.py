@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_deconv import _backends
 from keras_deconv.layers._base import SpatialLayer
 
 __all__ = ["CropLike2D"]
@@ -42,12 +43,28 @@ class CropLike2D(SpatialLayer):
     num_spatial_dims = 2
 
     def call(self, inputs: Any, like: Any) -> Any:
+        self.check_traced_sizes()
         like = ops.convert_to_tensor(like)
-        self.compute_output_shape(inputs.shape, like.shape)
-        height, width = self.spatial_size(ops.shape(like))
+        shapes = map(_backends.static_shape, (inputs, like))
+        self.compute_output_shape(*shapes)
+        inputs = self._require_larger(inputs, like)
+        height, width = self.spatial_size(_backends.shape(like))
         if self.data_format == "channels_last":
             return inputs[:, :height, :width]
         return inputs[:, :, :height, :width]
+
+    def _require_larger(self, inputs: Any, like: Any) -> Any:
+        """`compute_output_shape` for sizes not known until run time."""
+        sizes = [self.spatial_size(_backends.shape(x)) for x in (inputs, like)]
+        return _backends.require_lengths(
+            [to <= n for n, to in zip(*sizes, strict=True)],
+            "`like` must not be larger than `inputs`: cropping takes away "
+            "only. Received: inputs of size",
+            *sizes[0],
+            "like of size",
+            *sizes[1],
+            before=inputs,
+        )
 
     def compute_output_shape(self, inputs_shape: Any, like_shape: Any) -> tuple:
         size, target = map(self.spatial_size, (inputs_shape, like_shape))
@@ -63,5 +80,6 @@ class CropLike2D(SpatialLayer):
         return self.with_spatial_size(inputs_shape, target)
 
     def compute_output_spec(self, inputs: Any, like: Any) -> keras.KerasTensor:
+        self.note_open_sizes(inputs, like)
         shape = self.compute_output_shape(inputs.shape, like.shape)
         return keras.KerasTensor(shape, self.output_dtype(inputs))

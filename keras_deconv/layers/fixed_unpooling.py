@@ -6,7 +6,7 @@ import keras
 
 from keras_deconv import _arguments, _shapes, ops
 from keras_deconv._arguments import IntOrInts
-from keras_deconv.layers._base import SpatialLayer
+from keras_deconv.layers._base import UnpoolLayer
 
 __all__ = [
     "BedOfNailsUnpool1D",
@@ -18,47 +18,61 @@ __all__ = [
 ]
 
 
-class FixedUnpool(SpatialLayer):
-    """Both families: a value becomes a block of `size` cells."""
+class FixedUnpool(UnpoolLayer):
+    """Both families: a value goes to its window without an index."""
+
+    takes_any_strides = True
 
     def __init__(
         self,
-        size: IntOrInts = 2,
+        pool_size: IntOrInts = 2,
+        strides: IntOrInts | None = None,
+        padding: str = "valid",
+        output_size: IntOrInts | None = None,
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(data_format=data_format, **kwargs)
-        self.size = self.ints(size, "size")
+        super().__init__(
+            pool_size, strides, padding, output_size, data_format, **kwargs
+        )
+        if not self.takes_any_strides:
+            _arguments.check_side_by_side(self.strides, self.pool_size)
 
     def compute_output_shape(
         self, values_shape: Any, like_shape: Any = None
     ) -> tuple:
         size = self.spatial_size(values_shape)
-        target = _shapes.settle_size(
-            None,
-            None if like_shape is None else self.spatial_size(like_shape),
-            default=_shapes.unpooled_size(size, self.size, self.size, "same"),
-        )
-        _shapes.check_block_size(target, size, self.size)
+        target = self.restored_size(values_shape, like_shape)
+        _shapes.check_block_size(target, size, *self.window)
         return self.with_spatial_size(values_shape, target)
 
     def compute_output_spec(
         self, values: Any, like: Any = None
     ) -> keras.KerasTensor:
+        self.note_open_sizes(values, like)
         shape = self.compute_output_shape(
             values.shape, None if like is None else like.shape
         )
         return keras.KerasTensor(shape, self.output_dtype(values))
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "size": self.size}
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "FixedUnpool":
+        config = dict(config)
+        if "size" in config:  # files from before 0.1
+            config["pool_size"] = config.pop("size")
+        return cls(**config)
 
 
 class NearestUnpool(FixedUnpool):
     """Family of `NearestUnpool1D`, `2D` and `3D`."""
 
+    takes_any_strides = False
+
     def call(self, values: Any, like: Any = None) -> Any:
-        return ops.nearest_unpool(values, self.size, like, self.data_format)
+        self.check_traced_sizes()
+        return ops.nearest_unpool(
+            values, *self.window, self.output_size, like, self.data_format
+        )
 
 
 class BedOfNailsUnpool(FixedUnpool):
@@ -66,17 +80,28 @@ class BedOfNailsUnpool(FixedUnpool):
 
     def __init__(
         self,
-        size: IntOrInts = 2,
-        position: IntOrInts = 0,
+        pool_size: IntOrInts = 2,
+        strides: IntOrInts | None = None,
+        padding: str = "valid",
+        output_size: IntOrInts | None = None,
         data_format: str | None = None,
+        position: IntOrInts = 0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(size=size, data_format=data_format, **kwargs)
-        self.position = _arguments.position(position, self.size)
+        super().__init__(
+            pool_size, strides, padding, output_size, data_format, **kwargs
+        )
+        self.position = _arguments.position(position, self.pool_size)
 
     def call(self, values: Any, like: Any = None) -> Any:
+        self.check_traced_sizes()
         return ops.bed_of_nails_unpool(
-            values, self.size, self.position, like, self.data_format
+            values,
+            *self.window,
+            self.output_size,
+            like,
+            self.data_format,
+            self.position,
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -85,7 +110,7 @@ class BedOfNailsUnpool(FixedUnpool):
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class NearestUnpool1D(NearestUnpool):
-    """Repeat each value of a sequence `size` times.
+    """Repeat each value of a sequence `pool_size` times.
 
     Tensors are `(batch, steps, channels)`, or `(batch, channels, steps)` with
     `data_format="channels_first"`. See `NearestUnpool2D` for the rest.
@@ -102,7 +127,7 @@ class NearestUnpool1D(NearestUnpool):
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class NearestUnpool2D(NearestUnpool):
-    """Repeat each value over a block of `size` pixels.
+    """Repeat each value over the window that it was pooled from.
 
     The simplest way to undo pooling: no position is remembered. Like
     `keras.layers.UpSampling2D` with "nearest", and able to restore odd sizes.
@@ -112,8 +137,12 @@ class NearestUnpool2D(NearestUnpool):
     https://arxiv.org/abs/1411.5928, compares it with the bed of nails.
 
     Args:
-        size: int or tuple of 2 ints >= 1. Height and width of the block that
-            one value fills. Default 2.
+        pool_size: int or tuple of 2 ints >= 1. Height and width of the window
+            that one value fills. The default is 2.
+        strides: None or `pool_size`: windows lie side by side.
+        padding: "valid" or "same", as in the pooling that is undone.
+        output_size: int or tuple of 2 ints >= 1, or None. Height and width
+            to restore.
         data_format: "channels_last", "channels_first" or None for the one of
             the Keras configuration.
         **kwargs: `name`, `dtype`, `trainable`, as in any Keras layer.
@@ -127,20 +156,22 @@ class NearestUnpool2D(NearestUnpool):
         `(batch, height, width, channels)`; any of them may be None.
 
     Output shape:
-        `(batch, height * size, width * size, channels)`, or with the height
-        and width of `like`.
+        `(batch, new_height, new_width, channels)`, where new is that of
+        `like` or `output_size`, else `(size - 1) * strides + pool_size` for
+        "valid" and `size * strides` for "same".
 
     Returns:
         Tensor in the dtype of `values`.
 
     Raises:
-        ValueError: At construction, an argument breaks its rule. At call,
-            the size of `like`, divided by `size` and rounded up or down, is
-            not that of the values.
+        ValueError: If an argument is not as described, or, at call, if the
+            size to restore does not shrink to the size of the values: rounded
+            up with "same" padding, up or down with "valid".
 
-    Edge cases: a `like` that is smaller cuts the last block; one that is
-    larger (pooling dropped a rest) repeats the last value. The gradient is
-    the sum over the block.
+    Edge cases: with "same" padding, windows begin in the padding as they do
+    in pooling, so that the first of them may be cut. A size to restore that is
+    smaller cuts the last window; a larger one (pooling dropped a rest) repeats
+    the last value. The gradient is the sum over the window.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -157,7 +188,7 @@ class NearestUnpool2D(NearestUnpool):
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class NearestUnpool3D(NearestUnpool):
-    """Repeat each value over a block of `size` cells of a volume.
+    """Repeat each value of a volume over the window that it was pooled from.
 
     Tensors are `(batch, depth, height, width, channels)`, or `(batch,
     channels, depth, height, width)` with `data_format="channels_first"`. See
@@ -176,7 +207,7 @@ class NearestUnpool3D(NearestUnpool):
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class BedOfNailsUnpool1D(BedOfNailsUnpool):
-    """Put each value of a sequence on one step of `size`; zero elsewhere.
+    """Put each value of a sequence on one step of its window; zero elsewhere.
 
     Tensors are `(batch, steps, channels)`, or `(batch, channels, steps)` with
     `data_format="channels_first"`. See `BedOfNailsUnpool2D` for the rest.
@@ -193,7 +224,7 @@ class BedOfNailsUnpool1D(BedOfNailsUnpool):
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class BedOfNailsUnpool2D(BedOfNailsUnpool):
-    """Put each value on one fixed pixel of a block; zero elsewhere.
+    """Put each value on one fixed pixel of its window; zero elsewhere.
 
     Max unpooling without the memory: the position is the same in each block.
     Followed by a convolution it is a transposed convolution.
@@ -203,13 +234,18 @@ class BedOfNailsUnpool2D(BedOfNailsUnpool):
     https://arxiv.org/abs/1411.5928 (values go to the upper left corner).
 
     Args:
-        size: int or tuple of 2 ints >= 1. Height and width of the block of
-            one value. Default 2.
-        position: int or tuple of 2 ints >= 0, each below `size`. Row and
-            column in the block that take the value. Default 0, the upper
-            left corner.
+        pool_size: int or tuple of 2 ints >= 1. Height and width of the window
+            of one value. The default is 2.
+        strides: int, tuple of 2 ints >= 1, or None for `pool_size`. Distance
+            between windows, which may overlap.
+        padding: "valid" or "same", as in the pooling that is undone.
+        output_size: int or tuple of 2 ints >= 1, or None. Height and width
+            to restore.
         data_format: "channels_last", "channels_first" or None for the one of
             the Keras configuration.
+        position: int or tuple of 2 ints >= 0, each below `pool_size`. Row and
+            column in the window that take the value. The default is 0, the
+            upper left corner.
         **kwargs: `name`, `dtype`, `trainable`, as in any Keras layer.
 
     Call arguments:
@@ -221,20 +257,22 @@ class BedOfNailsUnpool2D(BedOfNailsUnpool):
         `(batch, height, width, channels)`; any of them may be None.
 
     Output shape:
-        `(batch, height * size, width * size, channels)`, or with the height
-        and width of `like`.
+        `(batch, new_height, new_width, channels)`, where new is that of
+        `like` or `output_size`, else `(size - 1) * strides + pool_size` for
+        "valid" and `size * strides` for "same".
 
     Returns:
         Tensor in the dtype of `values`.
 
     Raises:
-        ValueError: At construction, an argument breaks its rule. At call,
-            the size of `like`, divided by `size` and rounded up or down, is
-            not that of the values.
+        ValueError: If an argument is not as described, or, at call, if the
+            size to restore does not shrink to the size of the values: rounded
+            up with "same" padding, up or down with "valid".
 
-    Edge cases: a `like` that is smaller cuts the last block, and its value if
-    that lies beyond; one that is larger gets zeros. The gradient is read at
-    the position.
+    Edge cases: with "same" padding, windows begin in the padding as they do
+    in pooling; a value whose position lies in the padding, or beyond the size
+    to restore, goes nowhere. A larger size (pooling dropped a rest) gets
+    zeros. The gradient is read at the position.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -249,7 +287,7 @@ class BedOfNailsUnpool2D(BedOfNailsUnpool):
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class BedOfNailsUnpool3D(BedOfNailsUnpool):
-    """Put each value on one cell of a block of a volume; zero elsewhere.
+    """Put each value of a volume on one cell of its window; zero elsewhere.
 
     Tensors are `(batch, depth, height, width, channels)`, or `(batch,
     channels, depth, height, width)` with `data_format="channels_first"`. See

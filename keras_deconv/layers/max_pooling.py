@@ -6,12 +6,12 @@ import keras
 
 from keras_deconv import _arguments, _shapes, ops
 from keras_deconv._arguments import IntOrInts
-from keras_deconv.layers._base import SpatialLayer
+from keras_deconv.layers._base import WindowLayer
 
 __all__ = ["MaxPoolWithArgmax1D", "MaxPoolWithArgmax2D", "MaxPoolWithArgmax3D"]
 
 
-class MaxPoolWithArgmax(SpatialLayer):
+class MaxPoolWithArgmax(WindowLayer):
     """Family of `MaxPoolWithArgmax1D`, `2D` and `3D`."""
 
     def __init__(
@@ -23,29 +23,17 @@ class MaxPoolWithArgmax(SpatialLayer):
         index_format: str = "window",
         **kwargs: Any,
     ) -> None:
-        super().__init__(data_format=data_format, **kwargs)
-        self.pool_size = self.ints(pool_size, "pool_size")
-        self.strides = _arguments.strides(strides, self.pool_size)
-        self.padding = _arguments.padding(padding)
+        super().__init__(pool_size, strides, padding, data_format, **kwargs)
         self.index_format = _arguments.index_format(index_format)
 
     def call(self, inputs: Any) -> tuple[Any, Any]:
+        self.check_traced_sizes()
         return ops.max_pool_with_argmax(
-            inputs,
-            self.pool_size,
-            self.strides,
-            self.padding,
-            self.data_format,
-            self.index_format,
+            inputs, *self.window, self.data_format, self.index_format
         )
 
     def compute_output_shape(self, input_shape: Any) -> tuple[tuple, tuple]:
-        size = _shapes.pooled_size(
-            self.spatial_size(input_shape),
-            self.pool_size,
-            self.strides,
-            self.padding,
-        )
+        size = _shapes.pooled_size(self.spatial_size(input_shape), *self.window)
         shape = self.with_spatial_size(input_shape, size)
         return shape, shape
 
@@ -53,6 +41,7 @@ class MaxPoolWithArgmax(SpatialLayer):
         self, inputs: Any
     ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
         _arguments.check_number_dtype(inputs.dtype, "inputs")
+        self.note_open_sizes(inputs)
         # Keras would give both outputs the compute dtype.
         pooled_shape, argmax_shape = self.compute_output_shape(inputs.shape)
         argmax_dtype = _arguments.argmax_dtype(
@@ -64,13 +53,7 @@ class MaxPoolWithArgmax(SpatialLayer):
         )
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "pool_size": self.pool_size,
-            "strides": self.strides,
-            "padding": self.padding,
-            "index_format": self.index_format,
-        }
+        return {**super().get_config(), "index_format": self.index_format}
 
 
 @keras.saving.register_keras_serializable("keras_deconv")

@@ -6,12 +6,12 @@ import keras
 
 from keras_deconv import _arguments, _shapes, ops
 from keras_deconv._arguments import IntOrInts
-from keras_deconv.layers._base import SpatialLayer
+from keras_deconv.layers._base import UnpoolLayer
 
 __all__ = ["MaxUnpool1D", "MaxUnpool2D", "MaxUnpool3D"]
 
 
-class MaxUnpool(SpatialLayer):
+class MaxUnpool(UnpoolLayer):
     """Family of `MaxUnpool1D`, `2D` and `3D`."""
 
     def __init__(
@@ -25,12 +25,8 @@ class MaxUnpool(SpatialLayer):
         overlap: str = "sum",
         **kwargs: Any,
     ) -> None:
-        super().__init__(data_format=data_format, **kwargs)
-        self.pool_size = self.ints(pool_size, "pool_size")
-        self.strides = _arguments.strides(strides, self.pool_size)
-        self.padding = _arguments.padding(padding)
-        self.output_size = _arguments.output_size(
-            output_size, self.num_spatial_dims
+        super().__init__(
+            pool_size, strides, padding, output_size, data_format, **kwargs
         )
         self.index_format = _arguments.index_format(index_format)
         self.overlap = _arguments.overlap(overlap)
@@ -39,12 +35,11 @@ class MaxUnpool(SpatialLayer):
 
     def call(self, values: Any, argmax: Any = None, like: Any = None) -> Any:
         self._check_call(values, argmax)
+        self.check_traced_sizes()
         return ops.max_unpool(
             values,
             argmax,
-            self.pool_size,
-            self.strides,
-            self.padding,
+            *self.window,
             self.output_size,
             like,
             self.data_format,
@@ -56,14 +51,9 @@ class MaxUnpool(SpatialLayer):
         self, values_shape: Any, argmax_shape: Any, like_shape: Any = None
     ) -> tuple:
         size = self.spatial_size(values_shape)
-        window = (self.pool_size, self.strides, self.padding)
-        target = _shapes.settle_size(
-            self.output_size,
-            None if like_shape is None else self.spatial_size(like_shape),
-            default=_shapes.unpooled_size(size, *window),
-        )
+        target = self.restored_size(values_shape, like_shape)
         if self.index_format == "window":
-            _shapes.check_unpooled_size(target, size, *window)
+            _shapes.check_unpooled_size(target, size, *self.window)
         return self.with_spatial_size(values_shape, target)
 
     def compute_output_spec(
@@ -72,6 +62,7 @@ class MaxUnpool(SpatialLayer):
         self._check_call(values, argmax)
         _arguments.check_overlap_dtype(self.overlap, values.dtype)
         _arguments.check_argmax(values.shape, argmax.shape, argmax.dtype)
+        self.note_open_sizes(values, like)
         shape = self.compute_output_shape(
             values.shape, argmax.shape, None if like is None else like.shape
         )
@@ -89,10 +80,6 @@ class MaxUnpool(SpatialLayer):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "pool_size": self.pool_size,
-            "strides": self.strides,
-            "padding": self.padding,
-            "output_size": self.output_size,
             "index_format": self.index_format,
             "overlap": self.overlap,
         }

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_deconv import _backends, _labels
+from keras_deconv import _arguments, _backends, _labels
 from keras_deconv._labels import IgnoreClass, Tensor
 
 
@@ -26,8 +26,10 @@ class SegmentationMetric(keras.metrics.Metric):
         dtype: Any,
     ) -> None:
         super().__init__(name=name, dtype=_labels.precise_dtype(dtype))
-        self.num_classes = _labels.num_classes(num_classes)
-        self.ignore_class = _labels.ignore_class(ignore_class)
+        self.num_classes = _arguments.num_classes(num_classes)
+        self.ignore_class = _arguments.ignore_class(
+            ignore_class, self.num_classes
+        )
 
     def merge_state(self, metrics: Iterable["SegmentationMetric"]) -> None:
         """Add what other metrics counted, say in other parts of a set.
@@ -104,7 +106,7 @@ class SegmentationMetric(keras.metrics.Metric):
             y_pred = ops.where(is_nan, self.num_classes, best)
         elif len(shape) == len(y_true.shape) + 1 and shape[-1] == 1:
             y_pred = ops.squeeze(y_pred, axis=-1)
-        y_true = _labels.label_map(y_true, tuple(y_pred.shape), shape)
+        y_true = _labels.label_map(y_true, ops.shape(y_pred), shape)
         return y_true, y_pred
 
 
@@ -133,17 +135,7 @@ class NamedScores:
         Raises:
             ValueError: Not one name for each class, or a name twice.
         """
-        names = tuple(class_names)
-        if (
-            isinstance(class_names, str)
-            or len(names) != self.num_classes
-            or len(set(names)) != len(names)
-        ):
-            raise ValueError(
-                f"`class_names` must be {self.num_classes} different names, "
-                "one per class (void is no class). "
-                f"Received: class_names={class_names!r}"
-            )
+        names = _arguments.class_names(class_names, self.num_classes)
         scores = ops.convert_to_numpy(self.per_class()).tolist()
         return {
             name: None if math.isnan(score) else score

@@ -139,17 +139,14 @@ def unpool(
     Kernel size and initializer are those of transposed convolution. By default
     its kernel and strides are the pooling window: no overlap.
     """
+    options: dict[str, Any] = dict(padding="same", data_format=LAST, name=name)
     if decoder == "max_unpool":
-        layer = MaxUnpool2D(padding="same", data_format=LAST, name=name)
-        return layer(x, pooling.argmax, like=pooling.features)
+        unpooling = MaxUnpool2D(**options)
+        return unpooling(x, pooling.argmax, like=pooling.features)
     if decoder == "bed_of_nails":
-        return BedOfNailsUnpool2D(data_format=LAST, name=name)(
-            x, like=pooling.features
-        )
+        return BedOfNailsUnpool2D(**options)(x, like=pooling.features)
     if decoder == "nearest":
-        return NearestUnpool2D(data_format=LAST, name=name)(
-            x, like=pooling.features
-        )
+        return NearestUnpool2D(**options)(x, like=pooling.features)
     x = layers.Conv2DTranspose(
         x.shape[-1],
         decoder_kernel_size,

@@ -39,7 +39,7 @@ def PatchClassifier(  # noqa: N802
     Args:
         input_shape: `(height, width, channels)` of a patch, all known. The
             pixel that is named is at row `height // 2`, column `width // 2`.
-        num_classes: int >= 1. Classes, void not counted.
+        num_classes: int >= 2. Classes, void not counted.
         filters: Filters of each convolution.
         fc_units: int >= 1. Units of the fully connected layer.
         use_bias: Whether convolutions before batch normalization have biases.
@@ -65,7 +65,7 @@ def PatchClassifier(  # noqa: N802
         >>> model.count_params()
         152395
     """
-    _arguments.positive_int(num_classes, "num_classes")
+    _arguments.num_classes(num_classes)
     _arguments.positive_int(fc_units, "fc_units")
     _arguments.classifier_activation(classifier_activation)
     inputs = keras.Input(
@@ -113,7 +113,7 @@ def FullResolutionNet(  # noqa: N802
 
     Args:
         input_shape: `(height, width, channels)`; height and width may be None.
-        num_classes: int >= 1. Classes, void not counted.
+        num_classes: int >= 2. Classes, void not counted.
         filters: Filters of each convolution.
         kernel_size: int >= 1. Size of their kernels.
         use_bias: Whether convolutions before batch normalization have biases.
@@ -139,7 +139,7 @@ def FullResolutionNet(  # noqa: N802
         >>> tuple(model(np.zeros((1, 30, 45, 3))).shape)
         (1, 30, 45, 11)
     """
-    _arguments.positive_int(num_classes, "num_classes")
+    _arguments.num_classes(num_classes)
     _arguments.positive_int(kernel_size, "kernel_size")
     _arguments.classifier_activation(classifier_activation)
     inputs = keras.Input(_arguments.image_shape(input_shape), name="image")

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_deconv import _arguments, _backends
-from keras_deconv._graphs import batch_norms
+from keras_deconv import _arguments, _backends, _locks
+from keras_deconv._graphs import batch_norms, every_layer
 
 __all__ = ["recompute_batch_statistics"]
 
@@ -54,6 +54,10 @@ def recompute_batch_statistics(
         A layer that is called several times in a pass gets the average over
         its calls; one that is not called keeps what it has. Statistics that
         are NaN or infinite before are mended.
+        While a batch is measured, the functions of `keras_deconv.inference`
+        wait in other threads, and see the statistics as they were before.
+        Calls, `predict` and `fit` of the model itself do not wait: keep them
+        out of other threads until this function has returned.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -91,35 +95,31 @@ def recompute_batch_statistics(
     weights = [0] * len(norms)
     step = 0
     progress = keras.utils.Progbar(steps, verbose=verbose)
-    with contextlib.ExitStack() as stack:
-        calls = [stack.enter_context(_measuring(norm)) for norm in norms]
-        for step, batch in enumerate(dataset, start=1):
-            images, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
-            with _backends.no_gradients():
-                model(images, training=True)
-            size = int(keras.tree.flatten(images)[0].shape[0])
-            for i, measured in enumerate(calls):
-                if not np.isfinite(measured).all():
-                    raise ValueError(
-                        "`dataset` must give batches that keep the model "
-                        "finite; look for NaN in the batch and in the weights. "
-                        f"Received: batch {step}, counted from 1, whose mean "
-                        f"or variance in {norms[i].name!r} is NaN or infinite"
-                    )
-                totals[i] += size * sum(measured)
-                weights[i] += size * len(measured)
-                measured.clear()
-            progress.update(step)
-            if step == steps:
-                break
+    for step, batch in enumerate(dataset, start=1):
+        images, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        size = int(keras.tree.flatten(images)[0].shape[0])
+        for i, measured in enumerate(_measure(model, norms, images)):
+            if not np.isfinite(measured).all():
+                raise ValueError(
+                    "`dataset` must give batches that keep the model "
+                    "finite; look for NaN in the batch and in the weights. "
+                    f"Received: batch {step}, counted from 1, whose mean "
+                    f"or variance in {norms[i].name!r} is NaN or infinite"
+                )
+            totals[i] += size * sum(measured)
+            weights[i] += size * len(measured)
+        progress.update(step)
+        if step == steps:
+            break
     if step == 0:
         raise ValueError(
             "`dataset` must give at least one batch of images. Received: "
             f"{dataset!r}, which is empty"
         )
-    for norm, total, weight in zip(norms, totals, weights, strict=True):
-        if weight:
-            _set_statistics(norm, total / weight)
+    with _locks.held(every_layer(model)):
+        for norm, total, weight in zip(norms, totals, weights, strict=True):
+            if weight:
+                _set_statistics(norm, total / weight)
 
 
 def _num_batches(dataset: Any) -> int | None:
@@ -134,6 +134,24 @@ def _num_batches(dataset: Any) -> int | None:
             "ever. Received: steps=None"
         )
     return None
+
+
+def _measure(
+    model: keras.Model, norms: Iterable[Any], images: Any
+) -> list[list[np.ndarray]]:
+    """For each normalization the statistics of its calls with one batch.
+
+    The model is as before afterwards: predictions of other threads, which wait
+    for that, do not see the batch.
+    """
+    with (
+        _locks.held(every_layer(model)),
+        contextlib.ExitStack() as stack,
+        _backends.no_gradients(),
+    ):
+        calls = [stack.enter_context(_measuring(norm)) for norm in norms]
+        model(images, training=True)
+    return calls
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ def DeconvNet(  # noqa: N802
     Args:
         input_shape: `(height, width, channels)`. Height and width are at least
             193, or None; they need not be multiples of 32.
-        num_classes: int >= 1. Classes, void not counted.
+        num_classes: int >= 2. Classes, void not counted.
         fc_units: int >= 1. Filters of the two fully connected layers.
         decoder: How a decoder stage restores its size, as for `SegNet`.
         decoder_kernel_size: As for `SegNet`.
@@ -92,7 +92,7 @@ def DeconvNet(  # noqa: N802
         >>> model.output_shape
         (None, 224, 224, 21)
     """
-    _arguments.positive_int(num_classes, "num_classes")
+    _arguments.num_classes(num_classes)
     _arguments.positive_int(fc_units, "fc_units")
     _arguments.classifier_activation(classifier_activation)
     _vgg16.check_encoder_weights(encoder_weights)

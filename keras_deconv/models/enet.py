@@ -57,7 +57,7 @@ def ENet(  # noqa: N802
         input_shape: `(height, width, channels)`. Height and width may be None
             and need not be multiples of 8. The initial block adds 13 filters to
             the channels, so that color images get 16.
-        num_classes: int >= 1. Classes, void not counted.
+        num_classes: int >= 2. Classes, void not counted.
         decoder: How blocks 4.0 and 5.0 restore their size: "max_unpool" (the
             published one), "bed_of_nails", "nearest" or "conv_transpose".
         classifier_activation: None for logits, or "softmax".
@@ -80,7 +80,7 @@ def ENet(  # noqa: N802
         >>> tuple(model(np.zeros((1, 45, 61, 3))).shape)
         (1, 45, 61, 11)
     """
-    _arguments.positive_int(num_classes, "num_classes")
+    _arguments.num_classes(num_classes)
     _arguments.classifier_activation(classifier_activation)
     decoder = _arguments.choice(decoder, "decoder", _blocks.DECODERS)
 

@@ -55,7 +55,7 @@ def SegNet(  # noqa: N802
     Args:
         input_shape: `(height, width, channels)`. Height and width may be None
             and need not be multiples of 32.
-        num_classes: int >= 1. Classes, void not counted.
+        num_classes: int >= 2. Classes, void not counted.
         decoder: How a decoder stage restores its size: "max_unpool" (the
             published one), "bed_of_nails", "nearest" or "conv_transpose"
             (transposed convolution with the strides of pooling, which adds
@@ -93,7 +93,7 @@ def SegNet(  # noqa: N802
         >>> tuple(model(np.zeros((1, 35, 47, 3))).shape)
         (1, 35, 47, 11)
     """
-    _arguments.positive_int(num_classes, "num_classes")
+    _arguments.num_classes(num_classes)
     _arguments.classifier_activation(classifier_activation)
     _vgg16.check_encoder_weights(encoder_weights)
     inputs = keras.Input(_arguments.image_shape(input_shape), name="image")
@@ -151,7 +151,7 @@ def BayesianSegNet(  # noqa: N802
 
     Args:
         input_shape: As for `SegNet`.
-        num_classes: int >= 1. Classes, void not counted.
+        num_classes: int >= 2. Classes, void not counted.
         decoder: As for `SegNet`.
         decoder_kernel_size: As for `SegNet`.
         decoder_initializer: As for `SegNet`.
@@ -214,7 +214,7 @@ def SegNetBasic(  # noqa: N802
 
     Args:
         input_shape: As for `SegNet`.
-        num_classes: int >= 1. Classes, void not counted.
+        num_classes: int >= 2. Classes, void not counted.
         decoder: As for `SegNet`.
         decoder_kernel_size: As for `SegNet`.
         decoder_initializer: As for `SegNet`.
@@ -245,7 +245,7 @@ def SegNetBasic(  # noqa: N802
         >>> model.count_params()
         1417156
     """
-    _arguments.positive_int(num_classes, "num_classes")
+    _arguments.num_classes(num_classes)
     _arguments.classifier_activation(classifier_activation)
     inputs = keras.Input(_arguments.image_shape(input_shape), name="image")
     x = _encode_and_decode(
@@ -288,7 +288,7 @@ def BayesianSegNetBasic(  # noqa: N802
 
     Args:
         input_shape: As for `SegNet`.
-        num_classes: int >= 1. Classes, void not counted.
+        num_classes: int >= 2. Classes, void not counted.
         decoder: As for `SegNet`.
         decoder_kernel_size: As for `SegNet`.
         decoder_initializer: As for `SegNet`.

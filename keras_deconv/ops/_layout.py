@@ -19,20 +19,26 @@ def as_batch(x: Tensor, name: str) -> Tensor:
             "use the layer of the same name (for example "
             "keras_deconv.MaxUnpool2D), which keeps unknown sizes."
         )
-    x = ops.convert_to_tensor(x)
+    x = _backends.as_tensor(x)
     if len(x.shape) not in (3, 4, 5):
         raise ValueError(
             f"`{name}` must be a batch with 1, 2 or 3 spatial axes, such as "
             "(batch, height, width, channels); sizes in numbers are given as "
             f"`output_size`. Received: shape {tuple(x.shape)}"
         )
-    if 0 in tuple(x.shape)[1:]:
+    if 0 in _backends.static_shape(x)[1:]:
         raise ValueError(
             f"`{name}` must not be empty: only the batch may be. Received: "
             f"shape {tuple(x.shape)}"
         )
     _arguments.check_number_dtype(x.dtype, name)
-    return x
+    shape = _backends.shape(x)
+    return _backends.require_lengths(
+        [n > 0 for n in shape[1:]],
+        f"`{name}` must not be empty: only the batch may be. Received: shape",
+        *shape,
+        before=x,
+    )
 
 
 def channel_axis(data_format: str) -> int:
@@ -43,7 +49,7 @@ def numbers_along(like: Tensor, axis: int) -> Tensor:
     """Numbers 0, 1, ... along one axis, to be broadcast over `like`."""
     shape = [1] * len(like.shape)
     shape[axis] = -1
-    count = cast_length(ops.shape(like)[axis], like.dtype)
+    count = cast_length(_backends.shape(like)[axis], like.dtype)
     return ops.reshape(ops.arange(count, dtype=like.dtype), shape)
 
 
@@ -69,12 +75,12 @@ def to_kernel(x: Tensor, data_format: str) -> Tensor:
     """View as (outer, *spatial, inner); nothing is moved in memory."""
     if data_format == "channels_last":
         return x
-    return ops.reshape(x, (-1, *ops.shape(x)[2:], 1))
+    return ops.reshape(x, (-1, *_backends.shape(x)[2:], 1))
 
 
 def in_kernel(function: Any, x: Tensor, data_format: str) -> Tensor:
     """Apply a function of the kernels' layout that keeps the shape."""
-    channels = ops.shape(x)[channel_axis(data_format)]
+    channels = _backends.shape(x)[channel_axis(data_format)]
     y = function(to_kernel(x, data_format))
     return from_kernel(y, channels, data_format)
 
@@ -82,7 +88,7 @@ def in_kernel(function: Any, x: Tensor, data_format: str) -> Tensor:
 def from_kernel(x: Tensor, channels: Any, data_format: str) -> Tensor:
     if data_format == "channels_last":
         return x
-    return ops.reshape(x, (-1, channels, *ops.shape(x)[1:-1]))
+    return ops.reshape(x, (-1, channels, *_backends.shape(x)[1:-1]))
 
 
 def target_size(
@@ -95,6 +101,7 @@ def target_size(
     """Spatial size to restore: as known at run time, and as known now."""
     if like is not None:
         like = as_batch(like, "like")
+        like = _require_same_size(like, output_size, data_format)
 
     def settle(shape: Any) -> tuple:
         return _shapes.settle_size(
@@ -105,7 +112,23 @@ def target_size(
             default(_shapes.spatial_size(shape(values), data_format)),
         )
 
-    return settle(ops.shape), settle(lambda x: tuple(x.shape))
+    return settle(_backends.shape), settle(_backends.static_shape)
+
+
+def _require_same_size(
+    like: Tensor, output_size: tuple[int, ...] | None, data_format: str
+) -> Tensor:
+    size = _shapes.spatial_size(_backends.shape(like), data_format)
+    if output_size is None or len(output_size) != len(size):
+        return like
+    return _backends.require_lengths(
+        [n == to for n, to in zip(size, output_size, strict=True)],
+        "`output_size` and `like` both say which size to restore, and "
+        f"disagree. Give one of them. Received: output_size={output_size}, "
+        "like of spatial size",
+        *size,
+        before=like,
+    )
 
 
 def check_range(

@@ -35,8 +35,8 @@ def conv2d_matrix(
         input_size: int or tuple of 2 ints >= 1. Height and width.
         strides: int or tuple of 2 ints >= 1.
         padding: "valid" or "same".
-        sparse: Whether to give a SciPy sparse matrix. None does so for more
-            than 2**22 entries.
+        sparse: Whether to return a SciPy sparse matrix, which needs the extra
+            `keras-deconv[sparse]`. None does so for more than 2**22 entries.
 
     Returns:
         NumPy array, or `scipy.sparse.csr_array`, of shape `(out_height *
@@ -48,8 +48,9 @@ def conv2d_matrix(
         size of the input.
 
     Raises:
-        ValueError: An argument breaks the rule that the error names, or the
-            kernel does not fit into the input.
+        ValueError: If an argument is not as described, or the kernel does not
+            fit into the input.
+        ImportError: If the matrix is sparse and SciPy is not installed.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -110,8 +111,14 @@ def conv2d_matrix(
         matrix = np.zeros(shape, kernel.dtype)
         matrix[outputs, inputs] = weights
         return matrix
-    from scipy.sparse import csr_array  # slow to import
-
+    try:
+        from scipy.sparse import csr_array
+    except ImportError as error:
+        raise ImportError(
+            "A sparse matrix needs SciPy, which is not installed: pip install "
+            f'"keras-deconv[sparse]". The matrix has {math.prod(shape):,} '
+            "entries; sparse=False returns a NumPy array."
+        ) from error
     if weights.dtype.itemsize < 4 and "float" in weights.dtype.name:
         weights = weights.astype("float32")  # SciPy has no half precision
     return csr_array((weights, (outputs, inputs)), shape=shape)

@@ -1,8 +1,8 @@
 """Unpooling that remembers nothing, as functions."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
-
-from keras import ops
 
 from keras_deconv import _arguments, _backends, _kernels, _shapes
 from keras_deconv._arguments import IntOrInts
@@ -21,26 +21,33 @@ __all__ = ["bed_of_nails_unpool", "nearest_unpool"]
 
 def nearest_unpool(
     values: Tensor,
-    size: IntOrInts = 2,
+    pool_size: IntOrInts = 2,
+    strides: IntOrInts | None = None,
+    padding: str = "valid",
+    output_size: IntOrInts | None = None,
     like: Tensor | None = None,
     data_format: str | None = None,
 ) -> Tensor:
-    """Repeat each value over a block of `size`.
+    """Repeat each value over the window that it was pooled from.
 
-    See `NearestUnpool2D`.
+    See `NearestUnpool2D` for the arguments, the edge cases and the sizes.
 
     Args:
         values: Tensor of rank 3, 4 or 5.
-        size: int or tuple of ints >= 1. Block per value, per spatial axis.
+        pool_size: int or tuple of ints >= 1. Cells per value, per spatial axis.
+        strides: None or `pool_size`: windows that lie side by side.
+        padding: "valid" or "same", as in the pooling that is undone.
+        output_size: int or tuple of ints >= 1. Spatial size to restore.
         like: Tensor whose spatial size is to be restored.
         data_format: "channels_last", "channels_first" or None.
 
     Returns:
-        Tensor in the dtype of `values`, `size` times as large, or as large
-        as `like`.
+        Tensor in the dtype of `values`, `pool_size` times as large, or in the
+        size to restore.
 
     Raises:
-        ValueError: An argument breaks the rule that the error names.
+        ValueError: If an argument is not as described, or the size to restore
+            does not belong to the size of `values`.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -49,42 +56,56 @@ def nearest_unpool(
         [[5.0, 5.0, 7.0, 7.0], [5.0, 5.0, 7.0, 7.0]]
     """
     values = as_batch(values, "values")
-    size = _arguments.ints(size, len(values.shape) - 2, "size", 1)
-    data_format = _arguments.data_format(data_format)
-    values, target = _block_target(values, size, like, data_format)
-    result = _kernels.nearest(
-        to_kernel(values, data_format), _blocks(values, size, data_format)
+    num_spatial_dims = len(values.shape) - 2
+    pool_size = _arguments.ints(pool_size, num_spatial_dims, "pool_size", 1)
+    strides = _arguments.strides(strides, pool_size)
+    _arguments.check_side_by_side(strides, pool_size)
+    return _unpool(
+        values,
+        pool_size,
+        strides,
+        padding,
+        output_size,
+        like,
+        data_format,
+        _kernels.nearest,
+        first=(0,) * num_spatial_dims,
+        fill=None,
     )
-    result = fit(result, target, fill=None)
-    channels = ops.shape(values)[channel_axis(data_format)]
-    return from_kernel(result, channels, data_format)
 
 
 def bed_of_nails_unpool(
     values: Tensor,
-    size: IntOrInts = 2,
-    position: IntOrInts = 0,
+    pool_size: IntOrInts = 2,
+    strides: IntOrInts | None = None,
+    padding: str = "valid",
+    output_size: IntOrInts | None = None,
     like: Tensor | None = None,
     data_format: str | None = None,
+    position: IntOrInts = 0,
 ) -> Tensor:
-    """Put each value on one fixed cell of a block; zero elsewhere.
+    """Put each value on one fixed cell of its window; zero elsewhere.
 
-    See `BedOfNailsUnpool2D`.
+    See `BedOfNailsUnpool2D` for the arguments, the edge cases and the sizes.
 
     Args:
         values: Tensor of rank 3, 4 or 5.
-        size: int or tuple of ints >= 1. Block per value, per spatial axis.
-        position: int or tuple of ints, each < `size`. The cell that takes
-            the value.
+        pool_size: int or tuple of ints >= 1. Window, per spatial axis.
+        strides: int, tuple of ints >= 1 or None (`pool_size`). Distance
+            between windows.
+        padding: "valid" or "same", as in the pooling that is undone.
+        output_size: int or tuple of ints >= 1. Spatial size to restore.
         like: Tensor whose spatial size is to be restored.
         data_format: "channels_last", "channels_first" or None.
+        position: int or tuple of ints, each < `pool_size`. The cell of the
+            window that takes the value.
 
     Returns:
-        Tensor in the dtype of `values`, `size` times as large, or as large
-        as `like`.
+        Tensor in the dtype of `values`, in the size that was pooled.
 
     Raises:
-        ValueError: An argument breaks the rule that the error names.
+        ValueError: If an argument is not as described, or the size to restore
+            does not belong to the size of `values`.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -93,54 +114,88 @@ def bed_of_nails_unpool(
         [[5.0, 0.0, 7.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
     """
     values = as_batch(values, "values")
-    size = _arguments.ints(size, len(values.shape) - 2, "size", 1)
-    position = _arguments.position(position, size)
-    data_format = _arguments.data_format(data_format)
-    values, target = _block_target(values, size, like, data_format)
-    result = _kernels.bed_of_nails(
-        to_kernel(values, data_format),
-        _blocks(values, size, data_format),
-        position,
+    num_spatial_dims = len(values.shape) - 2
+    pool_size = _arguments.ints(pool_size, num_spatial_dims, "pool_size", 1)
+    strides = _arguments.strides(strides, pool_size)
+    position = _arguments.position(position, pool_size)
+    # Each stride is a block of cells; a position beyond it lies in a later one.
+    blocks, cells = zip(*map(divmod, position, strides), strict=True)
+    return _unpool(
+        values,
+        pool_size,
+        strides,
+        padding,
+        output_size,
+        like,
+        data_format,
+        functools.partial(_kernels.bed_of_nails, position=cells),
+        first=tuple(b * s for b, s in zip(blocks, strides, strict=True)),
+        fill=0,
     )
-    result = fit(result, target, fill=0)
-    channels = ops.shape(values)[channel_axis(data_format)]
+
+
+def _unpool(
+    values: Tensor,
+    pool_size: tuple[int, ...],
+    strides: tuple[int, ...],
+    padding: str,
+    output_size: IntOrInts | None,
+    like: Tensor | None,
+    data_format: str | None,
+    kernel: Callable[[Tensor, Windows], Tensor],
+    first: tuple[int, ...],
+    fill: float | None,
+) -> Tensor:
+    """Make each value a block of `strides` cells, and lay blocks on windows.
+
+    A block begins `first` cells after the first cell of its window.
+    """
+    padding = _arguments.padding(padding)
+    output_size = _arguments.output_size(output_size, len(pool_size))
+    data_format = _arguments.data_format(data_format)
+    window = (pool_size, strides, padding)
+    target, static = target_size(
+        values,
+        output_size,
+        like,
+        data_format,
+        lambda m: _shapes.unpooled_size(m, *window),
+    )
+    _shapes.check_block_size(
+        static,
+        _shapes.spatial_size(_backends.static_shape(values), data_format),
+        *window,
+    )
+    size = _shapes.spatial_size(_backends.shape(values), data_format)
+    values = _require_blocks(values, target, size, window)
+    whole = [n * s for n, s in zip(size, strides, strict=True)]
+    result = kernel(
+        to_kernel(values, data_format),
+        lay_windows(whole, strides, strides, "valid"),
+    )
+    padded = lay_windows(target, *window).before
+    before = [f - b for f, b in zip(first, padded, strict=True)]
+    result = fit(result, before, target, fill)
+    channels = _backends.shape(values)[channel_axis(data_format)]
     return from_kernel(result, channels, data_format)
 
 
-def _blocks(
-    values: Tensor, block: tuple[int, ...], data_format: str
-) -> Windows:
-    """The blocks that values become, as windows side by side."""
-    size = _shapes.spatial_size(ops.shape(values), data_format)
-    whole = [n * b for n, b in zip(size, block, strict=True)]
-    return lay_windows(whole, block, block, "valid")
-
-
-def _block_target(
-    values: Tensor,
-    block: tuple[int, ...],
-    like: Tensor | None,
-    data_format: str,
-) -> tuple[Tensor, tuple]:
-    """The values, checked to be blocks of the size, and the size to restore."""
-    target, static = target_size(
-        values,
-        None,
-        like,
-        data_format,
-        lambda m: _shapes.unpooled_size(m, block, block, "same"),
+def _require_blocks(
+    values: Tensor, target: tuple, size: tuple, window: tuple
+) -> Tensor:
+    """`_shapes.check_block_size` for sizes not known until run time."""
+    pool_size, strides, padding = window
+    rules = []
+    for n, m, k, s in zip(target, size, pool_size, strides, strict=True):
+        smallest, largest = _shapes.block_lengths(m, k, s, padding)
+        rules += [smallest <= n, n <= largest]
+    return _backends.require_lengths(
+        rules,
+        "The size to restore (`output_size` or `like`) must be one that "
+        f"shrinks to the size of `values`, with pool_size={pool_size}, "
+        f"strides={strides}, padding={padding!r}. Received: size to restore",
+        *target,
+        "values of size",
+        *size,
+        before=values,
     )
-    _shapes.check_block_size(
-        static, _shapes.spatial_size(values.shape, data_format), block
-    )
-    size = _shapes.spatial_size(ops.shape(values), data_format)
-    for n, m, s in zip(target, size, block, strict=True):
-        if like is not None and (ops.is_tensor(n) or ops.is_tensor(m)):
-            values = _backends.require(
-                ops.logical_and((m - 1) * s < n, n < (m + 1) * s),
-                "`like` must have a size that shrinks to the size of `values` "
-                "when divided by `size`. Size, values, block:",
-                *(n, m, s),
-                before=values,
-            )
-    return values, target

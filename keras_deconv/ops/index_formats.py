@@ -93,27 +93,34 @@ def convert_argmax(
     padding = _arguments.padding(padding)
     data_format = _arguments.data_format(data_format)
     size = _arguments.ints(input_size, num_spatial_dims, "input_size", 1)
-    num_channels = ops.shape(argmax)[channel_axis(data_format)]
+    num_channels = _backends.shape(argmax)[channel_axis(data_format)]
     if channels is not None:
         own, num_channels = (
             num_channels,
             _arguments.positive_int(channels, "channels"),
         )
+        rule = (
+            "`channels` must be the number of channels that were pooled, "
+            "at least the"
+        )
+        end = f"of `argmax`. Received: channels={channels}"
         if isinstance(own, int) and num_channels < own:
-            raise ValueError(
-                "`channels` must be the number of channels that were pooled, "
-                f"at least the {own} of `argmax`. Received: "
-                f"channels={channels}"
-            )
+            raise ValueError(f"{rule} {own} {end}")
+        argmax = _backends.require_lengths(
+            [num_channels >= own], rule, own, end, before=argmax
+        )
     if "window" in (source, target):
         _shapes.check_unpooled_size(
             size,
-            _shapes.spatial_size(argmax.shape, data_format),
+            _shapes.spatial_size(_backends.static_shape(argmax), data_format),
             pool_size,
             strides,
             padding,
         )
-    batch = ops.shape(argmax)[0]
+        argmax = _require_windows(
+            argmax, size, (pool_size, strides, padding), data_format
+        )
+    batch = _backends.shape(argmax)[0]
     check_range(argmax, source, pool_size, size, num_channels, batch)
     dtype = position_dtype(size, num_channels, batch)
     windows = lay_windows(size, pool_size, strides, padding)
@@ -145,6 +152,22 @@ def convert_argmax(
     return (image * cast_length(num_channels, dtype) + channel) * math.prod(
         size
     ) + plane
+
+
+def _require_windows(
+    argmax: Tensor, size: tuple[int, ...], window: tuple, data_format: str
+) -> Tensor:
+    """`_shapes.check_unpooled_size` for sizes not known until run time."""
+    found = _shapes.spatial_size(_backends.shape(argmax), data_format)
+    expected = _shapes.pooled_size(size, *window)
+    return _backends.require_lengths(
+        [m == n for m, n in zip(found, expected, strict=True)],
+        "`argmax` must have the size that pooling gives. Give the pooling's "
+        "own `input_size`, `pool_size`, `strides` and `padding`. Received: "
+        f"input_size={size}, which gives {expected}, and argmax of size",
+        *found,
+        before=argmax,
+    )
 
 
 def _check_no_padding(argmax: Tensor, again: Tensor) -> None:

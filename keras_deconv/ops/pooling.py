@@ -1,12 +1,12 @@
 """Max pooling with indices and max unpooling as functions."""
 
+import functools
 from typing import Any
 
 from keras import ops
 
 from keras_deconv import _arguments, _backends, _kernels, _shapes
 from keras_deconv._arguments import IntOrInts
-from keras_deconv._kernels.positions import scatter, to_positions
 from keras_deconv._kernels.windows import Windows, cast_length, lay_windows
 from keras_deconv.ops._layout import (
     as_batch,
@@ -69,25 +69,29 @@ def max_pool_with_argmax(
     padding = _arguments.padding(padding)
     data_format = _arguments.data_format(data_format)
     index_format = _arguments.index_format(index_format)
-    static_size = _shapes.spatial_size(inputs.shape, data_format)
+    static_size = _shapes.spatial_size(
+        _backends.static_shape(inputs), data_format
+    )
     _shapes.pooled_size(static_size, pool_size, strides, padding)
+    inputs = _require_window(inputs, pool_size, padding, data_format)
 
     windows = lay_windows(
-        _shapes.spatial_size(ops.shape(inputs), data_format),
+        _shapes.spatial_size(_backends.shape(inputs), data_format),
         pool_size,
         strides,
         padding,
     )
+    channels = _backends.shape(inputs)[channel_axis(data_format)]
     window_dtype = _arguments.argmax_dtype(pool_size, "window")
-    pooled, argmax = _kernels.pool(
-        to_kernel(inputs, data_format), windows, window_dtype
-    )
-    channels = ops.shape(inputs)[channel_axis(data_format)]
-    pooled = from_kernel(pooled, channels, data_format)
+    kernel_inputs = to_kernel(inputs, data_format)
     if index_format == "window":
-        return pooled, from_kernel(argmax, channels, data_format)
-    dtype = position_dtype(windows.size, channels)
-    argmax = to_positions(argmax, windows, dtype)
+        pooled, argmax = _kernels.pool(kernel_inputs, windows, window_dtype)
+    else:
+        dtype = position_dtype(windows.size, channels)
+        pooled, argmax = _kernels.pool_to_positions(
+            kernel_inputs, windows, window_dtype, dtype
+        )
+    pooled = from_kernel(pooled, channels, data_format)
     argmax = from_kernel(argmax, channels, data_format)
     if index_format == "flat":
         channel = numbers_along(argmax, channel_axis(data_format))
@@ -149,11 +153,13 @@ def max_unpool(
     data_format = _arguments.data_format(data_format)
     index_format = _arguments.index_format(index_format)
     overlap = _arguments.overlap(overlap)
-    argmax = ops.convert_to_tensor(argmax)
-    _arguments.check_argmax(values.shape, argmax.shape, argmax.dtype)
+    argmax = _backends.as_tensor(argmax)
+    static_shape = _backends.static_shape(values)
+    _arguments.check_argmax(
+        static_shape, _backends.static_shape(argmax), argmax.dtype
+    )
     _arguments.check_overlap_dtype(overlap, values.dtype)
-    # Where sizes are not known, a shape that differs stops here.
-    argmax = ops.reshape(argmax, ops.shape(values))
+    argmax = _require_same_shape(argmax, values)
     size, static_size = target_size(
         values,
         output_size,
@@ -164,13 +170,17 @@ def max_unpool(
     if index_format == "window":
         _shapes.check_unpooled_size(
             static_size,
-            _shapes.spatial_size(values.shape, data_format),
+            _shapes.spatial_size(static_shape, data_format),
             pool_size,
             strides,
             padding,
         )
-    channels = ops.shape(values)[channel_axis(data_format)]
-    check_range(argmax, index_format, pool_size, static_size, channels)
+    channels = _backends.shape(values)[channel_axis(data_format)]
+    check = functools.partial(
+        check_range, argmax, index_format, pool_size, static_size, channels
+    )
+    if index_format == "window" or not _kernels.REFUSES_OUTSIDE:
+        check()
 
     kernel_values = to_kernel(values, data_format)
     if index_format == "window":
@@ -178,35 +188,68 @@ def max_unpool(
         kernel_values = _require_windows(
             kernel_values,
             windows,
-            _shapes.spatial_size(ops.shape(values), data_format),
+            _shapes.spatial_size(_backends.shape(values), data_format),
         )
         argmax = to_kernel(argmax, data_format)
         result = _kernels.unpool(kernel_values, argmax, windows, overlap)
     else:
-        batch = ops.shape(values)[0]
+        batch = _backends.shape(values)[0]
         argmax = ops.cast(argmax, position_dtype(size, channels, batch))
         if index_format == "flat":
             argmax = argmax // cast_length(channels, argmax.dtype)
         argmax = to_kernel(argmax, data_format)
-        result = scatter(kernel_values, argmax, size, overlap)
+        try:
+            result = _kernels.scatter(kernel_values, argmax, size, overlap)
+        except RuntimeError:
+            check()  # It says better what is wrong.
+            raise
     return from_kernel(result, channels, data_format)
 
 
-def _require_windows(values: Tensor, windows: Windows, size: tuple) -> Tensor:
-    """Where sizes are not known, refuse at run time what does not fit.
+def _require_window(
+    inputs: Tensor, pool_size: tuple[int, ...], padding: str, data_format: str
+) -> Tensor:
+    """`_shapes.pooled_size` for sizes that are not known until run time."""
+    if padding == "same":
+        return inputs
+    size = _shapes.spatial_size(_backends.shape(inputs), data_format)
+    return _backends.require_lengths(
+        [n >= k for n, k in zip(size, pool_size, strict=True)],
+        "Each spatial size of `inputs` must be at least the window with "
+        "padding='valid'. Use larger inputs, a smaller `pool_size` or "
+        f"padding='same'. Received: pool_size={pool_size}, inputs of size",
+        *size,
+        before=inputs,
+    )
 
-    The values that are returned come after that.
-    """
-    for n, m, expected in zip(
-        windows.size, windows.num_windows, size, strict=True
-    ):
-        if ops.is_tensor(n) or ops.is_tensor(expected):
-            values = _backends.require(
-                ops.equal(m, expected),
-                "The size to restore does not pool to the size of `values`: "
-                "give the tensor that was pooled as `like`, and the pooling "
-                "layer's own arguments. Size, windows in it, values:",
-                *(n, m, expected),
-                before=values,
-            )
-    return values
+
+def _require_same_shape(argmax: Tensor, values: Tensor) -> Tensor:
+    """`_arguments.check_argmax` for shapes not known until run time."""
+    shape, expected = _backends.shape(argmax), _backends.shape(values)
+    argmax = _backends.require_lengths(
+        [a == b for a, b in zip(shape, expected, strict=True)],
+        "`argmax` must have the shape of `values`: one index for each value. "
+        "Received: argmax of shape",
+        *shape,
+        "values of shape",
+        *expected,
+        before=argmax,
+    )
+    # What is known of one is known of both.
+    return ops.reshape(argmax, expected)
+
+
+def _require_windows(values: Tensor, windows: Windows, size: tuple) -> Tensor:
+    """`_shapes.check_unpooled_size` for sizes not known until run time."""
+    return _backends.require_lengths(
+        [m == n for m, n in zip(windows.num_windows, size, strict=True)],
+        "The size to restore does not pool to the size of `values`: give the "
+        "tensor that was pooled as `like`, and the pooling layer's own "
+        "arguments. Received: size to restore",
+        *windows.size,
+        "windows in it",
+        *windows.num_windows,
+        "values of size",
+        *size,
+        before=values,
+    )

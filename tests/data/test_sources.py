@@ -96,13 +96,6 @@ def accepted_archives(folder):
         yield
 
 
-@pytest.fixture(scope="module")
-def scenes_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scenes")
-    splits("scenes", data_dir=folder)
-    return folder
-
-
 @pytest.fixture
 def no_network():
     """Fails at once where tfds would download, after the hosts answered."""

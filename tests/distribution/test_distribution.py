@@ -427,6 +427,18 @@ def test_files_of_others_are_no_backups(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == others
 
 
+@pytest.mark.parametrize("size", [0, 100, -100])
+def test_a_damaged_backup_is_named(size, tmp_path):
+    model = small_model((4, 6, 3), 2)
+    model.compile("adam", "mse")
+    backup = distribution.EpochBackup(distribution.Replicas(), tmp_path)
+    backup.write(model, 1)
+    file = tmp_path / "backup-1.weights.h5"
+    file.write_bytes(file.read_bytes()[:size])
+    with pytest.raises(ValueError, match=r"backup-1.*damaged.*Delete it"):
+        backup.restore(model)
+
+
 def test_the_loop_takes_sets_of_unknown_length():
     model = small_model((4, 6, 3), 2)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

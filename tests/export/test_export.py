@@ -4,7 +4,9 @@ import collections
 import contextlib
 import functools
 import importlib
+import os
 import pathlib
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -764,6 +766,15 @@ def test_mistakes_of_all_formats(function, model, tmp_path, monkeypatch):
     ):
         with pytest.raises(ValueError, match=words):
             function(*arguments)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    for name in ("pipe", "link", "/dev/null", "/dev/stdout"):
+        with pytest.raises(ValueError, match="`path` must be a regular file"):
+            function(model, tmp_path / name)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    (tmp_path / "pipe").unlink()
+    (tmp_path / "link").unlink()
     with pytest.raises(ValueError, match="`image_size` must be an int or"):
         function(model, path, image_size=(0, 3))
     known = brightness_model((16, 24, 3))
@@ -779,9 +790,9 @@ def test_mistakes_of_all_formats(function, model, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (dict(class_names=["a"]), "`class_names` must hold one name for each"),
-        (dict(class_names="abc"), "`class_names` must hold"),
-        (dict(class_names=["a", "b\nc", "d"]), "each of one line"),
+        (dict(class_names=["a"]), "`class_names` must be 3 distinct"),
+        (dict(class_names="abc"), "`class_names` must be 3 distinct"),
+        (dict(class_names=["a", "b\nc", "d"]), "without line breaks"),
         (dict(palette=[(0, 0, 0)]), "each class, 3 in all"),
         (dict(palette=[(0, 0, 256)] * 3), "`palette` must hold"),
         (
@@ -867,6 +878,30 @@ def test_files_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     assert before == after
     names = collections.Counter(p.name for p in (tmp_path / "new").iterdir())
     assert names == {"saved": 1, "model.tflite": 1}
+
+
+def test_a_saved_model_is_there_while_it_is_replaced(tmp_path, monkeypatch):
+    model, path = brightness_model((16, 24, 3)), tmp_path / "saved"
+    export.to_saved_model(model, path)
+    replace = os.replace
+
+    def watched(source, target):
+        """Fails where it would be gone if the process were killed now."""
+        replace(source, target)
+        assert (path / "saved_model.pb").exists()
+
+    monkeypatch.setattr(os, "replace", watched)
+    export.to_saved_model(model, path)
+    assert os.listdir(tmp_path) == ["saved"]
+
+
+def test_a_link_to_a_model_stays_a_link(tmp_path):
+    model, link = brightness_model((16, 24, 3)), tmp_path / "latest"
+    link.symlink_to("saved")
+    for _ in range(2):
+        export.to_saved_model(model, link)
+        assert link.is_symlink()
+        assert (tmp_path / "saved" / "saved_model.pb").exists()
 
 
 def test_any_kind_of_path_and_home(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import tracemalloc
 import keras
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
@@ -316,7 +317,6 @@ def test_raster():
 
 @pytest.mark.filterwarnings("ignore")  # no georeference
 def test_raster_of_rasterio(tmp_path):
-    rasterio = pytest.importorskip("rasterio")
     model = convolutions(3)
     profile = dict(driver="GTiff", height=45, width=70, tiled=True)
     profile |= dict(blockxsize=16, blockysize=16, compress="deflate")
@@ -333,8 +333,14 @@ def test_raster_of_rasterio(tmp_path):
     ):
         predict(model, image, class_ids=True, output=output)
         predict(model, image, output=scores)
-        with pytest.raises(ValueError, match="can be written"):
+        with pytest.raises(ValueError, match="must not be the image"):
             predict(model, image, class_ids=True, output=image)
+    with (
+        rasterio.open(tmp_path / "image.tif") as image,
+        rasterio.open(tmp_path / "image.tif") as read_only,
+        pytest.raises(ValueError, match="can be written"),
+    ):
+        predict(model, image, class_ids=True, output=read_only)
     with rasterio.open(path) as written:
         np.testing.assert_array_equal(written.read(1), whole(model).argmax(-1))
     with rasterio.open(tmp_path / "scores.tif") as written:

@@ -52,7 +52,7 @@ class DiffersWhenTraced(keras_deconv.NearestUnpool2D):
 
 class DiffersInModels(keras_deconv.NearestUnpool2D):
     def get_config(self):
-        return {**super().get_config(), "size": (2, 4)}
+        return {**super().get_config(), "pool_size": (2, 4), "strides": None}
 
 
 class HasAnotherGradient(keras_deconv.NearestUnpool2D):
@@ -98,7 +98,7 @@ def test_model_file_check_fails_on_a_broken_layer(rng, tmp_path):
     case = LayerCase(
         "broken",
         DiffersInModels,
-        dict(size=2),
+        dict(pool_size=2),
         lambda rng: (rng.standard_normal((1, 2, 2, 1)).astype("float32"),),
     )
     with pytest.raises(AssertionError):

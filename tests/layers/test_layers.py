@@ -77,3 +77,27 @@ def test_output_size_wins_where_sizes_are_open():
     argmax = keras.Input((None, None, 1), dtype="uint8")
     layer = keras_deconv.MaxUnpool2D(padding="same", output_size=(45, 60))
     assert layer(values, argmax).shape == (None, 45, 60, 1)
+
+
+@pytest.mark.parametrize("family", ["NearestUnpool", "BedOfNailsUnpool"])
+def test_files_that_call_the_window_size_still_load(family):
+    layer = getattr(keras_deconv, f"{family}2D")(3, name="old")
+    config = layer.get_config()
+    for name in ("strides", "padding", "output_size"):
+        del config[name]
+    config["size"] = config.pop("pool_size")
+    restored = type(layer).from_config(config)
+    assert restored.get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize(
+    "family", ["MaxUnpool", "NearestUnpool", "BedOfNailsUnpool"]
+)
+def test_decoders_are_swapped_by_one_word(family):
+    image = keras.Input((9, 7, 2))
+    pooled, argmax = keras_deconv.MaxPoolWithArgmax2D(padding="same")(image)
+    layer = getattr(keras_deconv, f"{family}2D")(
+        padding="same", output_size=(9, 7)
+    )
+    inputs = (pooled, argmax) if family == "MaxUnpool" else (pooled,)
+    assert layer(*inputs).shape == (None, 9, 7, 2)

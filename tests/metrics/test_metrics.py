@@ -170,7 +170,7 @@ def test_scores_by_name(metric):
     assert metric.per_class_by_name(list(named)) == named
     assert json.loads(json.dumps(named)) == named
     for wrong in (("sky", "road"), ("sky", "road", "sky"), "abcd", "abc"):
-        with pytest.raises(ValueError, match="`class_names` must be 3 diff"):
+        with pytest.raises(ValueError, match="`class_names` must be 3 dist"):
             metric.per_class_by_name(wrong)
 
 
@@ -933,3 +933,21 @@ def test_boundary_f1_under_half_precision():
     stripes[:, ::2] = 1  # More boundary than float16 can count.
     assert score(metric, stripes, stripes.astype("int32")) == 1
     assert keras.backend.standardize_dtype(metric.result().dtype) == "float32"
+
+
+@pytest.mark.parametrize("metric", [*METRICS, BoundaryF1])
+def test_class_255_is_not_void_unasked(metric):
+    with pytest.raises(ValueError, match="`ignore_class` must not be its de"):
+        metric(256)
+    for ignore_class in (None, -1, (255,)):
+        assert metric(256, ignore_class=ignore_class).num_classes == 256
+    assert metric(255).ignore_class == 255
+
+
+@pytest.mark.parametrize("weight", [np.nan, -1.0, np.inf])
+def test_weights_that_are_none_are_an_error(weight):
+    y_true, logits = batch()
+    weights = np.ones(y_true.shape, "float32")
+    weights[0, 0, 0] = weight
+    with pytest.raises(ValueError, match="`sample_weight` must hold finite"):
+        MeanIoU(4).update_state(y_true, logits, weights)

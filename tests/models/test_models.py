@@ -544,7 +544,7 @@ def test_softmax_and_dropout():
         (dict(input_shape=(0, 8, 3)), "`input_shape` must be"),
         (dict(input_shape=64), "`input_shape` must be"),
         (dict(input_shape=("48", 8, 3)), "`input_shape` must be"),
-        (dict(num_classes=0), "`num_classes` must be"),
+        (dict(num_classes=1), "`num_classes` must be"),
         (dict(num_classes="11"), "`num_classes` must be"),
         (dict(num_classes=2.5), "`num_classes` must be"),
         (dict(dropout="0.5"), "`dropout` must be"),

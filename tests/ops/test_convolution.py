@@ -1,6 +1,7 @@
 """The convolution as a matrix, and transposed convolution as its transpose."""
 
 import itertools
+import sys
 
 import keras
 import numpy as np
@@ -80,3 +81,13 @@ def test_dtype_is_the_kernels():
 def test_errors(arguments, words):
     with pytest.raises(ValueError, match=words):
         ops.conv2d_matrix(**{"kernel": KERNEL, "input_size": 4, **arguments})
+
+
+def test_a_sparse_matrix_without_scipy_names_the_way_out(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.sparse", None)
+    kernel = np.ones((2, 2))
+    assert ops.conv2d_matrix(kernel, 4).shape == (9, 16)
+    with pytest.raises(
+        ImportError, match=r"keras-deconv\[sparse\].*sparse=False"
+    ):
+        ops.conv2d_matrix(kernel, 4, sparse=True)

@@ -138,13 +138,75 @@ def test_fixed_unpooling(size, extra, rng):
     target = tuple(n * b + extra for n, b in zip(size, block, strict=True))
     like = np.zeros((1, *target, 1))
     np.testing.assert_array_equal(
-        ops.nearest_unpool(values, block, like),
+        ops.nearest_unpool(values, block, like=like),
         oracles.nearest_unpool(values, block, target),
     )
     np.testing.assert_array_equal(
-        ops.bed_of_nails_unpool(values, block, position, like),
+        ops.bed_of_nails_unpool(values, block, like=like, position=position),
         oracles.bed_of_nails_unpool(values, block, position, target),
     )
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_fixed_unpooling_lies_where_pooling_with_padding_did(data_format, rng):
+    # Windows of 4 on 9 cells: 3 cells of padding, of which 1 is in front.
+    values = rng.standard_normal((2, 3, 3, 5)).astype("float32")
+
+    def moved(array):
+        is_first = data_format == "channels_first"
+        return np.moveaxis(array, -1, 1) if is_first else array
+
+    options = dict(padding="same", output_size=9, data_format=data_format)
+    np.testing.assert_array_equal(
+        ops.nearest_unpool(moved(values), 4, **options),
+        moved(oracles.nearest_unpool(values, (4, 4), (9, 9), before=1)),
+    )
+    for position in ((0, 3), (2, 0)):
+        np.testing.assert_array_equal(
+            ops.bed_of_nails_unpool(
+                moved(values), 4, position=position, **options
+            ),
+            moved(
+                oracles.bed_of_nails_unpool(
+                    values, (4, 4), position, (9, 9), before=1
+                )
+            ),
+        )
+
+
+@pytest.mark.parametrize(
+    ("pool_size", "strides", "padding", "size"),
+    [(3, 2, "valid", 9), (3, 2, "same", 7), (2, 3, "valid", 11)],
+)
+def test_bed_of_nails_with_gaps_and_overlaps(
+    pool_size, strides, padding, size, rng
+):
+    values = rng.standard_normal((2, 4, 3)).astype("float32")
+    before = 1 if padding == "same" else 0
+    for position in range(pool_size):
+        argmax = np.full(values.shape, position, "uint8")
+        y = ops.bed_of_nails_unpool(
+            values, pool_size, strides, padding, size, position=position
+        )
+        np.testing.assert_array_equal(
+            y,
+            oracles.bed_of_nails_unpool(
+                values, (strides,), (position,), (size,), before
+            ),
+        )
+        # It is max unpooling with one index for all.
+        np.testing.assert_array_equal(
+            y, ops.max_unpool(values, argmax, pool_size, strides, padding, size)
+        )
+
+
+def test_nearest_unpooling_refuses_strides_that_leave_no_nearest_value():
+    for call in (
+        lambda: ops.nearest_unpool(VALUES, 3, 2),
+        lambda: keras_deconv.NearestUnpool2D(3, strides=2),
+    ):
+        with pytest.raises(ValueError, match="`strides` must be None or"):
+            call()
 
 
 def test_values_come_from_the_decoder_not_from_pooling(rng):
@@ -479,5 +541,5 @@ def test_layers_refuse_while_a_model_is_built():
         unpool([values, index])
     with pytest.raises(ValueError, match="must not be larger"):
         keras_deconv.layers.CropLike2D()(values, like=keras.Input((3, 3, 1)))
-    with pytest.raises(ValueError, match="`like` must have a spatial size"):
+    with pytest.raises(ValueError, match="that shrinks to the size"):
         keras_deconv.NearestUnpool2D()(values, like=keras.Input((3, 9, 1)))

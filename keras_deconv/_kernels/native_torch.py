@@ -1,0 +1,599 @@
+"""PyTorch only: its own pooling and scattering, with gradients.
+
+In eager calls on a CPU each PyTorch operation is a loop over memory with a cost
+of its own, so that few operations count. There `max_pool2d` or `max_pool3d`
+finds the maxima and their positions in the plane, a table turns positions into
+window indices and back, and values are scattered to positions.
+
+The plain kernels run instead, with the same results,
+
+- for integers, for windows that PyTorch cannot pad, and where a maximum is NaN
+  or -inf, which PyTorch finds in another place;
+- where values cannot be looked at: inside `torch.compile`, which makes loops of
+  its own out of them, in `torch.vmap`, in models that are traced for a file,
+  and on accelerators, which looking would make wait.
+
+The gradient of a kernel is its adjoint, again a kernel, and the index is all
+that is kept for it.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.autograd import forward_ad
+
+from keras_deconv import _backends
+from keras_deconv._kernels import windows as plain
+from keras_deconv._kernels.windows import (
+    Windows,
+    bed_of_nails,
+    nearest,
+)
+
+Tensor = Any
+
+__all__ = [
+    "bed_of_nails",
+    "nearest",
+    "pool",
+    "pool_to_positions",
+    "scatter",
+    "unpool",
+]
+
+# Tables of so many kinds of windows are kept; each has a few bytes per pixel.
+MAX_TABLES = 64
+
+
+def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
+    """`plain.pool`; its adjoint is unpooling."""
+    if _is_exporting():
+        return _pool_plainly(x, windows, dtype)
+    kernel = functools.partial(_pool_to_offsets, windows=windows, dtype=dtype)
+    return _pool(x, kernel, _offset_kernels(windows))
+
+
+def pool_to_positions(
+    x: Tensor, windows: Windows, window_dtype: str, dtype: str
+) -> tuple[Tensor, Tensor]:
+    """Maxima, and their positions in the plane."""
+    if _is_exporting():
+        return _pool_plainly_to_positions(x, windows)
+    kernel = functools.partial(_pool_to_positions, windows=windows)
+    return _pool(x, kernel, _position_kernels(windows.size))
+
+
+def unpool(
+    values: Tensor, argmax: Tensor, windows: Windows, overlap: str
+) -> Tensor:
+    """`plain.unpool`; the adjoint of "sum" reads at the index."""
+    if _is_exporting():
+        return _unpool_plainly(values, argmax, windows, overlap)
+    return _unpool(values, argmax, _offset_kernels(windows), overlap)
+
+
+def scatter(
+    values: Tensor, positions: Tensor, size: Sequence[int], overlap: str
+) -> Tensor:
+    """Unpool with positions in the plane, wherever they come from.
+
+    Raises:
+        RuntimeError: A position lies outside, where values can be looked at.
+            Elsewhere its value is put nowhere.
+    """
+    kernels = _position_kernels(tuple(size))
+    if _is_exporting():
+        kernel = kernels.put if overlap == "sum" else kernels.mean
+        return kernel(values, positions)
+    return _unpool(values, positions, kernels, overlap)
+
+
+def _is_exporting() -> bool:
+    """Whether PyTorch traces a model in order to write it to a file."""
+    return torch.jit.is_tracing() or torch.compiler.is_exporting()
+
+
+# Gradients
+
+
+class _Kernels(NamedTuple):
+    """Unpooling with one kind of index, and its adjoint."""
+
+    put: Callable[[Tensor, Tensor], Tensor]
+    read: Callable[[Tensor, Tensor], Tensor]
+    mean: Callable[[Tensor, Tensor], Tensor]
+
+    @property
+    def adjoint(self) -> "_Kernels":
+        return self._replace(put=self.read, read=self.put)
+
+
+def _offset_kernels(windows: Windows) -> _Kernels:
+    """With the index of a cell in its window."""
+    return _Kernels(
+        functools.partial(_put_at_offsets, windows=windows),
+        functools.partial(_read_at_offsets, windows=windows),
+        functools.partial(_unpool_plainly, windows=windows, overlap="mean"),
+    )
+
+
+def _position_kernels(size: tuple[int, ...]) -> _Kernels:
+    """With the position of a cell in the plane."""
+    return _Kernels(
+        functools.partial(_put_at_positions, size=size),
+        _read_at_positions,
+        functools.partial(_mean_at_positions, size=size),
+    )
+
+
+def _pool(x: Tensor, kernel: Callable[..., Any], kernels: _Kernels) -> Any:
+    if not _is_differentiated(x):
+        return kernel(x)
+    return _now(_Pool).apply(x, kernel, kernels)
+
+
+def _unpool(
+    values: Tensor, index: Tensor, kernels: _Kernels, overlap: str
+) -> Tensor:
+    if overlap == "sum":
+        return _linear(values, index, kernels)
+    if not _is_differentiated(values):
+        return kernels.mean(values, index)
+    return _now(_Mean).apply(values, index, kernels)
+
+
+def _linear(x: Tensor, index: Tensor, kernels: _Kernels) -> Tensor:
+    if not _is_differentiated(x):
+        return kernels.put(x, index)
+    return _now(_Linear).apply(x, index, kernels)
+
+
+def _is_differentiated(x: Tensor) -> bool:
+    """Whether somebody may ask for derivatives.
+
+    Otherwise a function that has some is called for nothing, which takes longer
+    than the kernel of a small tensor.
+    """
+    if _backends.is_traced(x) or (x.requires_grad and torch.is_grad_enabled()):
+        return True
+    return forward_ad.unpack_dual(x).tangent is not None
+
+
+def _now(function: Any) -> Any:
+    """The function, with forward-mode derivatives where they can be.
+
+    `torch.compile` takes no function that has them.
+    """
+    if torch.compiler.is_compiling():
+        return function
+    return _IN_FORWARD_MODE[function]
+
+
+class _Pool(torch.autograd.Function):
+    """Pooling; the gradient goes to the cell of the index alone."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, kernel: Any, kernels: _Kernels) -> Any:
+        return kernel(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        *_, ctx.kernels = inputs
+        _, argmax = output
+        ctx.mark_non_differentiable(argmax)
+        ctx.save_for_backward(argmax)
+        ctx.save_for_forward(argmax)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> Any:
+        (argmax,) = ctx.saved_tensors
+        return _linear(upstream, argmax, ctx.kernels), None, None
+
+
+class _PoolInForwardMode(_Pool):
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Any:
+        (argmax,) = ctx.saved_tensors
+        return _linear(tangent, argmax, ctx.kernels.adjoint), None
+
+
+class _Linear(torch.autograd.Function):
+    """A kernel that is linear in the values; its gradient is the adjoint.
+
+    That is as linear, so derivatives of any order are right.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, index: Tensor, kernels: _Kernels) -> Tensor:
+        return kernels.put(x, index)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, index, ctx.kernels = inputs
+        ctx.save_for_backward(index)
+        ctx.save_for_forward(index)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        (index,) = ctx.saved_tensors
+        return _linear(upstream, index, ctx.kernels.adjoint), None, None
+
+
+class _LinearInForwardMode(_Linear):
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
+        (index,) = ctx.saved_tensors
+        return _linear(tangent, index, ctx.kernels)
+
+
+class _Mean(_Linear):
+    """The mean of the values on a cell; all get the same share of the gradient.
+
+    PyTorch's own gradient would be 0 at infinity.
+    """
+
+    @staticmethod
+    def forward(values: Tensor, index: Tensor, kernels: _Kernels) -> Tensor:
+        return kernels.mean(values, index)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        (index,) = ctx.saved_tensors
+        share = upstream / _count(index, ctx.kernels, upstream.dtype)
+        return _linear(share, index, ctx.kernels.adjoint), None, None
+
+
+class _MeanInForwardMode(_Mean):
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
+        (index,) = ctx.saved_tensors
+        total = _linear(tangent, index, ctx.kernels)
+        return total / _count(index, ctx.kernels, tangent.dtype)
+
+
+_IN_FORWARD_MODE = {
+    _Pool: _PoolInForwardMode,
+    _Linear: _LinearInForwardMode,
+    _Mean: _MeanInForwardMode,
+}
+
+
+def _count(index: Tensor, kernels: _Kernels, dtype: Any) -> Tensor:
+    """Number of values on each cell, and 1 where there is none."""
+    return kernels.put(torch.ones_like(index, dtype=dtype), index).clamp(min=1)
+
+
+# Window indices
+
+
+def _pool_to_offsets(
+    x: Tensor, windows: Windows, dtype: str
+) -> tuple[Tensor, Tensor]:
+    native = _pool_natively(x, windows)
+    if native is None:
+        return _pool_plainly(x, windows, dtype)
+    pooled, positions = native
+    if _overlap(windows):
+        positions = positions - _tables(windows, x.device).first_in_plane
+    table = _offset_table(windows, dtype, x.device)
+    return pooled, _look_up(table, positions)
+
+
+def _put_at_offsets(values: Tensor, argmax: Tensor, windows: Windows) -> Tensor:
+    if not _are_readable(values, argmax):
+        return _unpool_plainly(values, argmax, windows, "sum")
+    positions = _to_covered(argmax, windows)
+    if _overlap(windows):
+        # Added in the order of the plain kernel: the last window comes first.
+        axes = tuple(range(1, values.dim() - 1))
+        values, positions = values.flip(axes), positions.flip(axes)
+    result = _zeros_like_plane(values, _covered_size(windows))
+    # Scattering alone keeps minus zero.
+    add = result.scatter_add_ if _overlap(windows) else result.scatter_
+    add(1, _as_plane(positions), _as_plane(values))
+    return _crop(_from_plane(result, values, _covered_size(windows)), windows)
+
+
+def _read_at_offsets(x: Tensor, argmax: Tensor, windows: Windows) -> Tensor:
+    if not _are_readable(x, argmax):
+        return plain.gather(x, argmax, windows)
+    positions = _to_covered(argmax, windows)
+    return _read_at_positions(_extend(x, windows), positions)
+
+
+def _pool_plainly(
+    x: Tensor, windows: Windows, dtype: str
+) -> tuple[Tensor, Tensor]:
+    """`plain.pool`; compilers and ONNX runtimes are at home in int32."""
+    pooled, argmax = plain.pool(x, windows, "int32")
+    return pooled, argmax.to(getattr(torch, dtype))
+
+
+def _unpool_plainly(
+    values: Tensor, argmax: Tensor, windows: Windows, overlap: str
+) -> Tensor:
+    return plain.unpool(values, argmax.to(torch.int32), windows, overlap)
+
+
+def _are_readable(*tensors: Tensor) -> bool:
+    return all(map(_backends.is_readable, tensors))
+
+
+def _overlap(windows: Windows) -> bool:
+    return math.prod(windows.reach) > 1
+
+
+def _to_covered(argmax: Tensor, windows: Windows) -> Tensor:
+    """Position of each window's cell in what the windows cover."""
+    tables = _tables(windows, argmax.device)
+    if argmax.dtype not in (torch.int32, torch.int64):
+        argmax = argmax.to(torch.int32)
+    positions = _look_up(tables.offsets, argmax)
+    positions += tables.first
+    return positions
+
+
+def _look_up(table: Tensor, index: Tensor) -> Tensor:
+    return table.index_select(0, index.reshape(-1)).view(index.shape)
+
+
+def _covered_size(windows: Windows) -> tuple[int, ...]:
+    """Size of the plane with those cells of its padding that windows cover."""
+    return tuple(
+        max(before + n, (m - 1) * s + k)
+        for n, m, k, s, before in zip(*windows, strict=True)
+    )
+
+
+def _crop(covered: Tensor, windows: Windows) -> Tensor:
+    """The plane in what the windows cover."""
+    for axis, (n, before) in enumerate(
+        zip(windows.size, windows.before, strict=True), start=1
+    ):
+        covered = covered.narrow(axis, before, n)
+    return covered
+
+
+def _extend(x: Tensor, windows: Windows) -> Tensor:
+    """What the windows cover, with zeros in the padding."""
+    pads = [0, 0]
+    for n, before, length in zip(
+        reversed(windows.size),
+        reversed(windows.before),
+        reversed(_covered_size(windows)),
+        strict=True,
+    ):
+        pads += [before, length - n - before]
+    return torch.nn.functional.pad(x, pads) if any(pads) else x
+
+
+class _Tables(NamedTuple):
+    """Positions of cells; the first ones of windows, `(*num_windows, 1)`."""
+
+    offsets: Tensor
+    first: Tensor
+    first_in_plane: Tensor
+
+
+@functools.lru_cache(MAX_TABLES)
+def _tables(windows: Windows, device: torch.device) -> _Tables:
+    covered = _covered_size(windows)
+    starts = np.indices(windows.num_windows) * _along(windows.strides)
+    offsets = np.indices(windows.pool_size).reshape(len(covered), -1)
+    in_plane = starts - _along(windows.before)
+    arrays = (
+        _ravel(offsets, covered),
+        _ravel(starts, covered)[..., None],
+        _ravel(in_plane, windows.size)[..., None],
+    )
+    return _Tables(*(torch.from_numpy(a).to(device) for a in arrays))
+
+
+@functools.lru_cache(MAX_TABLES)
+def _offset_table(windows: Windows, dtype: str, device: torch.device) -> Tensor:
+    """Window index by position in the plane.
+
+    Where windows overlap, by the distance from the window's first cell.
+    """
+    index = np.arange(math.prod(windows.pool_size)).reshape(windows.pool_size)
+    if _overlap(windows):
+        places = _ravel(np.indices(windows.pool_size), windows.size)
+        table = np.zeros(places.max() + 1, dtype)
+        table[places] = index
+    else:
+        # The index of each cell of all windows; 0 between windows with gaps.
+        block = np.zeros(windows.strides, dtype)
+        block[tuple(map(slice, windows.pool_size))] = index
+        table = np.tile(
+            block,
+            [
+                -(-(n + before) // s)
+                for n, s, before in zip(
+                    windows.size, windows.strides, windows.before, strict=True
+                )
+            ],
+        )
+        table = table[
+            tuple(
+                slice(before, before + n)
+                for n, before in zip(windows.size, windows.before, strict=True)
+            )
+        ]
+    return torch.from_numpy(table.reshape(-1).copy()).to(device)
+
+
+def _along(lengths: Sequence[int]) -> np.ndarray:
+    return np.reshape(lengths, (-1, *[1] * len(lengths)))
+
+
+def _ravel(coordinates: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Row-major position; coordinates may be negative."""
+    result = np.zeros((), "int64")
+    for coordinate, n in zip(coordinates, size, strict=True):
+        result = result * n + coordinate
+    return result
+
+
+# Positions in the plane
+
+
+def _pool_to_positions(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
+    native = _pool_natively(x, windows)
+    return _pool_plainly_to_positions(x, windows) if native is None else native
+
+
+def _pool_plainly_to_positions(
+    x: Tensor, windows: Windows
+) -> tuple[Tensor, Tensor]:
+    pooled, argmax = plain.pool(x, windows, "int32")
+    # Divisions and 64 bits would take compiled loops longer than the pooling.
+    dtype = torch.int32 if math.prod(windows.size) < 2**31 else torch.int64
+    first = torch.zeros((), dtype=dtype, device=x.device)
+    for axis, (n, m, _, s, before) in enumerate(zip(*windows, strict=True)):
+        start = torch.arange(m, dtype=dtype, device=x.device) * s - before
+        first = first * n + plain.along(axis, start, len(windows.size))
+    offsets = [0]
+    for n, k in zip(windows.size, windows.pool_size, strict=True):
+        offsets = [offset * n + o for offset in offsets for o in range(k)]
+    offset = torch.zeros_like(argmax, dtype=dtype)
+    for index, number in enumerate(offsets):
+        offset = offset.where(argmax != index, number)
+    return pooled, (first + offset).to(torch.int64)
+
+
+def _pool_natively(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor] | None:
+    """Maxima and positions by PyTorch's own kernel; None where they differ."""
+    if not x.is_floating_point() or not _are_readable(x) or not x.numel():
+        return None
+    options = _native_options(windows)
+    if options is None:
+        return None
+    rank = len(windows.size)
+    x = x.movedim(-1, 1)
+    if rank == 1:
+        x = x.unsqueeze(2)
+    native = torch.nn.functional
+    function = native.max_pool3d if rank == 3 else native.max_pool2d
+    pooled, positions = function(x, **options, return_indices=True)
+    if rank == 1:
+        pooled, positions = pooled.squeeze(2), positions.squeeze(2)
+    pooled = pooled.movedim(1, -1).contiguous()
+    positions = positions.movedim(1, -1).contiguous()
+    # A sum is one pass over memory, and finite where all maxima are, mostly.
+    if not math.isfinite(pooled.sum().item()) and _are_odd(pooled):
+        return None
+    return pooled, positions
+
+
+def _are_odd(pooled: Tensor) -> bool:
+    """Whether PyTorch's positions of these maxima may not be the first ones.
+
+    Of several NaN it takes the last, and in windows of nothing but -inf with
+    three axes and channels last it takes position 0.
+    """
+    return bool((pooled.isnan() | pooled.isneginf()).any().item())
+
+
+@functools.lru_cache(MAX_TABLES)
+def _native_options(windows: Windows) -> dict[str, Any] | None:
+    """Arguments for PyTorch's pooling, or None where it lays other windows."""
+    axes = list(zip(*windows, strict=True))
+    if _overlap(windows) and any(k > n for n, _, k, _, _ in axes):
+        return None  # Distances from the first cell would be ambiguous.
+
+    def num_windows(axis: tuple[int, ...], rest: int) -> int:
+        n, _, k, s, before = axis
+        m = (n + 2 * before - k + rest) // s + 1
+        return m - 1 if (m - 1) * s >= n + before else m
+
+    for ceil_mode in (False, True):
+        if all(
+            num_windows(axis, axis[3] - 1 if ceil_mode else 0) == axis[1]
+            for axis in axes
+        ):
+            break
+    else:
+        return None
+    leading = len(axes) == 1
+    return dict(
+        kernel_size=(*[1] * leading, *windows.pool_size),
+        stride=(*[1] * leading, *windows.strides),
+        padding=(*[0] * leading, *windows.before),
+        ceil_mode=ceil_mode,
+    )
+
+
+def _put_at_positions(
+    values: Tensor, positions: Tensor, size: tuple[int, ...]
+) -> Tensor:
+    result = _zeros_like_plane(values, size)
+    if _are_readable(values, positions):
+        result.scatter_add_(1, _as_plane(positions), _as_plane(values))
+    else:
+        inside = _inside(positions, size)
+        result = result.scatter_add(
+            1,
+            _as_plane(positions.where(inside, 0)),
+            _as_plane(values.where(inside, 0)),
+        )
+    return _from_plane(result, values, size)
+
+
+def _read_at_positions(x: Tensor, positions: Tensor) -> Tensor:
+    if _are_readable(x, positions):
+        found = _as_plane(x).gather(1, _as_plane(positions))
+        return found.view(positions.shape)
+    inside = _inside(positions, x.shape[1:-1])
+    found = _as_plane(x).gather(1, _as_plane(positions.where(inside, 0)))
+    return found.reshape(_backends.shape(positions)).where(inside, 0)
+
+
+def _mean_at_positions(
+    values: Tensor, positions: Tensor, size: tuple[int, ...]
+) -> Tensor:
+    """Counted from the largest value on, as in the general kernel."""
+
+    def total(x: Tensor) -> Tensor:
+        return _put_at_positions(x, positions, size)
+
+    count = total(torch.ones_like(values))
+    inside = _inside(positions, size)
+    index = _as_plane(positions.where(inside, 0))
+    lowest = _as_plane(values.where(inside, -math.inf))
+    largest = _zeros_like_plane(values, size).sub(math.inf)
+    largest = largest.scatter_reduce(1, index, lowest, "amax")
+    largest = _from_plane(largest, values, size).where(count > 0, 0)
+    rest = values - _read_at_positions(largest, positions)
+    rest = rest.where(values.isnan() | ~rest.isnan(), 0)
+    return largest + total(rest) / count.clamp(min=1)
+
+
+def _inside(positions: Tensor, size: Sequence[int]) -> Tensor:
+    return (positions >= 0) & (positions < math.prod(size))
+
+
+def _as_plane(x: Tensor) -> Tensor:
+    """View as (outer, cells, inner), or (outer, cells) for an inner of 1.
+
+    PyTorch scatters twice as fast along the last axis.
+    """
+    is_last = _backends.static_shape(x)[-1] == 1
+    return x.flatten(1) if is_last else x.flatten(1, -2)
+
+
+def _zeros_like_plane(values: Tensor, size: Sequence[int]) -> Tensor:
+    inner = _backends.static_shape(values)[-1]
+    last = () if inner == 1 else (inner,)
+    return values.new_zeros((values.shape[0], math.prod(size), *last))
+
+
+def _from_plane(plane: Tensor, values: Tensor, size: Sequence[int]) -> Tensor:
+    return plane.reshape(-1, *size, _backends.static_shape(values)[-1])

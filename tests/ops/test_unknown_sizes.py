@@ -1,0 +1,166 @@
+"""Sizes that are not known until run time are held to the same rules."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_deconv
+from keras_deconv import ops
+
+VALUES = np.ones((1, 2, 3, 4), "float32")
+INDEX = np.zeros((1, 2, 3, 4), "uint8")
+
+
+def zeros(*shape, dtype="float32"):
+    return np.zeros(shape, dtype)
+
+
+# A function, arrays that it must refuse, and the argument that the error names.
+REFUSED = {
+    "a window that does not fit": (
+        ops.max_pool_with_argmax,
+        [zeros(1, 1, 1, 2)],
+        "`inputs`",
+    ),
+    "a window that does not fit, channels first": (
+        lambda x: ops.max_pool_with_argmax(x, 3, data_format="channels_first"),
+        [zeros(1, 9, 9, 2)],
+        "`inputs`",
+    ),
+    "inputs without cells": (
+        lambda x: ops.max_pool_with_argmax(x, padding="same"),
+        [zeros(1, 0, 4, 2)],
+        "`inputs` must not be empty",
+    ),
+    "inputs without channels": (
+        ops.nearest_unpool,
+        [zeros(1, 2, 2, 0)],
+        "`values` must not be empty",
+    ),
+    "an index of another shape, as large": (
+        ops.max_unpool,
+        [VALUES, INDEX.reshape(1, 3, 2, 4)],
+        "`argmax` must have the shape",
+    ),
+    "a position of another shape, as large": (
+        lambda v, i: ops.max_unpool(v, i, index_format="plane"),
+        [VALUES, INDEX.reshape(2, 1, 3, 4)],
+        "`argmax` must have the shape",
+    ),
+    "an index of another number of channels": (
+        ops.max_unpool,
+        [VALUES, INDEX[..., :1]],
+        "`argmax` must have the shape",
+    ),
+    "like of a size that does not pool to it": (
+        lambda v, i, like: ops.max_unpool(v, i, like=like),
+        [VALUES, INDEX, zeros(1, 6, 6, 1)],
+        "The size to restore",
+    ),
+    "like without cells": (
+        lambda v, i, like: ops.max_unpool(
+            v, i, like=like, index_format="plane"
+        ),
+        [VALUES, INDEX, zeros(1, 0, 6, 1)],
+        "`like` must not be empty",
+    ),
+    "like that contradicts output_size": (
+        lambda v, i, like: ops.max_unpool(v, i, output_size=(4, 6), like=like),
+        [VALUES, INDEX, zeros(1, 5, 6, 1)],
+        "`output_size` and `like`",
+    ),
+    "nearest: like that contradicts output_size": (
+        lambda v, like: ops.nearest_unpool(v, output_size=(4, 6), like=like),
+        [VALUES, zeros(1, 4, 5, 1)],
+        "`output_size` and `like`",
+    ),
+    "output_size that values do not fill": (
+        lambda v: ops.nearest_unpool(v, output_size=(9, 9)),
+        [VALUES],
+        "The size to restore",
+    ),
+    "bed of nails: like that is too large": (
+        lambda v, like: ops.bed_of_nails_unpool(v, like=like),
+        [VALUES, zeros(1, 4, 9, 1)],
+        "The size to restore",
+    ),
+    "an index that the input size does not give": (
+        lambda i: ops.convert_argmax(i, "window", "plane", input_size=(6, 6)),
+        [INDEX],
+        "size",
+    ),
+    "fewer channels than the index has": (
+        lambda i: ops.convert_argmax(
+            i, "plane", "flat", input_size=(4, 6), channels=3
+        ),
+        [INDEX],
+        "`channels`",
+    ),
+    "a crop to a larger size": (
+        lambda x, like: keras_deconv.layers.CropLike2D()(x, like=like),
+        [VALUES, zeros(1, 2, 4, 1)],
+        "`like` must not be larger",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_eager_calls_refuse_graphs_refuse(name):
+    function, arrays, words = REFUSED[name]
+    with pytest.raises(ValueError, match=words):
+        function(*arrays)
+    unknown = [tf.TensorSpec([None] * a.ndim, a.dtype) for a in arrays]
+    graph = tf.function(function, input_signature=unknown)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=words):
+        graph(*arrays)
+
+
+def test_sizes_that_fit_pass():
+    x = np.random.default_rng(0).standard_normal((2, 5, 7, 3), "float32")
+
+    @tf.function(input_signature=[tf.TensorSpec([None] * 4)])
+    def there_and_back(x):
+        pooled, argmax = ops.max_pool_with_argmax(x)
+        return ops.max_unpool(pooled, argmax, output_size=(5, 7), like=x)
+
+    expected = ops.max_unpool(*ops.max_pool_with_argmax(x), like=x)
+    np.testing.assert_array_equal(there_and_back(x), expected)
+    # A batch may be empty.
+    assert there_and_back(x[:0]).shape == (0, 5, 7, 3)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras_deconv.MaxPoolWithArgmax2D(),
+        keras_deconv.NearestUnpool2D(),
+        keras_deconv.BedOfNailsUnpool2D(),
+    ],
+)
+def test_variables_are_inputs(layer):
+    """As for layers of Keras, with the gradient of the variable."""
+    x = np.arange(8, dtype="float32").reshape(1, 2, 4, 1)
+    constant = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(constant)
+        outputs = keras.tree.flatten(layer(constant))
+    gradient = tape.gradient(outputs[0], constant)
+    for variable in (keras.Variable(x), tf.Variable(x)):
+        is_keras = isinstance(variable, keras.Variable)
+        with tf.GradientTape() as tape:
+            found = keras.tree.flatten(layer(variable))
+        for y, expected in zip(found, outputs, strict=True):
+            np.testing.assert_array_equal(y, expected)
+        source = variable.value if is_keras else variable
+        np.testing.assert_array_equal(tape.gradient(found[0], source), gradient)
+
+
+def test_variables_are_values_and_index():
+    values = keras.Variable(np.ones((1, 1, 2, 1), "float32"))
+    argmax = keras.Variable(
+        np.array([1, 3], "uint8").reshape(1, 1, 2, 1), dtype="uint8"
+    )
+    for overlap in ("sum", "mean"):
+        y = keras_deconv.MaxUnpool2D(overlap=overlap)(values, argmax)
+        assert np.ravel(y).tolist() == [0, 1, 0, 0, 0, 0, 0, 1]
