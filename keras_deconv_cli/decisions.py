@@ -69,7 +69,7 @@ def decide(options: commands.Train, before: runs.Run | None) -> Plan:
         _about_size(image_size, reason),
         *_about_classes(source),
         f"Model: {options.model}, batches of {options.batch_size} images, "
-        f"{num_epochs} epochs"
+        f"{num_epochs} epoch{'' if num_epochs == 1 else 's'}"
         + ("" if options.epochs else " (assumed; change it with --epochs)"),
     ]
     num_epochs = 1 if options.smoke else num_epochs
@@ -150,7 +150,9 @@ def _about_splits(
         if validation:
             other = parts["validation"].images
             where = "" if other == parts["train"].images else f" in {other}"
-            validation = f"{len(parts['validation'].files)} others{where}"
+            number = len(parts["validation"].files)
+            others = "other" if number == 1 else "others"
+            validation = f"{number} {others}{where}"
     if not validation:
         return f"Training on {train}, without validation."
     text = f"Training on {train}, validating on {validation}"

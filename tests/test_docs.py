@@ -15,6 +15,7 @@ import matplotlib.pyplot
 import pytest
 
 import keras_deconv
+import keras_deconv_cli
 from keras_deconv_cli import parser
 from tests import tiny_datasets
 from tests.paths import ROOT
@@ -27,7 +28,14 @@ MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(keras_deconv.__path__, "keras_deconv.")
 )
-MODULES.append("keras_deconv_cli")
+MODULES += [
+    "keras_deconv_cli",
+    *(
+        f"keras_deconv_cli.{module.name}"
+        for module in pkgutil.iter_modules(keras_deconv_cli.__path__)
+        if module.name != "__main__"
+    ),
+]
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
