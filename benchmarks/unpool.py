@@ -3,6 +3,7 @@
     python benchmarks/unpool.py              # times, side by side
     python benchmarks/unpool.py --memory     # one process per candidate
     python benchmarks/unpool.py --compile    # what first calls cost
+    python benchmarks/unpool.py --backend torch   # ours on PyTorch
 
 Everything that is compared runs in one process and in turns, so that what the
 machine does besides hits all alike. See benchmarks/README.md.
@@ -17,13 +18,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+# Files beside this one: scripts find what lies in their own folder.
+import backend
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# Keras reads it once, when it is imported.
+os.environ["KERAS_BACKEND"] = backend.chosen()
 
 import keras
 import numpy as np
 import tensorflow as tf
-
-# The file beside this one: scripts find what lies in their own folder.
 from measuring import (
     about,
     in_turns,
@@ -55,6 +60,9 @@ RECIPE = "argmax + scatter_nd"
 KERAS = "keras upsampling"
 TORCH_FIRST = "torch channels_first"
 TORCH_LAST = "torch channels_last"
+# With --backend torch, each in both index formats.
+EAGER = "ours eager, {}"
+COMPILED = "ours compiled, {}"
 
 OPERATIONS = ("pool", "unpool", "both", "train")
 
@@ -115,6 +123,8 @@ SMOKE_CASES = (
 
 def candidates(case: Case) -> dict[str, Candidate]:
     """All ways that there are for the rank of the case, without the copy."""
+    if keras.config.backend() == "torch":
+        return candidates_on_torch(case)
     ours = tensorflow_functions(*our_functions(case))
     upsampling = tensorflow_functions(*keras_functions(case))
     found = {
@@ -126,20 +136,45 @@ def candidates(case: Case) -> dict[str, Candidate]:
         recipe = tensorflow_functions(*recipe_functions(case))
         found[RECIPE] = Candidate(recipe, tf.constant, trace)
     if torch is not None:
-        functions = torch_functions(case)
-        found[TORCH_FIRST] = Candidate(
-            functions, channels_first, functools.partial
-        )
-        if case.rank > 1:  # PyTorch knows the other layout from 2 axes on.
-            found[TORCH_LAST] = Candidate(
-                functions, channels_last, functools.partial
-            )
+        found |= torch_candidates(case)
     return found
 
 
-def our_functions(case: Case) -> tuple[Callable, Callable]:
+def candidates_on_torch(case: Case) -> dict[str, Candidate]:
+    """Ours on PyTorch, eager and compiled, and PyTorch's own."""
+    found = {}
+    for index_format in ("window", "plane"):
+        functions = differentiated_by_torch(*our_functions(case, index_format))
+        for name, prepare in (
+            (EAGER, functools.partial),
+            (COMPILED, compile_by_torch),
+        ):
+            found[name.format(index_format)] = Candidate(
+                functions, torch.from_numpy, prepare
+            )
+    return found | torch_candidates(case)
+
+
+def torch_candidates(case: Case) -> dict[str, Candidate]:
+    functions = torch_functions(case)
+    found = {
+        TORCH_FIRST: Candidate(functions, channels_first, functools.partial)
+    }
+    if case.rank > 1:  # PyTorch knows the other layout from 2 axes on.
+        found[TORCH_LAST] = Candidate(
+            functions, channels_last, functools.partial
+        )
+    return found
+
+
+def our_functions(
+    case: Case, index_format: str = "window"
+) -> tuple[Callable, Callable]:
     windows = dict(
-        pool_size=case.pool_size, strides=case.strides, padding="same"
+        pool_size=case.pool_size,
+        strides=case.strides,
+        padding="same",
+        index_format=index_format,
     )
 
     def pool(x: Any) -> tuple:
@@ -212,11 +247,7 @@ def torch_functions(case: Case) -> dict[str, Callable]:
     max_pool = getattr(torch.nn.functional, f"max_pool{case.rank}d")
     max_unpool = getattr(torch.nn.functional, f"max_unpool{case.rank}d")
 
-    @torch.no_grad()
     def pool(x: Any) -> tuple:
-        return pool_with_gradient(x)
-
-    def pool_with_gradient(x: Any) -> tuple:
         return max_pool(
             x,
             case.pool_size,
@@ -225,11 +256,7 @@ def torch_functions(case: Case) -> dict[str, Callable]:
             return_indices=True,
         )
 
-    @torch.no_grad()
     def unpool(pooled: Any, indices: Any) -> Any:
-        return unpool_with_gradient(pooled, indices)
-
-    def unpool_with_gradient(pooled: Any, indices: Any) -> Any:
         return max_unpool(
             pooled,
             indices,
@@ -238,17 +265,39 @@ def torch_functions(case: Case) -> dict[str, Callable]:
             output_size=case.shape[1:-1],
         )
 
+    functions = differentiated_by_torch(pool, unpool)
+    return dict(pool=pool) if case.is_overlapping else functions
+
+
+def differentiated_by_torch(
+    pool: Callable, unpool: Callable
+) -> dict[str, Callable]:
     def both(x: Any) -> Any:
         return unpool(*pool(x))
 
+    return dict(
+        pool=pool, unpool=unpool, both=both, train=gradient_by_torch(both)
+    )
+
+
+def gradient_by_torch(both: Callable) -> Callable:
     def train(x: Any, upstream: Any) -> tuple:
         x = x.detach().requires_grad_()
-        y = unpool_with_gradient(*pool_with_gradient(x))
+        y = both(x)
         return y.detach(), torch.autograd.grad(y, x, upstream)
 
-    if case.is_overlapping:
-        return dict(pool=pool)
-    return dict(pool=pool, unpool=unpool, both=both, train=train)
+    train.forward = both
+    return train
+
+
+def compile_by_torch(function: Callable, *tensors: Any) -> Callable[[], Any]:
+    """Compile what runs forward; PyTorch compiles its gradient with it."""
+    forward = getattr(function, "forward", None)
+    if forward is None:
+        function = torch.compile(function, fullgraph=True)
+    else:
+        function = gradient_by_torch(torch.compile(forward, fullgraph=True))
+    return functools.partial(function, *tensors)
 
 
 def channels_last(x: np.ndarray) -> Any:
@@ -280,8 +329,7 @@ def trace_plain(function: Callable, *tensors: Any) -> Callable[[], Any]:
 
 def measure_case(case: Case, repetitions: int) -> dict[str, Any]:
     x, upstream = inputs(case)
-    copy = tf.function(lambda x: x + 1, jit_compile=True)
-    calls = {(COPY, COPY): functools.partial(copy, tf.constant(x))}
+    calls = {(COPY, COPY): copy_call(x)}
     for name, candidate in candidates(case).items():
         for operation, call in prepared_calls(candidate, x, upstream):
             calls[operation, name] = call
@@ -309,6 +357,13 @@ def measure_case(case: Case, repetitions: int) -> dict[str, Any]:
         rows=rows,
         ratios=list(ratios(rows)),
     )
+
+
+def copy_call(x: np.ndarray) -> Callable[[], Any]:
+    if keras.config.backend() == "torch":
+        return functools.partial(torch.add, torch.from_numpy(x), 1)
+    copy = tf.function(lambda x: x + 1, jit_compile=True)
+    return functools.partial(copy, tf.constant(x))
 
 
 def inputs(case: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -339,6 +394,9 @@ def ratios(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             if row["operation"] == operation
         }
         torches = [found[n] for n in (TORCH_FIRST, TORCH_LAST) if n in found]
+        if keras.config.backend() == "torch":
+            yield from ratios_on_torch(operation, found)
+            continue
         rivals = {
             PLAIN: found[PLAIN],
             RECIPE: found.get(RECIPE),
@@ -351,6 +409,21 @@ def ratios(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         }
 
 
+def ratios_on_torch(
+    operation: str, found: dict[str, float]
+) -> Iterator[dict[str, Any]]:
+    """How many times as long ours take as PyTorch's own, in each layout."""
+    natives = [name for name in (TORCH_FIRST, TORCH_LAST) if name in found]
+    if not natives:  # where windows overlap
+        return
+    for name, milliseconds in found.items():
+        if name not in natives:
+            yield dict(operation=operation, candidate=name) | {
+                f"/ {native}": milliseconds / found[native]
+                for native in natives
+            }
+
+
 # Memory
 
 
@@ -359,6 +432,7 @@ def measure_memory(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for name in candidates(case):
         arguments = ["--memory-of", name, *["--smoke"] * options.smoke]
+        arguments += ["--backend", options.backend]
         rows.append(run_again(__file__, arguments))
     return rows
 
@@ -398,7 +472,7 @@ def kept_bytes(
 ) -> int:
     """Bytes that the backward pass reads of the forward pass, input too."""
     candidate = candidates(case)[name]
-    if name in (TORCH_FIRST, TORCH_LAST):
+    if keras.config.backend() == "torch" or name in (TORCH_FIRST, TORCH_LAST):
         return kept_by_torch(training_call(candidate, x, upstream))
     return kept_by_tensorflow(candidate, x, upstream)
 
@@ -554,6 +628,7 @@ def compilation_rows(
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
+        parents=[backend.option],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
@@ -566,6 +641,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--memory-of", metavar="CANDIDATE", help="the same of one, as JSON")
     add("--compile", action="store_true", help="what first calls cost")
     options = parser.parse_args(arguments)
+    if options.backend == "torch" and options.compile:
+        parser.error("--compile measures XLA: it needs --backend tensorflow.")
     if options.smoke:  # or nothing would be compiled
         config.enable_compiled_kernels(min_elements=0)
     cases = {c.name: c for c in (SMOKE_CASES if options.smoke else CASES)}
