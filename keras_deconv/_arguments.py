@@ -9,6 +9,7 @@ import math
 import numbers
 import operator
 import os
+import unicodedata
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -241,14 +242,18 @@ def class_names(
 
     Raises:
         ValueError: If `value` is not a sequence of `num_classes` different str,
-            or if one of them is empty, has blanks around it or a line break.
+            or if one of them is empty, has blanks around it or a control
+            character, such as a line break.
     """
     names = () if isinstance(value, str) else _as_tuple(value)
     least, most = (num_classes, num_classes) if num_classes else (2, math.inf)
     if (
         not least <= len(names) <= most
         or not all(
-            isinstance(one, str) and one.strip().splitlines() == [one]
+            isinstance(one, str)
+            and one.strip().splitlines() == [one]
+            # They are printed; a terminal obeys an escape sequence.
+            and "Cc" not in map(unicodedata.category, one)
             for one in names
         )
         or len(set(names)) < len(names)
@@ -257,7 +262,8 @@ def class_names(
         raise ValueError(
             f"`{name}` must be {number} distinct names, one per class (void "
             "is not a class): str that are not empty, without blanks around "
-            f"them and without line breaks. Received: {name}={value!r}"
+            "them and without line breaks or other control characters. "
+            f"Received: {name}={value!r}"
         )
     return names
 

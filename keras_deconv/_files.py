@@ -72,7 +72,9 @@ def replaced(path: Path) -> Iterator[pathlib.Path]:
     """
     check_replaceable(path)
     target = pathlib.Path(path).resolve()
-    clean(target.parent)
+    if target.parent not in _cleaned:
+        _cleaned.add(target.parent)
+        clean(target.parent)
     try:
         with tempfile.TemporaryDirectory(
             dir=target.parent, prefix=_PREFIX, ignore_cleanup_errors=True
@@ -187,9 +189,11 @@ def locked(path: Path, *, wait: bool) -> Iterator[float | None]:
         with _open_locked(path, wait) as file:
             # Its last holder may have deleted it while this one waited.
             if _is_at(file, path):
-                yield begun
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
+                try:
+                    yield begun
+                finally:
+                    with contextlib.suppress(OSError):
+                        os.unlink(path)
                 return
 
 
@@ -231,10 +235,7 @@ def _modified(path: Path) -> float | None:
 
 
 def clean(parent: pathlib.Path) -> None:
-    """Delete what killed processes left in a folder; once in a process."""
-    if parent in _cleaned:
-        return
-    _cleaned.add(parent)
+    """Delete what processes left in a folder that were killed in `replaced`."""
     with contextlib.suppress(OSError):
         for folder in parent.glob(f"{_PREFIX}????????"):
             with contextlib.suppress(OSError):

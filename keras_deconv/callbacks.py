@@ -401,16 +401,26 @@ class PerClassReport(keras.callbacks.Callback):
         """What the file says of the epochs before one."""
         if self.path is None or epoch is None or not self.path.exists():
             return []
-        with self.path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            columns, rows = reader.fieldnames, list(reader)
+        try:
+            with self.path.open(newline="", encoding="utf-8") as file:
+                reader = csv.DictReader(file)
+                columns, rows = reader.fieldnames, list(reader)
+            # A row that is too short or too long has None in it.
+            if any(None in (*row, *row.values()) for row in rows):
+                raise ValueError("not every line has all columns")
+            before = [row for row in rows if int(row.get("epoch", 0)) < epoch]
+        except (ValueError, csv.Error) as error:
+            raise ValueError(
+                "`path` must be a file that this callback wrote, or a new one. "
+                f"Received: {str(self.path)!r}, which is damaged: {error}"
+            ) from error
         if columns != self._columns():
             raise ValueError(
                 "`path` must be a file with the columns "
                 f"{', '.join(self._columns())}, or a new one. Received: "
                 f"{str(self.path)!r}, whose first line is {columns}"
             )
-        return [row for row in rows if int(row["epoch"]) < epoch]
+        return before
 
     def _write_rows(self) -> None:
         if self.path is None:
@@ -418,7 +428,7 @@ class PerClassReport(keras.callbacks.Callback):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with (
             _files.replaced(self.path) as part,
-            part.open("w", newline="") as file,
+            part.open("w", newline="", encoding="utf-8") as file,
         ):
             writer = csv.DictWriter(file, self._columns(), lineterminator="\n")
             writer.writeheader()

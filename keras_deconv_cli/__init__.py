@@ -78,4 +78,5 @@ def explain(error: Exception) -> str | None:
         if not isinstance(error, tf.errors.OpError):
             return None
         text = plain_text(error)
-    return api.in_options(" ".join(text.split())) or type(error).__name__
+    text = api.plain(" ".join(text.split()))
+    return api.in_options(text) or type(error).__name__

@@ -9,6 +9,7 @@ import ast
 import importlib
 import re
 from typing import Any
+from unicodedata import category
 
 
 def _same(*words: str) -> dict[str, str]:
@@ -85,6 +86,18 @@ _PASSED = re.compile(
 # Models with the layers of VGG-16, and losses that weigh classes.
 WITH_ENCODER_WEIGHTS = ("segnet", "bayesian_segnet", "deconvnet")
 WITH_CLASS_WEIGHTS = ("crossentropy", "focal")
+
+
+def plain(text: str) -> str:
+    r"""Writes control characters as escapes: a terminal would obey them.
+
+    >>> plain("a" + chr(27) + "[2Jb")
+    'a\\x1b[2Jb'
+    """
+    return "".join(
+        repr(character)[1:-1] if category(character) == "Cc" else character
+        for character in text
+    )
 
 
 def in_options(text: str) -> str:

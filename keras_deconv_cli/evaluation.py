@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import sys
 from typing import Any
 
 import keras
@@ -50,6 +51,8 @@ class Scores:
 
 def evaluate(options: commands.Evaluate) -> int:
     """Evaluates a model."""
+    if options.json:
+        _check_json(options.json)
     model, run = runs.load(options.model_path)
     is_own = not (options.data.dataset or options.data.images)
     source = _source(options, run, is_own)
@@ -183,8 +186,24 @@ def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+def _check_json(path: str) -> None:
+    """Refuses before the evaluation what cannot be written after it."""
+    if _files.is_stream(path):
+        return
+    _files.check_replaceable(path, "--json")
+    if pathlib.Path(path).is_dir():
+        raise ValueError(
+            f"--json must be a file. Received: {path!r}, which is a folder"
+        )
+
+
 def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
+    text = json.dumps(content, indent=2) + "\n"
+    if _files.is_stream(path):
+        # It may be that of the lines above.
+        sys.stdout.flush()
+        _files.write_text(path, text)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _files.replaced(path) as part:
-        part.write_text(json.dumps(content, indent=2) + "\n")
+    _files.write_text(path, text)
     print(f"Wrote {path}")

@@ -41,7 +41,7 @@ class History(keras.callbacks.Callback):
         self.backup = distribution.EpochBackup(replicas, folder / RESUME)
         self.num_done = self.backup.restore(model)
         # An epoch that is in the file but not backed up is repeated.
-        self.rows = self._read_rows()[: self.num_done]
+        self.rows = self._read_rows(self.num_done)
 
     @property
     def is_stuck(self) -> bool:
@@ -85,7 +85,7 @@ class History(keras.callbacks.Callback):
     def _write_rows(self) -> None:
         with (
             _files.replaced(self.folder / HISTORY) as part,
-            part.open("w", newline="") as text,
+            part.open("w", newline="", encoding="utf-8") as text,
         ):
             writer = csv.DictWriter(
                 text, list(self.rows[0]), lineterminator="\n"
@@ -93,9 +93,44 @@ class History(keras.callbacks.Callback):
             writer.writeheader()
             writer.writerows(self.rows)
 
-    def _read_rows(self) -> list[dict[str, Any]]:
-        file = self.folder / HISTORY
-        if not file.exists():
+    def _read_rows(self, num_rows: int) -> list[dict[str, Any]]:
+        """The rows of the epochs that are backed up.
+
+        Raises:
+            ValueError: the file does not have them as they were written.
+        """
+        if not num_rows:
             return []
-        with file.open(newline="") as text:
-            return list(csv.DictReader(text))
+        file = self.folder / HISTORY
+        try:
+            with file.open(newline="", encoding="utf-8") as text:
+                rows = list(csv.DictReader(text, strict=True))[:num_rows]
+            _check_rows(rows, num_rows, needs_score=bool(self.patience))
+        except (OSError, ValueError, csv.Error) as error:
+            raise ValueError(
+                f"{file} must be as keras-deconv train wrote it, or the best "
+                "score is not known. Bring it back, or delete "
+                f"{self.folder} to train again. Received: {error}"
+            ) from error
+        return rows
+
+
+def _check_rows(
+    rows: list[dict[str, Any]], num_rows: int, needs_score: bool
+) -> None:
+    if len(rows) < num_rows:
+        raise ValueError(f"{len(rows)} of {num_rows} epochs")
+    columns = {"epoch", "loss", *([_SCORE] if needs_score else [])}
+    missing = columns - rows[0].keys()
+    if missing:
+        raise ValueError(f"no column {', '.join(sorted(missing))}")
+    for number, row in enumerate(rows):
+        for name, value in row.items():
+            try:
+                float(value)
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"{name} {value!r} in epoch {number}"
+                ) from None
+        if float(row["epoch"]) != number:
+            raise ValueError(f"epoch {row['epoch']!r} instead of {number}")

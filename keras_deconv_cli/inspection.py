@@ -131,7 +131,7 @@ def _describe_model(path: str) -> None:
     model, run = runs.load(path)
     height, width = run.image_size or ("any height", "any width")
     print(
-        f"{model.name}: {len(model.layers)} layers, "
+        f"{api.plain(model.name)}: {len(model.layers)} layers, "
         f"{model.count_params():,} parameters"
     )
     print(f"Image size {height} x {width}; other images are resized")

@@ -18,7 +18,7 @@ from keras_deconv import _files, _resizing, inference, visualize
 from keras_deconv._graphs import gives_probabilities
 from keras_deconv.data._images import read_image
 from keras_deconv.data.folders import list_pictures
-from keras_deconv_cli import commands, explain, runs
+from keras_deconv_cli import api, commands, explain, runs
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
@@ -30,7 +30,7 @@ def predict(options: commands.Predict) -> int:
     files = _find(options.inputs)
     model, run = runs.load(options.model_path)
     limits = options.value_range or run.value_range
-    output.mkdir(parents=True, exist_ok=True)
+    runs.make_folder(output)
     failures = []
     progress = keras.utils.Progbar(len(files), unit_name="image")
     for file, name in zip(files, _output_names(files), strict=True):
@@ -46,7 +46,8 @@ def predict(options: commands.Predict) -> int:
         except (OSError, ValueError, tf.errors.OpError) as error:
             # Errors of reading begin with the name already.
             reason = str(explain(error)).removeprefix(f"{file}: ")
-            failures.append(f"{file} cannot be labeled: {reason}")
+            shown = api.plain(str(file))
+            failures.append(f"{shown} cannot be labeled: {reason}")
         progress.add(1)
     print(f"Wrote {len(files) - len(failures)} labeled images to {output}")
     for failure in failures:

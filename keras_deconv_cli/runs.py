@@ -7,6 +7,8 @@ import json
 import math
 import pathlib
 import re
+import tempfile
+import unicodedata
 import zipfile
 from typing import Any
 
@@ -22,6 +24,8 @@ from keras_deconv_cli import api, commands
 MODEL_FILE = "model.keras"
 RUN_FILE = "run.json"
 MAX_CLASSES = 256
+# Characters of a wrong value that are printed.
+_MAX_SHOWN = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +72,10 @@ class Run:
         _check(
             _is_list(names, str)
             and 2 <= len(names) <= MAX_CLASSES
-            and len(set(names)) == len(names),
-            f"class_names must be 2 to {MAX_CLASSES} different names",
+            and len(set(names)) == len(names)
+            and all(map(_is_plain, names)),
+            f"class_names must be 2 to {MAX_CLASSES} different names without "
+            "control characters",
             names,
         )
         _check(
@@ -115,8 +121,8 @@ class Run:
         )
         _check(
             isinstance(self.splits, dict)
-            and all(isinstance(split, str) for split in self.splits.values()),
-            "splits must be an object of texts",
+            and all(map(_is_plain, self.splits.values())),
+            "splits must be an object of texts without control characters",
             self.splits,
         )
         _check(
@@ -167,7 +173,10 @@ class Run:
 
 def _check(holds: bool, rule: str, value: Any) -> None:
     if not holds:
-        raise ValueError(f"{rule}, and is {value!r}")
+        text = repr(value)
+        if len(text) > _MAX_SHOWN:
+            text = f"{text[:_MAX_SHOWN]}..."
+        raise ValueError(f"{rule}, and is {text}")
 
 
 def _is_list(
@@ -182,6 +191,13 @@ def _is_list(
     )
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether it is a text that a terminal prints, and does not obey."""
+    return isinstance(value, str) and not any(
+        unicodedata.category(character) == "Cc" for character in value
+    )
+
+
 def _check_options(options: Any) -> None:
     """Refuses options that do not describe data."""
     _check(isinstance(options, dict), "options must be an object", options)
@@ -193,13 +209,14 @@ def _check_options(options: Any) -> None:
     ):
         value = options.get(name)
         _check(
-            name in options and (value is None or isinstance(value, str)),
-            f"options must have {name}, a text or null",
+            name in options and (value is None or _is_plain(value)),
+            f"options must have {name}, a text without control characters or "
+            "null",
             value,
         )
     _check(
-        isinstance(options.get("train_split"), str),
-        "options must have train_split, a text",
+        _is_plain(options.get("train_split")),
+        "options must have train_split, a text without control characters",
         options.get("train_split"),
     )
     images, classes = options["images"], options.get("classes")
@@ -245,11 +262,28 @@ def read(folder: pathlib.Path) -> Run | None:
     if not path.is_file():
         return None
     try:
-        return Run(**json.loads(path.read_text()))
-    except (TypeError, ValueError) as error:
+        return Run(**json.loads(path.read_text("utf-8")))
+    # Lists in lists in lists end in a RecursionError.
+    except (RecursionError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} must be as keras-deconv train writes it. "
             f"Received: {error}. Delete it to train again there."
+        ) from error
+
+
+def make_folder(folder: pathlib.Path) -> None:
+    """Makes a folder for results.
+
+    Raises:
+        ValueError: nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"--output must be a folder that can be written to: {error}"
         ) from error
 
 

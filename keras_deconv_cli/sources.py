@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,11 @@ from keras_deconv_cli import api, commands, splits
 
 # The share of folders that is for validation, unless the user says otherwise.
 VALIDATION_SHARE = "20%"
+
+
+_NAME = re.compile(
+    r"[a-z]\w*(/[\w.+-]+)?(:[0-9*]+\.[0-9*]+\.[0-9*]+)?", re.ASCII
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,6 +259,13 @@ def describe(name: str, data_dir: str | None) -> data.SegmentationSet:
     Raises:
         ValueError: it is not known; the text is for users of the command.
     """
+    if not _NAME.fullmatch(name):
+        # tfds would take it for an address, or for a loader of code.
+        raise ValueError(
+            "DATASET must be the name of a dataset of tensorflow-datasets, "
+            "with a configuration and a version if need be, such as cam_vid "
+            f"or coco/2017_panoptic:1.1.0. Received: {name!r}"
+        )
     try:
         return data.describe(name, data_dir=data_dir)
     except ValueError:

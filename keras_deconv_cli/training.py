@@ -9,7 +9,6 @@ import importlib.util
 import os
 import pathlib
 import re
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,6 +40,7 @@ _NUM_SMOKE_BATCHES = 2
 _DECIDED = ("val_split", "image_size", "epochs")
 # What is written into the folder of a run besides run.json.
 _BY_CLASS, _PREVIEWS, _TENSORBOARD = "per_class.csv", "previews", "tensorboard"
+_LOCK = ".lock"
 _WRITTEN = (
     *(runs.MODEL_FILE, HISTORY, _BY_CLASS, _PREVIEWS),
     *(_TENSORBOARD, RESUME),
@@ -50,22 +50,20 @@ _WRITTEN = (
 def train(options: commands.Train) -> int:
     """Trains a network, or resumes its training."""
     folder = pathlib.Path(options.results.output or _default_output(options))
-    before = runs.read(folder)
-    if before is None:
-        _check_is_free(folder)
-    else:
-        options = _as_before(options, before, folder)
-    if before is not None and before.is_finished:
-        print(
-            f"The training in {folder} is finished. To train again give "
-            "another --output, or delete the folder."
-        )
+    options, before = _resumed(options, folder)
+    if _is_finished(before, folder):
         return 0
     # Before anything is computed.
     replicas = distribution.connect(options.strategy)
     replicas.check_batch_size(options.batch_size)
     with contextlib.ExitStack() as stack:
-        if not replicas.is_chief:
+        if replicas.is_chief:
+            stack.enter_context(_alone(folder))
+            # Another training may have ended since.
+            options, before = _resumed(options, folder)
+            if _is_finished(before, folder):
+                return 0
+        else:
             nowhere = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
         try:
@@ -77,6 +75,47 @@ def train(options: commands.Train) -> int:
                 ) from error
             raise
     return 0
+
+
+def _resumed(
+    options: commands.Train, folder: pathlib.Path
+) -> tuple[commands.Train, runs.Run | None]:
+    """The options, completed by those of the run in a folder, and that run."""
+    before = runs.read(folder)
+    if before is None:
+        _check_is_free(folder)
+        return options, None
+    return _as_before(options, before, folder), before
+
+
+def _is_finished(before: runs.Run | None, folder: pathlib.Path) -> bool:
+    if before is None or not before.is_finished:
+        return False
+    print(
+        f"The training in {folder} is finished. To train again give "
+        "another --output, or delete the folder."
+    )
+    return True
+
+
+@contextlib.contextmanager
+def _alone(folder: pathlib.Path) -> Iterator[None]:
+    """Keep other trainings out of a folder, which is made.
+
+    Raises:
+        ValueError: If there is another one.
+    """
+    runs.make_folder(folder)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_files.locked(folder / _LOCK, wait=False))
+        except BlockingIOError:
+            raise ValueError(
+                "--output must be a folder that no other training is writing "
+                f"to. Received: {folder}, which another process holds. Wait "
+                "until it ends, or give another --output."
+            ) from None
+        yield
 
 
 def _what_is_kept(folder: pathlib.Path) -> str:
@@ -98,7 +137,6 @@ def _train(
         _require("matplotlib", "Or use --preview-every 0.")
     if options.results.tensorboard:
         _require("tensorboard", "Or leave out --tensorboard.")
-    _make_folder(folder)
     if options.data.dataset:
         _prepare(options.data, replicas)
     plan = decisions.decide(options, before)
@@ -202,18 +240,6 @@ def _require(package: str, way_out: str) -> None:
             f"The package {package} is not installed. Install it with: "
             f"pip install {package}. {way_out}"
         )
-
-
-def _make_folder(folder: pathlib.Path) -> None:
-    """Checks before the training whether results can be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"--output must be a folder that can be written to: {error}"
-        ) from error
 
 
 def _prepare(where: commands.Data, replicas: distribution.Replicas) -> None:

@@ -314,6 +314,9 @@ def test_one_process_holds_a_lock(tmp_path):
         assert begun is None
         assert path.exists()
     assert not path.exists()
+    with contextlib.suppress(KeyError), _files.locked(path, wait=False):
+        raise KeyError
+    assert not path.exists()
 
 
 def test_threads_hold_a_lock_in_turn(tmp_path):

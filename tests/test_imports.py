@@ -41,6 +41,7 @@ data._mask_formats: _arguments data.catalog
 data._masks: data._errors data._images data._mask_formats data._stray_labels
     data.catalog
 data._network:
+data._preparation: _files
 data._splits: _arguments
 data._stray_labels: data.catalog
 data._value_ranges: data._errors
@@ -56,10 +57,10 @@ data.frequencies: _arguments _labels data.catalog
 data.pipeline: _arguments _resizing data._epochs data._errors
     data._value_ranges data.catalog
 data.scenes: _arguments data.catalog
-data.sources: data._epochs data._network data._value_ranges data.camvid
-    data.catalog data.pipeline data.scenes
+data.sources: data._epochs data._network data._preparation
+    data._value_ranges data.camvid data.catalog data.pipeline data.scenes
 data.writing: data._errors data._images data._mask_formats data._masks
-    data._value_ranges data.catalog data.folders
+    data._preparation data._value_ranges data.catalog data.folders
 distribution: distribution.backup distribution.connection
     distribution.replicas
 distribution._jax: distribution.replicas

@@ -12,7 +12,13 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 # Importing the builders is what makes their names known to tfds.
-from keras_deconv.data import _network, _value_ranges, camvid, scenes  # noqa: F401
+from keras_deconv.data import (
+    _network,
+    _preparation,
+    _value_ranges,
+    camvid,  # noqa: F401
+    scenes,  # noqa: F401
+)
 from keras_deconv.data._epochs import Augment
 from keras_deconv.data.catalog import (
     SegmentationSet,
@@ -379,10 +385,17 @@ def _download_and_prepare(
         )
     _check_network(builder, manual_dir, archives)
     try:
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
-        )
+        with _preparation.alone(builder.data_dir):
+            if not builder.is_prepared():
+                config = tfds.download.DownloadConfig(manual_dir=manual_dir)
+                builder.download_and_prepare(download_config=config)
+                return
+        builder.info.read_from_directory(builder.data_dir)
     except Exception as error:
+        # tfds itself may have prepared it meanwhile, in another process.
+        if builder.is_prepared():
+            builder.info.read_from_directory(builder.data_dir)
+            return
         problem = f"Dataset {builder.name!r} could not be prepared. {error}"
         if isinstance(error, FileNotFoundError):
             raise FileNotFoundError(problem) from None

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from keras_deconv.data import _value_ranges
+from keras_deconv.data import _preparation, _value_ranges
 from keras_deconv.data._errors import printable
 from keras_deconv.data._images import Pixels, in_range
 from keras_deconv.data._mask_formats import (
@@ -144,17 +144,18 @@ def to_tfds(
         if not path.exists()
     ]
     try:
-        builder = tfds.dataset_builders.store_as_tfds_dataset(
-            name=name,
-            version=version,
-            features=features,
-            split_datasets={
-                split: _checked_examples(found, format, limits)
-                for split, found in files.items()
-            },
-            data_dir=None if data_dir is None else str(root),
-            description="Images and masks from folders.",
-        )
+        with _preparation.alone(root / name / version):
+            builder = tfds.dataset_builders.store_as_tfds_dataset(
+                name=name,
+                version=version,
+                features=features,
+                split_datasets={
+                    split: _checked_examples(found, format, limits)
+                    for split, found in files.items()
+                },
+                data_dir=None if data_dir is None else str(root),
+                description="Images and masks from folders.",
+            )
     except RuntimeError as error:
         # Then follows all that tfds knows of the set that is there.
         reason = str(error).split(" Dataset info:")[0]

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +102,7 @@ class EpochBackup(keras.callbacks.Callback):
             return
         for file in self._files():
             file.unlink()
-        # What a process left that was killed while it wrote.
-        for part in self.folder.glob(f".{_PREFIX}*{_SUFFIX}.*/"):
-            shutil.rmtree(part)
+        _files.clean(self.folder)
         # Not there, or with files of somebody else in it.
         with contextlib.suppress(OSError):
             self.folder.rmdir()

@@ -124,7 +124,13 @@ def model_file(tmp_path_factory):
             "predict {model} {tmp}/p.png --output {tmp}/o --monte-carlo 2",
             "with dropout",
         ),
-        ("predict {model} {tmp}/p.png --output {here}", "File exists"),
+        ("predict {model} {tmp}/p.png --output {here}", "--output must be a"),
+        ("predict {model} {tmp}/p.png --output /dev/null", "--output must be"),
+        ("train {data} --output /dev/null", "--output must be a folder"),
+        ("export {model} --output /dev/null", "--output must be a regular"),
+        ("evaluate {model} {data} --json {tmp}", "--json must be a file"),
+        ("evaluate {model} {data} --json {here}/x", "--json must be where"),
+        ("check huggingface:x", "DATASET must be the name of a dataset"),
         ("export {tmp}/none --output {tmp}/saved", "there is no file"),
         ("export {model} --output {tmp}", "a folder that is new, empty or"),
         (
@@ -437,9 +443,10 @@ def killed_while_writing(folder):
     """Leaves what a process leaves that is killed inside of a backup."""
     with _files.replaced(folder / "backup-4.weights.h5") as part:
         part.write_bytes(b"half")
-        shutil.copytree(part.parent, f"{part.parent}x")
+        left = part.parent.with_name(".keras_deconv.killed__")
+        shutil.copytree(part.parent, left)
     (folder / part.name).unlink()
-    assert [*folder.glob(f".{part.name}.*/{part.name}")]
+    assert (left / part.name).exists()
 
 
 def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):

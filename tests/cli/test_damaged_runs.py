@@ -1,0 +1,224 @@
+"""Files of a run that were edited or damaged, and two trainings at once."""
+
+import json
+import os
+import pathlib
+import stat
+import threading
+
+import numpy as np
+import pytest
+
+from keras_deconv import callbacks, distribution, losses, models
+from keras_deconv_cli import api, evaluation, history, main, runs, sources
+from tests.cli.samples import tiny_model
+
+RUN = dict(
+    class_names=["a", "b"],
+    palette=[[0, 0, 0], [1, 1, 1]],
+    image_size=[16, 24],
+)
+HEADER = "epoch,loss,val_mean_iou\n"
+
+
+def history_with(tmp_path, content, patience=2):
+    """A history of two epochs, whose file holds something else."""
+    model = tiny_model((16, 24, 3), 2)
+    model.compile("adam", losses.SegmentationCrossentropy())
+
+    def read():
+        return history.History(
+            tmp_path, model, patience, distribution.Replicas()
+        )
+
+    kept = read()
+    kept.set_model(model)
+    for epoch, score in enumerate([0.2, 0.5]):
+        kept.on_epoch_end(epoch, {"loss": 1.0, "val_mean_iou": score})
+    assert [float(row["val_mean_iou"]) for row in read().rows] == [0.2, 0.5]
+    (tmp_path / "history.csv").write_bytes(content)
+    return read
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "0 of 2 epochs"),
+        (f"{HEADER}0,1.0,0.2\n".encode(), "1 of 2 epochs"),
+        (b"epoch,loss\n0,1.0\n1,1.0\n", "no column val_mean_iou"),
+        (b"a,b\n0,1.0\n1,1.0\n", "no column epoch, loss, val_mean_iou"),
+        (f"{HEADER}0,1.0,0.2\n1,1.0\n".encode(), "val_mean_iou None"),
+        (f"{HEADER}0,1.0,x\n1,1.0,0.5\n".encode(), "val_mean_iou 'x' in"),
+        (f"{HEADER}1,1.0,0.2\n0,1.0,0.5\n".encode(), "'1' instead of 0"),
+        (f"{HEADER}0,1.0,0.2,7\n1,1.0,0.5\n".encode(), r"\['7'\] in epoch 0"),
+        (f"{HEADER}0,1.0,0.2\n1,\0,0.5\n".encode(), "as keras-deconv train"),
+        (f"{HEADER}0,1.0,0.2\n1,\xff,0.5\n".encode("latin-1"), "utf-8"),
+    ],
+)
+def test_a_damaged_history_is_named(content, words, tmp_path):
+    read = history_with(tmp_path, content)
+    with pytest.raises(ValueError, match=r"history\.csv must be as") as error:
+        read()
+    assert error.match(words)
+
+
+def test_a_lost_history_is_named(tmp_path):
+    read = history_with(tmp_path, b"")
+    (tmp_path / "history.csv").unlink()
+    with pytest.raises(ValueError, match=r"history\.csv must be as"):
+        read()
+
+
+def test_without_validation_there_is_no_score(tmp_path):
+    read = history_with(tmp_path, b"epoch,loss\n0,1.0\n1,1.0\n", patience=None)
+    assert read().num_done == 2
+
+
+@pytest.mark.parametrize(
+    "content", [b"\0", b"epoch,split,class,x\n", b"epoch,split\nx,1\n", b"\xff"]
+)
+def test_a_damaged_report_is_named(content, tmp_path):
+    path = tmp_path / "per_class.csv"
+    path.write_bytes(content)
+    report = callbacks.PerClassReport(("a", "b"), path=path)
+    with pytest.raises(ValueError, match=r"`path` must be .*per_class\.csv"):
+        report._rows_before(1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 100_000,
+        '{"options": ' + "[" * 100_000,
+        "\0",
+        "[1]",
+        json.dumps({**RUN, "palette": [[9] * 100_000]}),
+        json.dumps({**RUN, "class_names": ["a", "\x1b]0;title\x07"]}),
+        json.dumps({**RUN, "class_names": ["a", "b\x9b2J"]}),
+        json.dumps({**RUN, "splits": {"train": "train\x1b[2J"}}),
+    ],
+)
+def test_a_hostile_run_file_is_one_plain_line(content, tmp_path, capsys):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(ValueError, match="as keras-deconv train writes it"):
+        runs.read(tmp_path)
+    assert main(["train", "--output", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert len(error.splitlines()) == 1
+    assert len(error) < 1000
+    assert not set(error) & {"\x1b", "\x07", "\x9b"}
+
+
+def test_what_is_printed_is_plain(tmp_path, capsys):
+    model = tiny_model((16, 24, 3), 2)
+    model.name = "evil\x1b[2J"
+    model.save(tmp_path / "model.keras")
+    assert main(["info", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    assert r"evil\x1b[2J: " in captured.out
+    assert "\x1b" not in captured.out
+    name = "no\x1bc.png"
+    arguments = [str(tmp_path), str(tmp_path / name)]
+    assert main(["predict", *arguments, "--output", str(tmp_path / "o")]) == 1
+    assert r"no\x1bc.png cannot be" in capsys.readouterr().err
+    assert api.plain("é 中 \n") == r"é 中 \n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "huggingface:x",
+        "huggingface:x/y",
+        "gs://bucket/set",
+        "kubric:movi_a",
+        "../cam_vid",
+        "/etc",
+        "cam_vid:1.0.0:x",
+    ],
+)
+def test_a_run_does_not_choose_a_loader(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        sources.data, "describe", lambda *_, **__: pytest.fail("loaded")
+    )
+    tiny_model((16, 24, 3), 2).save(tmp_path / "model.keras")
+    options = dict.fromkeys(
+        ["data_dir", "manual_dir", "images", "masks", "val_images", "val_masks"]
+    )
+    options |= {"dataset": name, "train_split": "train"}
+    run = {**RUN, "options": options, "splits": {"train": "train"}}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert main(["evaluate", str(tmp_path)]) == 1
+    assert "DATASET must be the name of a dat" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["cam_vid", "coco/2017_panoptic:1.1.0", "cam_vid:1.*.*", "set_2"]
+)
+def test_names_of_datasets(name):
+    assert sources._NAME.fullmatch(name)
+
+
+def test_the_second_training_at_once_stops(tmp_path, capsys, monkeypatch):
+    """Its options are those of the first one, or nothing is there yet."""
+    from keras_deconv_cli import training
+
+    entered, ended = threading.Event(), threading.Event()
+
+    def train(*_):
+        entered.set()
+        assert ended.wait(60)
+
+    monkeypatch.setattr(training, "_train", train)
+    arguments = ["train", "scenes", "--output", str(tmp_path / "run")]
+    codes = []
+    first = threading.Thread(target=lambda: codes.append(main(arguments)))
+    first.start()
+    assert entered.wait(60)
+    try:
+        assert main(arguments) == 1
+        error = capsys.readouterr().err
+        assert "--output must be a folder that no other training is" in error
+        assert len(error.splitlines()) == 1
+    finally:
+        ended.set()
+        first.join()
+    assert codes == [0]
+    assert os.listdir(tmp_path / "run") == []
+    # The next one finds the folder free.
+    assert main(arguments) == 0
+
+
+def test_scores_are_written_to_a_pipe(tmp_path, capsys):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    found = []
+    reader = threading.Thread(target=lambda: found.append(pipe.read_text()))
+    reader.start()
+    evaluation._check_json(str(pipe))
+    evaluation._write_json(pipe, {"mean_iou": 0.5})
+    reader.join()
+    assert json.loads(found[0]) == {"mean_iou": 0.5}
+    evaluation._write_json(pathlib.Path("/dev/null"), {})
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert capsys.readouterr().out == ""
+    file = tmp_path / "scores.json"
+    evaluation._write_json(file, {})
+    assert file.read_text() == "{}\n"
+
+
+def test_a_picture_is_not_written_to_a_pipe(tmp_path, capsys):
+    models.SegNetBasic((16, 24, 3), 2).save(tmp_path / "model.keras")
+    picture = tmp_path / "x.png"
+    from tests import tiny_datasets
+
+    tiny_datasets.write_png(picture, np.zeros((16, 24, 3), np.uint8))
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "x_mask.png").symlink_to("/dev/null")
+    arguments = [str(tmp_path), str(picture), "--output", str(output)]
+    assert main(["predict", *arguments]) == 1
+    assert "must be a regular file" in capsys.readouterr().err
+    assert (output / "x_mask.png").is_symlink()
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)

@@ -1,0 +1,68 @@
+"""Runs commands that are killed at random moments, for the slow tests.
+
+One process imports everything, and forks for each run: imports would take most
+of the time, and of the kills. A program, since the tests' own process has
+threads of TensorFlow, which do not live on after a fork.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+
+
+def start(arguments):
+    """Forks a process that runs the command, silently."""
+    child = os.fork()
+    if child:
+        return child
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    from keras_deconv_cli import main
+
+    try:
+        os._exit(main(arguments))
+    finally:
+        os._exit(99)
+
+
+def wait(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def run_and_kill(reference, arguments, num_kills, seed):
+    """Runs a command once, and then kills it again and again.
+
+    Args:
+        reference: Arguments of the run that shows how long it takes.
+        arguments: Arguments of the runs that are killed.
+        num_kills: How often.
+        seed: Draws the moments, from the first to the last of a run.
+
+    Returns:
+        Exit codes: of the reference, and of those that were killed, or were
+        faster.
+    """
+    begin = time.monotonic()
+    codes = [wait(start(reference))]
+    seconds = time.monotonic() - begin
+    draw = random.Random(seed)
+    for _ in range(num_kills):
+        child = start(arguments)
+        time.sleep(draw.uniform(0, seconds))
+        os.kill(child, signal.SIGKILL)
+        codes.append(wait(child))
+    return codes
+
+
+if __name__ == "__main__":
+    import keras_deconv.data  # noqa: F401
+    import keras_deconv_cli.evaluation
+    import keras_deconv_cli.inspection
+    import keras_deconv_cli.prediction
+    import keras_deconv_cli.training  # noqa: F401
+
+    print(json.dumps(run_and_kill(**json.loads(sys.argv[1]))))
