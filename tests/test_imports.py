@@ -57,8 +57,8 @@ data.frequencies: _arguments _labels data.catalog
 data.pipeline: _arguments _resizing data._epochs data._errors
     data._value_ranges data.catalog
 data.scenes: _arguments data.catalog
-data.sources: data._epochs data._network data._preparation
-    data._value_ranges data.camvid data.catalog data.pipeline data.scenes
+data.sources: data._epochs data._network data._preparation data._value_ranges
+    data.camvid data.catalog data.pipeline data.scenes
 data.writing: data._errors data._images data._mask_formats data._masks
     data._preparation data._value_ranges data.catalog data.folders
 distribution: distribution.backup distribution.connection
