@@ -123,6 +123,8 @@ def check_replaceable(path: Path, name: str = "path") -> None:
     Raises:
         ValueError: If `path` is something else, or cannot be looked at.
     """
+    # Options of the command stand without backticks.
+    shown = name if name.startswith("-") else f"`{name}`"
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -130,12 +132,12 @@ def check_replaceable(path: Path, name: str = "path") -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(
-            f"`{name}` must be where files can be written. Received: "
+            f"{shown} must be where files can be written. Received: "
             f"{name}={os.fspath(path)!r}: {reason}"
         ) from None
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or _is_descriptor(path):
         raise ValueError(
-            f"`{name}` must be a regular file or a new name, since what is "
+            f"{shown} must be a regular file or a new name, since what is "
             f"there is replaced. Received: {name}={os.fspath(path)!r}, which "
             "is a device, a pipe or a socket"
         )

@@ -17,7 +17,7 @@ import keras
 import keras_deconv
 
 # Importing models is what makes Keras know the layers of a saved one.
-from keras_deconv import _files, data, models  # noqa: F401
+from keras_deconv import _arguments, _files, data, models  # noqa: F401
 from keras_deconv.data.catalog import VOID, generic_names
 from keras_deconv_cli import api, commands
 
@@ -70,12 +70,14 @@ class Run:
     def __post_init__(self) -> None:
         names, size = self.class_names, self.image_size
         _check(
-            _is_list(names, str)
-            and 2 <= len(names) <= MAX_CLASSES
-            and len(set(names)) == len(names)
-            and all(map(_is_plain, names)),
-            f"class_names must be 2 to {MAX_CLASSES} different names without "
-            "control characters",
+            isinstance(names, list) and len(names) <= MAX_CLASSES,
+            f"class_names must be a list of at most {MAX_CLASSES} names",
+            names,
+        )
+        _arguments.class_names(names)
+        _check(
+            all(map(_is_plain, names)),
+            "class_names must be without control characters",
             names,
         )
         _check(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -259,28 +260,27 @@ def describe(name: str, data_dir: str | None) -> data.SegmentationSet:
     Raises:
         ValueError: it is not known; the text is for users of the command.
     """
-    if not _NAME.fullmatch(name):
-        # tfds would take it for an address, or for a loader of code.
+    # tfds would take other names for an address, or for a loader of code.
+    is_name = _NAME.fullmatch(name)
+    if is_name:
+        with contextlib.suppress(ValueError):
+            return data.describe(name, data_dir=data_dir)
+    if os.path.isdir(os.path.expanduser(name)):
+        raise ValueError(
+            "DATASET must be the name of a dataset of tensorflow-datasets. "
+            f"Received: {name!r}, which is a folder. For your own images "
+            f"use --images {name} --masks FOLDER --classes NAME,NAME,..."
+        )
+    if not is_name:
         raise ValueError(
             "DATASET must be the name of a dataset of tensorflow-datasets, "
             "with a configuration and a version if need be, such as cam_vid "
             f"or coco/2017_panoptic:1.1.0. Received: {name!r}"
         )
-    try:
-        return data.describe(name, data_dir=data_dir)
-    except ValueError:
-        if os.path.isdir(os.path.expanduser(name)):
-            text = (
-                "DATASET must be the name of a dataset of tensorflow-datasets. "
-                f"Received: {name!r}, which is a folder. For your own images "
-                f"use --images {name} --masks FOLDER --classes NAME,NAME,..."
-            )
-        else:
-            text = (
-                f"{unknown_text(name)}Datasets that data.to_tfds wrote are "
-                "found in --data-dir."
-            )
-        raise ValueError(text) from None
+    raise ValueError(
+        f"{unknown_text(name)}Datasets that data.to_tfds wrote are found in "
+        "--data-dir."
+    )
 
 
 def moved(before: commands.Data, now: commands.Data) -> commands.Data:
