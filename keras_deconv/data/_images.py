@@ -137,15 +137,15 @@ def opened(content: bytes, name: str) -> Iterator[PIL.Image.Image]:
     except Exception as error:
         raise ValueError(
             f"{name}: The file cannot be read. It must be a complete image of "
-            f"the format {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}. "
-            f"{_first_line(error)}"
+            f"the format {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}."
+            f"{_reason(error)}"
         ) from None
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     line = str(error).splitlines()[0] if str(error) else type(error).__name__
-    # The object that was read has an address in it, and no name.
-    return "" if "<_io." in line else f"Pillow says: {line}"
+    # That nothing is known of the file, with the address of its content.
+    return "" if "<_io." in line else f" Reason: {line.rstrip('.')}."
 
 
 def orientation_of(image: PIL.Image.Image) -> int:
@@ -194,7 +194,7 @@ def _size(path: str | os.PathLike[str]) -> tuple[int, int]:
             is_lying = orientation_of(image) >= 5
     except Exception as error:
         raise ValueError(
-            f"{printable(path)}: The file cannot be read. {_first_line(error)}"
+            f"{printable(path)}: The file cannot be read.{_reason(error)}"
         ) from None
     return (width, height) if is_lying else (height, width)
 

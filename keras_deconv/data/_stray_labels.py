@@ -47,14 +47,14 @@ def stray_labels_text(
 
 
 def _advice(strays: Sequence[int], entry: SegmentationSet) -> str:
-    ways = []
     number = entry.num_classes
     is_counted = list(entry.labels) == list(range(number))
-    if strays[-1] < number + _MANY and is_counted:
-        ways.append(f"classes={strays[-1] + 1}")
     void = ", ".join(map(str, strays))
-    ways.append(f"void_labels=({void}{',' if len(strays) == 1 else ''})")
-    text = f"use {' or '.join(ways)}"
+    void = f"void_labels=({void}{',' if len(strays) == 1 else ''})"
+    if strays[-1] < number + _MANY and is_counted:
+        text = f"use classes={strays[-1] + 1} or {void}"
+    else:
+        text = f"use {void}, or `labels` to say which class each value is"
     if list(strays) == [number] and is_counted:
         text += (
             "; if classes are numbered from 1, use void_labels=(0,) or labels="

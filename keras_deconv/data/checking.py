@@ -140,7 +140,9 @@ class DataReport:
                 f"{_listed(map(str, self.mismatches))}"
             )
         if self.failures:
-            lines.append(f"{len(self.failures)} examples could not be read:")
+            number = len(self.failures)
+            failed = "1 example" if number == 1 else f"{number} examples"
+            lines.append(f"{failed} could not be read:")
             texts = summarize(self.failures)
             lines += [f"  {text}" for text in texts[:_NUM_FAILURES]]
             if len(texts) > _NUM_FAILURES:
