@@ -68,6 +68,14 @@ def max_unpool(values, plane_index, size, overlap="sum"):
     return result.reshape((batches, *size, channels))
 
 
+def read(x, plane_index):
+    """The cells of each channel's plane that an index names."""
+    flat = x.reshape(x.shape[0], -1, x.shape[-1])
+    index = plane_index.reshape(x.shape[0], -1, x.shape[-1])
+    found = np.take_along_axis(flat, index, axis=1)
+    return found.reshape(plane_index.shape)
+
+
 def nearest_unpool(values, block, size, before=0):
     """Repeat values over blocks; beyond the last block repeat its value."""
     result = np.zeros((values.shape[0], *size, values.shape[-1]), values.dtype)
