@@ -20,6 +20,8 @@ from keras_deconv_cli import parser
 from tests import networks, tiny_datasets
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.docs
+
 PAGES = [
     "README.md",
     *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md")),
