@@ -8,6 +8,8 @@ import tensorflow as tf
 import keras_deconv
 from keras_deconv import _arguments, data
 
+pytestmark = [pytest.mark.backend, pytest.mark.oldest]
+
 
 def test_int_is_for_every_axis():
     assert _arguments.ints(3, 2, "pool_size", 1) == (3, 3)

@@ -11,6 +11,8 @@ import pytest
 import keras_deconv
 from tests import networks, oracles
 
+pytestmark = [pytest.mark.backend, pytest.mark.numeric, pytest.mark.oldest]
+
 
 def as_numpy(x):
     return keras.ops.convert_to_numpy(x)

@@ -10,6 +10,8 @@ import pytest
 
 from keras_deconv import callbacks, losses, metrics
 
+pytestmark = [pytest.mark.oldest, pytest.mark.numeric, pytest.mark.backend]
+
 as_numpy = keras.ops.convert_to_numpy
 
 NAMES = ("sky", "road", "car")

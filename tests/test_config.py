@@ -10,6 +10,8 @@ import keras_deconv
 from keras_deconv import config, ops
 
 pytestmark = [
+    pytest.mark.oldest,
+    pytest.mark.export,
     pytest.mark.usefixtures("compiled_kernels"),
     # TensorFlow says that its interpreter will move.
     pytest.mark.filterwarnings(r"ignore:\s*Warning. tf.lite.Interpreter"),

@@ -17,8 +17,10 @@ import pytest
 import keras_deconv
 import keras_deconv_cli
 from keras_deconv_cli import parser
-from tests import tiny_datasets
+from tests import networks, tiny_datasets
 from tests.paths import ROOT
+
+pytestmark = pytest.mark.docs
 
 PAGES = [
     "README.md",
@@ -36,6 +38,12 @@ MODULES += [
         if module.name != "__main__"
     ),
 ]
+# They show how large the published networks are; the others take fewer filters.
+WITH_SIZES = (
+    "docs/migration.md",
+    "keras_deconv.export.tflite",
+    "keras_deconv.models.segnet",
+)
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
@@ -47,7 +55,9 @@ def _own_data_dir(scenes_dir, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_docstring_examples(name):
+def test_docstring_examples(name, monkeypatch):
+    if name not in WITH_SIZES:
+        networks.make_slim(monkeypatch)
     results = doctest.testmod(
         importlib.import_module(name), optionflags=FLAGS, verbose=False
     )
@@ -144,6 +154,8 @@ fit_may_say_shuffle = pytest.mark.filterwarnings("ignore:`shuffle=True` was")
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # Where pages write their files.
+    if page not in WITH_SIZES:
+        networks.make_slim(monkeypatch)
     run((ROOT / page).read_text(), page)
     matplotlib.pyplot.close("all")
 

@@ -7,6 +7,8 @@ import pytest
 from keras_deconv.initializers import ICNR, BilinearInitializer
 from keras_deconv.models import SegNetBasic
 
+pytestmark = [pytest.mark.backend, pytest.mark.oldest, pytest.mark.numeric]
+
 as_numpy = keras.ops.convert_to_numpy
 
 

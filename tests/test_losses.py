@@ -17,6 +17,8 @@ from keras_deconv.losses import (
     SegmentationTversky,
 )
 
+pytestmark = [pytest.mark.backend, pytest.mark.oldest, pytest.mark.numeric]
+
 BACKEND = keras.config.backend()
 CLASS_WEIGHTS = (0.5, 2.0, 0.0)
 LOSSES = [

@@ -15,6 +15,8 @@ import keras_deconv
 from keras_deconv import models
 from tests.paths import GOLDEN, ROOT
 
+pytestmark = [pytest.mark.oldest, pytest.mark.numeric, pytest.mark.live]
+
 PAGE = (ROOT / "docs" / "migration.md").read_text()
 GOLDEN_VECTORS = dict(np.load(GOLDEN))
 

@@ -7,6 +7,8 @@ import pytest
 from keras_deconv import _shapes
 from tests import oracles
 
+pytestmark = pytest.mark.backend
+
 GRID = list(
     itertools.product(range(1, 13), range(1, 5), range(1, 5), ["valid", "same"])
 )

@@ -16,6 +16,8 @@ from keras_deconv import models
 from tests import networks
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.docs
+
 EXAMPLES = ROOT / "examples"
 PICTURES = ROOT / "docs" / "images"
 STORY = ROOT / "docs" / "story.md"

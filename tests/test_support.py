@@ -21,6 +21,8 @@ from tests import formats, networks, oracles
 from tests.paths import ROOT
 from tests.seeds import SEED
 
+pytestmark = [pytest.mark.backend, pytest.mark.oldest, pytest.mark.numeric]
+
 README = ROOT / "README.md"
 BACKEND = keras.config.backend()
 

@@ -11,6 +11,8 @@ from keras_deconv import inference, losses, models
 from tests import networks
 from tests.networks import NETWORKS
 
+pytestmark = [pytest.mark.oldest, pytest.mark.numeric]
+
 NAMES = list(NETWORKS)
 MODES = [
     ("float32", False),

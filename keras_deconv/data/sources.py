@@ -119,14 +119,11 @@ def load(
         OSError: if the set cannot be downloaded or written.
 
     Example:
-        >>> import tempfile
         >>> from keras_deconv.data import load
-        >>> with tempfile.TemporaryDirectory() as folder:  # doctest: +ELLIPSIS
-        ...     train, validation = load(
-        ...         "scenes", ["train[:16]", "validation"],
-        ...         image_size=(48, 64), batch_size=8, data_dir=folder)
-        ...     [(image, mask), _] = train
-        Downloading and preparing dataset ...
+        >>> train, validation = load(
+        ...     "scenes", ["train[:16]", "validation"],
+        ...     image_size=(48, 64), batch_size=8)
+        >>> [(image, mask), _] = train
         >>> tuple(image.shape), tuple(mask.shape), len(train), len(validation)
         ((8, 48, 64, 3), (8, 48, 64), 2, 7)
     """
@@ -277,11 +274,8 @@ def splits(
         ValueError, OSError: as `load` does when it prepares a set.
 
     Example:
-        >>> import tempfile
         >>> from keras_deconv.data import splits
-        >>> with tempfile.TemporaryDirectory() as folder:  # doctest: +ELLIPSIS
-        ...     splits("scenes", data_dir=folder)
-        Downloading and preparing dataset ...
+        >>> splits("scenes")
         {'train': 400, 'validation': 50, 'test': 100}
     """
     builder = _find_builder(name, data_dir)

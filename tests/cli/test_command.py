@@ -35,6 +35,8 @@ from tests import networks, tiny_datasets
 from tests.cli.samples import read_history, tiny_model, write_scenes
 from tests.paths import CAMVID, ROOT
 
+pytestmark = pytest.mark.numeric
+
 SIZE = (16, 24)
 SEED = 3
 

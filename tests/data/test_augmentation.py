@@ -5,6 +5,8 @@ import tensorflow as tf
 
 from keras_deconv.data import augmentation, segmentation_pairs
 
+pytestmark = [pytest.mark.oldest, pytest.mark.numeric]
+
 HEIGHT, WIDTH = 16, 24
 EVERYTHING = dict(
     scale=(0.5, 2.0),

@@ -22,6 +22,8 @@ from keras_deconv.data import (
 from keras_deconv.losses import SegmentationCrossentropy
 from keras_deconv.models import SegNetBasic
 
+pytestmark = pytest.mark.oldest
+
 # Height and width where a set leaves them open; three frames, three objects.
 SIZE = (5, 260)
 NUM_PARTS = 3

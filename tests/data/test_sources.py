@@ -31,6 +31,8 @@ from keras_deconv.models import SegNetBasic
 from tests import tiny_datasets
 from tests.paths import CAMVID
 
+pytestmark = pytest.mark.oldest
+
 # Label of the source = class, so that a mask can count columns.
 COLUMNS = SegmentationSet(
     name="columns",

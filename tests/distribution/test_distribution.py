@@ -21,6 +21,8 @@ from keras_deconv_cli import main, runs
 from tests import tiny_datasets
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.distributed
+
 NUM_EPOCHS = 2
 SCORES = ("loss", "mean_iou", "val_mean_iou", "val_global_accuracy")
 

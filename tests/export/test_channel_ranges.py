@@ -18,7 +18,7 @@ from keras_deconv.export._channel_ranges import (
 )
 from tests import bounds
 
-pytestmark = pytest.mark.numeric
+pytestmark = [pytest.mark.export, pytest.mark.oldest, pytest.mark.numeric]
 
 
 @pytest.fixture

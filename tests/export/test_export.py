@@ -26,6 +26,8 @@ from tests.networks import DECODERS
 from tests.paths import CAMVID, ROOT
 from tests.seeds import SEED
 
+pytestmark = [pytest.mark.export, pytest.mark.oldest, pytest.mark.numeric]
+
 # Of the largest logit: what sums of floats in another order may differ by.
 MAX_DIFFERENCE = 1e-4
 MIN_SAME_CLASSES = 0.999

@@ -10,6 +10,8 @@ from keras_deconv.models import _blocks
 from tests import networks
 from tests.seeds import SEED
 
+pytestmark = [pytest.mark.backend, pytest.mark.oldest, pytest.mark.numeric]
+
 as_numpy = keras.ops.convert_to_numpy
 
 IMAGES = np.random.default_rng(SEED).uniform(0, 255, (3, 16, 24, 3))

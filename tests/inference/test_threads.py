@@ -9,6 +9,8 @@ import pytest
 
 from keras_deconv import inference, models
 
+pytestmark = pytest.mark.oldest
+
 as_numpy = keras.ops.convert_to_numpy
 IMAGES = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3))
 IMAGES = IMAGES.astype("float32")

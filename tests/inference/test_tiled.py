@@ -15,6 +15,8 @@ from keras_deconv import models
 from keras_deconv.inference import tiled
 from tests import networks
 
+pytestmark = [pytest.mark.oldest, pytest.mark.numeric, pytest.mark.backend]
+
 as_numpy = keras.ops.convert_to_numpy
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (45, 70, 3), "uint8")

@@ -11,6 +11,8 @@ import keras_deconv
 from keras_deconv import config, ops
 from keras_deconv._kernels import fused
 
+pytestmark = pytest.mark.oldest
+
 SHAPE = (2, 6, 8, 3)
 
 

@@ -9,6 +9,8 @@ import keras_deconv
 from tests import contract
 from tests.cases import LAYER_CASES, LayerCase
 
+pytestmark = pytest.mark.oldest
+
 GOOD = next(case for case in LAYER_CASES if case.id == "nearest2d")
 POOL = next(case for case in LAYER_CASES if case.id == "pool2d_window")
 

@@ -9,6 +9,8 @@ import keras_deconv
 from tests import contract
 from tests.cases import LAYER_CASES
 
+pytestmark = [pytest.mark.oldest, pytest.mark.numeric]
+
 CASE_IDS = [case.id for case in LAYER_CASES]
 
 

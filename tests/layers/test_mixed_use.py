@@ -11,6 +11,8 @@ import tensorflow as tf
 import keras_deconv
 from keras_deconv import ops
 
+pytestmark = [pytest.mark.oldest, pytest.mark.numeric]
+
 
 @pytest.mark.parametrize("index_format", ["window", "flat"])
 @pytest.mark.parametrize("strides", [1, 2])

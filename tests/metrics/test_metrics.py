@@ -22,6 +22,8 @@ from keras_deconv.metrics import (
 )
 from tests.paths import ROOT
 
+pytestmark = [pytest.mark.backend, pytest.mark.oldest, pytest.mark.numeric]
+
 BACKEND = keras.config.backend()
 METRICS = [GlobalAccuracy, ClassAccuracy, MeanIoU]
 CLASS_METRICS = [ClassAccuracy, MeanIoU]

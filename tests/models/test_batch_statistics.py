@@ -12,6 +12,8 @@ from keras_deconv import models
 from keras_deconv.models import SegNetBasic
 from tests import networks
 
+pytestmark = [pytest.mark.backend, pytest.mark.oldest, pytest.mark.numeric]
+
 as_numpy = keras.ops.convert_to_numpy
 
 

@@ -22,6 +22,8 @@ from keras_deconv.models import (
 )
 from tests import networks
 
+pytestmark = [pytest.mark.oldest, pytest.mark.numeric]
+
 
 def without_values():
     """For what is read off a network: its weights get shapes, and no room."""

@@ -9,6 +9,13 @@ import pytest
 from keras_deconv.models import DeconvNet, SegNet, _blocks, _vgg16
 from tests import networks
 
+pytestmark = [
+    pytest.mark.backend,
+    pytest.mark.oldest,
+    pytest.mark.numeric,
+    pytest.mark.live,
+]
+
 as_numpy = keras.ops.convert_to_numpy
 
 # As in torchvision's `features`, where "M" is a pooling; here with few filters.

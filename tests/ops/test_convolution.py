@@ -10,6 +10,8 @@ from scipy.sparse import csr_array
 
 from keras_deconv import ops
 
+pytestmark = [pytest.mark.backend, pytest.mark.oldest, pytest.mark.numeric]
+
 KERNEL = np.arange(1, 10, dtype="float32").reshape(3, 3)
 
 

@@ -12,6 +12,8 @@ from keras_deconv import ops
 from tests import oracles
 from tests.paths import GOLDEN
 
+pytestmark = [pytest.mark.backend, pytest.mark.oldest]
+
 GOLDEN_VECTORS = dict(np.load(GOLDEN))
 CASES = sorted({name.split("/")[0] for name in GOLDEN_VECTORS})
 FORMATS = ("window", "flat", "plane", "onnx")

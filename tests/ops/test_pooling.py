@@ -12,6 +12,8 @@ import keras_deconv
 from keras_deconv import ops
 from tests import oracles
 
+pytestmark = [pytest.mark.oldest, pytest.mark.numeric]
+
 # Sizes with every remainder, windows that do and do not fit them.
 LENGTHS = range(1, 10)
 WINDOWS = range(1, 5)

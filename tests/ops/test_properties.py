@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from keras_deconv import config, ops
 from tests import oracles
 
+pytestmark = [pytest.mark.numeric, pytest.mark.live]
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _plain_kernels():

@@ -8,6 +8,8 @@ import tensorflow as tf
 import keras_deconv
 from keras_deconv import ops
 
+pytestmark = pytest.mark.oldest
+
 VALUES = np.ones((1, 2, 3, 4), "float32")
 INDEX = np.zeros((1, 2, 3, 4), "uint8")
 
