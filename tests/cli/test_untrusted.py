@@ -167,7 +167,7 @@ def test_pictures_that_are_none_do_not_stop_the_others(good, tmp_path, capsys):
     assert status == 1
     error = capsys.readouterr().err
     for name in ("half.png", "foreign.jpg", "empty.bmp"):
-        assert f"{name} cannot be labeled: it must be a complete PNG" in error
+        assert f"{name} cannot be labeled: The file cannot be read" in error
     assert {path.name.split("_")[0] for path in output.iterdir()} == {"whole"}
 
 
