@@ -129,7 +129,9 @@ def test_absent_classes():
     allowed = run(pairs, num_classes=5, allow_missing_classes=True)
     assert allowed.ok
     assert "Classes that never occur: 2, 3, 4" in str(allowed)
-    with pytest.raises(ValueError, match="`class_names` must be 5 distinct names"):
+    with pytest.raises(
+        ValueError, match="`class_names` must be 5 distinct names"
+    ):
         run(pairs, num_classes=5, class_names=names[:4])
 
 
