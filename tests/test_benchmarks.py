@@ -59,6 +59,7 @@ def expected_rows(rank, is_overlapping):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_every_way_to_unpool_is_timed(tmp_path):
     cases = report("unpool.py", tmp_path)["cases"]
     assert {len(case["shape"]) - 2 for case in cases} == {1, 2, 3}
@@ -76,6 +77,7 @@ def test_every_way_to_unpool_is_timed(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_memory_of_one_candidate():
     result = run("unpool.py", "--smoke", "--memory-of", "ours fused")
     assert result.returncode == 0, result.stderr[-3000:]
@@ -86,6 +88,7 @@ def test_memory_of_one_candidate():
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_first_calls_are_timed(tmp_path):
     rows = report("unpool.py", tmp_path, "--compile")["compile"]
     assert len(rows) == 9
@@ -97,6 +100,7 @@ def test_first_calls_are_timed(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_every_decoder_is_timed(tmp_path):
     rows = report("models.py", tmp_path)["rows"]
     found = {(row["operation"], row["decoder"]) for row in rows}
@@ -108,6 +112,7 @@ def test_every_decoder_is_timed(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_every_way_to_feed_is_timed(tmp_path):
     rows = report("data.py", tmp_path)["rows"]
     assert [row["what"] for row in rows] == [
@@ -122,6 +127,7 @@ def test_every_way_to_feed_is_timed(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_serving_is_timed_and_watched(tmp_path):
     found = report("serving.py", tmp_path)
     assert {(r["size"], r["batch_size"]) for r in found["rows"]} == {
@@ -139,6 +145,7 @@ def test_serving_is_timed_and_watched(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_serving_sees_memory_that_is_kept():
     result = run("serving.py", "--smoke", "--calls", "400", "--fault", "leak")
     assert result.returncode == 1
@@ -147,6 +154,7 @@ def test_serving_sees_memory_that_is_kept():
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_serving_sees_what_is_traced_again():
     result = run(
         "serving.py",

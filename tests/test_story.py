@@ -195,6 +195,7 @@ def test_committed_pictures_are_small_and_shown():
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.notebook
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebook_is_its_script(name):
     jupytext = pytest.importorskip("jupytext")

@@ -294,12 +294,16 @@ QUICK_NETWORK = '`SegNetBasic`, `decoder="max_unpool"`'
 QUICK_COLUMNS = ("eager", "JAX", "PyTorch")
 
 
-def is_slow(name, column):
+def marks_of(name, column):
     if name == QUICK_LAYERS:
-        return False
-    if name in NETWORK_ROWS and name != QUICK_NETWORK:
-        return True
-    return column not in QUICK_COLUMNS
+        return ()
+    if column in QUICK_COLUMNS and name not in NETWORK_ROWS:
+        return ()
+    if name == QUICK_NETWORK:
+        return () if column in QUICK_COLUMNS else pytest.mark.slow
+    if name in LAYER_ROWS:
+        return pytest.mark.slow
+    return pytest.mark.slow, pytest.mark.release
 
 
 CELLS = [
@@ -307,7 +311,7 @@ CELLS = [
         name,
         column,
         id=f"{column}-{name}".replace("`", ""),
-        marks=pytest.mark.slow if is_slow(name, column) else (),
+        marks=marks_of(name, column),
     )
     for column, (backend, _) in COLUMNS.items()
     for name in ROWS
@@ -329,6 +333,7 @@ def test_cell(name, column, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="asks TensorFlow for it")
 def test_deterministic_column():
     """TensorFlow refuses what is not, where it knows."""

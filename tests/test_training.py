@@ -14,6 +14,7 @@ from tests.networks import NETWORKS
 pytestmark = [pytest.mark.oldest, pytest.mark.numeric]
 
 NAMES = list(NETWORKS)
+SLOW = (pytest.mark.slow, pytest.mark.release)
 MODES = [
     ("float32", False),
     ("float32", True),
@@ -81,6 +82,7 @@ def test_slim_network_fits_compiled_in_half_precision(monkeypatch, policies):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("policy", "jit_compile"), MODES)
 def test_network_fits(name, policy, jit_compile, policies):
@@ -122,7 +124,8 @@ def overfits(name, path):
     "name",
     [
         pytest.param(
-            name, marks=() if name == "SegNetBasic" else pytest.mark.slow
+            name,
+            marks=() if name == "SegNetBasic" else SLOW,
         )
         for name in NAMES
         if "Bayesian" not in name
@@ -134,6 +137,7 @@ def test_slim_network_overfits_and_is_saved(name, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("name", NAMES)
 def test_network_overfits_and_is_saved(name, tmp_path):
     overfits(name, tmp_path)

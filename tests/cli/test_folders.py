@@ -100,6 +100,7 @@ def test_a_foreground_is_learned(disks, tiny_models, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_a_foreground_is_learned_in_a_minute(disks, tmp_path):
     """As a user has it, defaults and all, in a process of its own."""
     run = tmp_path / "run"

@@ -18,7 +18,7 @@ from keras_deconv_cli import main, runs
 from tests import networks, tiny_datasets
 from tests.paths import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.release]
 NUM_KILLS = 20
 SIZE = (48, 64)
 
@@ -53,13 +53,6 @@ def tree(folder):
 
 def is_temporary(name):
     return name.startswith(".keras_deconv.") or name.endswith(".lock")
-
-
-@pytest.fixture(scope="module")
-def scenes_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scenes")
-    data.splits("scenes", data_dir=folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

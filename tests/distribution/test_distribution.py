@@ -465,6 +465,7 @@ def test_the_loop_takes_sets_of_unknown_length():
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_scaling_is_measured(tmp_path):
     pytest.importorskip("jax")
     file = tmp_path / "report.json"
@@ -542,6 +543,7 @@ def test_two_processes_train_as_one_with_jax(options, one_with_jax, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(
     ("strategy", "backend", "reference"),
     [

@@ -56,7 +56,7 @@ def case(network, sizes=SIZES, num_images=3, train_size=SIZES[0], **options):
     return pytest.param(
         Network(build, sizes, num_images, train_size, not is_slow),
         id="-".join((network, *map(str, options.values()), str(sizes[0][0]))),
-        marks=pytest.mark.slow if is_slow else (),
+        marks=(pytest.mark.slow, pytest.mark.release) if is_slow else (),
     )
 
 
@@ -708,6 +708,7 @@ def trained():
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(
     ("quantize", "min_same", "max_size"),
     [("float16", 0.995, 0.55), ("dynamic", 0.99, 0.3), ("int8", 0.99, 0.3)],

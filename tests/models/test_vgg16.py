@@ -127,6 +127,7 @@ def test_vgg16_without_normalization(rng, save, slim):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_fully_connected_layers_of_pytorch(rng, save):
     state = state_dict(rng, batch_norm=True, top=True)
     path = save(state)
@@ -142,6 +143,7 @@ def test_fully_connected_layers_of_pytorch(rng, save):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_fully_connected_layers_of_keras(tmp_path, rng):
     vgg16 = keras.applications.VGG16(include_top=True, weights=None)
     path = tmp_path / "vgg16.weights.h5"
@@ -311,6 +313,7 @@ def test_state_dicts_of_others_are_counted(rng, save, slim):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_fully_connected_layers_are_checked(rng, save):
     state = state_dict(rng, batch_norm=False, top=True)
     del state["classifier.0.weight"]

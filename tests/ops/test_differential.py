@@ -200,6 +200,7 @@ def test_few_random_cases():
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_many_random_cases():
     MANY(hypothesis.given(cases())(equals_loops))()
 

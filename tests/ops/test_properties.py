@@ -278,6 +278,7 @@ def test_few_random_cases(name):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_many_random_cases(name):
     comparison, strategy = COMPARISONS[name]
