@@ -313,16 +313,21 @@ class SegmentationCrossentropy(PixelLoss):
 
     Raises:
         ValueError: At construction: `class_weights` negative, not finite or
-            no numbers, `ignore_class` no ints. At call: shapes that do not
-            match, one-hot labels, fewer than two classes, `class_weights` of
-            another length; in eager code also labels that are neither class
-            nor void.
-        tf.errors.InvalidArgumentError: Such labels in a TensorFlow graph.
+            no numbers, `ignore_class` no ints, `from_logits` not a bool. At
+            call: shapes that do not match, one-hot labels, fewer than two
+            classes, more than 255 classes with the default `ignore_class`,
+            `class_weights` of another length; in eager code also labels that
+            are neither class nor void, and sample weights that are negative
+            or not finite.
+        tf.errors.InvalidArgumentError: Such labels or sample weights in a
+            TensorFlow graph, and shapes that do not match where they are not
+            known before.
 
     Edge cases:
         Compiled code (XLA, `jit_compile=True`, and `jax.jit`) cannot raise:
-        there, labels that are neither class nor void count as void. Keras
-        compiles by default on GPUs, so check a data set once without.
+        there, labels that are neither class nor void count as void, and a
+        sample weight that is negative or not finite makes the loss NaN. Keras
+        compiles by default on GPUs, so check a dataset once without.
         A batch of void alone gives loss 0 and gradient 0. What `y_pred` holds
         at a void pixel never matters, NaN and inf included.
         Several replicas (`tf.distribute`) count the pixels of the whole batch

@@ -33,36 +33,48 @@ def wait(child):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def run_and_kill(reference, arguments, num_kills, seed):
+def run_and_kill(reference, arguments, finished, num_kills, seed):
     """Runs a command once, and then kills it again and again.
 
     Args:
         reference: Arguments of the run that shows how long it takes.
         arguments: Arguments of the runs that are killed.
+        finished: Pair of paths, or None. If a run ends before it is killed,
+            the first one is renamed to the second one and a number, so that
+            the next run begins anew.
         num_kills: How often.
         seed: Draws the moments, from the first to the last of a run.
 
     Returns:
-        Exit codes: of the reference, and of those that were killed, or were
-        faster.
+        The number of runs that ended before they were killed.
     """
     begin = time.monotonic()
-    codes = [wait(start(reference))]
+    assert wait(start(reference)) == 0
     seconds = time.monotonic() - begin
     draw = random.Random(seed)
-    for _ in range(num_kills):
+    num_killed = num_finished = 0
+    while num_killed < num_kills:
         child = start(arguments)
         time.sleep(draw.uniform(0, seconds))
         os.kill(child, signal.SIGKILL)
-        codes.append(wait(child))
-    return codes
+        code = wait(child)
+        if code == -signal.SIGKILL:
+            num_killed += 1
+            continue
+        assert code == 0, code
+        if finished:
+            os.rename(finished[0], f"{finished[1]}{num_finished}")
+        num_finished += 1
+    return num_finished
 
 
 if __name__ == "__main__":
-    import keras_deconv.data  # noqa: F401
+    import keras_deconv.data
     import keras_deconv_cli.evaluation
     import keras_deconv_cli.inspection
     import keras_deconv_cli.prediction
     import keras_deconv_cli.training  # noqa: F401
+    from tests.cli.samples import tiny_model
 
+    keras_deconv.models.SegNetBasic = tiny_model
     print(json.dumps(run_and_kill(**json.loads(sys.argv[1]))))

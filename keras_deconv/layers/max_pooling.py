@@ -128,6 +128,8 @@ class MaxPoolWithArgmax2D(MaxPoolWithArgmax):
         ValueError: At construction, an argument breaks its rule. At call,
             the inputs have another rank, hold neither floats nor integers, or
             are smaller than one "valid" window.
+        tf.errors.InvalidArgumentError: In a TensorFlow graph that did not know
+            the sizes before, the inputs are smaller than one "valid" window.
 
     Edge cases: of equal maxima the first in row-major order is taken, as in
     Caffe, PyTorch and TensorFlow on CPUs; after a ReLU many windows are all

@@ -166,6 +166,9 @@ class MaxUnpool2D(MaxUnpool):
             dtype, the size does not pool to the size of the values, or an
             index points outside where that can be seen (eager calls on
             the CPU).
+        tf.errors.InvalidArgumentError: In a TensorFlow graph that did not know
+            the sizes before, shapes differ or a size does not pool to the size
+            of the values.
 
     Edge cases: the gradient of the values is read at the index; neither the
     index nor `like` has one. A window index made by hand that points outside

@@ -38,10 +38,13 @@ class ConfusionMatrixMetric(SegmentationMetric):
             once, because the counts are whole.
 
     Raises:
-        ValueError: At construction: an argument out of range. At update:
-            shapes that do not match; in eager code also labels that are
-            neither class nor void.
-        tf.errors.InvalidArgumentError: Such labels in a TensorFlow graph.
+        ValueError: At construction: an argument out of range, or more than
+            255 classes with the default `ignore_class`. At update: shapes that
+            do not match; in eager code also labels that are neither class nor
+            void, and sample weights that are negative or not finite.
+        tf.errors.InvalidArgumentError: Such labels or sample weights in a
+            TensorFlow graph, and shapes that do not match where they are not
+            known before.
 
     Edge cases:
         Compiled code (XLA, `jax.jit`) cannot raise: there, labels that are
