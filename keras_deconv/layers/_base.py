@@ -24,7 +24,7 @@ class SpatialLayer(keras.layers.Layer):
         self.data_format = _arguments.data_format(data_format)
         self.input_spec = keras.layers.InputSpec(ndim=self.num_spatial_dims + 2)
 
-    def spatial_size(self, shape: Any) -> tuple[int | None, ...]:
+    def _spatial_size(self, shape: Any) -> tuple[int | None, ...]:
         """Spatial part of a static shape.
 
         Raises:
@@ -39,17 +39,17 @@ class SpatialLayer(keras.layers.Layer):
             )
         return _shapes.spatial_size(tuple(shape), self.data_format)
 
-    def with_spatial_size(self, shape: Any, size: Any) -> tuple:
+    def _with_spatial_size(self, shape: Any, size: Any) -> tuple:
         """Static shape with another spatial size."""
         return _shapes.with_spatial_size(tuple(shape), size, self.data_format)
 
-    def note_open_sizes(self, *inputs: Any) -> None:
+    def _note_open_sizes(self, *inputs: Any) -> None:
         """Remember whether symbolic inputs, or None, leave a size open."""
         self._has_open_size = any(
-            None in self.spatial_size(x.shape) for x in inputs if x is not None
+            None in self._spatial_size(x.shape) for x in inputs if x is not None
         )
 
-    def check_traced_sizes(self) -> None:
+    def _check_traced_sizes(self) -> None:
         """Refuse to be traced for a file where a size is left open.
 
         Raises:
@@ -66,7 +66,7 @@ class SpatialLayer(keras.layers.Layer):
                 "there."
             )
 
-    def output_dtype(self, inputs: Any) -> str:
+    def _output_dtype(self, inputs: Any) -> str:
         """Dtype of what comes out: floats follow the policy, integers stay."""
         dtype = keras.backend.standardize_dtype(inputs.dtype)
         return self.compute_dtype if "float" in dtype else dtype
@@ -94,7 +94,7 @@ class WindowLayer(SpatialLayer):
         self.padding = _arguments.padding(padding)
 
     @property
-    def window(self) -> tuple[tuple[int, ...], tuple[int, ...], str]:
+    def _window(self) -> tuple[tuple[int, ...], tuple[int, ...], str]:
         """Window, strides and padding, as functions take them."""
         return self.pool_size, self.strides, self.padding
 
@@ -120,13 +120,13 @@ class UnpoolLayer(WindowLayer):
             output_size, self.num_spatial_dims
         )
 
-    def restored_size(self, values_shape: Any, like_shape: Any) -> tuple:
+    def _restored_size(self, values_shape: Any, like_shape: Any) -> tuple:
         """Spatial size to restore, as far as it is known."""
-        size = self.spatial_size(values_shape)
+        size = self._spatial_size(values_shape)
         return _shapes.settle_size(
             self.output_size,
-            None if like_shape is None else self.spatial_size(like_shape),
-            default=_shapes.unpooled_size(size, *self.window),
+            None if like_shape is None else self._spatial_size(like_shape),
+            default=_shapes.unpooled_size(size, *self._window),
         )
 
     def get_config(self) -> dict[str, Any]:

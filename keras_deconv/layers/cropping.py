@@ -43,19 +43,19 @@ class CropLike2D(SpatialLayer):
     num_spatial_dims = 2
 
     def call(self, inputs: Any, like: Any) -> Any:
-        self.check_traced_sizes()
+        self._check_traced_sizes()
         like = ops.convert_to_tensor(like)
         shapes = map(_backends.static_shape, (inputs, like))
         self.compute_output_shape(*shapes)
         inputs = self._require_larger(inputs, like)
-        height, width = self.spatial_size(_backends.shape(like))
+        height, width = self._spatial_size(_backends.shape(like))
         if self.data_format == "channels_last":
             return inputs[:, :height, :width]
         return inputs[:, :, :height, :width]
 
     def _require_larger(self, inputs: Any, like: Any) -> Any:
         """`compute_output_shape` for sizes not known until run time."""
-        sizes = [self.spatial_size(_backends.shape(x)) for x in (inputs, like)]
+        sizes = [self._spatial_size(_backends.shape(x)) for x in (inputs, like)]
         return _backends.require_lengths(
             [to <= n for n, to in zip(*sizes, strict=True)],
             "`like` must not be larger than `inputs`: cropping takes away "
@@ -67,7 +67,7 @@ class CropLike2D(SpatialLayer):
         )
 
     def compute_output_shape(self, inputs_shape: Any, like_shape: Any) -> tuple:
-        size, target = map(self.spatial_size, (inputs_shape, like_shape))
+        size, target = map(self._spatial_size, (inputs_shape, like_shape))
         if any(
             n is not None and to is not None and to > n
             for n, to in zip(size, target, strict=True)
@@ -77,9 +77,9 @@ class CropLike2D(SpatialLayer):
                 f"away only. Received: inputs of size {size}, like of size "
                 f"{target}"
             )
-        return self.with_spatial_size(inputs_shape, target)
+        return self._with_spatial_size(inputs_shape, target)
 
     def compute_output_spec(self, inputs: Any, like: Any) -> keras.KerasTensor:
-        self.note_open_sizes(inputs, like)
+        self._note_open_sizes(inputs, like)
         shape = self.compute_output_shape(inputs.shape, like.shape)
-        return keras.KerasTensor(shape, self.output_dtype(inputs))
+        return keras.KerasTensor(shape, self._output_dtype(inputs))

@@ -41,19 +41,19 @@ class FixedUnpool(UnpoolLayer):
     def compute_output_shape(
         self, values_shape: Any, like_shape: Any = None
     ) -> tuple:
-        size = self.spatial_size(values_shape)
-        target = self.restored_size(values_shape, like_shape)
-        _shapes.check_block_size(target, size, *self.window)
-        return self.with_spatial_size(values_shape, target)
+        size = self._spatial_size(values_shape)
+        target = self._restored_size(values_shape, like_shape)
+        _shapes.check_block_size(target, size, *self._window)
+        return self._with_spatial_size(values_shape, target)
 
     def compute_output_spec(
         self, values: Any, like: Any = None
     ) -> keras.KerasTensor:
-        self.note_open_sizes(values, like)
+        self._note_open_sizes(values, like)
         shape = self.compute_output_shape(
             values.shape, None if like is None else like.shape
         )
-        return keras.KerasTensor(shape, self.output_dtype(values))
+        return keras.KerasTensor(shape, self._output_dtype(values))
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "FixedUnpool":
@@ -69,9 +69,9 @@ class NearestUnpool(FixedUnpool):
     takes_any_strides = False
 
     def call(self, values: Any, like: Any = None) -> Any:
-        self.check_traced_sizes()
+        self._check_traced_sizes()
         return ops.nearest_unpool(
-            values, *self.window, self.output_size, like, self.data_format
+            values, *self._window, self.output_size, like, self.data_format
         )
 
 
@@ -94,10 +94,10 @@ class BedOfNailsUnpool(FixedUnpool):
         self.position = _arguments.position(position, self.pool_size)
 
     def call(self, values: Any, like: Any = None) -> Any:
-        self.check_traced_sizes()
+        self._check_traced_sizes()
         return ops.bed_of_nails_unpool(
             values,
-            *self.window,
+            *self._window,
             self.output_size,
             like,
             self.data_format,

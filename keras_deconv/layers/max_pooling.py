@@ -27,28 +27,30 @@ class MaxPoolWithArgmax(WindowLayer):
         self.index_format = _arguments.index_format(index_format)
 
     def call(self, inputs: Any) -> tuple[Any, Any]:
-        self.check_traced_sizes()
+        self._check_traced_sizes()
         return ops.max_pool_with_argmax(
-            inputs, *self.window, self.data_format, self.index_format
+            inputs, *self._window, self.data_format, self.index_format
         )
 
     def compute_output_shape(self, input_shape: Any) -> tuple[tuple, tuple]:
-        size = _shapes.pooled_size(self.spatial_size(input_shape), *self.window)
-        shape = self.with_spatial_size(input_shape, size)
+        size = _shapes.pooled_size(
+            self._spatial_size(input_shape), *self._window
+        )
+        shape = self._with_spatial_size(input_shape, size)
         return shape, shape
 
     def compute_output_spec(
         self, inputs: Any
     ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
         _arguments.check_number_dtype(inputs.dtype, "inputs")
-        self.note_open_sizes(inputs)
+        self._note_open_sizes(inputs)
         # Keras would give both outputs the compute dtype.
         pooled_shape, argmax_shape = self.compute_output_shape(inputs.shape)
         argmax_dtype = _arguments.argmax_dtype(
             self.pool_size, self.index_format
         )
         return (
-            keras.KerasTensor(pooled_shape, self.output_dtype(inputs)),
+            keras.KerasTensor(pooled_shape, self._output_dtype(inputs)),
             keras.KerasTensor(argmax_shape, argmax_dtype),
         )
 

@@ -35,11 +35,11 @@ class MaxUnpool(UnpoolLayer):
 
     def call(self, values: Any, argmax: Any = None, like: Any = None) -> Any:
         self._check_call(values, argmax)
-        self.check_traced_sizes()
+        self._check_traced_sizes()
         return ops.max_unpool(
             values,
             argmax,
-            *self.window,
+            *self._window,
             self.output_size,
             like,
             self.data_format,
@@ -50,11 +50,11 @@ class MaxUnpool(UnpoolLayer):
     def compute_output_shape(
         self, values_shape: Any, argmax_shape: Any, like_shape: Any = None
     ) -> tuple:
-        size = self.spatial_size(values_shape)
-        target = self.restored_size(values_shape, like_shape)
+        size = self._spatial_size(values_shape)
+        target = self._restored_size(values_shape, like_shape)
         if self.index_format == "window":
-            _shapes.check_unpooled_size(target, size, *self.window)
-        return self.with_spatial_size(values_shape, target)
+            _shapes.check_unpooled_size(target, size, *self._window)
+        return self._with_spatial_size(values_shape, target)
 
     def compute_output_spec(
         self, values: Any, argmax: Any = None, like: Any = None
@@ -62,11 +62,11 @@ class MaxUnpool(UnpoolLayer):
         self._check_call(values, argmax)
         _arguments.check_overlap_dtype(self.overlap, values.dtype)
         _arguments.check_argmax(values.shape, argmax.shape, argmax.dtype)
-        self.note_open_sizes(values, like)
+        self._note_open_sizes(values, like)
         shape = self.compute_output_shape(
             values.shape, argmax.shape, None if like is None else like.shape
         )
-        return keras.KerasTensor(shape, self.output_dtype(values))
+        return keras.KerasTensor(shape, self._output_dtype(values))
 
     def _check_call(self, values: Any, argmax: Any) -> None:
         if argmax is None or isinstance(values, list | tuple):
