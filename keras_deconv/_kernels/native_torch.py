@@ -242,7 +242,8 @@ class _Mean(_Linear):
 
     @staticmethod
     def forward(values: Tensor, index: Tensor, kernels: _Kernels) -> Tensor:
-        return kernels.mean(values, index)
+        # A view would ask for tangents of its own layout.
+        return kernels.mean(values, index).contiguous()
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:

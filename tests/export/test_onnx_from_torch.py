@@ -1,0 +1,114 @@
+"""What Keras exports to ONNX from the PyTorch backend runs, and agrees."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_deconv
+from keras_deconv import models
+
+if keras.config.backend() != "torch":
+    pytest.skip("needs KERAS_BACKEND=torch", allow_module_level=True)
+
+pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+pytestmark = [
+    pytest.mark.backend,
+    # PyTorch's and Keras' own, of which there are many.
+    pytest.mark.filterwarnings("ignore"),
+]
+
+
+def check_export(model, folder):
+    """The batch is open: the file runs with one image and with three."""
+    shape = model.input_shape[1:]
+    model(np.zeros((1, *shape), "float32"))
+    file = str(folder / "model.onnx")
+    model.export(file, format="onnx", verbose=False)
+    session = onnxruntime.InferenceSession(file)
+    [images] = session.get_inputs()
+    rng = np.random.default_rng(0)
+    for batch in (1, 3):
+        x = rng.standard_normal((batch, *shape)).astype("float32")
+        outputs = session.run(None, {images.name: x})
+        expected = keras.tree.flatten(model(x))
+        for output, tensor in zip(outputs, expected, strict=True):
+            wanted = keras.ops.convert_to_numpy(tensor)
+            assert output.dtype == wanted.dtype
+            np.testing.assert_allclose(output, wanted, rtol=1e-4, atol=1e-4)
+
+
+def unpooling(rank, shape, overlap="sum", **options):
+    pool = getattr(keras_deconv, f"MaxPoolWithArgmax{rank}D")(**options)
+    unpool = getattr(keras_deconv, f"MaxUnpool{rank}D")(
+        **options, overlap=overlap
+    )
+    inputs = keras.Input(shape)
+    pooled, argmax = pool(inputs)
+    restored = unpool(pooled, argmax, like=inputs)
+    return keras.Model(inputs, [pooled, argmax, restored])
+
+
+SHAPES = {1: (7, 3), 2: (5, 7, 3), 3: (3, 4, 5, 2)}
+
+
+def test_a_network_runs(tmp_path):
+    check_export(models.SegNetBasic((18, 25, 3), 3), tmp_path)
+
+
+@pytest.mark.parametrize("index_format", ["window", "plane"])
+def test_unpooling_runs(index_format, tmp_path):
+    options = dict(padding="same", index_format=index_format)
+    check_export(unpooling(2, SHAPES[2], **options), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index_format", ["window", "flat", "plane"])
+@pytest.mark.parametrize("overlap", ["sum", "mean"])
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("pool_size", [2, 3])
+@pytest.mark.parametrize("rank", SHAPES)
+def test_every_unpooling_runs(
+    rank, pool_size, data_format, overlap, index_format, tmp_path
+):
+    shape = SHAPES[rank]
+    if data_format == "channels_first":
+        shape = (shape[-1], *shape[:-1])
+    model = unpooling(
+        rank,
+        shape,
+        overlap,
+        pool_size=pool_size,
+        strides=2,
+        padding="same",
+        data_format=data_format,
+        index_format=index_format,
+    )
+    check_export(model, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", ["NearestUnpool", "BedOfNailsUnpool"])
+@pytest.mark.parametrize("rank", SHAPES)
+def test_every_fixed_unpooling_runs(layer, rank, tmp_path):
+    inputs = keras.Input(SHAPES[rank])
+    unpool = getattr(keras_deconv, f"{layer}{rank}D")()
+    check_export(keras.Model(inputs, unpool(inputs)), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "decoder", ["bed_of_nails", "nearest", "conv_transpose"]
+)
+def test_every_decoder_runs(decoder, tmp_path):
+    model = models.SegNetBasic((18, 25, 3), 3, decoder=decoder)
+    check_export(model, tmp_path)
+
+
+@pytest.mark.parametrize("decoder", ["max_unpool", "nearest", "conv_transpose"])
+def test_an_open_size_is_refused(decoder, tmp_path):
+    model = models.SegNetBasic((None, None, 3), 3, decoder=decoder)
+    model(np.zeros((1, 16, 16, 3), "float32"))
+    with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow"):
+        model.export(str(tmp_path / "model.onnx"), format="onnx", verbose=False)

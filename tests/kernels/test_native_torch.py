@@ -1,0 +1,230 @@
+"""PyTorch's own kernels: which run, and what only that backend can do."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_deconv
+from keras_deconv import ops
+from tests import oracles
+
+if keras.config.backend() != "torch":
+    pytest.skip("needs KERAS_BACKEND=torch", allow_module_level=True)
+
+import torch
+
+from keras_deconv._kernels import native_torch
+
+pytestmark = [
+    pytest.mark.backend,
+    # PyTorch's own, when it checks gradients and when it compiles.
+    pytest.mark.filterwarnings(
+        "ignore:`torch.jit.script:DeprecationWarning",
+        "ignore:.*should not be instantiated:DeprecationWarning",
+    ),
+]
+
+FORMATS = ("window", "plane", "flat")
+WINDOWS = (
+    dict(pool_size=2),
+    dict(pool_size=3, strides=2, padding="same"),
+    dict(pool_size=2, strides=3, padding="same"),
+)
+
+
+def both(x, overlap="sum", **options):
+    pooled, argmax = ops.max_pool_with_argmax(x, **options)
+    return ops.max_unpool(
+        2 * pooled, argmax, like=x, overlap=overlap, **options
+    )
+
+
+@pytest.fixture
+def x():
+    torch.manual_seed(0)
+    return torch.randn(2, 6, 7, 3)
+
+
+@pytest.fixture
+def native_calls(monkeypatch):
+    """Whether PyTorch's own pooling gave the answer, call by call."""
+    calls = []
+    pool = native_torch._pool_natively
+
+    def counted(x, windows):
+        result = pool(x, windows)
+        calls.append(result is not None)
+        return result
+
+    monkeypatch.setattr(native_torch, "_pool_natively", counted)
+    return calls
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("index_format", FORMATS)
+def test_floats_are_pooled_by_pytorch(native_calls, dtype, index_format, x):
+    x = x.to(getattr(torch, dtype))
+    ops.max_pool_with_argmax(x, index_format=index_format)
+    ops.max_pool_with_argmax(x, 3, 2, "same", index_format=index_format)
+    assert native_calls == [True, True]
+
+
+def test_the_rest_is_pooled_by_ours(native_calls, x):
+    ops.max_pool_with_argmax(x.to(torch.int64))
+    # Padding at the end alone.
+    ops.max_pool_with_argmax(x, 2, 1, "same")
+    for odd in (np.nan, -np.inf):
+        with_odd = x.clone()
+        with_odd[0, :2, :2, 0] = odd
+        ops.max_pool_with_argmax(with_odd)
+    assert native_calls == [False] * 4
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64", "float32", "float64"])
+@pytest.mark.parametrize("index_format", FORMATS)
+def test_no_digit_is_lost(dtype, index_format):
+    """Values that the next smaller dtype does not hold."""
+    values = {
+        "int32": [2**31 - 1, -(2**31), 16777217, 5],
+        "int64": [2**53 + 1, -(2**63), 2**31, 2**62 + 1],
+        "float32": [16777215.0, 0.5, -0.25, 2.0**-120],
+        "float64": [0.1, 0.2, 1e300, 0.3],
+    }[dtype]
+    x = torch.tensor(values, dtype=getattr(torch, dtype)).reshape(1, 4, 1)
+    options = dict(pool_size=2, index_format=index_format)
+    pooled, argmax = ops.max_pool_with_argmax(x, **options)
+    assert pooled.dtype == x.dtype
+    assert pooled.ravel().tolist() == [max(values[:2]), max(values[2:])]
+    y = ops.max_unpool(pooled, argmax, **options)
+    assert y.dtype == x.dtype
+    kept = y != 0
+    assert kept.sum() == 2
+    assert torch.equal(y[kept], x[kept])
+
+
+def test_a_layer_of_float64_finds_every_maximum(rng):
+    x = rng.standard_normal((1, 64, 64, 3))
+    layer = keras_deconv.MaxPoolWithArgmax2D(dtype="float64")
+    pooled, argmax = layer(x)
+    expected, index, _ = oracles.max_pool(x, (2, 2), (2, 2), "valid")
+    np.testing.assert_array_equal(pooled.numpy(), expected)
+    np.testing.assert_array_equal(argmax.numpy(), index)
+
+
+@pytest.mark.parametrize("index_format", FORMATS)
+@pytest.mark.parametrize("overlap", ["sum", "mean"])
+def test_vmap_is_the_loop(index_format, overlap, x):
+    for window in WINDOWS:
+        options = dict(window, index_format=index_format, overlap=overlap)
+        expected = both(x, **options)
+
+        def one(x, options=options):
+            return both(x[None], **options)[0]
+
+        assert torch.equal(torch.func.vmap(one)(x), expected)
+        assert torch.equal(keras.ops.vectorized_map(one, x), expected)
+
+
+@pytest.mark.parametrize("index_format", FORMATS)
+def test_vmap_over_unpooling_alone(index_format, x):
+    options = dict(index_format=index_format)
+    pooled, argmax = ops.max_pool_with_argmax(x, **options)
+    options["output_size"] = (6, 7)
+    mapped = keras.ops.vectorized_map(
+        lambda pair: ops.max_unpool(pair[0][None], pair[1][None], **options)[0],
+        (pooled, argmax),
+    )
+    assert torch.equal(mapped, ops.max_unpool(pooled, argmax, **options))
+
+
+@pytest.mark.parametrize("index_format", FORMATS)
+@pytest.mark.parametrize("overlap", ["sum", "mean"])
+def test_derivatives_of_every_kind_agree(index_format, overlap):
+    """Reverse and forward mode, twice, and through `torch.func`."""
+    torch.manual_seed(0)
+    x = torch.randn(1, 4, 5, 1, dtype=torch.float64, requires_grad=True)
+    for window in WINDOWS[:2]:
+
+        def squared(x, window=window):
+            return both(
+                x, index_format=index_format, overlap=overlap, **window
+            ).square()
+
+        assert torch.autograd.gradcheck(squared, x, check_forward_ad=True)
+        assert torch.autograd.gradgradcheck(squared, x)
+        by_func = torch.func.grad(lambda x, f=squared: f(x).sum())(x.detach())
+        assert torch.equal(by_func, torch.autograd.grad(squared(x).sum(), x)[0])
+
+
+def test_the_index_is_all_that_is_kept(x):
+    x.requires_grad_()
+    kept = []
+
+    def pack(tensor):
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
+        pooled, argmax = ops.max_pool_with_argmax(x)
+        ops.max_unpool(pooled, argmax)
+    assert {tensor.dtype for tensor in kept} == {torch.uint8}
+    assert {tensor.data_ptr() for tensor in kept} == {argmax.data_ptr()}
+
+
+@pytest.mark.parametrize("index_format", ["flat", "plane"])
+@pytest.mark.parametrize("wrong", [-1, 10**6])
+def test_a_position_outside_is_refused(index_format, wrong, x):
+    pooled, argmax = ops.max_pool_with_argmax(x, index_format=index_format)
+    argmax = argmax.clone()
+    argmax[1, 0, 0, 0] = wrong
+    with pytest.raises(ValueError, match="`argmax` in the format"):
+        ops.max_unpool(pooled, argmax, index_format=index_format)
+
+
+def test_positions_that_repeat_are_added():
+    values = torch.tensor([1.0, 2.0]).reshape(1, 2, 1)
+    argmax = torch.tensor([3, 3]).reshape(1, 2, 1)
+    y = ops.max_unpool(values, argmax, index_format="plane")
+    assert y.ravel().tolist() == [0, 0, 0, 3]
+
+
+def test_an_index_into_padding_puts_its_value_nowhere():
+    values = torch.tensor([1.0, 2.0]).reshape(1, 2, 1)
+    # Of 3 cells in windows of 3, strides 2: the first and last are padding.
+    argmax = torch.tensor([0, 2], dtype=torch.uint8).reshape(1, 2, 1)
+    window = dict(pool_size=3, strides=2, padding="same", output_size=3)
+    assert ops.max_unpool(values, argmax, **window).ravel().tolist() == [0] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index_format", FORMATS)
+@pytest.mark.parametrize("overlap", ["sum", "mean"])
+@pytest.mark.parametrize("window", WINDOWS)
+def test_compiled_in_one_graph(index_format, overlap, window, x):
+    options = dict(window, index_format=index_format, overlap=overlap)
+    compare_compiled(x, **options)
+
+
+def test_the_default_compiles_in_one_graph(x):
+    compare_compiled(x)
+
+
+def compare_compiled(x, **options):
+    torch.compiler.reset()
+    x.requires_grad_()
+    compiled = torch.compile(
+        lambda x: both(x, **options), fullgraph=True, backend="aot_eager"
+    )
+    y, expected = compiled(x), both(x, **options)
+    assert torch.equal(y, expected)
+    gradients = (
+        torch.autograd.grad(y.square().sum(), x)[0] for y in (y, expected)
+    )
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.slow
+def test_inductor_gives_the_same(x):
+    torch.compiler.reset()
+    compiled = torch.compile(both, fullgraph=True)
+    assert torch.equal(compiled(x), both(x))
