@@ -8,6 +8,7 @@ the kernel releases it, however the process ends.
 import contextlib
 import ctypes
 import errno
+import math
 import os
 import pathlib
 import re
@@ -36,7 +37,9 @@ _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
 _SECONDS_TO_LOCK = 3600
 _OPEN_FILE = re.compile(r"(/proc/(self|\d+)(/task/\d+)?|/dev)/fd/\d+")
 
-_cleaned = set[pathlib.Path]()
+# A folder with many files is not looked through for each of them.
+_SECONDS_BETWEEN_CLEANING = 60
+_cleaned = dict[pathlib.Path, float]()
 
 
 class DiskFullError(OSError):
@@ -72,8 +75,10 @@ def replaced(path: Path) -> Iterator[pathlib.Path]:
     """
     check_replaceable(path)
     target = pathlib.Path(path).resolve()
-    if target.parent not in _cleaned:
-        _cleaned.add(target.parent)
+    now = time.monotonic()
+    before = _cleaned.get(target.parent, -math.inf)
+    if now - before > _SECONDS_BETWEEN_CLEANING:
+        _cleaned[target.parent] = now
         clean(target.parent)
     try:
         with tempfile.TemporaryDirectory(

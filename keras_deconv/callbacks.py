@@ -193,7 +193,10 @@ class PredictionPreview(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._undrawn = epoch
-        if (epoch + 1) % self.every == 0:
+        # The last one not only when training ends: a callback that backs up
+        # the epoch comes before that, and then it would not be drawn again.
+        is_last = epoch + 1 == self.params.get("epochs")
+        if (epoch + 1) % self.every == 0 or is_last:
             self._draw(epoch)
 
     def on_train_end(self, logs: Any = None) -> None:

@@ -109,6 +109,18 @@ def test_preview_of_a_training_that_stops_early(tmp_path):
     assert files(tmp_path) == ["epoch_0002.png"]
 
 
+def test_preview_of_the_last_epoch_comes_before_a_backup(tmp_path):
+    """Who is killed after the backup has nothing left to train, or to draw."""
+    found = []
+
+    class Backup(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            found.append(files(tmp_path))
+
+    fit(tiny(), preview(tmp_path, every=10), Backup(), epochs=2)
+    assert found == [[], ["epoch_0002.png"]]
+
+
 def test_preview_draws_what_the_model_predicts(tmp_path, monkeypatch):
     drawn = []
     original = callbacks.visualize.draw_predictions

@@ -17,7 +17,7 @@ from tests.paths import ROOT
 
 @pytest.fixture(autouse=True)
 def _each_test_is_a_process(monkeypatch):
-    monkeypatch.setattr(_files, "_cleaned", set())
+    monkeypatch.setattr(_files, "_cleaned", {})
 
 
 def write(path, text="new"):

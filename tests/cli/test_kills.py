@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_deconv import data, models
+from keras_deconv import _files, data, models
 from keras_deconv_cli import main, runs
-from tests import networks, tiny_datasets
+from tests import formats, networks, tiny_datasets
 from tests.paths import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.release]
@@ -137,22 +137,15 @@ def test_export(format, model_file, tmp_path):
     run_and_kill(reference, arguments)
 
     def predict(path):
-        image = np.full((1, *SIZE, 3), 100, "uint8")
-        if format == "saved_model":
-            serve = tf.saved_model.load(str(path)).signatures["serving_default"]
-            return serve(images=tf.constant(image))["probabilities"]
-        interpreter = tf.lite.Interpreter(str(path))
-        interpreter.allocate_tensors()
-        [takes], [gives] = (
-            interpreter.get_input_details(),
-            interpreter.get_output_details(),
-        )
-        interpreter.set_tensor(takes["index"], image.astype(takes["dtype"]))
-        interpreter.invoke()
-        return interpreter.get_tensor(gives["index"])
+        image = np.full((1, *SIZE, 3), 100)
+        if format == "tflite":
+            return formats.in_litert(path)(image.astype("float32"))
+        serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+        return serve(images=tf.constant(image, "uint8"))["probabilities"]
 
     expected = predict(paths[0])
     np.testing.assert_array_equal(predict(paths[1]), expected)
+    _files._cleaned.clear()
     assert main(arguments) == 0
     np.testing.assert_array_equal(predict(paths[1]), expected)
     assert os.listdir(paths[1].parent) == ["killed"]
