@@ -150,8 +150,18 @@ def check_mistakes(text, names):
 fit_may_say_shuffle = pytest.mark.filterwarnings("ignore:`shuffle=True` was")
 
 
+# Their code takes half a minute.
+LONG_PAGES = ("docs/deploying.md", "docs/scaling.md", "docs/training.md")
+
+
 @fit_may_say_shuffle
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow if page in LONG_PAGES else ())
+        for page in PAGES
+    ],
+)
 def test_pages_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # Where pages write their files.
     if page not in WITH_SIZES:

@@ -76,6 +76,14 @@ def fits(name, policy, jit_compile):
     assert model.output.dtype == "float32"
 
 
+# CI has SegNetBasic, and all networks are tested before a release.
+def test_a_network_fits_compiled_in_half_precision(monkeypatch, policies):
+    one_stage = networks.Network(lambda _: networks.one_stage((32, 48)))
+    monkeypatch.setitem(NETWORKS, "one stage", one_stage)
+    fits("one stage", "mixed_bfloat16", jit_compile=True)
+
+
+@pytest.mark.slow
 def test_slim_network_fits_compiled_in_half_precision(monkeypatch, policies):
     networks.make_slim(monkeypatch)
     fits("SegNetBasic", "mixed_bfloat16", jit_compile=True)

@@ -20,7 +20,7 @@ from keras_deconv.data import (
     splits,
 )
 from keras_deconv.losses import SegmentationCrossentropy
-from keras_deconv.models import SegNetBasic
+from tests import networks
 
 pytestmark = pytest.mark.oldest
 
@@ -276,7 +276,7 @@ def test_three_lines_to_fit(tmp_path):
             batch_size=2,
             data_dir=tmp_path,
         )
-        model = SegNetBasic((8, 16, 3), num_classes=3)
+        model = networks.one_stage((8, 16), num_classes=3)
         model.compile("adam", SegmentationCrossentropy(), metrics=["accuracy"])
         history = model.fit(train, epochs=1, verbose=0, shuffle=False).history
     assert np.isfinite(history["loss"]).all()

@@ -27,8 +27,7 @@ from keras_deconv.data import (
 )
 from keras_deconv.losses import SegmentationCrossentropy
 from keras_deconv.metrics import MeanIoU
-from keras_deconv.models import SegNetBasic
-from tests import tiny_datasets
+from tests import networks, tiny_datasets
 from tests.paths import CAMVID
 
 pytestmark = pytest.mark.oldest
@@ -679,7 +678,8 @@ def test_pets_train_and_ship(pet_arguments, tmp_path):
         **pet_arguments,
     )
     assert len(train) == 3
-    model = SegNetBasic((16, 32, 3), describe("oxford_iiit_pet").num_classes)
+    num_classes = describe("oxford_iiit_pet").num_classes
+    model = networks.one_stage((16, 32), num_classes)
     model.compile("adam", SegmentationCrossentropy(), metrics=[MeanIoU(3)])
     history = model.fit(train, epochs=1, verbose=0, shuffle=False).history
     assert np.isfinite(history["loss"]).all()

@@ -357,7 +357,6 @@ def test_enet_transposed_convolution_is_aligned_as_in_torch(size, rng):
     [
         (SegNetBasic, 1),
         (SegNetBasic, 4),
-        (ENet, 1),
         (ENet, 4),
         (functools.partial(FullResolutionNet, filters=(4,)), 2),
     ],
@@ -473,7 +472,7 @@ def test_deconvnet_narrows_to_one_pixel_and_returns():
     ("build", "size"),
     [
         (ENet, (29, 35)),
-        (ENet, (1, 2)),
+        pytest.param(ENet, (1, 2), marks=pytest.mark.slow),
         (FullResolutionNet, (5, 4)),
         (DeconvNet, (193, 201)),
     ],
@@ -495,6 +494,7 @@ def test_odd_sizes_of_the_other_networks(build, size, rng, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_every_decoder_of_deconvnet_and_enet(monkeypatch):
     networks.make_slim(monkeypatch)
     for decoder in networks.DECODERS:
