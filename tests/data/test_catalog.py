@@ -299,7 +299,7 @@ def test_class_weights_weigh_as_in_the_loss(tmp_path):
         rtol=1e-6,
     )
     # As fit sees it.
-    model = SegNetBasic((8, 16, 3), num_classes=3)
+    model = networks.one_stage((8, 16), num_classes=3)
     model.compile("sgd", SegmentationCrossentropy())
     model.fit(weighed, epochs=1, verbose=0, shuffle=False)
 
