@@ -139,8 +139,9 @@ class MaxPoolWithArgmax2D(MaxPoolWithArgmax):
     with NaN gives NaN and points to it (to the first one, if several, where
     PyTorch points to the last; or to +inf, if that comes before).
     `keras.ops.max_pool` gives NaN too on JAX and PyTorch, while on TensorFlow
-    it drops some NaN. The gradient goes to the cell of the index alone; the
-    index has none.
+    it drops some NaN. The gradient goes to the cell of the index alone,
+    whatever the values are: a window with NaN or infinity hands its gradient
+    to the cell that its index names. The index has no gradient.
 
     Example:
         >>> import numpy as np, keras_deconv

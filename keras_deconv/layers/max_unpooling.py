@@ -170,8 +170,10 @@ class MaxUnpool2D(MaxUnpool):
             the sizes before, shapes differ or a size does not pool to the size
             of the values.
 
-    Edge cases: the gradient of the values is read at the index; neither the
-    index nor `like` has one. A window index made by hand that points outside
+    Edge cases: the gradient of each value is read at its index, and with
+    `overlap="mean"` divided by the number of values on that cell, whatever the
+    values are, NaN and infinity included; neither the index nor `like` has
+    one. A window index made by hand that points outside
     its window, or into padding, puts its value nowhere.
 
     Example:
