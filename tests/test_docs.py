@@ -13,6 +13,7 @@ import shlex
 
 import matplotlib.pyplot
 import pytest
+import tensorflow_datasets as tfds
 
 import keras_deconv
 import keras_deconv_cli
@@ -52,6 +53,8 @@ def _own_data_dir(scenes_dir, tmp_path, monkeypatch):
     (tmp_path / "tfds").mkdir()
     (tmp_path / "tfds" / "scenes").symlink_to(scenes_dir / "scenes")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    # What the environment said when tfds was imported.
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "tfds"))
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -141,9 +141,9 @@ def test_pixels_see_as_far_as_is_told(monkeypatch):
     networks.make_slim(monkeypatch)
     inside = slice(margin, width - margin)
     # Nearest unpooling, through which every value goes.
-    basic = models.SegNetBasic((1, width, 3), 1, decoder="nearest")
-    full = models.FullResolutionNet((1, width, 3), 1, filters=(8,) * 8)
-    deep = models.FullResolutionNet((1, width, 3), 1, filters=(8,) * 31)
+    basic = models.SegNetBasic((1, width, 3), 2, decoder="nearest")
+    full = models.FullResolutionNet((1, width, 3), 2, filters=(8,) * 8)
+    deep = models.FullResolutionNet((1, width, 3), 2, filters=(8,) * 31)
     seen = fields(basic, width)[inside]
     assert (seen.min(), seen.max()) == (186, 202)
     assert set(fields(full, width)[inside]) == {49}

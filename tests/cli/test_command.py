@@ -862,7 +862,8 @@ def test_errors_while_reading_are_one_plain_line(model_file, tmp_path, capsys):
     # The sentence first, once, without what TensorFlow puts around it.
     assert error == (
         f"error: {folders[3]}/1.png: The mask contains label 77, neither class "
-        "nor void: use --void-labels 77."
+        "nor void: use --void-labels 77, or --labels to say which class each "
+        "value is."
     )
 
 
