@@ -1,5 +1,6 @@
 """The networks: sizes and counts as published, and that they learn."""
 
+import contextlib
 import functools
 import inspect
 import math
@@ -25,9 +26,13 @@ from tests import networks
 pytestmark = [pytest.mark.oldest, pytest.mark.numeric]
 
 
+@contextlib.contextmanager
 def without_values():
-    """For what is read off a network: its weights get shapes, and no room."""
-    return keras.StatelessScope(initialize_variables=False)
+    """For what is read off a network: its weights get shapes, and no memory."""
+    with keras.StatelessScope(initialize_variables=False):
+        yield
+    # Or Keras gives them memory, gigabytes, where it next leaves a scope.
+    keras.utils.clear_session(free_memory=False)
 
 
 def count(weights):
