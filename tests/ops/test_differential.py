@@ -1,7 +1,7 @@
 """Random poolings and unpoolings against NumPy loops, on the backend in use.
 
 `KERAS_BACKEND=torch` or `jax` (with `JAX_ENABLE_X64=1` too) before the command
-chooses it. The default suite draws a few cases, `-m slow` 1,500 (200 on JAX),
+chooses it. The default suite draws a few cases, `-m slow` 1,500 (100 on JAX),
 always the same.
 """
 
@@ -27,7 +27,7 @@ FEW = hypothesis.settings(
     max_examples=3 if IS_SLOW else 25, deadline=None, derandomize=True
 )
 MANY = hypothesis.settings(
-    max_examples=200 if IS_SLOW else 1500, deadline=None, derandomize=True
+    max_examples=100 if IS_SLOW else 1500, deadline=None, derandomize=True
 )
 
 # JAX has no 64 bits unless told, and says so; 32 are compared then.
