@@ -25,6 +25,11 @@ def pytest_collection_finish():
     gc.set_threshold(20_000, 20, 20)
 
 
+def pytest_sessionfinish():
+    # In the end pytest looks for garbage several times, in gigabytes of graphs.
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch):
     """No test may reach for a network: it would hang where there is none."""

@@ -100,6 +100,7 @@ def test_preview_writes_every_nth_epoch_and_the_last(tmp_path):
     assert content.endswith(b"IEND\xaeB`\x82")
 
 
+@pytest.mark.slow
 def test_preview_of_a_training_that_stops_early(tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -141,6 +142,7 @@ def test_preview_draws_what_the_model_predicts(tmp_path, monkeypatch):
     assert np.abs(predictions - drawn[0][1]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_preview_disturbs_neither_metrics_nor_dropout(tmp_path):
     """With it and without, an epoch gives the same numbers to the bit."""
     histories = []
@@ -217,6 +219,7 @@ def test_a_killed_preview_leaves_no_half_picture(tmp_path, monkeypatch):
     assert (tmp_path / "epoch_0001.png").read_bytes() == b"an older one"
 
 
+@pytest.mark.slow
 def test_preview_in_tensorboard(tmp_path):
     pytest.importorskip("tensorboard")
     tf = pytest.importorskip("tensorflow")
@@ -395,6 +398,7 @@ def test_report_begins_below_the_progress_bar(capsys):
     assert starts == ["\nEpoch 1", "Epoch 1"]
 
 
+@pytest.mark.slow
 def test_another_evaluation_does_not_change_the_report(tmp_path):
     """As a callback may do before the report, with other data."""
 
@@ -530,6 +534,7 @@ def differs(first, second):
     return any(np.any(a != b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.slow
 def test_a_resumed_training_is_the_same_to_the_bit(tmp_path):
     seeds = [callbacks.EpochSeed(5)]
     whole = weights_after(tmp_path / "a", seeds)
@@ -540,6 +545,7 @@ def test_a_resumed_training_is_the_same_to_the_bit(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_without_seeds_it_is_not_the_same(tmp_path):
     """What the test above would say if the callback did nothing."""
     whole = weights_after(tmp_path / "a", [])

@@ -57,7 +57,21 @@ def _own_data_dir(scenes_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "tfds"))
 
 
-@pytest.mark.parametrize("name", MODULES)
+LONG_MODULES = (
+    "keras_deconv.export.tflite",
+    "keras_deconv.inference.monte_carlo",
+    "keras_deconv.models.segnet",
+)
+
+
+def slow_if(is_slow):
+    return pytest.mark.slow if is_slow else ()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=slow_if(n in LONG_MODULES)) for n in MODULES],
+)
 def test_docstring_examples(name, monkeypatch):
     if name not in WITH_SIZES:
         networks.make_slim(monkeypatch)
@@ -154,16 +168,16 @@ fit_may_say_shuffle = pytest.mark.filterwarnings("ignore:`shuffle=True` was")
 
 
 # Their code takes half a minute.
-LONG_PAGES = ("docs/deploying.md", "docs/scaling.md", "docs/training.md")
+LONG_PAGES = (
+    *("docs/deploying.md", "docs/index.md"),
+    *("docs/scaling.md", "docs/training.md"),
+)
 
 
 @fit_may_say_shuffle
 @pytest.mark.parametrize(
     "page",
-    [
-        pytest.param(page, marks=pytest.mark.slow if page in LONG_PAGES else ())
-        for page in PAGES
-    ],
+    [pytest.param(page, marks=slow_if(page in LONG_PAGES)) for page in PAGES],
 )
 def test_pages_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # Where pages write their files.

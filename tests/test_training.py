@@ -128,6 +128,7 @@ def overfits(name, path):
 
 
 # The Bayesian ones are their parents, with dropout.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

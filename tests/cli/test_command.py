@@ -354,6 +354,7 @@ def assert_same_scores(folder, history):
         np.testing.assert_allclose(written, history[name], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_library_gives_the_same(run_folder, scenes_dir, tmp_path):
     splits = "train[:16]", "validation[:8]"
     model, history = train_with_api(
@@ -390,6 +391,7 @@ class Killed(BaseException):
     """
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on(
     run_folder, train_options, tmp_path, monkeypatch, capsys
 ):
@@ -479,6 +481,7 @@ def test_files_of_others_are_not_replaced(name, tmp_path, capsys):
     assert (tmp_path / name).read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_files_of_others_are_not_deleted(
     tiny_models, quick_options, tmp_path, monkeypatch
 ):
@@ -501,6 +504,7 @@ def test_files_of_others_are_not_deleted(
     assert [file.name for file in mine[2].parent.iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.slow
 def test_a_training_is_finished_before_it_is_measured(
     tiny_models, quick_options, tmp_path, capsys, monkeypatch
 ):
@@ -519,6 +523,7 @@ def test_a_training_is_finished_before_it_is_measured(
     assert "is finished" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_interrupt_keeps_what_was_learned(
     tiny_models, quick_options, tmp_path, capsys, monkeypatch
 ):
@@ -540,6 +545,7 @@ def test_interrupt_keeps_what_was_learned(
     assert len(read_history(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_is_not_kept(
     tiny_models, quick_options, tmp_path, capsys
 ):
@@ -568,6 +574,7 @@ def test_missing_packages_are_named(package, options, monkeypatch, capsys):
     assert f"pip install {package}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_every_option_of_training(tiny_models, scenes_dir, tmp_path, capsys):
     common = ["train", "--smoke", "--data-dir", str(scenes_dir)]
     common += ["--image-size", "16x24", "--preview-every", "0"]
@@ -739,6 +746,7 @@ def test_predict_at_the_size_of_the_picture(tmp_path):
     assert mask.shape == (96, 128, 1)
 
 
+@pytest.mark.slow
 def test_predict_says_how_sure_it_is(run_folder, tmp_path):
     tiny_datasets.write_png(tmp_path / "street.png", data.draw_scene(0)[0])
     arguments = ["predict", str(run_folder), str(tmp_path / "street.png")]
@@ -801,6 +809,7 @@ def test_output_names_are_distinct_and_stay_inside():
     assert names[1] == f"{names[0]}_2"
 
 
+@pytest.mark.slow
 def test_export_serves_what_predict_says(run_folder, tmp_path):
     output = tmp_path / "saved"
     assert main(["export", str(run_folder), "--output", str(output)]) == 0
@@ -837,6 +846,7 @@ def test_export_gives_a_tflite_file(quantize, run_folder, tmp_path):
     assert bytes_per_weight < 3 if quantize else bytes_per_weight > 4
 
 
+@pytest.mark.slow
 @pytest.mark.export
 def test_export_gives_an_onnx_file(run_folder, tmp_path):
     pytest.importorskip("tf2onnx", reason='pip install "keras-deconv[onnx]"')

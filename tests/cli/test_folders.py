@@ -117,6 +117,7 @@ def test_a_foreground_is_learned_in_a_minute(disks, tmp_path):
     assert foreground_iou(run, tmp_path / "scores.json") > 0.5
 
 
+@pytest.mark.slow
 def test_labels_name_the_classes(disks, tiny_models, tmp_path, capsys):
     run = tmp_path / "run"
     arguments = ["train", *disks, "--output", str(run), *FAST, "--epochs", "1"]
@@ -220,6 +221,7 @@ def test_the_command_of_the_page(
     assert scores["split_chose_model"]
 
 
+@pytest.mark.slow
 def test_a_set_that_grew_is_resumed_with_its_images(
     tiny_models, tmp_path, capsys
 ):
@@ -299,6 +301,7 @@ def test_folders_of_their_own_for_validation(tiny_models, tmp_path, capsys):
     assert "class_5" in (tmp_path / "run" / "per_class.csv").read_text()
 
 
+@pytest.mark.slow
 def test_evaluating_training_images_is_said(
     disks, tiny_models, tmp_path, capsys
 ):
@@ -319,6 +322,7 @@ def test_evaluating_training_images_is_said(
         assert said == scores["split_was_trained_on"] == trained_on
 
 
+@pytest.mark.slow
 def test_classes_that_do_not_occur_are_said(tiny_models, tmp_path, capsys):
     folders = write_disks(tmp_path, (0, 1), number=4)
     run = tmp_path / "run"
@@ -421,6 +425,7 @@ def test_check_lists_ten_faults(tmp_path, capsys):
     assert "NOT OK: 2 examples" in printed
 
 
+@pytest.mark.slow
 def test_deep_images_need_a_range_and_keep_it(tiny_models, tmp_path, capsys):
     folders = write_disks(tmp_path, (0, 1), number=4)
     shutil.copytree(tmp_path / "images", tmp_path / "bytes")
@@ -478,6 +483,7 @@ def test_predict_turns_photos_as_viewers_do(value, tmp_path):
         assert turned == upright
 
 
+@pytest.mark.slow
 def test_files_without_partner_can_be_skipped(tiny_models, tmp_path, capsys):
     folders = write_disks(tmp_path, (0, 1), number=6)
     (tmp_path / "masks" / "05.png").unlink()
@@ -491,6 +497,7 @@ def test_files_without_partner_can_be_skipped(tiny_models, tmp_path, capsys):
     assert printed.count("images without mask: 1 (05)") == 1
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said(disks, tiny_models, tmp_path, capsys, monkeypatch):
     run = tmp_path / "run"
     arguments = ["train", *disks, "--foreground", "255", *FAST]

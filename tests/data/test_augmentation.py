@@ -310,6 +310,7 @@ def test_pairs_are_reproducible(augment, cache):
     assert np.any(drawn_pairs(augment, seed=3)[0] != first)
 
 
+@pytest.mark.slow
 def test_without_a_seed_keras_decides():
     results = []
     for _ in range(2):
@@ -320,6 +321,7 @@ def test_without_a_seed_keras_decides():
     assert np.any(other != results[0][0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", [None, augmentation(**EVERYTHING)])
 def test_epoch_and_seed_are_all_that_matters(augment):
     epoch = tf.Variable(3, dtype="int64")

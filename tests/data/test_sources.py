@@ -262,6 +262,7 @@ def test_load_scenes(scenes_dir):
     assert set(np.unique(mask)) == {0, 1, 2, 3, 4, 5, 255}
 
 
+@pytest.mark.slow
 def test_load_shuffles_training_splits_only(scenes_dir):
     arguments = {
         "image_size": (16, 16),
@@ -668,6 +669,7 @@ def test_pets_from_archives(pet_arguments):
     )
 
 
+@pytest.mark.slow
 def test_pets_train_and_ship(pet_arguments, tmp_path):
     """Three steps of fit on what users get, and the SavedModel of it."""
     train = load(

@@ -253,6 +253,7 @@ for loss in (
 """
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_the_whole_batch():
     """In `fit` of Keras, also of a last batch that is not full."""
     result = subprocess.run(
@@ -512,6 +513,7 @@ def test_example_runs_on_two_devices(strategy, backend, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_two_devices_train_as_one(options, one, tmp_path):
     folder = tmp_path / "run"
     processes = start("mirrored", options, folder, num_devices=2)

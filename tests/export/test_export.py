@@ -249,6 +249,7 @@ def test_files_for_one_size(name, size, model, tmp_path):
     check_numbers(run, model, images_of(size, 2).astype("float32"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tflite", "onnx"])
 def test_mixed_precision_is_written_as_float32(name, model, tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
@@ -377,6 +378,7 @@ np.savez(outputs, **results, loaded=outputs_of_file)
 """
 
 
+@pytest.mark.slow
 def test_files_in_a_new_process(model, tmp_path):
     folder, file = tmp_path / "saved", tmp_path / "model.keras"
     export.to_saved_model(model, folder)
@@ -472,6 +474,7 @@ def test_logits_of_a_model_that_ends_in_a_softmax(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_monte_carlo(tmp_path, monkeypatch):
     networks.make_slim(monkeypatch)
     images = images_of((30, 41), 2)
@@ -612,6 +615,7 @@ def test_what_is_equal_in_int8_is_a_tie_and_the_first_wins(tmp_path, rng):
     assert ((windows > 0).sum((1, 3)) <= 1).all()
 
 
+@pytest.mark.slow
 def test_channels_have_equal_ranges_in_int8(tmp_path, rng, monkeypatch):
     """A channel of a quarter of the range has all steps nevertheless."""
     inputs = keras.Input((6, 8, 2))
@@ -649,6 +653,7 @@ def test_channels_have_equal_ranges_in_int8(tmp_path, rng, monkeypatch):
     assert unequal > 2 * low
 
 
+@pytest.mark.slow
 def test_who_else_reads_what_is_pooled_sees_all_of_it(
     tmp_path, rng, monkeypatch
 ):
@@ -679,6 +684,7 @@ def test_who_else_reads_what_is_pooled_sees_all_of_it(
     assert largest_error() > 2
 
 
+@pytest.mark.slow
 def test_windows_and_paddings_in_tflite(tmp_path, rng):
     """All values are negative, and some windows all equal to the lowest."""
     inputs = keras.Input((7, 9, 2))
@@ -732,6 +738,7 @@ def test_quantized_models_keep_classes(
     assert size <= max_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_masks", [False, True])
 def test_representative_images_from_a_data_set(with_masks, tmp_path):
     model = brightness_model((16, 24, 3))

@@ -94,6 +94,7 @@ def test_without_dropout_the_variance_is_0(build):
     )
 
 
+@pytest.mark.slow
 def test_sampling_changes_nothing_of_the_model(model):
     before = [np.array(v) for v in model.variables]
     logits = model.predict(IMAGES, verbose=0)
@@ -425,6 +426,7 @@ def test_on_jax_nothing_is_traced():
     assert sample(model, x).variance.max() > 0
 
 
+@pytest.mark.slow
 def test_in_a_function_and_a_saved_model(model, tmp_path):
     tf = pytest.importorskip("tensorflow")
     if keras.backend.backend() != "tensorflow":
@@ -487,6 +489,7 @@ def test_samples_as_tensor_of_a_function():
             function(wrong)
 
 
+@pytest.mark.slow
 def test_uncertainty_is_larger_where_the_image_is_unclear():
     """After training on two clear classes, a mixture of them is unsure."""
     inputs = keras.Input((8, 8, 1))

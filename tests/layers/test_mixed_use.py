@@ -144,6 +144,7 @@ print("identical")
 """
 
 
+@pytest.mark.slow
 def test_two_runs_are_identical_with_op_determinism():
     result = subprocess.run(
         [sys.executable, "-c", DETERMINISTIC], capture_output=True, text=True
