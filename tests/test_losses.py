@@ -667,7 +667,9 @@ def test_fit_and_evaluate(jit_compile, dtype):
     )
 
 
-@pytest.mark.parametrize("jit_compile", [True, False])
+@pytest.mark.parametrize(
+    "jit_compile", [pytest.param(True, marks=pytest.mark.slow), False]
+)
 @pytest.mark.parametrize("loss", LOSSES[1:])
 def test_each_loss_in_fit_and_evaluate(loss, jit_compile):
     if BACKEND == "torch" and jit_compile is True:

@@ -642,7 +642,6 @@ def test_evaluate_measures_as_the_library(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("--split validation[:8]", True),
         ("scenes --split validation[:8]", True),
         ("--split validation[8:16]", False),
         ("--images {0}/images --masks {0}/masks --classes 6", False),

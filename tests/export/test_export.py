@@ -121,7 +121,17 @@ def network(request):
     return model, request.param.sizes, request.param.num_images
 
 
-@pytest.mark.parametrize("name", FORMATS)
+# The others write what these do, or Keras does.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=() if name in ("saved_model", "tflite") else pytest.mark.slow,
+        )
+        for name in FORMATS
+    ],
+)
 def test_formats_give_the_numbers_of_the_model(name, network, tmp_path):
     model, sizes, num_images = network
     run = FORMATS[name](with_indices(model), tmp_path)
@@ -242,7 +252,7 @@ def model():
     return networks.one_stage()
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SIZES[1:])
 @pytest.mark.parametrize("name", ["tflite", "onnx"])
 def test_files_for_one_size(name, size, model, tmp_path):
     run = FORMATS[name](with_indices(model), tmp_path, image_size=size)

@@ -390,7 +390,9 @@ def test_config_names_every_argument_and_round_trips(metric):
     assert by_keras.get_config() == expected
 
 
-@pytest.mark.parametrize("jit_compile", [True, False, "auto"])
+@pytest.mark.parametrize(
+    "jit_compile", [pytest.param(True, marks=pytest.mark.slow), False, "auto"]
+)
 def test_fit_and_evaluate(jit_compile):
     if BACKEND == "torch" and jit_compile is True:
         pytest.skip("torch.compile is not tried")
