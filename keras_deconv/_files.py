@@ -204,6 +204,14 @@ def locked(path: Path, *, wait: bool) -> Iterator[float | None]:
                 return
 
 
+def delete_lock(path: Path) -> None:
+    """Delete a lock file that somebody left who was killed at the very end."""
+    if os.path.exists(path):
+        # Somebody else may hold it.
+        with contextlib.suppress(OSError), locked(path, wait=False):
+            pass
+
+
 @contextlib.contextmanager
 def _open_locked(path: Path, wait: bool = True) -> Iterator[int]:
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)

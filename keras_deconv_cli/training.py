@@ -52,6 +52,7 @@ def train(options: commands.Train) -> int:
     folder = pathlib.Path(options.results.output or _default_output(options))
     options, before = _resumed(options, folder)
     if _is_finished(before, folder):
+        _files.delete_lock(folder / _LOCK)
         return 0
     # Before anything is computed.
     replicas = distribution.connect(options.strategy)

@@ -28,7 +28,7 @@ def alone(data_dir: str | os.PathLike[str]) -> Iterator[None]:
         return
     target = pathlib.Path(data_dir)
     target.parent.mkdir(parents=True, exist_ok=True)
-    lock = target.with_name(f".{target.name}.lock")
+    lock = _lock_of(target)
     with contextlib.ExitStack() as stack:
         try:
             begun = stack.enter_context(_files.locked(lock, wait=False))
@@ -38,6 +38,15 @@ def alone(data_dir: str | os.PathLike[str]) -> Iterator[None]:
         if begun is not None:
             _delete_incomplete(target, begun)
         yield
+
+
+def clean(data_dir: str | os.PathLike[str]) -> None:
+    """Delete the lock of a process that was killed when all was prepared."""
+    _files.delete_lock(_lock_of(pathlib.Path(data_dir)))
+
+
+def _lock_of(target: pathlib.Path) -> pathlib.Path:
+    return target.with_name(f".{target.name}.lock")
 
 
 def _delete_incomplete(target: pathlib.Path, begun: float) -> None:

@@ -355,7 +355,9 @@ def _prepare(
                 "`manual_dir` must be a folder that exists. "
                 f"Received: manual_dir={manual_dir!r}."
             )
-    if not builder.is_prepared():
+    if builder.is_prepared():
+        _preparation.clean(builder.data_dir)
+    else:
         _download_and_prepare(builder, manual_dir)
 
 
