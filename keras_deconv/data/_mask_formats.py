@@ -82,9 +82,8 @@ def mask_format(
         _label_of_color(entry, palette, void_colors),
         colors_decide=colors_decide,
         assumes_void=entry.num_classes == 2
+        and VOID in entry.void_labels
         and not is_described
-        and labels is None
-        and foreground is None
         and void_labels is None
         and palette is None,
         is_described=is_described or labels is not None,

@@ -180,7 +180,8 @@ def check_not_binary(
     """Refuse masks of 0 and 255 alone if 255 is void only by default.
 
     Such masks are the most common of two classes. Reading ends with the first
-    mask that has another value, which is usually the first one.
+    mask that has another value, which is usually the first one. In a mask of 1
+    bit, 1 is white, which other masks of the same set write as 255.
 
     Raises:
         ValueError: If no mask has another value, and 255 occurs.
@@ -194,7 +195,10 @@ def check_not_binary(
         except ValueError:
             # It is reported when the mask is loaded.
             continue
-        found.update(np.unique(labels).tolist())
+        values = set(np.unique(labels).tolist())
+        if 1 in values and _images.png_depth(_images.read_bytes(path)) == 1:
+            values.discard(1)
+        found |= values
         if not found <= {0, 255}:
             return
     if found == {0, 255}:

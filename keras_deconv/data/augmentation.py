@@ -110,7 +110,8 @@ def augmentation(
     ) -> tuple[tf.Tensor, tf.Tensor]:
         image, mask = tf.convert_to_tensor(image), tf.convert_to_tensor(mask)
         _check_pair(image, mask)
-        if check_values:
+        # A pipeline knows that its images are in 0..255, and nothing more.
+        if check_values or limits != (0, 255):
             _check_values(image, limits)
         is_single = image.shape.rank == 3
         if is_single:

@@ -198,9 +198,10 @@ def from_folders(
     else:
         # Others do not matter, so they need no partner.
         found = match_files(images, masks, mask_suffix, "skip", verbose=False)
-        found = _only(found, files)
-    # Of all parts: a small one may have no foreground.
+    # Of all files: a small part may have no foreground.
     check_not_binary([mask for _, _, mask in found], format)
+    if files is not None:
+        found = _only(found, files)
 
     def load(part: Files, is_training: bool, **changes: Any) -> tf.data.Dataset:
         return segmentation_pairs(

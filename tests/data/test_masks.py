@@ -415,3 +415,39 @@ def test_bytes_are_enough(tmp_path):
 
     image = read_image(buffer.getvalue())
     assert image.tolist() == np.stack([BINARY] * 3, -1).tolist()
+
+
+def test_masks_of_one_bit_among_binary_ones_do_not_hide_them(tmp_path):
+    write(tmp_path, BINARY, BINARY, BINARY)
+    white = PIL.Image.fromarray(BINARY).convert("1")
+    white.save(tmp_path / "masks" / "0.png")
+    with pytest.raises(ValueError, match="foreground=255"):
+        masks_of(tmp_path, classes=2)
+    for number in (1, 2):
+        white.save(tmp_path / "masks" / f"{number}.png")
+    assert masks_of(tmp_path, classes=2) == [ONES.tolist()] * 3
+
+
+@pytest.mark.parametrize(
+    "options", [{"foreground": 1}, {"labels": {0: 0, 1: 1}}]
+)
+def test_binary_masks_with_another_foreground_stop(tmp_path, options):
+    write(tmp_path, BINARY)
+    with pytest.raises(ValueError, match="foreground=255"):
+        masks_of(tmp_path, **options)
+    masks_of(tmp_path, **options, void_labels=(255,))
+
+
+def test_a_part_without_foreground_is_loaded(tmp_path):
+    write(tmp_path, [[0, 1, 255]], [[0, 0, 255]])
+    assert masks_of(tmp_path, classes=2, files=["1"]) == [[[0, 0, 255]]]
+
+
+def test_an_augmentation_for_another_range_is_refused(tmp_path):
+    write(tmp_path, [[0, 1, 200]])
+    augment = data.augmentation(value_range=(0, 1))
+    pairs = read(tmp_path, classes=201, augment=augment, seed=0)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"must be in 0\.\.1"
+    ):
+        list(pairs)
