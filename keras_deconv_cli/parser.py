@@ -532,6 +532,11 @@ def _problem(options: argparse.Namespace) -> str | None:
         return "--val-images and --val-masks go together"
     if options.val_images and not options.images:
         return "--val-images goes with --images"
+    if options.val_images and options.val_split not in (None, "validation"):
+        return (
+            "--val-split decides how --images are divided, so it does not go "
+            "with --val-images, which are all for validation"
+        )
     if options.encoder_weights and options.model not in WITH_ENCODER_WEIGHTS:
         return (
             f"--encoder-weights is for {', '.join(WITH_ENCODER_WEIGHTS)}, "

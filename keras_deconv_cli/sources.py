@@ -142,6 +142,15 @@ class Source:
         if validation is None:
             validation = _default_validation(train, sizes)
         number = splits.share(validation)
+        is_split = not number and validation not in ("none", "rest")
+        if is_split and splits.overlap(train, validation, sizes):
+            raise ValueError(
+                "--train-split and --val-split must not share images, or the "
+                "best epoch would be chosen on images of the training. "
+                f"Received: --train-split {train} with --val-split "
+                f"{validation}. --val-split rest takes what the training "
+                "leaves out; --val-split none trains without validation."
+            )
         if self.parts:
             return self._divide_folders(train, validation, number, seed)
         if number:

@@ -289,6 +289,23 @@ def test_splits_of_folders(options, train, validation, tmp_path):
         assert found["validation"] == ["00", "01", "06", "07", "08", "09"]
 
 
+@pytest.mark.parametrize("val_split", ["train", "train[80%:]"])
+def test_training_and_validation_share_no_images(val_split, tmp_path, capsys):
+    folders = write_disks(tmp_path, (0, 1), number=10)
+    arguments = ["train", *folders, "--classes", "2", "--val-split", val_split]
+    assert main([*arguments, "--output", str(tmp_path / "run")]) == 1
+    assert "must not share images" in capsys.readouterr().err
+
+
+def test_a_validation_folder_is_not_divided(tmp_path, capsys):
+    folders = write_disks(tmp_path, (0, 1), number=2)
+    arguments = ["train", *folders, "--classes", "2", "--val-split", "20%"]
+    arguments += ["--val-images", folders[1], "--val-masks", folders[3]]
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "does not go with --val-images" in capsys.readouterr().err
+
+
 def test_folders_of_their_own_for_validation(tiny_models, tmp_path, capsys):
     folders = write_scenes(tmp_path)
     arguments = ["train", *folders, "--classes", "6", *FAST, "--epochs", "1"]
