@@ -62,6 +62,13 @@ def evaluate(options: commands.Evaluate) -> int:
             f"{source.num_classes} classes in {source}, {run.num_classes} in "
             f"{options.model_path}."
         )
+    is_permuted = sorted(source.class_names) == sorted(run.class_names)
+    if is_permuted and list(source.class_names) != run.class_names:
+        raise ValueError(
+            "The dataset must have the classes of the model in their order: "
+            f"{', '.join(run.class_names)}. Received: "
+            f"{', '.join(source.class_names)}."
+        )
     # A model file alone does not know the names.
     run = dataclasses.replace(run, class_names=list(source.class_names))
     available = source.sizes()

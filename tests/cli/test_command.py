@@ -659,6 +659,17 @@ def test_evaluate_says_whether_the_split_chose_the_model(
     assert json.loads(written.read_text())["split_chose_model"] == expected
 
 
+def test_evaluate_refuses_classes_in_another_order(
+    run_folder, tmp_path, capsys
+):
+    folders = write_scenes(tmp_path)
+    names = data.describe("scenes").class_names
+    classes = ",".join((*names[1:], names[0]))
+    arguments = ["evaluate", str(run_folder), *folders, "--classes", classes]
+    assert main(arguments) == 1
+    assert "in their order: sky, " in capsys.readouterr().err
+
+
 def test_evaluate_a_model_from_elsewhere(model_file, scenes_dir, capsys):
     arguments = ["evaluate", str(model_file), "scenes", "--split", "test[:4]"]
     assert main([*arguments, "--data-dir", str(scenes_dir)]) == 0
