@@ -23,7 +23,9 @@ from tests import networks
 from tests.seeds import SEED
 
 WAYS = pytest.mark.parametrize(
-    "is_fused", [True, False], ids=["fused", "plain"]
+    "is_fused",
+    [True, pytest.param(False, marks=pytest.mark.slow)],
+    ids=["fused", "plain"],
 )
 
 

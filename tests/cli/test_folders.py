@@ -91,6 +91,7 @@ def test_binary_masks_stop_with_the_ways_out(
     assert re.search(r"Pixels: ground \d{5}, disk 0, void \d{4}\.", printed)
 
 
+@pytest.mark.slow
 def test_a_foreground_is_learned(disks, tiny_models, tmp_path):
     run = tmp_path / "run"
     arguments = [*disks, "--foreground", "255", "--output", str(run), *FAST]

@@ -334,7 +334,13 @@ def test_foreign_and_compiled_operations_are_seen(tmp_path):
     assert formats.must_compile(tmp_path)
 
 
-@pytest.mark.parametrize("quantize", [None, *QUANTIZATIONS])
+@pytest.mark.parametrize(
+    "quantize",
+    [
+        pytest.param(q, marks=pytest.mark.slow if q != "int8" else ())
+        for q in (None, *QUANTIZATIONS)
+    ],
+)
 def test_tflite_holds_built_in_operations_alone(quantize, model, tmp_path):
     file = tmp_path / "model.tflite"
     images = images_of((16, 25), 2) if quantize == "int8" else None
