@@ -249,6 +249,8 @@ def test_image_is_read_by_tiles_and_rows_are_written_once(class_ids):
 
 def test_memory_does_not_grow_with_the_height(tmp_path):
     """One row of tiles of the scores, whatever the image."""
+    if keras.config.backend() == "torch":
+        pytest.skip("the bound is not derived for PyTorch")
     model = convolutions(1, (32, 32), num_classes=20)
     predict(model, IMAGE, None, 8)
 
