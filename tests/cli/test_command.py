@@ -368,7 +368,7 @@ def test_the_library_gives_the_same(run_folder, scenes_dir, tmp_path):
 @pytest.mark.skipif(not CAMVID.exists(), reason="no CamVid here")
 def test_the_library_gives_the_same_on_camvid(tmp_path):
     where = {"data_dir": tmp_path / "tfds", "manual_dir": CAMVID}
-    splits = "train[:16]", "val[:8]"
+    splits = "train[:16]", "validation[:8]"
     arguments = [
         *["train", "cam_vid", "--output", str(tmp_path / "run")],
         *["--data-dir", str(where["data_dir"])],
