@@ -12,7 +12,7 @@ import keras_deconv
 from keras_deconv import ops
 from tests import oracles
 
-pytestmark = [pytest.mark.oldest, pytest.mark.numeric]
+pytestmark = pytest.mark.oldest
 
 # Sizes with every remainder, windows that do and do not fit them.
 LENGTHS = range(1, 10)
