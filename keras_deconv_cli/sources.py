@@ -142,8 +142,12 @@ class Source:
         if validation is None:
             validation = _default_validation(train, sizes)
         number = splits.share(validation)
-        is_split = not number and validation not in ("none", "rest")
-        if is_split and splits.overlap(train, validation, sizes):
+        is_shared = False
+        if not number and validation not in ("none", "rest"):
+            # Splits that do not exist are reported where they are loaded.
+            with contextlib.suppress(ValueError):
+                is_shared = splits.overlap(train, validation, sizes)
+        if is_shared:
             raise ValueError(
                 "--train-split and --val-split must not share images, or the "
                 "best epoch would be chosen on images of the training. "
