@@ -29,7 +29,8 @@ class Data:
     void_labels: tuple[int, ...] | None = None
     value_range: tuple[float, float] | None = None
     mask_suffix: str = ""
-    unmatched: str = "error"
+    # None for the command's own: that of the run, or else "error".
+    unmatched: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

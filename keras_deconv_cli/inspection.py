@@ -67,6 +67,12 @@ def export(options: commands.Export) -> int:
         )
     api.find("format", options.format)(model, options.output, **arguments)
     print(f"Wrote {options.output}")
+    if run.value_range:
+        print(
+            "The exported model takes images in 0..255. Before, scale values "
+            "of {:g} to {:g} to it, as in the training, and clip others."
+            .format(*run.value_range)
+        )
     return 0
 
 

@@ -210,6 +210,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     )
     data.add_argument(
         "--val-split",
+        type=val_split,
         metavar="SPLIT",
         help="split to validate on after every epoch; a share of the training "
         "images, such as 20%%; rest, for the images that --train-split leaves "
@@ -317,6 +318,8 @@ def _add_train(command: argparse.ArgumentParser) -> None:
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("model_path", metavar="MODEL", help=_MODEL_HELP)
     _add_split(_add_data(command), "test, else validation, else train")
+    # That of the training, for its images.
+    command.set_defaults(unmatched=None)
     command.add_argument(
         "--batch-size",
         default=8,
@@ -392,7 +395,10 @@ def _add_info(command: argparse.ArgumentParser) -> None:
 def _add_data(
     command: argparse.ArgumentParser, default: str | None = None
 ) -> Any:
-    """Adds a group, whose class has no public name."""
+    """Adds a group, whose class has no public name.
+
+    Without a default dataset, the data are those of a training.
+    """
     data = command.add_argument_group("data")
     add = data.add_argument
     add(
@@ -440,7 +446,10 @@ def _add_data(
         help="values in the masks that belong to no class, or none (default: "
         "255, unless it is a label or the foreground)",
     )
-    _add_value_range(data)
+    if default:
+        _add_value_range(data)
+    else:
+        _add_value_range(data, "that of the training")
     add(
         "--mask-suffix",
         default="",
@@ -450,7 +459,9 @@ def _add_data(
     _add_choice(
         data,
         "unmatched",
-        "images without mask and masks without image: ",
+        "images without mask and masks without image"
+        + ("" if default else " (of a training: as there, unless given)")
+        + ": ",
         "error",
     )
     return data
@@ -560,6 +571,18 @@ def flag(name: str) -> str:
 def path(text: str) -> str:
     """A path that means the same in every working directory."""
     return os.path.abspath(os.path.expanduser(text))
+
+
+def val_split(text: str) -> str:
+    """A split, or a share; what looks like a share must be one."""
+    is_number = re.fullmatch(r"[-+]?[\d.,]+\s*%?", text, re.ASCII)
+    if is_number and not re.fullmatch(r"[1-9]\d?%", text, re.ASCII):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be a share from 1% to 99% in whole percent, such "
+            "as 20%; a split such as validation, or a slice such as "
+            "train[80%:]; rest; or none"
+        )
+    return text
 
 
 def size(text: str) -> tuple[int, int]:

@@ -100,7 +100,8 @@ class Source:
             **{
                 name: getattr(self.options, name)
                 for name in api.FOLDER_ARGUMENTS
-            },
+            }
+            | {"unmatched": self.options.unmatched or "error"},
             **options,
         )
 
@@ -185,7 +186,13 @@ class Source:
             if left:
                 parts["validation"] = self.part(left)
         elif not number and validation != "none":
-            parts["validation"] = self.part(validation)
+            try:
+                parts["validation"] = self.part(validation)
+            except ValueError as error:
+                raise ValueError(
+                    "--val-split must be a share such as 20%, rest, none, or "
+                    f"images of these folders. {error}"
+                ) from None
         names = {name: name for name in parts}
         return dataclasses.replace(self, parts=parts), names
 
@@ -249,7 +256,7 @@ def find(
     parts = {}
     for name, (images, masks) in folders.items():
         found = match_files(
-            images, masks, options.mask_suffix, options.unmatched
+            images, masks, options.mask_suffix, options.unmatched or "error"
         )
         if files:
             wanted = set(files.get(name, ()))
@@ -297,9 +304,14 @@ def describe(name: str, data_dir: str | None) -> data.SegmentationSet:
 
 
 def moved(before: commands.Data, now: commands.Data) -> commands.Data:
-    """The data of a run, in the folders where they are now."""
+    """The data of a run, in the folders where they are now.
+
+    How they are read is as before, unless the user says otherwise now.
+    """
     return dataclasses.replace(
         before,
         data_dir=now.data_dir or before.data_dir,
         manual_dir=now.manual_dir or before.manual_dir,
+        value_range=now.value_range or before.value_range,
+        unmatched=now.unmatched or before.unmatched,
     )
