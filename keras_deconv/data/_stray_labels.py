@@ -57,14 +57,14 @@ def _advice(strays: Sequence[int], entry: SegmentationSet) -> str:
     is_binary = list(entry.labels) != free[:number]
     if is_binary and list(strays) == [1]:
         text = (
-            f"use foreground=1 if 1 is {entry.class_names[1]!r} in all masks; "
+            f"use foreground=1 if 1 is {entry.class_names[1]} in all masks; "
             "if some masks have 1 bit per pixel, where 1 is white, save these "
             "with 8 bits"
         )
     elif is_binary and len(strays) == 1:
         text = (
             f"use foreground={strays[0]} if {strays[0]} is "
-            f"{entry.class_names[1]!r} in all masks, or {void}"
+            f"{entry.class_names[1]} in all masks, or {void}"
         )
     elif strays[-1] < number + _MANY and is_counted and has_names:
         text = f"name {strays[-1] + 1} classes in `classes`, or use {void}"

@@ -439,12 +439,11 @@ def _with_a_batch(
 
     For datasets whose number of examples is found out while iterating.
     """
-    image, mask = batches.element_spec
     # Stands for the end, so that something runs there.
     end = tf.data.Dataset.from_tensors(
-        (
-            tf.zeros([size or 0 for size in image.shape], image.dtype),
-            tf.zeros([size or 0 for size in mask.shape], mask.dtype),
+        tuple(
+            tf.zeros([size or 0 for size in spec.shape], spec.dtype)
+            for spec in batches.element_spec
         )
     )
     if drop_remainder:
@@ -456,24 +455,28 @@ def _with_a_batch(
     else:
         text = _EMPTY
 
-    def check(
-        num_batches: tf.Tensor, element: tuple[Any, tf.Tensor]
-    ) -> tuple[tf.Tensor, tuple[Any, tf.Tensor]]:
+    def flagged(is_end: bool) -> Callable[..., tuple[Any, bool]]:
+        return lambda *pair: (pair, is_end)
+
+    def check(num_batches: tf.Tensor, element: Any) -> tuple[tf.Tensor, Any]:
         _, is_end = element
         require(~is_end | (num_batches > 0), [text])
         return num_batches + 1, element
 
-    def restored(pair: Any, is_end: tf.Tensor) -> Any:
+    def is_batch(_: Any, is_end: tf.Tensor) -> tf.Tensor:
+        return ~is_end
+
+    def restored(pair: Any, _: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return tuple(
             tf.ensure_shape(part, spec.shape)
             for part, spec in zip(pair, batches.element_spec, strict=True)
         )
 
     return (
-        batches.map(lambda *pair: (pair, False))
-        .concatenate(end.map(lambda *pair: (pair, True)))
+        batches.map(flagged(False))
+        .concatenate(end.map(flagged(True)))
         .scan(tf.constant(0, tf.int64), check)
-        .filter(lambda pair, is_end: ~is_end)
+        .filter(is_batch)
         .map(restored)
     )
 

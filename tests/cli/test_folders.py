@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import resource
 import shlex
 import shutil
 import subprocess
@@ -102,19 +101,12 @@ def test_a_foreground_is_learned(disks, tiny_models, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.release
-def test_a_foreground_is_learned_in_a_minute(disks, tmp_path):
+def test_a_foreground_is_learned_with_the_defaults(disks, tmp_path):
     """As a user has it, defaults and all, in a process of its own."""
     run = tmp_path / "run"
     command = [sys.executable, "-m", "keras_deconv_cli", "train", *disks]
     command += ["--foreground", "255", "--output", str(run)]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Seconds of the processor: others may use it at the same time.
-    seconds = (
-        after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    )
-    assert seconds < 60
     assert foreground_iou(run, tmp_path / "scores.json") > 0.5
 
 
