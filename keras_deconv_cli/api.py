@@ -118,7 +118,9 @@ def _as_option(name: str, text: str) -> str:
         return f"{option} {text}"
     if value is None:
         return f"no {option}"
-    if isinstance(value, dict):
+    if name in CHOICES and isinstance(value, str):
+        text = value
+    elif isinstance(value, dict):
         text = ",".join(f"{key}={item}" for key, item in value.items())
     elif isinstance(value, tuple | list) and option == "--image-size":
         text = "x".join(map(str, value[:2]))

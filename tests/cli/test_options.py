@@ -156,6 +156,15 @@ def test_options_become_a_typed_command():
         ("train --encoder-weights imagenet", "not for segnet_basic"),
         ("train --loss dice --class-weights median", "crossentropy and focal"),
         ("train --strategy all", "data_parallel"),
+        *(
+            (
+                f"train --val-split {text}",
+                f"argument --val-split: '{text}' must be a share from 1% to "
+                "99% in whole percent, such as 20%; a split such as "
+                "validation, or a slice such as train[80%:]; rest; or none",
+            )
+            for text in ("0.2", "0%", "100%", "12.5%", "20", "020%")
+        ),
         ("train --smo", "unrecognized"),
         ("evaluate", "MODEL"),
         ("predict model picture", "--output"),
@@ -222,6 +231,7 @@ def test_arguments_are_those_of_the_library():
         ("name='pets'", "DATASET 'pets'"),
         ("classes=['a', 'b']", "--classes a,b"),
         ("split='x[:2]'", "SPLIT 'x[:2]'"),
+        ("with unmatched='skip'.", "with --unmatched skip."),
         # Not arguments: paths, other names, numbers of classes.
         ("/tmp/images=3/a.png", "/tmp/images=3/a.png"),
         ("--classes=3", "--classes=3"),
