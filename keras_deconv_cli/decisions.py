@@ -207,6 +207,14 @@ def _about_classes(source: Source) -> Iterator[str]:
                 "--void-labels)"
             )
         yield text
+    if source.options.palette:
+        yield "Colors in the masks: " + ", ".join(
+            "{:02x}{:02x}{:02x}".format(*color) + f" {name}"
+            for color, name in (
+                *zip(source.palette, source.class_names, strict=True),
+                *((color, "void") for color in source.options.void_colors),
+            )
+        )
     if source.value_range:
         yield "Image values: {:g} to {:g} become 0 to 255".format(
             *source.value_range

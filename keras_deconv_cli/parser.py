@@ -446,6 +446,20 @@ def _add_data(
         help="values in the masks that belong to no class, or none (default: "
         "255, unless it is a label or the foreground)",
     )
+    add(
+        "--palette",
+        type=colors,
+        metavar="RRGGBB,...",
+        help="for masks whose colors are the classes: the color of each class "
+        "in hexadecimal, in the order of --classes, such as 808080,00ff00",
+    )
+    add(
+        "--void-colors",
+        default=(),
+        type=colors,
+        metavar="RRGGBB,...",
+        help="with --palette: colors that belong to no class (default: none)",
+    )
     if default:
         _add_value_range(data)
     else:
@@ -531,8 +545,10 @@ def _problem(options: argparse.Namespace) -> str | None:
             return "give a DATASET or --images, not both"
         if not options.images:
             options.dataset = options.dataset or options.default_dataset
-            for name in ("void_labels", "mask_suffix"):
-                if given[name] not in (None, ""):
+            for name in (
+                *("void_labels", "palette", "void_colors", "mask_suffix"),
+            ):
+                if given[name] not in (None, "", ()):
                     return f"{flag(name)} goes with --images"
     if options.kind is commands.Export:
         if options.quantize and options.format != "tflite":
@@ -675,6 +691,20 @@ def value_range(text: str) -> tuple[float, float]:
             f"{text!r} must be LOW,HIGH, two numbers such as 0,65535"
         )
     return low, high
+
+
+def colors(text: str) -> tuple[tuple[int, int, int], ...]:
+    """Colors (red, green, blue), as web pages write them."""
+    parts = [part.strip().removeprefix("#") for part in text.split(",")]
+    if not all(re.fullmatch("[0-9a-fA-F]{6}", part) for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be colors RRGGBB in hexadecimal with commas "
+            "between them, such as 808080,00ff00"
+        )
+    return tuple(
+        (int(part[:2], 16), int(part[2:4], 16), int(part[4:], 16))
+        for part in parts
+    )
 
 
 def void_labels(text: str) -> tuple[int, ...]:

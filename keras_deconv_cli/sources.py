@@ -243,11 +243,21 @@ def find(
         labels=options.labels,
         foreground=options.foreground,
         void_labels=options.void_labels,
+        palette=options.palette,
+        void_colors=options.void_colors,
     ).entry
-    labels = {
-        **{label: entry.class_names[id] for label, id in entry.labels.items()},
-        **dict.fromkeys(entry.void_labels, "void"),
-    }
+    # With colors, labels are not what the masks hold.
+    labels = (
+        {}
+        if options.palette
+        else {
+            **{
+                label: entry.class_names[id]
+                for label, id in entry.labels.items()
+            },
+            **dict.fromkeys(entry.void_labels, "void"),
+        }
+    )
     folders = {"train": (str(options.images), str(options.masks))}
     if options.val_images:
         folders["validation"] = (options.val_images, str(options.val_masks))
@@ -269,7 +279,7 @@ def find(
                 )
         parts[name] = Part(images, masks, found)
     return Source(
-        *(options, entry.class_names, entry.palette),
+        *(options, entry.class_names, options.palette or entry.palette),
         *(labels, options.value_range, parts),
     )
 

@@ -785,3 +785,37 @@ def test_weights_that_cannot_be_downloaded_are_said(
     error = last_error(capsys)
     assert error.startswith("error: --encoder-weights must be None, 'imagenet'")
     assert error.endswith("there is no connection to a.host")
+
+
+def test_colors_are_classes(tiny_models, tmp_path, capsys):
+    folders = write_disks(tmp_path, (0, 1), number=4)
+    colors = np.uint8([[70, 130, 180], [0, 0, 0], [255, 255, 255]])
+    for path in (tmp_path / "masks").iterdir():
+        mask = tf.io.decode_png(path.read_bytes())[..., 0].numpy()
+        mask[0, 0] = 2
+        path.write_bytes(encoded(colors[mask]))
+    classes = [*folders, "--classes", "ground,disk"]
+    assert main(["check", *classes]) == 1
+    assert "--palette must say what they mean" in capsys.readouterr().out
+    arguments = [*classes, "--palette", "4682B4,000000"]
+    assert main(["check", *arguments]) == 1
+    assert "the colors of --palette and --void-colors alone" in (
+        capsys.readouterr().out
+    )
+    arguments += ["--void-colors", "ffffff"]
+    assert main(["check", *arguments]) == 0
+    run = tmp_path / "run"
+    training = ["train", *arguments, *FAST, "--epochs", "1"]
+    training += ["--output", str(run)]
+    assert main(training) == 0
+    printed = capsys.readouterr().out
+    assert "Colors in the masks: 4682b4 ground, 000000 disk, ffffff void\n" in (
+        printed
+    )
+    assert "Values in the masks" not in printed
+    # Its pictures have these colors, and the run is evaluated with them.
+    assert runs.read(run).palette == [[70, 130, 180], [0, 0, 0]]
+    assert main(training) == 0
+    assert "is finished" in capsys.readouterr().out
+    assert main(["evaluate", str(run)]) == 0
+    assert re.search("^disk +[0-9]", capsys.readouterr().out, re.MULTILINE)
