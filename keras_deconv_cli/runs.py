@@ -259,7 +259,8 @@ def _check_options(options: Any) -> None:
             )
         ),
         "options with images must have masks, mask_suffix and unmatched, and "
-        "classes, labels, void_labels and colors as the command writes them",
+        "classes, labels, void_labels, palette and void_colors as the command "
+        "writes them",
         options,
     )
 
