@@ -83,11 +83,12 @@ def predict_sliding_window(
     def predict(chosen: np.ndarray) -> list[np.ndarray]:
         batch = patches[np.unravel_index(chosen, size)]
         # The window's axes are the last: back before the channels.
-        with _locks.held(every_layer(model)):
-            scores = model.predict_on_batch(np.moveaxis(batch, 1, -1))
+        scores = model.predict_on_batch(np.moveaxis(batch, 1, -1))
         return [np.asarray(y, "float32") for y in keras.tree.flatten(scores)]
 
-    [scores] = in_batches(predict, math.prod(size), batch_size, verbose)
+    # All the while, so that all pixels are of the same weights and statistics.
+    with _locks.held(every_layer(model)):
+        [scores] = in_batches(predict, math.prod(size), batch_size, verbose)
     return scores.reshape(*size, -1)
 
 
