@@ -119,6 +119,13 @@ def load(
         FileNotFoundError: if a file is missing in an archive.
         OSError: if the set cannot be downloaded or written.
 
+    Edge cases:
+        Processes that prepare one set wait for each other. What a process
+        wrote that was killed is deleted by the next one, except for downloads
+        that were cut off: tfds starts them again, and leaves
+        `downloads/*.tmp.*` in `data_dir`. Delete them when no process is
+        downloading.
+
     Example:
         >>> from keras_deconv.data import load
         >>> train, validation = load(

@@ -54,6 +54,9 @@ def predict_sliding_window(
             vector each, or the images have other channels or, inside a
             compiled function, no values.
 
+    Edge cases: other functions of this package that change the model for a
+    while wait in other threads until the prediction is complete.
+
     Example:
         >>> import numpy as np
         >>> from keras_deconv import inference, models

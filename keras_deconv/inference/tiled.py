@@ -119,6 +119,8 @@ def predict_tiled(
           tile.
         - Strides inside a layer that gives back the size itself are not seen,
           nor those before a model inside the model: give `stride`.
+        - Other functions of this package that change the model for a while wait
+          in other threads until the prediction is complete.
 
     Example:
         From file to file, neither of which has to fit in memory:

@@ -1,18 +1,24 @@
 """Files of a run that were edited or damaged, and two trainings at once."""
 
+import contextlib
 import json
 import math
 import os
 import pathlib
+import signal
 import stat
+import subprocess
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
 
 from keras_deconv import _files, callbacks, distribution, losses, models
 from keras_deconv_cli import api, evaluation, history, main, runs, sources
-from tests.cli.samples import tiny_model
+from tests.cli.samples import read_history, tiny_model
+from tests.paths import ROOT
 
 RUN = dict(
     class_names=["a", "b"],
@@ -241,6 +247,59 @@ def test_the_second_training_at_once_stops(tmp_path, capsys, monkeypatch):
     assert os.listdir(tmp_path / "run") == []
     # The next one finds the folder free.
     assert main(arguments) == 0
+
+
+@contextlib.contextmanager
+def command(arguments, **options):
+    """A process that runs the command."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "keras_deconv_cli", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        text=True,
+        **options,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+def test_of_two_processes_at_once_the_first_one_trains(scenes_dir, tmp_path):
+    """The first one stands still meanwhile, in the middle of its training."""
+    folder, num_epochs = tmp_path / "run", 6
+    arguments = [
+        *["train", "scenes", "--data-dir", str(scenes_dir)],
+        *["--train-split", "train[:8]", "--val-split", "validation[:4]"],
+        *["--image-size", "16x24", "--model", "segnet_basic"],
+        *["--epochs", str(num_epochs), "--preview-every", "0"],
+        *["--output", str(folder)],
+    ]
+    silent = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with command(arguments, **silent) as first:
+        while not (folder / "history.csv").exists():
+            assert first.poll() is None
+            time.sleep(0.01)
+        first.send_signal(signal.SIGSTOP)
+        before = {p: p.stat().st_mtime_ns for p in sorted(folder.rglob("*"))}
+        with command(arguments, stderr=subprocess.PIPE) as second:
+            _, error = second.communicate(timeout=300)
+        assert second.returncode == 1
+        assert (
+            "error: --output must be a folder that no other training" in error
+        )
+        after = {p: p.stat().st_mtime_ns for p in sorted(folder.rglob("*"))}
+        # But for the folders themselves, where it tries whether it may write.
+        assert after.keys() == before.keys()
+        assert all(before[p] == after[p] for p in before if p.is_file())
+        assert first.poll() is None
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(300) == 0
+    assert runs.load(str(folder))[1].is_finished
+    assert len(read_history(folder)) == num_epochs
+    names = ["history.csv", "model.keras", "per_class.csv", "run.json"]
+    assert sorted(os.listdir(folder)) == names
 
 
 @pytest.fixture
