@@ -11,7 +11,6 @@ import errno
 import math
 import os
 import pathlib
-import re
 import shutil
 import stat
 import sys
@@ -26,16 +25,17 @@ Path = str | os.PathLike[str]
 
 # Of the names of temporary folders; tempfile adds eight characters.
 _PREFIX = ".keras_deconv."
-_LOCK = ".lock"
-# Folder for what is replaced, under its own name.
-_BEFORE = ".before"
+_LOCK = "lock"
+# Folders for what is written and for what is replaced, under its own name.
+_NEW, _BEFORE = "new", "before"
 # What a file system answers that has no locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 # What it answers if it cannot exchange two names.
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
 # Nobody takes that long from making a folder to locking it.
 _SECONDS_TO_LOCK = 3600
-_OPEN_FILE = re.compile(r"(/proc/(self|\d+)(/task/\d+)?|/dev)/fd/\d+")
+# What is in them leads to the open files of a process.
+_OPEN_FILES = ("/proc/self/fd", "/dev/fd")
 
 # A folder with many files is not looked through for each of them.
 _SECONDS_BETWEEN_CLEANING = 60
@@ -81,18 +81,17 @@ def replaced(path: Path) -> Iterator[pathlib.Path]:
         _cleaned[target.parent] = now
         clean(target.parent)
     try:
-        with tempfile.TemporaryDirectory(
-            dir=target.parent, prefix=_PREFIX, ignore_cleanup_errors=True
-        ) as folder:
-            part = pathlib.Path(folder, target.name)
-            with _open_locked(part.with_name(_LOCK)):
-                yield part
-                if target.is_dir():
-                    _replace_folder(target, part)
-                    return
-                if target.is_file():
-                    shutil.copymode(target, part)
-                os.replace(part, target)
+        with _new_folder(target.parent) as folder:
+            # Of its own, since `target` may have any name.
+            (folder / _NEW).mkdir()
+            part = folder / _NEW / target.name
+            yield part
+            if target.is_dir():
+                _replace_folder(target, part, folder / _BEFORE)
+                return
+            if target.is_file():
+                shutil.copymode(target, part)
+            os.replace(part, target)
     # HDF5 and TensorFlow raise errors of their own, with this text in them.
     except Exception as error:
         if os.strerror(errno.ENOSPC) not in str(error):
@@ -103,14 +102,36 @@ def replaced(path: Path) -> Iterator[pathlib.Path]:
         ) from error
 
 
-def _replace_folder(target: pathlib.Path, part: pathlib.Path) -> None:
+@contextlib.contextmanager
+def _new_folder(parent: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A temporary folder that is locked, so that nobody else deletes it."""
+    while True:
+        with tempfile.TemporaryDirectory(
+            dir=parent, prefix=_PREFIX, ignore_cleanup_errors=True
+        ) as name:
+            folder = pathlib.Path(name)
+            with contextlib.ExitStack() as stack:
+                try:
+                    lock = _open_locked(folder / _LOCK)
+                    file, _ = stack.enter_context(lock)
+                except FileNotFoundError:
+                    continue
+                # Another process may have deleted it before it was locked.
+                if not _is_at(file, folder / _LOCK):
+                    continue
+                yield folder
+                return
+
+
+def _replace_folder(
+    target: pathlib.Path, part: pathlib.Path, before: pathlib.Path
+) -> None:
     if not part.is_dir():
         raise ValueError(
             "`path` must be a file. Received: "
             f"path={os.fspath(target)!r}, which is a folder"
         )
     if not _exchange(part, target):
-        before = part.with_name(_BEFORE)
         before.mkdir()
         os.replace(target, before / target.name)
         os.replace(part, target)
@@ -174,8 +195,18 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, "utf-8")
 
 
+def check_readable(path: Path) -> None:
+    """Refuse what would be waited for, or is not a file.
+
+    Raises:
+        ValueError: If `path` exists and is not a regular file.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError("it is not a regular file")
+
+
 @contextlib.contextmanager
-def locked(path: Path, *, wait: bool) -> Iterator[float | None]:
+def locked(path: Path, *, wait: bool) -> Iterator[bool]:
     """Hold a lock file, which is deleted in the end; others wait or give up.
 
     File systems without locks, and Windows, keep nobody out.
@@ -185,47 +216,71 @@ def locked(path: Path, *, wait: bool) -> Iterator[float | None]:
         wait: Whether to wait for whoever holds it.
 
     Yields:
-        None, or if somebody held it who was killed, the time when that one
-        began.
+        Whether nobody else can hold it. False where there are no locks.
 
     Raises:
         BlockingIOError: If another one holds it, and `wait` is False.
+        ValueError: If `path` is not an empty file, so somebody else's.
     """
     while True:
-        begun = _modified(path)
-        with _open_locked(path, wait) as file:
+        _check_is_lock(path)
+        with _open_locked(path, wait) as (file, is_locked):
             # Its last holder may have deleted it while this one waited.
-            if _is_at(file, path):
-                try:
-                    yield begun
-                finally:
-                    with contextlib.suppress(OSError):
+            if not _is_at(file, path):
+                continue
+            _check_is_lock(path)
+            try:
+                yield is_locked
+            finally:
+                with contextlib.suppress(OSError, ValueError):
+                    _check_is_lock(path)
+                    if _is_at(file, path):
                         os.unlink(path)
-                return
+            return
 
 
 def delete_lock(path: Path) -> None:
     """Delete a lock file that somebody left who was killed at the very end."""
     if os.path.exists(path):
-        # Somebody else may hold it.
-        with contextlib.suppress(OSError), locked(path, wait=False):
+        # Somebody else may hold it, or it is somebody else's.
+        with (
+            contextlib.suppress(OSError, ValueError),
+            locked(path, wait=False),
+        ):
             pass
 
 
+def _check_is_lock(path: Path) -> None:
+    """Refuse a file that was not made as a lock: that would be deleted.
+
+    Raises:
+        ValueError: If it exists and is not an empty regular file.
+    """
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(status.st_mode) or status.st_size:
+        raise ValueError(
+            f"'{os.fspath(path)}' must be a free name or an empty file, since "
+            "a lock of that name is made there and deleted. Move it away."
+        )
+
+
 @contextlib.contextmanager
-def _open_locked(path: Path, wait: bool = True) -> Iterator[int]:
+def _open_locked(path: Path, wait: bool = True) -> Iterator[tuple[int, bool]]:
+    """A file, which is made, and whether nobody else can lock it."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
     file = os.open(path, flags, 0o600)
     try:
-        _lock(file, wait)
-        yield file
+        yield file, _lock(file, wait)
     finally:
         os.close(file)
 
 
-def _lock(file: int, wait: bool) -> None:
+def _lock(file: int, wait: bool) -> bool:
     if sys.platform == "win32":
-        return
+        return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
@@ -233,20 +288,15 @@ def _lock(file: int, wait: bool) -> None:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
+        return False
+    return True
 
 
 def _is_at(file: int, path: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(file), os.stat(path))
+        return os.path.samestat(os.fstat(file), os.lstat(path))
     except FileNotFoundError:
         return False
-
-
-def _modified(path: Path) -> float | None:
-    try:
-        return os.stat(path).st_mtime
-    except FileNotFoundError:
-        return None
 
 
 def clean(parent: pathlib.Path) -> None:
@@ -262,11 +312,15 @@ def _clean(folder: pathlib.Path) -> None:
     is_own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
     if not stat.S_ISDIR(status.st_mode) or not is_own:
         return
+    is_old = time.time() - status.st_mtime > _SECONDS_TO_LOCK
     if not (folder / _LOCK).exists():
-        if time.time() - status.st_mtime > _SECONDS_TO_LOCK:
+        if is_old:
             folder.rmdir()  # if it is empty
         return
-    with _open_locked(folder / _LOCK, wait=False):
+    with _open_locked(folder / _LOCK, wait=False) as (_, is_locked):
+        # Where there are no locks, nothing else tells that its writer lives.
+        if not is_locked and not is_old:
+            return
         for before in (folder / _BEFORE).glob("*"):
             target = folder.with_name(before.name)
             if not target.exists():
@@ -275,12 +329,26 @@ def _clean(folder: pathlib.Path) -> None:
 
 
 def _is_descriptor(path: Path) -> bool:
-    """Whether a path leads to an open file, as /dev/stdout does."""
+    """Whether a path leads to an open file, as /dev/stdout does.
+
+    Whatever it is called: links to open files lie on a file system that has
+    nothing but such things.
+    """
+    devices = set[int]()
+    for folder in _OPEN_FILES:
+        with contextlib.suppress(OSError):
+            devices.add(os.stat(folder).st_dev)
+    # Where one of them is an ordinary folder, which is no use.
+    devices.discard(os.stat(os.sep).st_dev)
     name = os.path.abspath(path)
     for _ in range(40):  # as many as Linux follows
-        if _OPEN_FILE.fullmatch(name):
+        try:
+            status = os.lstat(name)
+        except OSError:
+            return False
+        if status.st_dev in devices:
             return True
-        if not os.path.islink(name):
+        if not stat.S_ISLNK(status.st_mode):
             return False
         name = os.path.join(os.path.dirname(name), os.readlink(name))
         name = os.path.abspath(name)

@@ -138,10 +138,11 @@ def pixel_weights(sample_weight: Tensor, ids: Tensor) -> Tensor:
         for what is not a weight.
 
     Raises:
-        ValueError: The weights fit neither images nor pixels; in eager code
-            also weights that are negative or not finite.
+        ValueError: The weights fit neither images nor pixels, or are complex;
+            in eager code also weights that are negative or not finite.
         tf.errors.InvalidArgumentError: The same in a TensorFlow graph.
     """
+    _check_real(sample_weight)
     weights = ops.convert_to_tensor(sample_weight)
     received, shape = tuple(weights.shape), tuple(ids.shape)
     if len(received) == len(shape) + 1 and received[-1] == 1:
@@ -166,6 +167,23 @@ def pixel_weights(sample_weight: Tensor, ids: Tensor) -> Tensor:
         before=weights,
     )
     return _valid_weights(weights)
+
+
+def _check_real(sample_weight: Any) -> None:
+    """Refuse what a cast would take the real part of.
+
+    Raises:
+        ValueError: If `sample_weight` is of a complex dtype.
+    """
+    dtype = getattr(sample_weight, "dtype", None)
+    if dtype is None:
+        dtype = np.asarray(sample_weight).dtype
+    if "complex" in str(dtype):
+        raise ValueError(
+            "`sample_weight` must hold real numbers. Received: "
+            f"{getattr(dtype, 'name', dtype)}. Take their real part or their "
+            "absolute value first."
+        )
 
 
 def _valid_weights(weights: Tensor) -> Tensor:

@@ -405,6 +405,7 @@ class PerClassReport(keras.callbacks.Callback):
         if self.path is None or epoch is None or not self.path.exists():
             return []
         try:
+            _files.check_readable(self.path)
             with self.path.open(newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file)
                 columns, rows = reader.fieldnames, list(reader)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -32,8 +33,24 @@ class History(keras.callbacks.Callback):
         model: keras.Model,
         patience: int | None,
         replicas: distribution.Replicas,
+        *,
+        has_score: bool = True,
     ) -> None:
+        """Restores the backup into the model, if there is one.
+
+        Args:
+            folder: of the run.
+            model: compiled.
+            patience: epochs without a better score before the training stops,
+                or None.
+            replicas: that train.
+            has_score: whether there is a validation, which gives the score.
+
+        Raises:
+            ValueError: the backup or history.csv is damaged.
+        """
         super().__init__()
+        self.has_score = has_score
         self.folder = folder
         self.model_file = folder / runs.MODEL_FILE
         self.patience = patience
@@ -55,13 +72,14 @@ class History(keras.callbacks.Callback):
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
         row = {name: float(value) for name, value in (logs or {}).items()}
+        self._check_columns({"epoch", *row})
         if not math.isfinite(row["loss"]):
             raise ValueError(
                 f"The loss is {row['loss']} in epoch {epoch + 1}. Give a "
                 "smaller --learning-rate, and another --output."
             )
-        before = [float(row.get(_SCORE, 0)) for row in self.rows]
-        if _SCORE not in row or row[_SCORE] > max(before, default=-1):
+        before = [float(row[_SCORE]) for row in self.rows if self.has_score]
+        if not self.has_score or row[_SCORE] > max(before, default=-1):
             self.save_model(self.model)
         # Counted from 0, as Keras and PerClassReport do.
         self.rows.append({"epoch": epoch, **row})
@@ -71,6 +89,15 @@ class History(keras.callbacks.Callback):
         if self.is_stuck:
             print(f"No better mean IoU for {self.patience} epochs. Stopped.")
             self.model.stop_training = True
+
+    def _check_columns(self, columns: set[str]) -> None:
+        """Refuse a file with others, before anything is replaced."""
+        found = set(self.rows[0]) if self.rows else columns
+        if found != columns:
+            raise self._damaged(
+                f"the columns {', '.join(sorted(found))} instead of "
+                f"{', '.join(sorted(columns))}"
+            )
 
     def save_model(self, model: keras.Model) -> None:
         """Writes `model.keras`, complete or not at all."""
@@ -103,34 +130,53 @@ class History(keras.callbacks.Callback):
             return []
         file = self.folder / HISTORY
         try:
+            _files.check_readable(file)
             with file.open(newline="", encoding="utf-8") as text:
-                rows = list(csv.DictReader(text, strict=True))[:num_rows]
-            _check_rows(rows, num_rows, needs_score=bool(self.patience))
+                reader = csv.DictReader(text, strict=True)
+                columns = reader.fieldnames or []
+                rows = list(reader)[:num_rows]
+            _check_rows(rows, num_rows, columns, self.has_score)
         except (OSError, ValueError, csv.Error) as error:
-            raise ValueError(
-                f"{file} must be as keras-deconv train wrote it, or the best "
-                "score is not known. Bring it back, or delete "
-                f"{self.folder} to train again. Received: {error}"
-            ) from error
+            raise self._damaged(error) from error
         return rows
+
+    def _damaged(self, what: object) -> ValueError:
+        return ValueError(
+            f"{self.folder / HISTORY} must be as keras-deconv train wrote it, "
+            "or the best score is not known. Bring it back, or delete "
+            f"{self.folder} to train again. Received: {what}"
+        )
 
 
 def _check_rows(
-    rows: list[dict[str, Any]], num_rows: int, needs_score: bool
+    rows: list[dict[str, Any]],
+    num_rows: int,
+    columns: Sequence[str],
+    has_score: bool,
 ) -> None:
     if len(rows) < num_rows:
         raise ValueError(f"{len(rows)} of {num_rows} epochs")
-    columns = {"epoch", "loss", *([_SCORE] if needs_score else [])}
-    missing = columns - rows[0].keys()
+    # What decides which model is the best one, and what is appended to it.
+    decisive = {"epoch", "loss", *([_SCORE] if has_score else [])}
+    missing = decisive - set(columns)
     if missing:
         raise ValueError(f"no column {', '.join(sorted(missing))}")
+    if not has_score and _SCORE in columns:
+        raise ValueError(f"a column {_SCORE} without a validation")
+    if len(set(columns)) < len(columns):
+        raise ValueError(f"a column twice in {', '.join(columns)}")
     for number, row in enumerate(rows):
         for name, value in row.items():
-            try:
-                float(value)
-            except (TypeError, ValueError):
-                raise ValueError(
-                    f"{name} {value!r} in epoch {number}"
-                ) from None
+            if not _is_number(value, must_be_finite=name in decisive):
+                raise ValueError(f"{name} {value!r} in epoch {number}")
         if float(row["epoch"]) != number:
             raise ValueError(f"epoch {row['epoch']!r} instead of {number}")
+        if has_score and not 0 <= float(row[_SCORE]) <= 1:
+            raise ValueError(f"{_SCORE} {row[_SCORE]!r} in epoch {number}")
+
+
+def _is_number(value: Any, must_be_finite: bool) -> bool:
+    try:
+        return math.isfinite(float(value)) or not must_be_finite
+    except (TypeError, ValueError):
+        return False

@@ -23,7 +23,8 @@ from keras_deconv_cli import api, commands
 
 MODEL_FILE = "model.keras"
 RUN_FILE = "run.json"
-MAX_CLASSES = 256
+# The label after them is void in every mask.
+MAX_CLASSES = VOID
 # Characters of a wrong value that are printed.
 _MAX_SHOWN = 200
 
@@ -111,9 +112,10 @@ class Run:
             or (
                 _is_list(limits, float)
                 and len(limits) == 2
+                and all(map(math.isfinite, limits))
                 and limits[0] < limits[1]
             ),
-            "value_range must be [low, high] with low < high, or null",
+            "value_range must be [low, high], finite, with low < high, or null",
             limits,
         )
         _check(
@@ -272,9 +274,10 @@ def read(folder: pathlib.Path) -> Run | None:
         ValueError: it is not as a training writes it.
     """
     path = folder / RUN_FILE
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
+        _files.check_readable(path)
         return Run(**json.loads(path.read_text("utf-8")))
     # Lists in lists in lists end in a RecursionError.
     except (RecursionError, TypeError, ValueError) as error:

@@ -40,7 +40,7 @@ _NUM_SMOKE_BATCHES = 2
 _DECIDED = ("val_split", "image_size", "epochs")
 # What is written into the folder of a run besides run.json.
 _BY_CLASS, _PREVIEWS, _TENSORBOARD = "per_class.csv", "previews", "tensorboard"
-_LOCK = ".lock"
+_LOCK = ".keras_deconv.lock"
 _WRITTEN = (
     *(runs.MODEL_FILE, HISTORY, _BY_CLASS, _PREVIEWS),
     *(_TENSORBOARD, RESUME),
@@ -52,7 +52,12 @@ def train(options: commands.Train) -> int:
     folder = pathlib.Path(options.results.output or _default_output(options))
     options, before = _resumed(options, folder)
     if _is_finished(before, folder):
-        _files.delete_lock(folder / _LOCK)
+        # Unless another process is at its end, or nothing can be deleted.
+        with (
+            contextlib.suppress(OSError, ValueError),
+            _files.locked(folder / _LOCK, wait=False),
+        ):
+            _delete_leftovers(folder)
         return 0
     # Before anything is computed.
     replicas = distribution.connect(options.strategy)
@@ -63,6 +68,7 @@ def train(options: commands.Train) -> int:
             # Another training may have ended since.
             options, before = _resumed(options, folder)
             if _is_finished(before, folder):
+                _delete_leftovers(folder)
                 return 0
         else:
             nowhere = stack.enter_context(open(os.devnull, "w"))
@@ -99,12 +105,20 @@ def _is_finished(before: runs.Run | None, folder: pathlib.Path) -> bool:
     return True
 
 
+def _delete_leftovers(folder: pathlib.Path) -> None:
+    """Deletes what a training left that was killed when all was done."""
+    one = distribution.Replicas()
+    distribution.EpochBackup(one, folder / RESUME).delete()
+    for each in (folder, folder / _PREVIEWS):
+        _files.clean(each)
+
+
 @contextlib.contextmanager
 def _alone(folder: pathlib.Path) -> Iterator[None]:
     """Keep other trainings out of a folder, which is made.
 
     Raises:
-        ValueError: If there is another one.
+        ValueError: If there is another one, or a file of the lock's name.
     """
     runs.make_folder(folder)
     with contextlib.ExitStack() as stack:
@@ -168,7 +182,13 @@ def _train(
     num_batches = _count(train_set)
     with replicas.scope():
         model = _build_model(plan, loss, num_batches)
-    history = History(folder, model, options.early_stopping, replicas)
+    history = History(
+        folder,
+        model,
+        options.early_stopping,
+        replicas,
+        has_score="validation" in plan.splits,
+    )
     _say_start(history, plan.num_epochs)
     if replicas.is_chief:
         run.write(folder)

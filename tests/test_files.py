@@ -294,24 +294,23 @@ def test_streams_are_written_as_they_are(tmp_path):
 def test_one_process_holds_a_lock(tmp_path):
     path = tmp_path / ".lock"
     hold = """
-        with _files.locked(path, wait=True) as begun:
-            print(begun, flush=True)
+        with _files.locked(path, wait=True) as is_locked:
+            print(is_locked, flush=True)
             if len(sys.argv) > 2:
                 input()
     """
     with script(hold, path, "hold") as holder:
-        assert holder.stdout.readline() == "None\n"
+        assert holder.stdout.readline() == "True\n"
         with pytest.raises(BlockingIOError), _files.locked(path, wait=False):
             pass
-        begun = path.stat().st_mtime
         with script(hold, path) as waiting:
             # The kernel releases what a killed process held.
             holder.kill()
             output, _ = waiting.communicate(timeout=60)
-    assert output == f"{begun}\n"
+    assert output == "True\n"
     assert not path.exists()
-    with _files.locked(path, wait=False) as begun:
-        assert begun is None
+    with _files.locked(path, wait=False) as is_locked:
+        assert is_locked
         assert path.exists()
     assert not path.exists()
     with contextlib.suppress(KeyError), _files.locked(path, wait=False):
@@ -350,12 +349,121 @@ def test_threads_hold_a_lock_in_turn(tmp_path):
     assert not path.exists()
 
 
-def test_a_link_is_not_opened_as_a_lock(tmp_path):
+def make_link(path):
+    path.symlink_to(path.with_name("victim"))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: path.write_text("mine"),
+        lambda path: path.mkdir(),
+        os.mkfifo,
+        make_link,
+    ],
+)
+def test_what_is_not_a_lock_is_refused_and_stays(make, tmp_path):
     path = tmp_path / ".lock"
-    path.symlink_to(tmp_path / "victim")
-    with (
-        pytest.raises(OSError, match="symbolic"),
-        _files.locked(path, wait=True),
-    ):
-        pass
-    assert not (tmp_path / "victim").exists()
+    make(path)
+    before = path.lstat()
+    for wait in (True, False):
+        with (
+            pytest.raises(ValueError, match="free name or an empty file"),
+            _files.locked(path, wait=wait),
+        ):
+            pass
+    _files.delete_lock(path)
+    assert os.path.samestat(path.lstat(), before)
+    assert os.listdir(tmp_path) == [".lock"]
+
+
+def test_a_file_that_somebody_has_put_in_place_of_a_lock_stays(tmp_path):
+    path = tmp_path / ".lock"
+    with _files.locked(path, wait=False):
+        path.unlink()
+        path.write_text("mine")
+    assert path.read_text() == "mine"
+    path.unlink()
+    with _files.locked(path, wait=False):
+        path.write_text("mine")
+    assert path.read_text() == "mine"
+
+
+def clean_before(monkeypatch, name, parent):
+    """Lets another process clean up just before the first call of a function.
+
+    It finds the folder as it is then.
+    """
+    function = getattr(_files, name)
+
+    def overtaken(*arguments):
+        monkeypatch.setattr(_files, name, function)
+        for folder in parent.glob(".keras_deconv.*"):
+            # As it does after an hour without a lock.
+            os.utime(folder, (0, 0))
+        _files.clean(parent)
+        assert os.listdir(parent) == []
+        return function(*arguments)
+
+    monkeypatch.setattr(_files, name, overtaken)
+
+
+@pytest.mark.parametrize("name", ["_open_locked", "_lock"])
+def test_a_folder_that_is_deleted_before_it_is_locked_is_made_again(
+    name, tmp_path, monkeypatch
+):
+    clean_before(monkeypatch, name, tmp_path)
+    write(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "new"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_without_locks_age_tells_what_was_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(_files, "_lock", lambda *_: False)
+    folder = tmp_path / ".keras_deconv.abcdefgh"
+    with _files.replaced(tmp_path / "file") as part:
+        part.write_text("new")
+        os.rename(part.parent.parent, folder)
+        _files.clean(tmp_path)
+        assert folder.exists()
+        os.utime(folder, (0, 0))
+        _files.clean(tmp_path)
+        assert not folder.exists()
+        part.parent.mkdir(parents=True)
+        part.write_text("new")
+
+
+@pytest.mark.parametrize("name", ["lock", "new", "before", ".lock", ".before"])
+def test_every_name_can_be_written(name, tmp_path, monkeypatch):
+    write(tmp_path / name)
+    assert (tmp_path / name).read_text() == "new"
+    path = tmp_path / "folders" / name
+    path.parent.mkdir()
+    for text in ("old", "new"):
+        write_folder(path, text)
+        assert (path / "file").read_text() == text
+        monkeypatch.setattr(_files, "_exchange", lambda a, b: False)
+    assert os.listdir(path.parent) == [name]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_an_open_file_is_a_stream_whatever_its_path(tmp_path):
+    """To replace the file would leave its writers with one without a name."""
+    (tmp_path / "fds").symlink_to("/proc/thread-self/fd")
+    (tmp_path / "link").symlink_to("fds/0")
+    with (tmp_path / "file").open("w+") as file:
+        number = file.fileno()
+        paths = [
+            f"/proc/thread-self/fd/{number}",
+            f"/proc/{os.getpid()}/task/{threading.get_native_id()}/fd/{number}",
+            f"/dev/fd/{number}",
+            tmp_path / "fds" / str(number),
+        ]
+        for path in paths:
+            assert _files.is_stream(path)
+            with pytest.raises(ValueError, match="must be a regular file"):
+                _files.check_replaceable(path)
+            _files.write_text(path, "x")
+        assert file.read() == "x" * len(paths)
+    assert not _files.is_stream(tmp_path / "file")
+    assert _files.is_stream(tmp_path / "link")

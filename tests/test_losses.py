@@ -806,6 +806,16 @@ def test_weights_that_are_none_are_an_error(loss, weight):
             loss()(y_true, logits, np.float32(per_image))
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_complex_weights_are_an_error(loss):
+    """A cast would take the real part, and say nothing."""
+    y_true, logits = batch()
+    weights = np.ones(y_true.shape, "complex64")
+    for given in (weights, weights.tolist(), keras.ops.array([1 + 2j, 1])):
+        with pytest.raises(ValueError, match="`sample_weight` must hold real"):
+            loss()(y_true, logits, given)
+
+
 @tensorflow_only
 @pytest.mark.parametrize("weight", BAD_WEIGHTS)
 @pytest.mark.parametrize("loss", LOSSES)

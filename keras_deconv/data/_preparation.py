@@ -1,12 +1,19 @@
 """One process at a time writes a dataset, and cleans up after the killed."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator
+from typing import Any
+
+import tensorflow_datasets as tfds
 
 from keras_deconv import _files
+
+# Before the name of a temporary folder of tfds: a file that says it is ours.
+_NOTE = ".keras_deconv."
 
 
 @contextlib.contextmanager
@@ -22,8 +29,9 @@ def alone(data_dir: str | os.PathLike[str]) -> Iterator[None]:
 
     Raises:
         OSError: If nothing can be written there.
+        ValueError: If somebody else's file has the name of the lock.
     """
-    if "://" in os.fspath(data_dir):
+    if _is_remote(data_dir):
         yield
         return
     target = pathlib.Path(data_dir)
@@ -31,30 +39,71 @@ def alone(data_dir: str | os.PathLike[str]) -> Iterator[None]:
     lock = _lock_of(target)
     with contextlib.ExitStack() as stack:
         try:
-            begun = stack.enter_context(_files.locked(lock, wait=False))
+            is_locked = stack.enter_context(_files.locked(lock, wait=False))
         except BlockingIOError:
             print(f"Waiting for another process that prepares '{target}' ...")
-            begun = stack.enter_context(_files.locked(lock, wait=True))
-        if begun is not None:
-            _delete_incomplete(target, begun)
-        yield
+            is_locked = stack.enter_context(_files.locked(lock, wait=True))
+        if not is_locked:
+            yield
+            return
+        # Nobody holds the lock any more who has made a note.
+        _delete_incomplete(target)
+        try:
+            yield
+        finally:
+            _delete_incomplete(target)
+
+
+def note_folder(builder: tfds.core.DatasetBuilder) -> None:
+    """Let a builder note which temporary folder it writes to.
+
+    The names of tfds do not tell whose they are, and other processes may
+    prepare the same dataset without a lock. The next holder of the lock
+    deletes the folder that a note names, as its writer is dead.
+    """
+    if _is_remote(builder.data_dir):
+        return
+    prepare = builder._download_and_prepare
+
+    @functools.wraps(prepare)
+    def note_and_prepare(*arguments: Any, **options: Any) -> None:
+        # Meanwhile it is the temporary folder.
+        folder = pathlib.Path(builder.data_dir)
+        folder.with_name(f"{_NOTE}{folder.name}").touch()
+        prepare(*arguments, **options)
+
+    builder._download_and_prepare = note_and_prepare
 
 
 def clean(data_dir: str | os.PathLike[str]) -> None:
-    """Delete the lock of a process that was killed when all was prepared."""
-    _files.delete_lock(_lock_of(pathlib.Path(data_dir)))
+    """Delete what a process left that was killed when all was prepared."""
+    if _is_remote(data_dir):
+        return
+    target = pathlib.Path(data_dir)
+    if not _lock_of(target).exists():
+        return
+    # Somebody else may hold it, or nothing can be deleted there.
+    with (
+        contextlib.suppress(OSError, ValueError),
+        _files.locked(_lock_of(target), wait=False) as is_locked,
+    ):
+        if is_locked:
+            _delete_incomplete(target)
+
+
+def _is_remote(data_dir: str | os.PathLike[str]) -> bool:
+    return "://" in os.fspath(data_dir)
 
 
 def _lock_of(target: pathlib.Path) -> pathlib.Path:
-    return target.with_name(f".{target.name}.lock")
+    return target.with_name(f".keras_deconv.{target.name}.lock")
 
 
-def _delete_incomplete(target: pathlib.Path, begun: float) -> None:
-    """Delete what tfds had written when its process was killed.
-
-    Older folders are not of that process.
-    """
-    for folder in target.parent.glob(f"incomplete.??????_{target.name}"):
+def _delete_incomplete(target: pathlib.Path) -> None:
+    """Delete temporary folders of those who held the lock, and their notes."""
+    for note in target.parent.glob(f"{_NOTE}incomplete.??????_{target.name}"):
+        folder = note.with_name(note.name.removeprefix(_NOTE))
         with contextlib.suppress(OSError):
-            if not folder.is_symlink() and folder.stat().st_mtime >= begun:
+            if folder.is_dir() and not folder.is_symlink():
                 shutil.rmtree(folder)
+            note.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Sequence
@@ -118,6 +119,13 @@ def load(
             not read.
         FileNotFoundError: if a file is missing in an archive.
         OSError: if the set cannot be downloaded or written.
+
+    Edge cases:
+        Processes that prepare one set wait for each other. What a process
+        wrote that was killed is deleted by the next one, except for downloads
+        that were cut off: tfds starts them again, and leaves
+        `downloads/*.tmp.*` in `data_dir`. Delete them when no process is
+        downloading.
 
     Example:
         >>> from keras_deconv.data import load
@@ -369,7 +377,57 @@ def _download_and_prepare(
     files = [info.filename for info in (builder.url_infos or {}).values()]
     # What has no name for tfds cannot be taken from a folder.
     archives = sorted(name for name in files if name)
-    # tfds would download what it does not find there, or try to.
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_preparation.alone(builder.data_dir))
+        except OSError as error:
+            raise _explained(error, builder, archives) from None
+        # Another process may have prepared it meanwhile, so that neither
+        # archives nor a network are needed.
+        if not builder.is_prepared():
+            _check_archives(builder, manual_dir, archives)
+            _check_network(builder, manual_dir, archives)
+            _preparation.note_folder(builder)
+            config = tfds.download.DownloadConfig(manual_dir=manual_dir)
+            try:
+                builder.download_and_prepare(download_config=config)
+                return
+            except Exception as error:
+                # So may tfds itself, which does not wait for the lock.
+                if not builder.is_prepared():
+                    raise _explained(error, builder, archives) from None
+    builder.info.read_from_directory(builder.data_dir)
+
+
+def _explained(
+    error: Exception,
+    builder: tfds.core.DatasetBuilder,
+    archives: Sequence[str],
+) -> Exception:
+    """Say of which dataset an error is, and what to do without a network."""
+    problem = f"Dataset {builder.name!r} could not be prepared. {error}"
+    if isinstance(error, FileNotFoundError):
+        return FileNotFoundError(problem)
+    if isinstance(error, OSError):
+        advice = _without_network(builder, archives)
+        return OSError(f"{problem} -- If there is no network, {advice}.")
+    # Most classes of errors that tfds has are not exported.
+    is_from_tfds = type(error).__module__.startswith("tensorflow_datasets.")
+    if is_from_tfds or isinstance(error, (AssertionError, ValueError)):
+        return ValueError(problem)
+    return error
+
+
+def _check_archives(
+    builder: tfds.core.DatasetBuilder,
+    manual_dir: str | None,
+    archives: Sequence[str],
+) -> None:
+    """Refuse a folder without archives: tfds would download them, or try to.
+
+    Raises:
+        ValueError: If none of them is in `manual_dir`.
+    """
     if (
         manual_dir is not None
         and archives
@@ -380,32 +438,6 @@ def _download_and_prepare(
             f"{', '.join(archives)}. Received: manual_dir={manual_dir!r} "
             "without them. Leave manual_dir out to download them."
         )
-    _check_network(builder, manual_dir, archives)
-    try:
-        with _preparation.alone(builder.data_dir):
-            if not builder.is_prepared():
-                config = tfds.download.DownloadConfig(manual_dir=manual_dir)
-                builder.download_and_prepare(download_config=config)
-                return
-        builder.info.read_from_directory(builder.data_dir)
-    except Exception as error:
-        # tfds itself may have prepared it meanwhile, in another process.
-        if builder.is_prepared():
-            builder.info.read_from_directory(builder.data_dir)
-            return
-        problem = f"Dataset {builder.name!r} could not be prepared. {error}"
-        if isinstance(error, FileNotFoundError):
-            raise FileNotFoundError(problem) from None
-        if isinstance(error, OSError):
-            advice = _without_network(builder, archives)
-            raise OSError(
-                f"{problem} -- If there is no network, {advice}."
-            ) from None
-        # Most classes of errors that tfds has are not exported.
-        is_from_tfds = type(error).__module__.startswith("tensorflow_datasets.")
-        if is_from_tfds or isinstance(error, (AssertionError, ValueError)):
-            raise ValueError(problem) from None
-        raise
 
 
 def _check_network(

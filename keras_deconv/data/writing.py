@@ -145,7 +145,7 @@ def to_tfds(
     ]
     try:
         with _preparation.alone(root / name / version):
-            builder = tfds.dataset_builders.store_as_tfds_dataset(
+            builder = tfds.dataset_builders.AdhocBuilder(
                 name=name,
                 version=version,
                 features=features,
@@ -156,11 +156,13 @@ def to_tfds(
                 data_dir=None if data_dir is None else str(root),
                 description="Images and masks from folders.",
             )
+            if builder.is_prepared():
+                raise RuntimeError("It was already prepared.")
+            _preparation.note_folder(builder)
+            builder.download_and_prepare()
     except RuntimeError as error:
-        # Then follows all that tfds knows of the set that is there.
-        reason = str(error).split(" Dataset info:")[0]
         raise ValueError(
-            f"Dataset {name!r} could not be written. {reason} If it exists "
+            f"Dataset {name!r} could not be written. {error} If it exists "
             "already, delete its folder or choose another `name` or `version`. "
             f"Received: name={name!r}, version={version!r}, data_dir='{root}'"
         ) from None

@@ -114,6 +114,7 @@ class EpochBackup(keras.callbacks.Callback):
 
 def _load(model: keras.Model, file: Path) -> None:
     try:
+        _files.check_readable(file)
         model.load_weights(file)
     # Files that are damaged make h5py and Keras raise whatever comes.
     except Exception as error:

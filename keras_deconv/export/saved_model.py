@@ -1,5 +1,7 @@
 """Networks as SavedModel, for TensorFlow Serving."""
 
+import pathlib
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -121,8 +123,10 @@ def to_saved_model(
     for name, function in signatures.items():
         setattr(module, name, function)
     with config.exporting(), replaced(path, is_folder=True) as part:
+        # Of its own, since the SavedModel may have any name.
+        folder = pathlib.Path(tempfile.mkdtemp(dir=part.parent))
         for name, (file, lines) in assets.items():
-            source = part.with_name(file)
+            source = folder / file
             source.write_text("".join(f"{line}\n" for line in lines), "utf-8")
             setattr(module, name, tf.saved_model.Asset(str(source)))
         tf.saved_model.save(module, str(part), signatures=signatures)

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -126,7 +127,8 @@ def to_tflite(
         module = tf.Module()
         module.model_variables = [v.value for v in model.variables]
         module.logits = logits
-        folder = str(part.with_name(f"{part.name}.saved_model"))
+        # Not after `path`, whose name may be as long as names can be.
+        folder = tempfile.mkdtemp(dir=part.parent)
         with config.exporting(), fused.numbers_alone():
             tf.saved_model.save(module, folder, signatures=logits)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)

@@ -54,6 +54,9 @@ def predict_sliding_window(
             vector each, or the images have other channels or, inside a
             compiled function, no values.
 
+    Edge cases: other functions of this package that change the model for a
+    while wait in other threads until the prediction is complete.
+
     Example:
         >>> import numpy as np
         >>> from keras_deconv import inference, models
@@ -83,11 +86,12 @@ def predict_sliding_window(
     def predict(chosen: np.ndarray) -> list[np.ndarray]:
         batch = patches[np.unravel_index(chosen, size)]
         # The window's axes are the last: back before the channels.
-        with _locks.held(every_layer(model)):
-            scores = model.predict_on_batch(np.moveaxis(batch, 1, -1))
+        scores = model.predict_on_batch(np.moveaxis(batch, 1, -1))
         return [np.asarray(y, "float32") for y in keras.tree.flatten(scores)]
 
-    [scores] = in_batches(predict, math.prod(size), batch_size, verbose)
+    # All the while, so that all pixels are of the same weights and statistics.
+    with _locks.held(every_layer(model)):
+        [scores] = in_batches(predict, math.prod(size), batch_size, verbose)
     return scores.reshape(*size, -1)
 
 

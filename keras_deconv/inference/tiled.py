@@ -119,6 +119,8 @@ def predict_tiled(
           tile.
         - Strides inside a layer that gives back the size itself are not seen,
           nor those before a model inside the model: give `stride`.
+        - Other functions of this package that change the model for a while wait
+          in other threads until the prediction is complete.
 
     Example:
         From file to file, neither of which has to fit in memory:
@@ -190,34 +192,36 @@ def predict_tiled(
     progress = keras.utils.Progbar(
         len(rows.starts) * len(columns.starts), verbose=verbose
     )
-    # Rows that are not finished, from the first one of a row of tiles on.
-    band = np.zeros((tile[0], size[1], num_classes), "float32")
-    for row, top in enumerate(rows.starts):
-        inside, row_weights = rows.weights(row)
-        for first in range(0, len(columns.starts), batch_size):
-            lefts = columns.starts[first : first + batch_size]
-            scores = _predict(model, image, top, lefts, tile, batch_size)
-            for column, left in enumerate(lefts, first):
-                across, column_weights = columns.weights(column)
-                weights = row_weights[:, None] * column_weights
-                band[: len(row_weights), across] += (
-                    weights[..., None]
-                    * scores[
-                        column - first,
-                        inside.start - top : inside.stop - top,
-                        across.start - left : across.stop - left,
-                    ]
-                )
-            progress.add(len(lefts))
-        is_last = row + 1 == len(rows.starts)
-        finished = size[0] if is_last else rows.weights(row + 1)[0].start
-        ready, rest = np.split(band, [finished - inside.start])
-        values = ready.argmax(axis=-1) if class_ids else ready
-        target[inside.start : finished] = values.astype(
-            target.dtype, copy=False
-        )
-        band[: len(rest)] = rest
-        band[len(rest) :] = 0
+    # All the while, so that all tiles are of the same weights and statistics.
+    with _locks.held(every_layer(model)):
+        # Rows that are not finished, from the first one of a row of tiles on.
+        band = np.zeros((tile[0], size[1], num_classes), "float32")
+        for row, top in enumerate(rows.starts):
+            inside, row_weights = rows.weights(row)
+            for first in range(0, len(columns.starts), batch_size):
+                lefts = columns.starts[first : first + batch_size]
+                scores = _predict(model, image, top, lefts, tile, batch_size)
+                for column, left in enumerate(lefts, first):
+                    across, column_weights = columns.weights(column)
+                    weights = row_weights[:, None] * column_weights
+                    band[: len(row_weights), across] += (
+                        weights[..., None]
+                        * scores[
+                            column - first,
+                            inside.start - top : inside.stop - top,
+                            across.start - left : across.stop - left,
+                        ]
+                    )
+                progress.add(len(lefts))
+            is_last = row + 1 == len(rows.starts)
+            finished = size[0] if is_last else rows.weights(row + 1)[0].start
+            ready, rest = np.split(band, [finished - inside.start])
+            values = ready.argmax(axis=-1) if class_ids else ready
+            target[inside.start : finished] = values.astype(
+                target.dtype, copy=False
+            )
+            band[: len(rest)] = rest
+            band[len(rest) :] = 0
     return target if output is None else output
 
 
@@ -314,8 +318,7 @@ def _predict(
     """
     tiles = [_read(image, (top, left), tile) for left in lefts]
     tiles += tiles[-1:] * (batch_size - len(tiles))
-    with _locks.held(every_layer(model)):
-        predictions = model.predict_on_batch(np.stack(tiles))
+    predictions = model.predict_on_batch(np.stack(tiles))
     [scores] = keras.tree.flatten(predictions)
     # Replicas of a distribution strategy each give all: cut.
     scores = np.asarray(scores, "float32")[: len(lefts)]

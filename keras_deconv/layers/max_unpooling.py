@@ -173,8 +173,12 @@ class MaxUnpool2D(MaxUnpool):
     Edge cases: the gradient of each value is read at its index, and with
     `overlap="mean"` divided by the number of values on that cell, whatever the
     values are, NaN and infinity included; neither the index nor `like` has
-    one. A window index made by hand that points outside
-    its window, or into padding, puts its value nowhere.
+    one. Compiled functions, and so `fit` and `predict`, check the shape of the
+    index but not its values, nor do calls on a GPU: that would be another pass
+    over the index. There, an index in any format that points outside (its
+    window, or the size that is restored) drops its value, whose gradient is 0.
+    Nothing is written elsewhere. So does a window index that points into
+    padding.
 
     Example:
         >>> import numpy as np, keras_deconv

@@ -142,7 +142,8 @@ def check_range(
     """Refuse an index that points outside, where its values can be seen.
 
     Inside a compiled function they cannot, and on an accelerator looking
-    would make it wait.
+    would make it wait. A graph could assert it, at the price of another pass
+    over the index in each call: kernels drop such values instead.
     """
     if not _backends.is_readable(argmax):
         return

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import pathlib
 import shutil
 
@@ -107,8 +108,8 @@ def model_file(tmp_path_factory):
         ("evaluate {tmp}/other.keras", "to classes"),
         ("evaluate {tmp}/layer.keras", "layers are known"),
         ("predict {1 classes} {tmp}/p.png --output {tmp}/o", "gives 1."),
-        ("evaluate {1 classes}", "2 to 256 classes"),
-        ("evaluate {257 classes}", "2 to 256 classes"),
+        ("evaluate {1 classes}", "2 to 255 classes"),
+        ("evaluate {256 classes}", "2 to 255 classes"),
         ("evaluate {model}", "DATASET, or --images, must be given"),
         ("evaluate {model} cam_vid", "11 classes in cam_vid, 6"),
         ("evaluate {model} {data} scenes --split x", "SPLIT must be one of"),
@@ -152,7 +153,7 @@ def test_mistakes_end_with_1_and_one_line(
     if "other" in arguments:
         other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
         other.save(tmp_path / "other.keras")
-    for number in ("1", "257"):
+    for number in ("1", "256"):
         path = tmp_path / f"{number}.keras"
         if number + " classes" in arguments:
             tiny_model((*SIZE, 3), int(number)).save(path)
@@ -221,6 +222,8 @@ def test_a_run_file_that_was_edited_is_refused(
         *[("unmatched", None), ("splits", {}), ("splits", {"train": 1})],
         *[("files", {}), ("files", {"train": [7]}), ("files", None)],
         *[("value_range", [1.0, 0.0]), ("value_range", [1, 2, 3])],
+        *[("value_range", [0.0, math.inf]), ("value_range", [math.nan, 1.0])],
+        *[("classes", 256), ("class_names", [f"c{i}" for i in range(256)])],
     ],
 )
 def test_a_run_of_folders_that_was_edited_is_refused(name, value):
@@ -435,10 +438,11 @@ def killed_while_writing(folder):
     """Leaves what a process leaves that is killed inside of a backup."""
     with _files.replaced(folder / "backup-4.weights.h5") as part:
         part.write_bytes(b"half")
-        left = part.parent.with_name(".keras_deconv.killed__")
-        shutil.copytree(part.parent, left)
+        temporary = part.parent.parent
+        left = temporary.with_name(".keras_deconv.killed__")
+        shutil.copytree(temporary, left)
     (folder / part.name).unlink()
-    assert (left / part.name).exists()
+    assert (left / part.parent.name / part.name).exists()
 
 
 def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):

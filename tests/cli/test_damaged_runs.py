@@ -1,17 +1,24 @@
 """Files of a run that were edited or damaged, and two trainings at once."""
 
+import contextlib
 import json
+import math
 import os
 import pathlib
+import signal
 import stat
+import subprocess
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
 
-from keras_deconv import callbacks, distribution, losses, models
+from keras_deconv import _files, callbacks, distribution, losses, models
 from keras_deconv_cli import api, evaluation, history, main, runs, sources
-from tests.cli.samples import tiny_model
+from tests.cli.samples import read_history, tiny_model
+from tests.paths import ROOT
 
 RUN = dict(
     class_names=["a", "b"],
@@ -21,21 +28,27 @@ RUN = dict(
 HEADER = "epoch,loss,val_mean_iou\n"
 
 
-def history_with(tmp_path, content, patience=2):
+def history_with(tmp_path, content, patience=2, has_score=True):
     """A history of two epochs, whose file holds something else."""
     model = tiny_model((16, 24, 3), 2)
     model.compile("adam", losses.SegmentationCrossentropy())
 
     def read():
-        return history.History(
-            tmp_path, model, patience, distribution.Replicas()
+        kept = history.History(
+            tmp_path,
+            model,
+            patience,
+            distribution.Replicas(),
+            has_score=has_score,
         )
+        kept.set_model(model)
+        return kept
 
     kept = read()
-    kept.set_model(model)
     for epoch, score in enumerate([0.2, 0.5]):
-        kept.on_epoch_end(epoch, {"loss": 1.0, "val_mean_iou": score})
-    assert [float(row["val_mean_iou"]) for row in read().rows] == [0.2, 0.5]
+        scores = {"val_mean_iou": score} if has_score else {}
+        kept.on_epoch_end(epoch, {"loss": 1.0, **scores})
+    assert [float(row["loss"]) for row in read().rows] == [1.0, 1.0]
     (tmp_path / "history.csv").write_bytes(content)
     return read
 
@@ -48,6 +61,11 @@ def history_with(tmp_path, content, patience=2):
         (b"epoch,loss\n0,1.0\n1,1.0\n", "no column val_mean_iou"),
         (b"a,b\n0,1.0\n1,1.0\n", "no column epoch, loss, val_mean_iou"),
         (f"{HEADER}0,1.0,0.2\n1,1.0\n".encode(), "val_mean_iou None"),
+        (f"{HEADER}0,1.0,nan\n1,1.0,0.5\n".encode(), "val_mean_iou 'nan' in"),
+        (f"{HEADER}0,1.0,inf\n1,1.0,0.5\n".encode(), "val_mean_iou 'inf' in"),
+        (f"{HEADER}0,1.0,9.0\n1,1.0,0.5\n".encode(), "val_mean_iou '9.0' in"),
+        (f"{HEADER}0,nan,0.2\n1,1.0,0.5\n".encode(), "loss 'nan' in epoch 0"),
+        (b"epoch,loss,loss,val_mean_iou\n0,1,1,0\n1,1,1,0\n", "column twice"),
         (f"{HEADER}0,1.0,x\n1,1.0,0.5\n".encode(), "val_mean_iou 'x' in"),
         (f"{HEADER}1,1.0,0.2\n0,1.0,0.5\n".encode(), "'1' instead of 0"),
         (f"{HEADER}0,1.0,0.2,7\n1,1.0,0.5\n".encode(), r"\['7'\] in epoch 0"),
@@ -55,11 +73,26 @@ def history_with(tmp_path, content, patience=2):
         (f"{HEADER}0,1.0,0.2\n1,\xff,0.5\n".encode("latin-1"), "utf-8"),
     ],
 )
-def test_a_damaged_history_is_named(content, words, tmp_path):
-    read = history_with(tmp_path, content)
+@pytest.mark.parametrize("patience", [2, None])
+def test_a_damaged_history_is_named(content, words, patience, tmp_path):
+    read = history_with(tmp_path, content, patience)
     with pytest.raises(ValueError, match=r"history\.csv must be as") as error:
         read()
     assert error.match(words)
+
+
+@pytest.mark.parametrize("header", ["epoch,loss,val_mean_iou,x", "epoch,loss"])
+def test_other_columns_do_not_replace_the_best_model(header, tmp_path):
+    has_score = "iou" in header
+    rows = "0,1.0,0.2,1\n1,1.0,0.5,1\n" if has_score else "0,1.0\n1,1.0\n"
+    content = f"{header}\n{rows}".encode()
+    kept = history_with(tmp_path, content, has_score=has_score, patience=None)()
+    before = (tmp_path / "model.keras").read_bytes()
+    logs = {"loss": 1.0, "val_mean_iou": 0.9}
+    with pytest.raises(ValueError, match=r"history\.csv must be as.*columns"):
+        kept.on_epoch_end(2, logs)
+    assert (tmp_path / "model.keras").read_bytes() == before
+    assert (tmp_path / "history.csv").read_bytes() == content
 
 
 def test_a_lost_history_is_named(tmp_path):
@@ -70,8 +103,33 @@ def test_a_lost_history_is_named(tmp_path):
 
 
 def test_without_validation_there_is_no_score(tmp_path):
-    read = history_with(tmp_path, b"epoch,loss\n0,1.0\n1,1.0\n", patience=None)
+    content = b"epoch,loss\n0,1.0\n1,1.0\n"
+    read = history_with(tmp_path, content, patience=None, has_score=False)
     assert read().num_done == 2
+    (tmp_path / "history.csv").write_text(f"{HEADER}0,1.0,0.2\n1,1.0,0.5\n")
+    with pytest.raises(ValueError, match="without a validation"):
+        read()
+
+
+def test_nobody_waits_for_a_pipe(tmp_path):
+    """To open one for reading waits for whoever writes."""
+    read = history_with(tmp_path, b"")
+    (tmp_path / "history.csv").unlink()
+    os.mkfifo(tmp_path / "history.csv")
+    words = "it is not a regular file"
+    with pytest.raises(ValueError, match=rf"history\.csv must be as.*{words}"):
+        read()
+    os.mkfifo(tmp_path / "run.json")
+    with pytest.raises(ValueError, match=rf"run\.json must be as.*{words}"):
+        runs.read(tmp_path)
+    report = callbacks.PerClassReport(("a", "b"), path=tmp_path / "run.json")
+    with pytest.raises(ValueError, match=rf"`path` must be.*{words}"):
+        report._rows_before(1)
+    [backup] = (tmp_path / ".resume").iterdir()
+    backup.unlink()
+    os.mkfifo(backup)
+    with pytest.raises(ValueError, match=rf"The backup .*{words}"):
+        read()
 
 
 @pytest.mark.parametrize(
@@ -96,6 +154,8 @@ def test_a_damaged_report_is_named(content, tmp_path):
         json.dumps({**RUN, "class_names": ["a", "\x1b]0;title\x07"]}),
         json.dumps({**RUN, "class_names": ["a", "b\x9b2J"]}),
         json.dumps({**RUN, "splits": {"train": "train\x1b[2J"}}),
+        json.dumps({**RUN, "value_range": [0.0, math.inf]}),
+        json.dumps({**RUN, "value_range": [math.nan, 1.0]}),
     ],
 )
 def test_a_hostile_run_file_is_one_plain_line(content, tmp_path, capsys):
@@ -187,6 +247,108 @@ def test_the_second_training_at_once_stops(tmp_path, capsys, monkeypatch):
     assert os.listdir(tmp_path / "run") == []
     # The next one finds the folder free.
     assert main(arguments) == 0
+
+
+@contextlib.contextmanager
+def command(arguments, **options):
+    """A process that runs the command."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "keras_deconv_cli", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        text=True,
+        **options,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+def test_of_two_processes_at_once_the_first_one_trains(scenes_dir, tmp_path):
+    """The first one stands still meanwhile, in the middle of its training."""
+    folder, num_epochs = tmp_path / "run", 6
+    arguments = [
+        *["train", "scenes", "--data-dir", str(scenes_dir)],
+        *["--train-split", "train[:8]", "--val-split", "validation[:4]"],
+        *["--image-size", "16x24", "--model", "segnet_basic"],
+        *["--epochs", str(num_epochs), "--preview-every", "0"],
+        *["--output", str(folder)],
+    ]
+    silent = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with command(arguments, **silent) as first:
+        while not (folder / "history.csv").exists():
+            assert first.poll() is None
+            time.sleep(0.01)
+        first.send_signal(signal.SIGSTOP)
+        before = {p: p.stat().st_mtime_ns for p in sorted(folder.rglob("*"))}
+        with command(arguments, stderr=subprocess.PIPE) as second:
+            _, error = second.communicate(timeout=300)
+        assert second.returncode == 1
+        assert (
+            "error: --output must be a folder that no other training" in error
+        )
+        after = {p: p.stat().st_mtime_ns for p in sorted(folder.rglob("*"))}
+        # But for the folders themselves, where it tries whether it may write.
+        assert after.keys() == before.keys()
+        assert all(before[p] == after[p] for p in before if p.is_file())
+        assert first.poll() is None
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(300) == 0
+    assert runs.load(str(folder))[1].is_finished
+    assert len(read_history(folder)) == num_epochs
+    names = ["history.csv", "model.keras", "per_class.csv", "run.json"]
+    assert sorted(os.listdir(folder)) == names
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    """What a training leaves that is killed when all is done."""
+    from keras_deconv_cli import training
+
+    run = runs.Run(**RUN, is_finished=True)
+    run.write(tmp_path)
+    monkeypatch.setattr(training, "_resumed", lambda options, _: (options, run))
+    for folder in (tmp_path, tmp_path / ".resume", tmp_path / "previews"):
+        left = folder / ".keras_deconv.abcdefgh"
+        (left / "new").mkdir(parents=True)
+        (left / "new" / "half").write_bytes(b"half")
+        (left / "lock").touch()
+    (tmp_path / ".resume" / "backup-3.weights.h5").touch()
+    (tmp_path / "previews" / "0.png").touch()
+    (tmp_path / ".keras_deconv.lock").touch()
+    return tmp_path
+
+
+def test_what_a_finished_training_left_is_deleted(finished, capsys):
+    assert main(["train", "scenes", "--output", str(finished)]) == 0
+    assert "is finished" in capsys.readouterr().out
+    assert sorted(os.listdir(finished)) == ["previews", "run.json"]
+    assert os.listdir(finished / "previews") == ["0.png"]
+
+
+def test_a_training_at_its_end_is_left_alone(finished, capsys):
+    before = sorted(finished.rglob("*"))
+    with _files.locked(finished / ".keras_deconv.lock", wait=False):
+        assert main(["train", "scenes", "--output", str(finished)]) == 0
+        assert "is finished" in capsys.readouterr().out
+        assert sorted(finished.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", [".lock", ".keras_deconv.lock"])
+def test_files_with_the_name_of_a_lock_stay(
+    name, tmp_path, capsys, monkeypatch
+):
+    from keras_deconv_cli import training
+
+    monkeypatch.setattr(training, "_train", lambda *_: None)
+    (tmp_path / name).write_text("mine")
+    is_ours = name != ".lock"
+    assert main(["train", "scenes", "--output", str(tmp_path)]) == is_ours
+    error = capsys.readouterr().err
+    assert ("must be a free name or an empty file" in error) == is_ours
+    assert (tmp_path / name).read_text() == "mine"
 
 
 def test_scores_are_written_to_a_pipe(tmp_path, capsys):

@@ -933,6 +933,20 @@ def test_a_saved_model_is_there_while_it_is_replaced(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["saved"]
 
 
+@pytest.mark.parametrize("name", ["class_names.txt", "palette.txt", "lock"])
+def test_a_saved_model_may_have_the_name_of_an_asset(name, tmp_path):
+    for _ in range(2):
+        export.to_saved_model(
+            brightness_model((16, 24, 3)),
+            tmp_path / name,
+            class_names=["a", "b", "c"],
+            palette=[[0, 0, 0], [1, 1, 1], [2, 2, 2]],
+        )
+    names = tmp_path / name / "assets" / "class_names.txt"
+    assert names.read_text() == "a\nb\nc\n"
+    assert os.listdir(tmp_path) == [name]
+
+
 def test_a_link_to_a_model_stays_a_link(tmp_path):
     model, link = brightness_model((16, 24, 3)), tmp_path / "latest"
     link.symlink_to("saved")

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_deconv import inference, models
+from keras_deconv import _graphs, _locks, inference, models
 
 pytestmark = pytest.mark.oldest
 
@@ -108,3 +108,45 @@ def test_predictions_do_not_see_a_batch_that_is_measured(predict):
         measuring.result()
     np.testing.assert_array_equal(found, expected)
     assert (predict(model, IMAGES[0]) != expected).any()
+
+
+def in_tiles(model):
+    images = np.tile(IMAGES[0], (2, 2, 1))
+    inference.predict_tiled(model, images, 8, 0, stride=1, verbose=0)
+
+
+def pixel_by_pixel(model):
+    patches = keras.Sequential([model, keras.layers.GlobalMaxPooling2D()])
+    inference.predict_sliding_window(
+        patches, IMAGES[:1, :2], batch_size=4, verbose=0
+    )
+
+
+@pytest.mark.parametrize("predict", [in_tiles, pixel_by_pixel])
+def test_nobody_changes_a_model_between_two_batches(predict, monkeypatch):
+    model = model_with_dropout()
+    changed, found, threads = threading.Event(), [], []
+
+    def change():
+        with _locks.held(_graphs.every_layer(model)):
+            changed.set()
+
+    class BetweenBatches:
+        def __init__(self, *_, **__):
+            pass
+
+        def update(self, _):
+            threads.append(threading.Thread(target=change))
+            threads[-1].start()
+            # Long enough for a thread that does not wait.
+            found.append(changed.wait(0.2))
+
+        add = update
+
+    monkeypatch.setattr(keras.utils, "Progbar", BetweenBatches)
+    predict(model)
+    for thread in threads:
+        thread.join()
+    assert len(found) > 1
+    assert not any(found)
+    assert changed.is_set()

@@ -958,3 +958,11 @@ def test_weights_that_are_none_are_an_error(weight):
     weights[0, 0, 0] = weight
     with pytest.raises(ValueError, match="`sample_weight` must hold finite"):
         MeanIoU(4).update_state(y_true, logits, weights)
+
+
+@pytest.mark.parametrize("metric", [*METRICS, BoundaryF1])
+def test_complex_weights_are_an_error(metric):
+    y_true, logits = batch()
+    weights = np.ones(y_true.shape[:1], "complex64")
+    with pytest.raises(ValueError, match="`sample_weight` must hold real"):
+        metric(4).update_state(y_true, logits, weights)

@@ -166,3 +166,55 @@ def test_variables_are_values_and_index():
     for overlap in ("sum", "mean"):
         y = keras_deconv.MaxUnpool2D(overlap=overlap)(values, argmax)
         assert np.ravel(y).tolist() == [0, 1, 0, 0, 0, 0, 0, 1]
+
+
+# One of four values points outside, in each of the formats.
+OUTSIDE = {
+    "window": [-1, 4, 200, -(2**31)],
+    "plane": [-1, 16, 10**6, 2**63 - 1, -(2**63)],
+    "flat": [-1, -2, 32, 10**6, 2**63 - 1, -(2**63)],
+}
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("overlap", ["sum", "mean"])
+@pytest.mark.parametrize("index_format", OUTSIDE)
+def test_graphs_drop_values_that_point_outside(index_format, overlap, is_known):
+    """Eager calls refuse them; nothing is written elsewhere either way."""
+    x = np.random.default_rng(0).uniform(1, 2, (2, 4, 4, 2)).astype("float32")
+    values, argmax = ops.max_pool_with_argmax(x, index_format=index_format)
+    argmax = np.array(argmax, "int64")
+
+    def unpool(values, argmax):
+        return ops.max_unpool(
+            values, argmax, index_format=index_format, overlap=overlap
+        )
+
+    def unpool_with_gradient(values, argmax):
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            y = unpool(values, argmax)
+            total = tf.reduce_sum(y * y)
+        return y, tape.gradient(total, values)
+
+    shape = values.shape if is_known else [None] * 4
+    specs = [tf.TensorSpec(shape, dtype) for dtype in ("float32", "int64")]
+    # XLA knows all sizes.
+    graphs = [
+        tf.function(
+            unpool_with_gradient, input_signature=specs, jit_compile=is_compiled
+        )
+        for is_compiled in ([False, True] if is_known else [False])
+    ]
+    kept = np.array(values)
+    kept[0, 1, 0, 1] = 0
+    expected = unpool(kept, argmax)
+    for wrong in OUTSIDE[index_format]:
+        broken = argmax.copy()
+        broken[0, 1, 0, 1] = wrong
+        with pytest.raises(ValueError, match="`argmax` in the format"):
+            unpool(values, broken)
+        for graph in graphs:
+            y, gradient = graph(values, broken)
+            np.testing.assert_array_equal(y, expected)
+            np.testing.assert_array_equal(gradient, 2 * kept)
