@@ -21,7 +21,7 @@ from tests import formats, networks, oracles
 from tests.paths import ROOT
 from tests.seeds import SEED
 
-pytestmark = [pytest.mark.backend, pytest.mark.oldest, pytest.mark.numeric]
+pytestmark = [pytest.mark.backend, pytest.mark.oldest]
 
 README = ROOT / "README.md"
 BACKEND = keras.config.backend()
@@ -319,6 +319,7 @@ CELLS = [
 ]
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(("name", "column"), CELLS)
 def test_cell(name, column, tmp_path, monkeypatch):
     networks.make_slim(monkeypatch)
@@ -366,6 +367,7 @@ def trains_alike(build):
     return all(map(np.array_equal, *weights))
 
 
+@pytest.mark.numeric
 def test_checks_see_what_is_broken(tmp_path):
     """A layer that differs by context, and one that is wrong altogether."""
 
