@@ -53,8 +53,7 @@ def tiny(*layers, scores=True, **options):
             metrics.GlobalAccuracy(3),
             *([metrics.ClassAccuracy(3), metrics.MeanIoU(3)] if scores else []),
         ],
-        jit_compile=False,
-        **options,
+        **{"run_eagerly": True, **options},
     )
     return model
 
@@ -520,7 +519,7 @@ def weights_after(folder, seeds, interrupt=False):
 
     def train(*extra):
         # Weights that are restored must not matter.
-        model = tiny(*dropouts())
+        model = tiny(*dropouts(), run_eagerly=False)
         backup = keras.callbacks.BackupAndRestore(folder)
         fit(model, *seeds, *extra, backup, epochs=4)
         return [as_numpy(w) for w in model.weights]

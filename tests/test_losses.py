@@ -662,7 +662,11 @@ def test_half_precision_is_recognized():
 @pytest.mark.numeric
 @pytest.mark.parametrize(
     ("jit_compile", "dtype"),
-    [(True, "uint8"), (False, "int32"), ("auto", "float32")],
+    [
+        (True, "uint8"),
+        pytest.param(False, "int32", marks=pytest.mark.slow),
+        pytest.param("auto", "float32", marks=pytest.mark.slow),
+    ],
 )
 def test_fit_and_evaluate(jit_compile, dtype):
     if BACKEND == "torch" and jit_compile is True:
@@ -692,9 +696,20 @@ def test_fit_and_evaluate(jit_compile, dtype):
 
 @pytest.mark.numeric
 @pytest.mark.parametrize(
-    "jit_compile", [pytest.param(True, marks=pytest.mark.slow), False]
+    ("loss", "jit_compile"),
+    [
+        pytest.param(
+            loss,
+            jit_compile,
+            # Without compiling, each is slow to trace and none is special.
+            marks=pytest.mark.slow
+            if jit_compile or loss is not LOSSES[-1]
+            else (),
+        )
+        for loss in LOSSES[1:]
+        for jit_compile in (True, False)
+    ],
 )
-@pytest.mark.parametrize("loss", LOSSES[1:])
 def test_each_loss_in_fit_and_evaluate(loss, jit_compile):
     if BACKEND == "torch" and jit_compile is True:
         pytest.skip("torch.compile is not tried")
@@ -715,7 +730,13 @@ def test_each_loss_in_fit_and_evaluate(loss, jit_compile):
     )
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    "loss",
+    [
+        LOSSES[0],
+        *[pytest.param(loss, marks=pytest.mark.slow) for loss in LOSSES[1:]],
+    ],
+)
 def test_mixed_precision_scales_the_loss_and_trains(loss):
     images, masks = training_data()
     policy = keras.config.dtype_policy()
@@ -835,8 +856,9 @@ def test_weights_that_are_none_are_an_error(loss, weight):
 
 
 @tensorflow_only
-@pytest.mark.parametrize("weight", BAD_WEIGHTS)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    ("loss", "weight"), list(zip(LOSSES, BAD_WEIGHTS, strict=True))
+)
 def test_weights_that_are_none_give_no_number_in_graphs(loss, weight):
     import tensorflow as tf
 

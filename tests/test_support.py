@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import keras_deconv
-from tests import formats, networks, oracles
+from tests import bounds, formats, networks, oracles
 from tests.paths import ROOT
 from tests.seeds import SEED
 
@@ -300,9 +300,9 @@ def marks_of(name, column):
     if column in QUICK_COLUMNS and name not in NETWORK_ROWS:
         return ()
     if name == QUICK_NETWORK:
-        return () if column in QUICK_COLUMNS else pytest.mark.slow
+        return () if column in QUICK_COLUMNS else (pytest.mark.slow,)
     if name in LAYER_ROWS:
-        return pytest.mark.slow
+        return (pytest.mark.slow,)
     return pytest.mark.slow, pytest.mark.release
 
 
@@ -311,7 +311,10 @@ CELLS = [
         name,
         column,
         id=f"{column}-{name}".replace("`", ""),
-        marks=marks_of(name, column),
+        marks=[
+            *marks_of(name, column),
+            *[bounds.needs_half_precision] * (column == "mixed precision"),
+        ],
     )
     for column, (backend, _) in COLUMNS.items()
     for name in ROWS

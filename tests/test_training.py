@@ -77,6 +77,7 @@ def fits(name, policy, jit_compile):
 
 
 # CI has SegNetBasic, and all networks are tested before a release.
+@pytest.mark.slow
 def test_a_network_fits_compiled_in_half_precision(monkeypatch, policies):
     one_stage = networks.Network(lambda _: networks.one_stage((32, 48)))
     monkeypatch.setitem(NETWORKS, "one stage", one_stage)

@@ -138,8 +138,15 @@ def test_pooling_out_of_step_is_seen():
 
 
 @pytest.mark.numeric
-@pytest.mark.parametrize("size", [(121, 130), (122, 133), (123, 131)])
-@pytest.mark.parametrize("tile", [60, (58, 63)])
+@pytest.mark.parametrize(
+    ("size", "tile"),
+    [
+        ((121, 130), 60),
+        ((122, 133), (58, 63)),
+        pytest.param((123, 131), 60, marks=pytest.mark.slow),
+        pytest.param((123, 131), (58, 63), marks=pytest.mark.slow),
+    ],
+)
 def test_other_sizes_are_exact_but_near_the_end(size, tile):
     """The last tiles are filled up, and inner ones end within a window."""
     model = pooled_twice()

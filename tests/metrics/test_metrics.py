@@ -20,6 +20,7 @@ from keras_deconv.metrics import (
     GlobalAccuracy,
     MeanIoU,
 )
+from tests import bounds
 from tests.paths import ROOT
 
 pytestmark = [pytest.mark.backend, pytest.mark.oldest]
@@ -440,6 +441,7 @@ def test_fit_and_evaluate(jit_compile):
 
 
 @pytest.mark.numeric
+@bounds.needs_half_precision
 def test_mixed_precision():
     images, masks = training_data()
     policy = keras.config.dtype_policy()
