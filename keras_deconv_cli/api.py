@@ -6,6 +6,7 @@ Names only, so that `--help` needs neither Keras nor TensorFlow.
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import re
 from typing import Any
@@ -63,6 +64,7 @@ OPTIONS = {
         for name in (
             *("data_dir", "manual_dir", "images", "masks", "classes", "labels"),
             *("foreground", "void_labels", "value_range", "mask_suffix"),
+            *("palette", "void_colors"),
             *("unmatched", "allow_missing_classes", "image_size", "batch_size"),
             *("decoder", "encoder_weights", "class_weights", "seed"),
             *("strategy", "quantize"),
@@ -73,7 +75,7 @@ OPTIONS = {
 
 FOLDER_ARGUMENTS = (
     *("classes", "labels", "foreground", "void_labels", "value_range"),
-    *("mask_suffix", "unmatched"),
+    *("palette", "void_colors", "mask_suffix", "unmatched"),
 )
 """The arguments of `data.from_folders` that are options."""
 
@@ -118,10 +120,15 @@ def _as_option(name: str, text: str) -> str:
         return f"{option} {text}"
     if value is None:
         return f"no {option}"
-    if isinstance(value, dict):
+    if name in CHOICES and isinstance(value, str):
+        text = value
+    elif isinstance(value, dict):
         text = ",".join(f"{key}={item}" for key, item in value.items())
     elif isinstance(value, tuple | list) and option == "--image-size":
         text = "x".join(map(str, value[:2]))
+    elif name in ("palette", "void_colors") and value:
+        with contextlib.suppress(TypeError, ValueError):
+            text = ",".join("{:02x}{:02x}{:02x}".format(*c) for c in value)
     elif isinstance(value, tuple | list):
         text = ",".join(map(str, value)) or "none"
     return f"{option} {text}"

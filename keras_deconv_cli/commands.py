@@ -28,8 +28,11 @@ class Data:
     foreground: int | None = None
     void_labels: tuple[int, ...] | None = None
     value_range: tuple[float, float] | None = None
+    palette: tuple[tuple[int, int, int], ...] | None = None
+    void_colors: tuple[tuple[int, int, int], ...] = ()
     mask_suffix: str = ""
-    unmatched: str = "error"
+    # None for the command's own: that of the run, or else "error".
+    unmatched: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

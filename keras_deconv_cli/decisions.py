@@ -47,6 +47,7 @@ class Plan:
 
 def decide(options: commands.Train, before: runs.Run | None) -> Plan:
     """Decides what the options leave open; as before, if the run exists."""
+    num_unused = 0
     if before is not None:
         source = sources.find(options.data, before.files)
         names = before.splits
@@ -55,6 +56,9 @@ def decide(options: commands.Train, before: runs.Run | None) -> Plan:
         source, names = whole.divide(
             options.train_split, options.val_split, options.seed
         )
+        if source.parts:
+            num_unused = sum(whole.sizes().values())
+            num_unused -= sum(source.sizes().values())
     if options.early_stopping and "validation" not in names:
         raise ValueError("--early-stopping needs a validation split.")
     image_size, reason = options.image_size, ""
@@ -66,6 +70,7 @@ def decide(options: commands.Train, before: runs.Run | None) -> Plan:
     num_epochs = options.epochs or _num_epochs(source, names, options)
     lines = [
         _about_splits(source, names, options),
+        *_about_unused(num_unused),
         _about_size(image_size, reason),
         *_about_classes(source),
         f"Model: {options.model}, batches of {options.batch_size} images, "
@@ -146,7 +151,8 @@ def _about_splits(
     train, validation = names["train"], names.get("validation")
     if source.parts:
         parts = source.parts
-        train = f"{len(parts['train'].files)} images in {source}"
+        number = len(parts["train"].files)
+        train = f"{number} image{'' if number == 1 else 's'} in {source}"
         if validation:
             other = parts["validation"].images
             where = "" if other == parts["train"].images else f" in {other}"
@@ -154,13 +160,29 @@ def _about_splits(
             others = "other" if number == 1 else "others"
             validation = f"{number} {others}{where}"
     if not validation:
-        return f"Training on {train}, without validation."
+        text = f"Training on {train}, without validation"
+        share = options.val_split or sources.VALIDATION_SHARE
+        if options.val_split == "rest":
+            text += f", since --train-split {options.train_split} has no rest"
+        elif source.parts and splits.share(share) and number == 1:
+            text += ", since one image cannot be divided"
+        return f"{text}."
     text = f"Training on {train}, validating on {validation}"
     if options.val_split is None:
         if source.parts and not options.data.val_images:
             text += f", drawn with seed {options.seed}"
         text += " (assumed; change it with --val-split)"
     return f"{text}."
+
+
+def _about_unused(number: int) -> Iterator[str]:
+    if number:
+        is_one = number == 1
+        yield (
+            f"{number} image{' is' if is_one else 's are'} in neither part and "
+            f"{'is' if is_one else 'are'} not used. --val-split rest validates "
+            "on what --train-split leaves out."
+        )
 
 
 def _about_size(size: tuple[int, int], reason: str) -> str:
@@ -185,6 +207,14 @@ def _about_classes(source: Source) -> Iterator[str]:
                 "--void-labels)"
             )
         yield text
+    if source.options.palette:
+        yield "Colors in the masks: " + ", ".join(
+            "{:02x}{:02x}{:02x}".format(*color) + f" {name}"
+            for color, name in (
+                *zip(source.palette, source.class_names, strict=True),
+                *((color, "void") for color in source.options.void_colors),
+            )
+        )
     if source.value_range:
         yield "Image values: {:g} to {:g} become 0 to 255".format(
             *source.value_range
@@ -198,14 +228,15 @@ def warnings_of(
 
     >>> counted = ClassFrequencies((4, 0), (1, 0), (4, 0), 4, 1)
     >>> print(*warnings_of(counted, ("sky", "road")))  # doctest: +ELLIPSIS
-    1 of 2 classes never occurs in the 1 training images: road. ...
+    1 of 2 classes never occurs in the 1 training image: road. ...
     """
     absent = [
         name
         for name, count in zip(class_names, counted.pixels, strict=True)
         if not count
     ]
-    where = f"in the {counted.num_images} training images"
+    where = f"in the {counted.num_images} training image"
+    where += "" if counted.num_images == 1 else "s"
     if len(absent) == len(class_names):
         yield (
             f"All {counted.num_pixels} pixels {where} are void: there is "

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_deconv import _files, losses, metrics
+from keras_deconv.data.folders import list_pictures, name_of
 from keras_deconv_cli import commands, runs, sources, splits
 
 _SCORES = {
@@ -79,6 +82,13 @@ def evaluate(options: commands.Evaluate) -> int:
         if split in available or (split and split == validation)
     )
     print(f"Evaluating on {source}, split {split}.")
+    if source.value_range:
+        text = "Image values: {:g} to {:g} become 0 to 255"
+        assumed = options.data.value_range is None
+        print(
+            text.format(*source.value_range)
+            + (" (assumed; change it with --value-range)" if assumed else "")
+        )
     was_trained_on = _shares(source, split, run, "train")
     chose_model = _shares(source, split, run, "validation")
     if was_trained_on:
@@ -122,7 +132,15 @@ def _source(
 ) -> sources.Source:
     """The data that are given, or those of the training."""
     if not is_own:
-        return sources.find(options.data)
+        source = sources.find(options.data)
+        if source.value_range or not run.value_range:
+            return source
+        # The model was trained on images that were scaled so.
+        low, high = run.value_range
+        data = dataclasses.replace(options.data, value_range=(low, high))
+        return dataclasses.replace(
+            source, options=data, value_range=data.value_range
+        )
     if run.data is None:
         raise ValueError(
             "DATASET, or --images, must be given for a model without "
@@ -139,14 +157,31 @@ def _shares(
     if before is None or name not in run.splits:
         return False
     if source.parts:
-        part = source.part(split)
+        if not before.images:
+            return False
         folder = before.val_images if name == "validation" else None
-        return part.images == (folder or before.images) and not set(
-            run.files[name]
-        ).isdisjoint(part.names)
-    return data.dataset == before.dataset and splits.overlap(
+        used = _files_of(folder or before.images, run.files[name])
+        return not used.isdisjoint(
+            os.path.realpath(path) for _, path, _ in source.part(split).files
+        )
+    return _base_name(data) == _base_name(before) and splits.overlap(
         split, run.splits[name], source.sizes()
     )
+
+
+def _files_of(folder: str, names: Sequence[str]) -> set[str]:
+    """The images of these names, wherever links lead."""
+    wanted = set(names)
+    return {
+        os.path.realpath(path)
+        for path in list_pictures(folder)
+        if name_of(path, folder) in wanted
+    }
+
+
+def _base_name(data: commands.Data) -> str | None:
+    """The dataset without its version: splits of versions are alike."""
+    return data.dataset and data.dataset.partition(":")[0]
 
 
 def measure(

@@ -67,6 +67,13 @@ def export(options: commands.Export) -> int:
         )
     api.find("format", options.format)(model, options.output, **arguments)
     print(f"Wrote {options.output}")
+    if run.value_range:
+        low, high = run.value_range
+        print(
+            "The exported model takes images in 0..255. Scale the range of "
+            f"the training, {low:g} to {high:g}, to it first, and clip values "
+            "beyond."
+        )
     return 0
 
 

@@ -210,6 +210,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     )
     data.add_argument(
         "--val-split",
+        type=val_split,
         metavar="SPLIT",
         help="split to validate on after every epoch; a share of the training "
         "images, such as 20%%; rest, for the images that --train-split leaves "
@@ -317,6 +318,8 @@ def _add_train(command: argparse.ArgumentParser) -> None:
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("model_path", metavar="MODEL", help=_MODEL_HELP)
     _add_split(_add_data(command), "test, else validation, else train")
+    # That of the training, for its images.
+    command.set_defaults(unmatched=None)
     command.add_argument(
         "--batch-size",
         default=8,
@@ -392,7 +395,10 @@ def _add_info(command: argparse.ArgumentParser) -> None:
 def _add_data(
     command: argparse.ArgumentParser, default: str | None = None
 ) -> Any:
-    """Adds a group, whose class has no public name."""
+    """Adds a group, whose class has no public name.
+
+    Without a default dataset, the data are those of a training.
+    """
     data = command.add_argument_group("data")
     add = data.add_argument
     add(
@@ -440,7 +446,24 @@ def _add_data(
         help="values in the masks that belong to no class, or none (default: "
         "255, unless it is a label or the foreground)",
     )
-    _add_value_range(data)
+    add(
+        "--palette",
+        type=colors,
+        metavar="RRGGBB,...",
+        help="for masks whose colors are the classes: the color of each class "
+        "in hexadecimal, in the order of --classes, such as 808080,00ff00",
+    )
+    add(
+        "--void-colors",
+        default=(),
+        type=colors,
+        metavar="RRGGBB,...",
+        help="with --palette: colors that belong to no class (default: none)",
+    )
+    if default:
+        _add_value_range(data)
+    else:
+        _add_value_range(data, "that of the training")
     add(
         "--mask-suffix",
         default="",
@@ -450,7 +473,9 @@ def _add_data(
     _add_choice(
         data,
         "unmatched",
-        "images without mask and masks without image: ",
+        "images without mask and masks without image"
+        + ("" if default else " (of a training: as there, unless given)")
+        + ": ",
         "error",
     )
     return data
@@ -520,8 +545,10 @@ def _problem(options: argparse.Namespace) -> str | None:
             return "give a DATASET or --images, not both"
         if not options.images:
             options.dataset = options.dataset or options.default_dataset
-            for name in ("void_labels", "mask_suffix"):
-                if given[name] not in (None, ""):
+            for name in (
+                *("void_labels", "palette", "void_colors", "mask_suffix"),
+            ):
+                if given[name] not in (None, "", ()):
                     return f"{flag(name)} goes with --images"
     if options.kind is commands.Export:
         if options.quantize and options.format != "tflite":
@@ -560,6 +587,18 @@ def flag(name: str) -> str:
 def path(text: str) -> str:
     """A path that means the same in every working directory."""
     return os.path.abspath(os.path.expanduser(text))
+
+
+def val_split(text: str) -> str:
+    """A split, or a share; what looks like a share must be one."""
+    is_number = re.fullmatch(r"[-+]?[\d.,]+\s*%?", text, re.ASCII)
+    if is_number and not re.fullmatch(r"[1-9]\d?%", text, re.ASCII):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be a share from 1% to 99% in whole percent, such "
+            "as 20%; a split such as validation, or a slice such as "
+            "train[80%:]; rest; or none"
+        )
+    return text
 
 
 def size(text: str) -> tuple[int, int]:
@@ -652,6 +691,20 @@ def value_range(text: str) -> tuple[float, float]:
             f"{text!r} must be LOW,HIGH, two numbers such as 0,65535"
         )
     return low, high
+
+
+def colors(text: str) -> tuple[tuple[int, int, int], ...]:
+    """Colors (red, green, blue), as web pages write them."""
+    parts = [part.strip().removeprefix("#") for part in text.split(",")]
+    if not all(re.fullmatch("[0-9a-fA-F]{6}", part) for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be colors RRGGBB in hexadecimal with commas "
+            "between them, such as 808080,00ff00"
+        )
+    return tuple(
+        (int(part[:2], 16), int(part[2:4], 16), int(part[4:], 16))
+        for part in parts
+    )
 
 
 def void_labels(text: str) -> tuple[int, ...]:

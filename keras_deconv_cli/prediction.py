@@ -17,10 +17,12 @@ import tensorflow as tf
 from keras_deconv import _files, _resizing, inference, visualize
 from keras_deconv._graphs import gives_probabilities
 from keras_deconv.data._images import read_image
-from keras_deconv.data.folders import list_pictures
+from keras_deconv.data.folders import list_pictures, other_pictures
 from keras_deconv_cli import api, commands, explain, runs
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+# How many files that are left out are named.
+_NUM_SHOWN = 5
 
 
 def predict(options: commands.Predict) -> int:
@@ -75,6 +77,7 @@ def _find(arguments: Sequence[str]) -> list[pathlib.Path]:
         path = pathlib.Path(argument).expanduser()
         if path.is_dir():
             found = list_pictures(path, _SUFFIXES)
+            _say_left_out(path)
         elif path.exists() or not glob.has_magic(argument):
             found = [path]
         else:
@@ -89,6 +92,19 @@ def _find(arguments: Sequence[str]) -> list[pathlib.Path]:
         for file in found:
             files.setdefault(os.path.abspath(file), file)
     return list(files.values())
+
+
+def _say_left_out(folder: pathlib.Path) -> None:
+    others = other_pictures(folder, _SUFFIXES)
+    if others:
+        names = ", ".join(api.plain(path.name) for path in others[:_NUM_SHOWN])
+        more = ", ..." if len(others) > _NUM_SHOWN else ""
+        print(
+            f"warning: {len(others)} files in {api.plain(str(folder))} are "
+            f"left out, because they are not {', '.join(_SUFFIXES)}: "
+            f"{names}{more}",
+            file=sys.stderr,
+        )
 
 
 def _output_names(files: Sequence[pathlib.Path]) -> list[str]:

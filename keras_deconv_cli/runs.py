@@ -81,12 +81,7 @@ class Run:
             names,
         )
         _check(
-            _is_list(self.palette, list)
-            and len(self.palette) == len(names)
-            and all(
-                len(color) == 3 and _is_list(color, int, 0, 255)
-                for color in self.palette
-            ),
+            _is_palette(self.palette) and len(self.palette) == len(names),
             "palette must be one [red, green, blue] in 0..255 per class",
             self.palette,
         )
@@ -156,10 +151,14 @@ class Run:
         """What the model was trained with, if that is known."""
         if not self.options:
             return None
+
         # JSON has neither tuples nor numbers as keys.
+        def of_tuples(value: Any) -> Any:
+            is_list = isinstance(value, list)
+            return tuple(map(of_tuples, value)) if is_list else value
+
         values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in self.options.items()
+            name: of_tuples(value) for name, value in self.options.items()
         }
         if values.get("labels"):
             values["labels"] = {int(k): v for k, v in values["labels"].items()}
@@ -190,6 +189,13 @@ def _is_list(
         # Not isinstance, for which True is an int.
         and all(type(item) is kind for item in value)
         and (kind is not int or all(low <= item <= high for item in value))
+    )
+
+
+def _is_palette(value: Any) -> bool:
+    """Whether it is a list of [red, green, blue] in 0..255."""
+    return _is_list(value, list) and all(
+        len(color) == 3 and _is_list(color, int, 0, 255) for color in value
     )
 
 
@@ -234,6 +240,10 @@ def _check_options(options: Any) -> None:
         bool(options["masks"])
         and bool(options["val_images"]) == bool(options["val_masks"])
         and isinstance(options.get("mask_suffix"), str)
+        and all(
+            _is_palette(options.get(name) or [])
+            for name in ("palette", "void_colors")
+        )
         and options.get("unmatched") in api.CHOICES["unmatched"]
         and (void is None or _is_list(void, int, 0, 255))
         and (
@@ -249,7 +259,8 @@ def _check_options(options: Any) -> None:
             )
         ),
         "options with images must have masks, mask_suffix and unmatched, and "
-        "classes, labels and void_labels as the command writes them",
+        "classes, labels, void_labels, palette and void_colors as the command "
+        "writes them",
         options,
     )
 

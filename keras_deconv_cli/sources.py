@@ -100,7 +100,8 @@ class Source:
             **{
                 name: getattr(self.options, name)
                 for name in api.FOLDER_ARGUMENTS
-            },
+            }
+            | {"unmatched": self.options.unmatched or "error"},
             **options,
         )
 
@@ -185,7 +186,13 @@ class Source:
             if left:
                 parts["validation"] = self.part(left)
         elif not number and validation != "none":
-            parts["validation"] = self.part(validation)
+            try:
+                parts["validation"] = self.part(validation)
+            except ValueError as error:
+                raise ValueError(
+                    "--val-split must be a share such as 20%, rest, none, or "
+                    f"images of these folders. {error}"
+                ) from None
         names = {name: name for name in parts}
         return dataclasses.replace(self, parts=parts), names
 
@@ -236,11 +243,21 @@ def find(
         labels=options.labels,
         foreground=options.foreground,
         void_labels=options.void_labels,
+        palette=options.palette,
+        void_colors=options.void_colors,
     ).entry
-    labels = {
-        **{label: entry.class_names[id] for label, id in entry.labels.items()},
-        **dict.fromkeys(entry.void_labels, "void"),
-    }
+    # With colors, labels are not what the masks hold.
+    labels = (
+        {}
+        if options.palette
+        else {
+            **{
+                label: entry.class_names[id]
+                for label, id in entry.labels.items()
+            },
+            **dict.fromkeys(entry.void_labels, "void"),
+        }
+    )
     folders = {"train": (str(options.images), str(options.masks))}
     if options.val_images:
         folders["validation"] = (options.val_images, str(options.val_masks))
@@ -249,7 +266,7 @@ def find(
     parts = {}
     for name, (images, masks) in folders.items():
         found = match_files(
-            images, masks, options.mask_suffix, options.unmatched
+            images, masks, options.mask_suffix, options.unmatched or "error"
         )
         if files:
             wanted = set(files.get(name, ()))
@@ -262,7 +279,7 @@ def find(
                 )
         parts[name] = Part(images, masks, found)
     return Source(
-        *(options, entry.class_names, entry.palette),
+        *(options, entry.class_names, options.palette or entry.palette),
         *(labels, options.value_range, parts),
     )
 
@@ -297,9 +314,14 @@ def describe(name: str, data_dir: str | None) -> data.SegmentationSet:
 
 
 def moved(before: commands.Data, now: commands.Data) -> commands.Data:
-    """The data of a run, in the folders where they are now."""
+    """The data of a run, in the folders where they are now.
+
+    How they are read is as before, unless the user says otherwise now.
+    """
     return dataclasses.replace(
         before,
         data_dir=now.data_dir or before.data_dir,
         manual_dir=now.manual_dir or before.manual_dir,
+        value_range=now.value_range or before.value_range,
+        unmatched=now.unmatched or before.unmatched,
     )

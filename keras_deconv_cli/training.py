@@ -32,7 +32,7 @@ from keras_deconv_cli.history import HISTORY, RESUME, History
 # Options that say where files are; they do not change the weights.
 _HARMLESS = {"data_dir", "manual_dir"}
 # What older runs did before there was an option.
-_OLDER = {"strategy": "one", "unmatched": "error"}
+_OLDER = {"strategy": "one", "unmatched": "error", "void_colors": []}
 # Number of examples of a split that are checked before the training.
 _NUM_CHECKED = 32
 _NUM_SMOKE_BATCHES = 2

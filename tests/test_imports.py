@@ -28,6 +28,7 @@ _kernels.positions: _kernels.windows
 _kernels.windows: _backends _shapes
 _labels: _backends
 _locks:
+_network:
 _resizing:
 _shapes:
 callbacks: _arguments _backends _files _labels visualize
@@ -40,7 +41,6 @@ data._images: data._errors data._value_ranges
 data._mask_formats: _arguments data.catalog
 data._masks: data._errors data._images data._mask_formats data._stray_labels
     data.catalog
-data._network:
 data._preparation: _files
 data._splits: _arguments
 data._stray_labels: data.catalog
@@ -57,7 +57,7 @@ data.frequencies: _arguments _labels data.catalog
 data.pipeline: _arguments _resizing data._epochs data._errors
     data._value_ranges data.catalog
 data.scenes: _arguments data.catalog
-data.sources: data._epochs data._network data._preparation data._value_ranges
+data.sources: _network data._epochs data._preparation data._value_ranges
     data.camvid data.catalog data.pipeline data.scenes
 data.writing: data._errors data._images data._mask_formats data._masks
     data._preparation data._value_ranges data.catalog data.folders
@@ -97,7 +97,7 @@ metrics.confusion: _backends _labels metrics._base
 models: models.baselines models.batch_statistics models.deconvnet models.enet
     models.segnet
 models._blocks: layers layers.cropping
-models._vgg16:
+models._vgg16: _network
 models.baselines: _arguments models._blocks
 models.batch_statistics: _arguments _backends _graphs _locks
 models.deconvnet: _arguments models._blocks models._vgg16

@@ -27,12 +27,15 @@ def printable(name: str | os.PathLike[str]) -> str:
     return os.fspath(name).encode("utf-8", "backslashreplace").decode()
 
 
-# What TensorFlow puts around the text of an error.
+# What TensorFlow puts around the text of an error. Names of files may have
+# brackets too, so those of TensorFlow are recognized by what is in them, or by
+# the line that they begin.
 _WRAPPING = re.compile(
     r"Graph execution error:|Detected at node .*?<stack traces unavailable>"
     r"|Error in user-defined function passed to \S+ transformation with "
-    r"iterator: \S+:|assertion failed:|\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]"
-    r"|name:\s*$",
+    r"iterator: \S+:|assertion failed:|\{\{(?:function_)?node [^{}]*\}\}"
+    r"|\n\t \[\[[^\n]*?\]\](?=\s*\[Op:|\s*\n|\s*$)"
+    r"|\[Op:\w+\](?:\s*name:\s*)?\s*$",
     flags=re.DOTALL,
 )
 

@@ -19,6 +19,12 @@ from keras_deconv.data import _value_ranges
 from keras_deconv.data._errors import printable
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+# Of images that are not read, so that they are not left out without a word.
+OTHER_SUFFIXES = (
+    *(".avif", ".bmp", ".dcm", ".dng", ".exr", ".gif", ".hdr", ".heic"),
+    *(".heif", ".jfif", ".jp2", ".nii", ".npy", ".pbm", ".pgm", ".ppm"),
+    *(".tga", ".tif", ".tiff", ".webp"),
+)
 # Others are refused whatever the file is called: some run programs.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -66,7 +72,7 @@ def read_image(
     Raises:
         ValueError: If the file is not a complete image, has more than 8 bits
             per channel and `value_range` is None, or `value_range` is beyond
-            what the file can hold.
+            what the file can hold or far too narrow for its values.
     """
     limits = _value_ranges.checked(value_range)
     content, name = _content_and_name(source, name)
@@ -80,16 +86,16 @@ def in_range(
     values = pixels.values
     if value_range is not None:
         _value_ranges.check_fits(value_range, values.dtype, name)
+        _value_ranges.check_holds(values, value_range, name)
         return _value_ranges.scaled(values, value_range)
     if pixels.is_deep:
-        low, high = values.min(), values.max()
-        bits = next((b for b in (10, 12, 14, 16) if high < 2**b), None)
-        example = f"(0, {2**bits - 1})" if bits else f"({low:g}, {high:g})"
+        low, high = float(values.min()), float(values.max())
         raise ValueError(
             f"{name}: The image has more than 8 bits per channel, so "
             "`value_range` must say which values become 0 and 255. Received: "
-            f"values from {low:g} to {high:g}. Pass, for instance, "
-            f"value_range={example}."
+            f"values from {low:g} to {high:g} in this image. Pass the range of "
+            "all images, such as "
+            f"value_range={_value_ranges.proposed(low, high)}."
         )
     return values
 

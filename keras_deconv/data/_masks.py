@@ -46,8 +46,14 @@ def read_pair(
 
 
 def _explain_turns(of_image: int, of_mask: int) -> str:
-    if (of_image == 1) == (of_mask == 1):
+    if of_image == of_mask:
         return ""
+    if 1 not in (of_image, of_mask):
+        return (
+            f" The image is turned by its EXIF orientation, {of_image}, and "
+            f"the mask by another one, {of_mask}. Save both upright, or both "
+            "with the same orientation."
+        )
     turned, other = ("image", "mask") if of_mask == 1 else ("mask", "image")
     return (
         f" The {turned} is turned by its EXIF orientation, "

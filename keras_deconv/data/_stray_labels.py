@@ -6,7 +6,7 @@ import collections
 import re
 from collections.abc import Iterable, Sequence
 
-from keras_deconv.data.catalog import SegmentationSet
+from keras_deconv.data.catalog import SegmentationSet, generic_names
 
 _NUM_SHOWN = 5
 # More of them come from smoothed edges, or from files that are not masks.
@@ -51,7 +51,24 @@ def _advice(strays: Sequence[int], entry: SegmentationSet) -> str:
     is_counted = list(entry.labels) == list(range(number))
     void = ", ".join(map(str, strays))
     void = f"void_labels=({void}{',' if len(strays) == 1 else ''})"
-    if strays[-1] < number + _MANY and is_counted:
+    has_names = entry.class_names != generic_names(number)
+    free = [n for n in range(256) if n not in entry.void_labels]
+    # Without `labels`, only `foreground` skips values.
+    is_binary = list(entry.labels) != free[:number]
+    if is_binary and list(strays) == [1]:
+        text = (
+            f"use foreground=1 if 1 is {entry.class_names[1]} in all masks; "
+            "if some masks have 1 bit per pixel, where 1 is white, save these "
+            "with 8 bits"
+        )
+    elif is_binary and len(strays) == 1:
+        text = (
+            f"use foreground={strays[0]} if {strays[0]} is "
+            f"{entry.class_names[1]} in all masks, or {void}"
+        )
+    elif strays[-1] < number + _MANY and is_counted and has_names:
+        text = f"name {strays[-1] + 1} classes in `classes`, or use {void}"
+    elif strays[-1] < number + _MANY and is_counted:
         text = f"use classes={strays[-1] + 1} or {void}"
     else:
         text = f"use {void}, or `labels` to say which class each value is"

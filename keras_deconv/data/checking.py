@@ -24,7 +24,8 @@ __all__ = ["DataReport", "check"]
 # How many examples a report lists, for each problem.
 _NUM_SHOWN = 10
 _NUM_FAILURES = 30
-# A set of which nothing more can be read may go on saying so for ever.
+# A set of unknown length of which nothing more can be read may go on saying so
+# for ever.
 _MAX_FAILURES_IN_A_ROW = 100
 # What tf.data.experimental.assert_cardinality says at the end.
 _WRONG_NUMBER = "dataset was expected to contain"
@@ -54,6 +55,7 @@ class DataReport:
         class_names: tuple of str, one per class, or () if they are not known.
         allow_missing_classes: bool. Whether the report is `ok` although a
             class never occurs.
+        early_end: str, why the dataset was not read to its end, or "".
 
     Example:
         >>> from keras_deconv.data import DataReport
@@ -76,6 +78,7 @@ class DataReport:
     image_range: tuple[float, float] | None = None
     class_names: tuple[str, ...] = ()
     allow_missing_classes: bool = False
+    early_end: str = ""
 
     @property
     def ok(self) -> bool:
@@ -88,6 +91,7 @@ class DataReport:
         return (
             self.num_examples > 0
             and not (self.strays or self.mismatches or self.failures)
+            and not self.early_end
             and (self.allow_missing_classes or not self.absent_classes)
         )
 
@@ -103,7 +107,8 @@ class DataReport:
     def __str__(self) -> str:
         num_pixels = max(1, sum(self.pixel_counts) + self.num_void_pixels)
         lines = [
-            f"{'ok' if self.ok else 'NOT OK'}: {self.num_examples} examples, "
+            f"{'ok' if self.ok else 'NOT OK'}: {self.num_examples} "
+            f"{'example' if self.num_examples == 1 else 'examples'}, "
             f"{self.num_classes} classes",
             "Sizes (height, width): "
             + _listed(f"{size} {times}x" for size, times in self.sizes.items()),
@@ -147,6 +152,8 @@ class DataReport:
             lines += [f"  {text}" for text in texts[:_NUM_FAILURES]]
             if len(texts) > _NUM_FAILURES:
                 lines.append(f"  ... and {len(texts) - _NUM_FAILURES} others")
+        if self.early_end:
+            lines.append(self.early_end)
         return "\n".join(lines)
 
     def _name(self, number: int) -> str:
@@ -158,7 +165,7 @@ class DataReport:
         if not absent or not self.num_examples:
             return []
         names = _listed(map(self._name, absent))
-        if self.failures:
+        if self.failures or self.early_end:
             # They may occur in the others.
             return [f"Classes not in the examples that could be read: {names}"]
         lines = [f"Classes that never occur: {names}"]
@@ -254,7 +261,8 @@ def check(
     failures: list[str] = []
     num_examples = 0
     low, high = math.inf, -math.inf
-    for image, mask in _read(dataset, failures, verbose):
+    early_end: list[str] = []
+    for image, mask in _read(dataset, failures, early_end, verbose):
         if image.size:
             low = min(low, float(image.min()))
             high = max(high, float(image.max()))
@@ -286,6 +294,7 @@ def check(
         image_range=(low, high) if low <= high else None,
         class_names=names,
         allow_missing_classes=allow_missing_classes,
+        early_end="".join(early_end),
     )
 
 
@@ -300,19 +309,24 @@ def _count(mask: np.ndarray) -> dict[float, int]:
 
 
 def _read(
-    dataset: Iterable[Any], failures: list[str], verbose: int | bool
+    dataset: Iterable[Any],
+    failures: list[str],
+    early_end: list[str],
+    verbose: int | bool,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Gives pairs one by one, and notes what could not be read."""
+    """Gives pairs one by one, and notes what could not be read, and why."""
     try:
         # -1 and -2 are how tf.data says that it does not know.
         target: int | None = len(dataset)  # type: ignore[arg-type]
     except TypeError:
         target = None
+    # Each failure accounts for one element.
+    max_in_a_row = _MAX_FAILURES_IN_A_ROW if target is None else target + 1
     progress = keras.utils.Progbar(target, verbose=int(verbose))
     elements = iter(dataset)
     num_came = num_in_a_row = 0
     missing = None
-    while num_in_a_row < _MAX_FAILURES_IN_A_ROW:
+    while num_in_a_row < max_in_a_row:
         try:
             element = next(elements)
         except StopIteration:
@@ -333,10 +347,11 @@ def _read(
             num_in_a_row = 0
         progress.add(1)
     else:
-        failures.append(f"Given up: {num_in_a_row} failures one after another.")
-    # Each failure accounts for one element.
+        early_end.append(
+            f"Stopped reading after {num_in_a_row} failures one after another."
+        )
     if missing and num_came + len(failures) < (target or 0):
-        failures.append(f"{missing} {_WHERE_THEY_WENT}")
+        early_end.append(f"{missing} {_WHERE_THEY_WENT}")
 
 
 def _single_pairs(element: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:

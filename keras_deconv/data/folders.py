@@ -15,7 +15,7 @@ from keras_deconv import _arguments
 from keras_deconv.data import _images, _value_ranges
 from keras_deconv.data._epochs import Augment
 from keras_deconv.data._errors import printable, require
-from keras_deconv.data._images import IMAGE_SUFFIXES
+from keras_deconv.data._images import IMAGE_SUFFIXES, OTHER_SUFFIXES
 from keras_deconv.data._mask_formats import (
     Classes,
     Labels,
@@ -73,16 +73,19 @@ def from_folders(
     `truth/street/7.png`. Links are followed. Files and folders whose names
     start with a dot are ignored.
 
-    Images are PNG or JPEG files. They are turned by their EXIF orientation, as
-    viewers show them; so are masks that have one. Images of 16 bits per
-    channel need `value_range`.
+    Images are PNG or JPEG files. Files of other image formats are an error
+    that names them, unless `unmatched` is `"skip"`. Images are turned by their
+    EXIF orientation, as viewers show them; so are masks that have one. Images
+    of 16 bits per channel need `value_range`.
 
     Masks are PNG files of 8 bits per channel or less (JPEG would change
     labels). What counts as the label of a pixel:
 
     - In a grayscale mask, its value. RGB masks whose three channels are equal
       are grayscale too; OpenCV writes them.
-    - In an indexed mask, as in VOC and DAVIS, its index.
+    - In an indexed mask, as in VOC and DAVIS, its index, whatever color the
+      index has: where index 0 is white, white pixels have the label 0.
+    - In a mask of 1 bit, 0 for black and 1 for white.
     - In every mask, its color, if `palette` is passed.
 
     What a label means:
@@ -113,7 +116,11 @@ def from_folders(
             order: with `(0,)` they are labeled 1, 2, 3 and so on. Defaults to
             (255,), unless 255 is in `labels`.
         value_range: Tuple (low, high) of the image values that become 0 and
-            255, such as (0, 65535). Values beyond are clipped. Images are then
+            255, such as (0, 65535). Values beyond are clipped, so a narrower
+            range is a window, such as (-160, 240) for CT images. An image is
+            an error if most of its values exceed `low` by more than three
+            times the width of the range, or if its values are integers above
+            a range such as (0, 1): it would become white. Images are then
             float32 and keep their precision. Defaults to none, for images of
             8 bits.
         palette: Sequence of (red, green, blue) in 0..255, one per class. The
@@ -124,8 +131,10 @@ def from_folders(
         mask_suffix: str. What the names of the masks have in addition to those
             of the images: "_mask" for `7.jpg` and `7_mask.png`. Other masks
             are ignored, so images and masks may share a folder.
-        unmatched: `"error"` to refuse images without a mask and masks without
-            an image, or `"skip"` to leave them out and print how many.
+        unmatched: `"error"` to refuse images without a mask, masks without an
+            image, and images and masks of other formats; or `"skip"` to leave
+            them out and print how many. Another format of an image that is
+            read, such as `7.tif` beside `7.png`, does not matter.
         files: Sequence of str. Load these pairs only, given by their path
             inside the folders without suffix: `"street/7"`. Defaults to all.
         validation_split: float above 0 and below 1. Share of the pairs that
@@ -150,8 +159,9 @@ def from_folders(
 
     Raises:
         ValueError: If a folder is missing or has no such files.
-        ValueError: If two files differ in their suffix only, or an image has
-            no mask, or a mask has no image.
+        ValueError: If two files differ in their suffix only, or `unmatched` is
+            `"error"` and an image has no mask, a mask has no image, or a file
+            has another image format.
         ValueError: If `classes`, `labels`, `foreground`, `void_labels` and
             `palette` contradict each other.
         ValueError: If the masks of two classes hold the values 0 and 255
@@ -160,8 +170,8 @@ def from_folders(
         tf.errors.InvalidArgumentError: While iterating, with the name of the
             file: if it cannot be read, if a color is not in `palette`, if a
             label is neither a class nor void, if an image has more than 8 bits
-            and `value_range` is None, or if an image and its mask differ in
-            size.
+            and `value_range` is None, if `value_range` is far too narrow for
+            an image, or if an image and its mask differ in size.
 
     Example:
         >>> import pathlib, tempfile, tensorflow as tf
@@ -335,17 +345,27 @@ def match_files(
             f"Received: mask_suffix={mask_suffix!r}"
         )
     mask_suffix = unicodedata.normalize("NFC", mask_suffix)
+    all_masks, other_masks = _list_files(masks, "masks", MASK_SUFFIXES)
     mask_files = {
         stem.removesuffix(mask_suffix): path
-        for stem, path in _list_files(masks, "masks", MASK_SUFFIXES).items()
+        for stem, path in all_masks.items()
         if stem.endswith(mask_suffix)
     }
     taken = set(mask_files.values())
+    all_images, other_images = _list_files(images, "images", IMAGE_SUFFIXES)
     image_files = {
-        stem: path
-        for stem, path in _list_files(images, "images", IMAGE_SUFFIXES).items()
-        if path not in taken
+        stem: path for stem, path in all_images.items() if path not in taken
     }
+    # The folder may be the same for both.
+    read = {*all_images.values(), *taken}
+    other_masks = [
+        path
+        for path in other_masks
+        if unicodedata.normalize("NFC", path.stem).endswith(mask_suffix)
+        and path not in read
+    ]
+    read.update(other_masks)
+    other_images = [path for path in other_images if path not in read]
     both = sorted(image_files.keys() & mask_files.keys())
     report = [f"pairs: {len(both)}"]
     for kind, stems in (
@@ -353,9 +373,15 @@ def match_files(
         ("masks without image", mask_files.keys() - set(both)),
     ):
         if stems:
-            more = ", ..." if len(stems) > _NUM_SHOWN else ""
-            shown = ", ".join(map(printable, sorted(stems)[:_NUM_SHOWN]))
-            report.append(f"{kind}: {len(stems)} ({shown}{more})")
+            report.append(f"{kind}: {_shown(sorted(stems))}")
+    for kind, suffixes, paths in (
+        ("images", IMAGE_SUFFIXES, other_images),
+        ("masks", MASK_SUFFIXES, other_masks),
+    ):
+        if paths:
+            report.append(
+                f"{kind} that are not {' or '.join(suffixes)}: {_shown(paths)}"
+            )
     is_complete = len(report) == 1
     if not both or (unmatched == "error" and not is_complete):
         raise ValueError(
@@ -365,11 +391,25 @@ def match_files(
             f"{'; '.join(report)}. "
             "Give `mask_suffix` if all masks are named so, or leave files out "
             "with unmatched='skip'."
+            + (
+                " Convert files of other formats to PNG."
+                if other_images or other_masks
+                else ""
+            )
         )
     if not is_complete and verbose:
         folders = f"'{printable(images)}' and '{printable(masks)}'"
         print(f"{folders}: {'; '.join(report)}.")
     return [(stem, image_files[stem], mask_files[stem]) for stem in both]
+
+
+def _shown(names: Sequence[StrPath]) -> str:
+    """Write how many there are, with some of them."""
+    more = ", ..." if len(names) > _NUM_SHOWN else ""
+    shown = ", ".join(
+        printable(getattr(name, "name", name)) for name in names[:_NUM_SHOWN]
+    )
+    return f"{len(names)} ({shown}{more})"
 
 
 def list_pictures(
@@ -407,6 +447,14 @@ def list_pictures(
     return sorted(found)
 
 
+def other_pictures(
+    folder: StrPath, suffixes: Sequence[str] = IMAGE_SUFFIXES
+) -> list[pathlib.Path]:
+    """List the image files that `list_pictures` leaves out."""
+    others = {*IMAGE_SUFFIXES, *OTHER_SUFFIXES} - {*suffixes}
+    return list_pictures(folder, sorted(others))
+
+
 def _leads_back(path: pathlib.Path) -> bool:
     """Whether a path is a link to a folder that it lies in."""
     return path.is_symlink() and os.path.realpath(path) in map(
@@ -414,13 +462,24 @@ def _leads_back(path: pathlib.Path) -> bool:
     )
 
 
+def name_of(path: pathlib.Path, folder: StrPath) -> str:
+    """Return the name of a pair: the path inside the folder, without suffix.
+
+    It is in one form of Unicode: macOS writes letters with accents as two
+    characters, others as one.
+    """
+    name = path.relative_to(folder).with_suffix("").as_posix()
+    return unicodedata.normalize("NFC", name)
+
+
 def _list_files(
     folder: StrPath, argument: str, suffixes: tuple[str, ...]
-) -> dict[str, pathlib.Path]:
-    """List files by their path inside the folder, without suffix.
+) -> tuple[dict[str, pathlib.Path], list[pathlib.Path]]:
+    """List files by their names, and files of other image formats.
 
-    The path is in one form of Unicode: macOS writes letters with accents as
-    two characters, others as one.
+    Returns:
+        The files, and those of other image formats, unless there is a file of
+        the same name that is read.
     """
     if isinstance(folder, str | os.PathLike):
         folder = pathlib.Path(folder).expanduser()
@@ -430,9 +489,12 @@ def _list_files(
             f"Received: {argument}='{printable(str(folder))}'"
         )
     files: dict[str, pathlib.Path] = {}
-    for path in list_pictures(folder, suffixes):
-        stem = path.relative_to(folder).with_suffix("").as_posix()
-        stem = unicodedata.normalize("NFC", stem)
+    others = []
+    for path in list_pictures(folder, (*IMAGE_SUFFIXES, *OTHER_SUFFIXES)):
+        if path.suffix.lower() not in suffixes:
+            others.append(path)
+            continue
+        stem = name_of(path, folder)
         if stem in files:
             raise ValueError(
                 f"`{argument}` must have one file of a name. Received: "
@@ -440,9 +502,16 @@ def _list_files(
                 "Remove one of them."
             )
         files[stem] = path
+    others = [path for path in others if name_of(path, folder) not in files]
     if not files:
         raise ValueError(
             f"`{argument}` must hold {', '.join(suffixes)} files. "
             f"Received: {argument}='{printable(folder)}', which has none."
+            + (
+                f" It has files of other formats: {_shown(others)}. Convert "
+                "them to PNG."
+                if others
+                else ""
+            )
         )
-    return files
+    return files, others

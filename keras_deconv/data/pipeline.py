@@ -29,6 +29,10 @@ ClassWeights: TypeAlias = Sequence[float] | Mapping[int, float]
 _UNCACHED_SHUFFLE_SIZE = 1000
 # The name of a dataset that was passed without one.
 _UNNAMED = ""
+_EMPTY = (
+    "`dataset` must have at least one example. Received: an empty dataset. "
+    "Check the split, or the filters before."
+)
 # How many labels an error lists.
 _NUM_SHOWN = 5
 # The features of sets that the catalog does not know, unless told otherwise.
@@ -90,8 +94,12 @@ def segmentation_pairs(
         num_classes: int. Number of classes, likewise.
         value_range: Tuple (low, high) of the image values that become 0 and
             255, such as (0, 65535) or (-1000, 1000). Values beyond are
-            clipped. Images are then float32 and keep their precision. Defaults
-            to none, for uint8 images.
+            clipped, so a narrower range is a window, such as (-160, 240) for
+            CT images. An image is an error if most of its values exceed `low`
+            by more than three times the width of the range, or if its values
+            are integers above a range such as (0, 1): it would become white.
+            Images are then float32 and keep their precision. Defaults to none,
+            for uint8 images.
         shuffle: bool. Draw a new order every epoch. All examples are shuffled
             if they are cached, otherwise (and for videos) 1000 at a time.
         seed: int >= 0 or None. Makes order and augmentation of every epoch
@@ -137,8 +145,10 @@ def segmentation_pairs(
         ValueError: If `class_weights` does not have one weight per class, or
             `augment` returns something else than an image and a mask.
         tf.errors.InvalidArgumentError: While iterating, with the number of the
-            example: if image and mask differ in size, or a label is neither a
-            class nor void.
+            example: if image and mask differ in size, a label is neither a
+            class nor void, or `value_range` is far too narrow for an image.
+            After the last example: if there was none, or fewer than one batch
+            with `drop_remainder`, and that was not known before.
 
     Example:
         >>> import numpy as np, tensorflow as tf
@@ -192,8 +202,11 @@ def segmentation_pairs(
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.DATA
     )
+    batches = pairs.batch(batch_size, drop_remainder=drop_remainder)
+    if num_examples < 0:
+        batches = _with_a_batch(batches, batch_size, drop_remainder)
     return (
-        pairs.batch(batch_size, drop_remainder=drop_remainder)
+        batches
         # Four times smaller until here.
         .map(_batch_maker(weights), num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
@@ -410,16 +423,62 @@ def _check_number(
     """Refuse a dataset without batches; `fit` would return without a word."""
     # Negative if it is not known.
     if num_examples == 0:
-        raise ValueError(
-            "`dataset` must have at least one example. Received: an empty "
-            "dataset. Check the split, or the filters before."
-        )
+        raise ValueError(_EMPTY)
     if drop_remainder and 0 < num_examples < batch_size:
         raise ValueError(
             "`batch_size` must be at most the number of examples with "
             "drop_remainder=True, or there would be no batch. Received: "
             f"batch_size={batch_size} for {num_examples} examples"
         )
+
+
+def _with_a_batch(
+    batches: tf.data.Dataset, batch_size: int, drop_remainder: bool
+) -> tf.data.Dataset:
+    """Raise an error after the last batch if there was none.
+
+    For datasets whose number of examples is found out while iterating.
+    """
+    # Stands for the end, so that something runs there.
+    end = tf.data.Dataset.from_tensors(
+        tuple(
+            tf.zeros([size or 0 for size in spec.shape], spec.dtype)
+            for spec in batches.element_spec
+        )
+    )
+    if drop_remainder:
+        text = (
+            "`batch_size` must be at most the number of examples with "
+            "drop_remainder=True, or there would be no batch. Received: "
+            f"batch_size={batch_size} for fewer examples"
+        )
+    else:
+        text = _EMPTY
+
+    def flagged(is_end: bool) -> Callable[..., tuple[Any, bool]]:
+        return lambda *pair: (pair, is_end)
+
+    def check(num_batches: tf.Tensor, element: Any) -> tuple[tf.Tensor, Any]:
+        _, is_end = element
+        require(~is_end | (num_batches > 0), [text])
+        return num_batches + 1, element
+
+    def is_batch(_: Any, is_end: tf.Tensor) -> tf.Tensor:
+        return ~is_end
+
+    def restored(pair: Any, _: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return tuple(
+            tf.ensure_shape(part, spec.shape)
+            for part, spec in zip(pair, batches.element_spec, strict=True)
+        )
+
+    return (
+        batches.map(flagged(False))
+        .concatenate(end.map(flagged(True)))
+        .scan(tf.constant(0, tf.int64), check)
+        .filter(is_batch)
+        .map(restored)
+    )
 
 
 def _check_has(features: Mapping[str, Any], key: str, source: str) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from keras_deconv import _network
+
 # Importing the builders is what makes their names known to tfds.
 from keras_deconv.data import (
-    _network,
     _preparation,
     _value_ranges,
     camvid,  # noqa: F401

@@ -52,6 +52,11 @@ def to_saved_model(
       `samples` to what `inference.MonteCarloPrediction` holds, resized back.
       Drawn anew in each call.
 
+    The values of the images are in 0..255. If the model was trained with a
+    `value_range` (low, high), which is not part of the file, compute
+    `numpy.clip((images - low) * 255 / (high - low), 0, 255)` first, and round
+    for the signatures that take uint8.
+
     Args:
         model: Built Functional or Sequential model from `(batch, height, width,
             channels)` to `(batch, height, width, num_classes)`, of logits or

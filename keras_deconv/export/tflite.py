@@ -47,6 +47,10 @@ def to_tflite(
     The signature is `serving_default`, its output `logits` (whatever the model
     ends in). A model in mixed precision is written as one in float32.
 
+    The values of the images are in 0..255. If the model was trained with a
+    `value_range` (low, high), which is not part of the file, compute
+    `numpy.clip((images - low) * 255 / (high - low), 0, 255)` first.
+
     Args:
         model: Built Functional or Sequential model with one input and one
             output, such as `models.SegNet`.

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_deconv import _network
+
 # Mean color (RGB, 0..255) that VGG-16 was trained to have taken away.
 VGG16_MEAN = np.array([123.68, 116.779, 103.939], "float32")
 # What torchvision takes away and divides by, of RGB in 0..1.
@@ -22,6 +24,10 @@ CONVOLUTIONS = tuple(
 )
 # Fully connected layers as convolutions: kernel size, channels, filters.
 FULLY_CONNECTED = {"fc6": (7, 512, 4096), "fc7": (1, 4096, 4096)}
+# Where Keras downloads the weights from.
+_IMAGENET_URL = (
+    "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
+)
 KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
 TORCH_SUFFIXES = (".pth", ".pt", ".safetensors")
 
@@ -129,13 +135,15 @@ def _read_keras(
     weights: str | Path, names: list[str]
 ) -> dict[str, ConvWeights]:
     include_top = "fc6" in names
+    file = "vgg16_weights_tf_dim_ordering_tf_kernels"
+    file += ".h5" if include_top else "_notop.h5"
     try:
+        if str(weights) == "imagenet":
+            _check_download(file)
         vgg16 = keras.applications.VGG16(
             include_top=include_top, weights=str(weights)
         )
     except Exception as error:
-        file = "vgg16_weights_tf_dim_ordering_tf_kernels"
-        file += ".h5" if include_top else "_notop.h5"
         raise ValueError(
             "`encoder_weights` must be None, 'imagenet' (needs a network, or "
             f"{file} in ~/.keras/models), the path of such a file, or of a "
@@ -209,6 +217,22 @@ def _read_torch(
             bias = bias - np.einsum("hwio,i->o", kernel, 255 * TORCH_MEAN)
         read[name] = ConvWeights(kernel, bias, tuple(parts) or None)
     return read
+
+
+def _check_download(file: str) -> None:
+    """Refuse a download without a network, which would try for minutes.
+
+    Raises:
+        OSError: If the file is not there and its host does not answer.
+    """
+    home = os.path.expanduser(os.environ.get("KERAS_HOME", "~/.keras"))
+    # Keras uses the second one where the first one is read-only.
+    for folder in (home, "/tmp/.keras"):
+        if os.path.isfile(os.path.join(folder, "models", file)):
+            return
+    hosts = _network.unreachable_hosts([_IMAGENET_URL + file])
+    if hosts:
+        raise OSError(f"there is no connection to {', '.join(hosts)}")
 
 
 def _check_numbers(array: np.ndarray, name: str, weights: str | Path) -> None:

@@ -215,6 +215,7 @@ def test_a_run_file_that_was_edited_is_refused(
         *[("masks", None), ("val_images", "photos"), ("classes", "a")],
         *[("classes", 1), ("classes", [1]), ("labels", {"a": "b"})],
         *[("labels", []), ("void_labels", [256]), ("mask_suffix", None)],
+        *[("palette", [[0, 0]]), ("void_colors", ["fff"])],
         *[("unmatched", None), ("splits", {}), ("splits", {"train": 1})],
         *[("files", {}), ("files", {"train": [7]}), ("files", None)],
         *[("value_range", [1.0, 0.0]), ("value_range", [1, 2, 3])],
@@ -227,6 +228,7 @@ def test_a_run_of_folders_that_was_edited_is_refused(name, value):
     options |= {"images": "photos", "masks": "labels", "classes": 2}
     options |= {"labels": {"0": "a"}, "void_labels": [255], "mask_suffix": ""}
     options |= {"unmatched": "error", "train_split": "train"}
+    options |= {"palette": None, "void_colors": []}
     fields = dict(class_names=["a", "b"], palette=[[0, 0, 0], [1, 1, 1]])
     fields |= dict(image_size=None, options=options)
     fields |= dict(splits={"train": "train"}, files={"train": ["7"]})

@@ -156,6 +156,19 @@ def test_options_become_a_typed_command():
         ("train --encoder-weights imagenet", "not for segnet_basic"),
         ("train --loss dice --class-weights median", "crossentropy and focal"),
         ("train --strategy all", "data_parallel"),
+        ("train --palette 80808", "RRGGBB in hexadecimal"),
+        ("train --palette 808080,red", "RRGGBB in hexadecimal"),
+        ("train --palette 808080", "--palette goes with --images"),
+        ("train --void-colors 808080", "--void-colors goes with --images"),
+        *(
+            (
+                f"train --val-split {text}",
+                f"argument --val-split: '{text}' must be a share from 1% to "
+                "99% in whole percent, such as 20%; a split such as "
+                "validation, or a slice such as train[80%:]; rest; or none",
+            )
+            for text in ("0.2", "0%", "100%", "12.5%", "20", "020%")
+        ),
         ("train --smo", "unrecognized"),
         ("evaluate", "MODEL"),
         ("predict model picture", "--output"),
@@ -191,12 +204,12 @@ def test_arguments_are_those_of_the_library():
         for name in inspect.signature(function).parameters
     }
     assert api.OPTIONS.keys() <= known
-    # Every argument about folders is an option, but for colors.
+    # Every argument about folders is an option, but for those of splits.
     given = inspect.signature(data.from_folders).parameters.keys()
     loading = inspect.signature(data.load).parameters.keys()
     assert given - loading - {"images", "masks", "files"} == {
         *(set(api.FOLDER_ARGUMENTS) - {"value_range"}),
-        *("palette", "void_colors", "validation_split", "subset"),
+        *("validation_split", "subset"),
     }
     # And every option is one of some command.
     _, known_commands = parser._parsers()
@@ -222,10 +235,16 @@ def test_arguments_are_those_of_the_library():
         ("name='pets'", "DATASET 'pets'"),
         ("classes=['a', 'b']", "--classes a,b"),
         ("split='x[:2]'", "SPLIT 'x[:2]'"),
+        ("with unmatched='skip'.", "with --unmatched skip."),
         # Not arguments: paths, other names, numbers of classes.
         ("/tmp/images=3/a.png", "/tmp/images=3/a.png"),
         ("--classes=3", "--classes=3"),
-        ("num_classes=3 `palette`", "num_classes=3 `palette`"),
+        ("num_classes=3", "num_classes=3"),
+        (
+            "`palette` must say. Received: palette=None",
+            "--palette must say. Received: no --palette",
+        ),
+        ("palette=[(128, 0, 255), (0, 0, 1)]", "--palette 8000ff,000001"),
     ],
 )
 def test_messages_name_options(text, expected):

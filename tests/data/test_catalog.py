@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from keras_deconv import _network
 from keras_deconv.data import (
     SegmentationSet,
-    _network,
     catalog,
     color_map,
     describe,

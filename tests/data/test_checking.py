@@ -123,7 +123,7 @@ def test_absent_classes():
     assert not report.ok
     assert report.absent_classes == (2, 3, 4)
     text = str(report)
-    assert text.startswith("NOT OK: 1 examples, 5 classes")
+    assert text.startswith("NOT OK: 1 example, 5 classes")
     assert "Class 1 (road): 4.17% of pixels" in text
     assert "Classes that never occur: 2 (car), 3 (tree), 4 (sign)" in text
     allowed = run(pairs, num_classes=5, allow_missing_classes=True)
@@ -194,8 +194,28 @@ def test_reading_ends_where_nothing_comes():
 
     report = run(Broken())
     assert report.num_examples == 0
-    assert report.failures[0] == "the disk is gone"
-    assert report.failures[-1].startswith("Given up: 100 failures")
+    assert report.failures == ("the disk is gone",) * 100
+    assert report.early_end.startswith("Stopped reading after 100 failures")
+    assert not report.ok
+    assert "100 examples could not be read:" in str(report)
+    assert str(report).endswith(report.early_end)
+
+
+def test_many_faults_do_not_end_the_reading():
+    """The length is known, so the 151st example is reached."""
+
+    def fail(number):
+        tf.debugging.Assert(number >= 150, ["Number", number, "is bad"])
+        return IMAGE, mask_of(1, 2)
+
+    report = run(tf.data.Dataset.range(151).map(fail))
+    assert len(report.failures) == 150
+    assert report.num_examples == 1
+    assert report.early_end == ""
+    assert "150 examples could not be read:" in str(report)
+    # None can be read.
+    report = run(tf.data.Dataset.range(120).map(fail))
+    assert (len(report.failures), report.early_end) == (120, "")
 
 
 @pytest.mark.parametrize("is_shuffled", [False, True])
@@ -235,9 +255,11 @@ def test_a_cached_set_that_lost_an_example(is_shuffled):
     assert first.failures == ("Number 2 is bad",)
     assert first.num_examples == second.num_examples == 5
     assert not second.ok
-    (failure,) = second.failures
-    assert "cache=False, shuffle=False, batch_size=1" in failure
-    assert ("only 5" if is_shuffled else "5 elements came") in failure
+    assert second.failures == ()
+    reason = second.early_end
+    assert "cache=False, shuffle=False, batch_size=1" in reason
+    assert ("only 5" if is_shuffled else "5 elements came") in reason
+    assert reason in str(second)
 
 
 def test_fewer_elements_than_the_length_says():
@@ -247,7 +269,7 @@ def test_fewer_elements_than_the_length_says():
 
     report = run(Short([(IMAGE, mask_of())] * 2))
     assert not report.ok
-    assert report.failures[0].startswith("2 elements came instead of 3.")
+    assert report.early_end.startswith("2 elements came instead of 3.")
 
 
 def test_nothing_is_not_ok():

@@ -1,5 +1,6 @@
 import os
 import pathlib
+import re
 import struct
 import unicodedata
 import zlib
@@ -290,6 +291,56 @@ def test_many_that_do_not_match(tmp_path):
     for unmatched in ("error", "skip"):
         with pytest.raises(ValueError, match=message):
             read(tmp_path, unmatched=unmatched)
+
+
+def test_other_formats_are_not_left_out_silently(tmp_path, capsys):
+    write_pairs(tmp_path)
+    for name in ("images/e.tif", "images/f.BMP", "masks/e.tif", "masks/f.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    # A second format of what is read, and files that are no images.
+    for name in ("images/a.tiff", "masks/a.jpg", "images/notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    report = (
+        r"pairs: 3; images that are not \.png or \.jpg or \.jpeg: 2 \(e\.tif, "
+        r"f\.BMP\); masks that are not \.png: 2 \(e\.tif, f\.jpg\)\."
+    )
+    with pytest.raises(ValueError, match=rf"{report}.*Convert .* to PNG\.$"):
+        read(tmp_path)
+    ((image, _),) = read(tmp_path, unmatched="skip")
+    assert len(image) == 3
+    assert re.search(report, capsys.readouterr().out)
+
+
+def test_a_folder_of_another_format(tmp_path):
+    write_pairs(tmp_path)
+    for path in (tmp_path / "images").rglob("*.png"):
+        path.rename(path.with_suffix(".tif"))
+    message = (
+        r"`images` must hold \.png, .*which has none\. It has files of other "
+        r"formats: 3 \(a\.tif, c\.tif, d\.tif\)\. Convert them to PNG\.$"
+    )
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path)
+
+
+def test_other_formats_in_a_shared_folder(tmp_path):
+    """Images are not masks, and masks are not images."""
+    write_pairs(tmp_path)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    for kind, suffix in (("images", ""), ("masks", "_mask")):
+        path = tmp_path / kind / "a.png"
+        path.rename(shared / f"a{suffix}.png")
+    options = {"classes": 3, "image_size": None, "batch_size": 1}
+    options["mask_suffix"] = "_mask"
+    assert len(from_folders(shared, shared, **options)) == 1
+    (shared / "b.tif").write_bytes(b"")
+    (shared / "b_mask.tif").write_bytes(b"")
+    with pytest.raises(
+        ValueError,
+        match=r"jpeg: 1 \(b\.tif\); masks that are not \.png: 1 \(b_mask\.tif",
+    ):
+        from_folders(shared, shared, **options)
 
 
 def test_list_pictures(tmp_path):

@@ -38,7 +38,7 @@ DEEP_KINDS = ["gray", "gray and alpha", "RGB", "RGBA"]
 
 
 @pytest.mark.parametrize("kind", DEEP_KINDS)
-@pytest.mark.parametrize("value_range", [(0, 65535), (0, 4095), (100, 300.5)])
+@pytest.mark.parametrize("value_range", [(0, 65535), (0, 4095), (100, 3000.5)])
 def test_deep_images_are_read_exactly(kind, value_range):
     content, rgb = deep_png(kind)
     image = read_image(content, value_range=value_range)
@@ -58,7 +58,7 @@ def test_deep_images_without_a_range(kind):
     content, _ = deep_png(kind)
     with pytest.raises(
         ValueError,
-        match=r"^photo\.png: The image has more than 8 bits.*from 0 to 65535\. "
+        match=r"^photo\.png: The image has more than 8 bits.*from 0 to 65535 "
         r".*value_range=\(0, 65535\)\.$",
     ):
         read_image(content, name="photo.png")
@@ -67,7 +67,10 @@ def test_deep_images_without_a_range(kind):
 def test_the_range_that_is_proposed():
     pixels = np.uint16([[[4000], [7]]])
     content = tf.io.encode_png(pixels).numpy()
-    with pytest.raises(ValueError, match=r"7 to 4000\..*=\(0, 4095\)\.$"):
+    with pytest.raises(
+        ValueError,
+        match=r"7 to 4000 in this image\..*of all images, .*=\(0, 4095\)\.$",
+    ):
         read_image(content)
 
 
@@ -79,6 +82,63 @@ def test_a_range_of_8_bits():
     np.testing.assert_array_equal(scaled, np.float32([[[0, 255, 255]]]))
     with pytest.raises(ValueError, match="image: Images of dtype uint8 must"):
         read_image(content, value_range=(0, 65535))
+
+
+@pytest.mark.parametrize(
+    ("values", "value_range", "proposed"),
+    [
+        (np.uint8([0, 100, 255]), (0, 1), r"\(0, 255\)"),
+        # Fluorescence: most of it is black.
+        (np.uint8([0, 0, 0, 0, 200]), (0, 1), r"\(0, 255\)"),
+        (np.uint16([0, 0, 0, 0, 200]), (0, 1), r"\(0, 255\)"),
+        (np.uint16([100, 20000, 40000]), (0, 255), r"\(0, 65535\)"),
+        (np.uint16([100, 2000, 4000]), (0, 255), r"\(0, 4095\)"),
+    ],
+)
+def test_a_range_that_makes_an_image_white(
+    tmp_path, values, value_range, proposed
+):
+    """It is an error in folders, in `to_tfds` and for single files."""
+    content = tf.io.encode_png(values.reshape(1, -1, 1)).numpy()
+    mask = np.zeros((1, len(values)), np.uint8)
+    write_folder(tmp_path, {"a": content}, mask)
+    message = (
+        r"`value_range` is too narrow for the image, which would become "
+        rf"white\. Received: value_range=.* to {values.max()} in this image\. "
+        rf"Pass the range of all images, such as value_range={proposed}\."
+    )
+    with pytest.raises(ValueError, match=f"^x: {message}$"):
+        read_image(content, value_range=value_range, name="x")
+    pairs = load_folder(tmp_path, value_range=value_range)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=rf"images/a\.png: {message}"
+    ):
+        list(pairs)
+    folders = {"train": (tmp_path / "images", tmp_path / "masks")}
+    with pytest.raises(ValueError, match=message):
+        data.to_tfds(
+            "own",
+            folders,
+            classes=2,
+            value_range=value_range,
+            data_dir=tmp_path / "tfds",
+        )
+
+
+@pytest.mark.parametrize(
+    ("values", "value_range"),
+    [
+        # Clouds among reflectances; masks of 0 and 1; the middle is just in.
+        (np.uint16([8000, 8500, 200, 8000]), (0, 3000)),
+        (np.uint8([0, 1, 1]), (0, 1)),
+        (np.uint8([3, 255, 30, 30]), (0, 10)),
+    ],
+)
+def test_windows_clip(values, value_range):
+    content = tf.io.encode_png(values.reshape(1, -1, 1)).numpy()
+    image = read_image(content, value_range=value_range)
+    expected = np.clip(values / value_range[1] * 255, 0, 255)
+    np.testing.assert_allclose(image[0, :, 0], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -268,6 +328,19 @@ def test_only_one_is_turned(tmp_path):
             list(pairs)
         write_folder(tmp_path, {"a": tf.io.encode_png(STORED).numpy()}, mask)
         (tmp_path / "masks" / "a.png").write_bytes(oriented(6, mask))
+
+
+def test_both_are_turned_in_other_ways(tmp_path):
+    write_folder(tmp_path, {"a": oriented(6)})
+    mask = np.uint8([[0, 1, 1, 0]] * 2)
+    (tmp_path / "masks" / "a.png").write_bytes(oriented(3, mask))
+    pairs = load_folder(tmp_path)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError,
+        match=r"same size.*The image is turned by its EXIF orientation, 6, and "
+        r"the mask by another one, 3",
+    ):
+        list(pairs)
 
 
 def test_median_size(tmp_path):

@@ -451,3 +451,73 @@ def test_an_augmentation_for_another_range_is_refused(tmp_path):
         tf.errors.InvalidArgumentError, match=r"must be in 0\.\.1"
     ):
         list(pairs)
+
+
+@pytest.mark.parametrize("name", ["a[[1]]", "{{b}}", "c [[x]] {{y}} [Op:1]"])
+def test_brackets_in_names_of_files_are_kept(tmp_path, name):
+    write(tmp_path, ONES)
+    for kind in ("images", "masks"):
+        file = tmp_path / kind / "0.png"
+        file.rename(file.with_name(f"{name}.png"))
+    (tmp_path / "masks" / f"{name}.png").write_bytes(b"")
+    pairs = read(tmp_path, classes=2, cache=False)
+    (failure,) = data.check(pairs, 2, verbose=False).failures
+    assert failure.startswith(f"{tmp_path}/masks/{name}.png: The mask must be")
+    assert failure.endswith("not PNG.")
+
+
+@pytest.mark.parametrize(
+    ("options", "mask", "message"),
+    [
+        ({"foreground": 255}, ONES, "use foreground=1 if 1 is foreground in"),
+        ({"foreground": 255}, ONES * 7, "use foreground=7 if 7 is foregr"),
+        ({"classes": 2}, ONES * 3, "use classes=4 or void_labels"),
+        ({"classes": "ab"}, ONES * 3, "`classes` must be"),
+        (
+            {"classes": ["a", "b"]},
+            ONES * 3,
+            r"name 4 classes in `classes`, or use void_labels=\(3,\)",
+        ),
+        # The values that are left out are void, so nobody named a foreground.
+        (
+            {"classes": 2, "void_labels": (1,)},
+            ONES * 3,
+            r"use void_labels=\(3,\), or `labels`",
+        ),
+    ],
+)
+def test_advice_about_stray_labels(tmp_path, options, mask, message):
+    write(tmp_path, mask)
+    with pytest.raises(
+        (ValueError, tf.errors.InvalidArgumentError), match=message
+    ):
+        list(read(tmp_path, **options))
+
+
+def test_white_of_one_bit_masks_with_a_foreground_of_255(tmp_path):
+    """It has the value 1, and the advice is not to make it void."""
+    write(tmp_path, BINARY, BINARY)
+    for number in (0, 1):
+        white = PIL.Image.fromarray(BINARY).convert("1")
+        white.save(tmp_path / "masks" / f"{number}.png")
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        masks_of(tmp_path, foreground=255)
+    assert "foreground=1 if" in str(caught.value)
+    assert "void_labels" not in str(caught.value)
+    assert masks_of(tmp_path, foreground=1) == [ONES.tolist()] * 2
+
+
+@pytest.mark.parametrize("bits", [1, 8])
+def test_white_as_index_0_has_the_label_0(tmp_path, bits):
+    """Indices are labels, whatever their colors; a palette changes that."""
+    write(tmp_path, ONES)
+    white, black = (255, 255, 255), (0, 0, 0)
+    save(tmp_path / "masks" / "0.png", indexed(ONES, [white, black]), bits=bits)
+    with PIL.Image.open(tmp_path / "masks" / "0.png") as image:
+        assert image.mode == "P"
+        assert np.asarray(image.convert("L")).tolist() == (
+            (255 - BINARY).tolist()
+        )
+    assert masks_of(tmp_path, classes=2) == [ONES.tolist()]
+    by_color = masks_of(tmp_path, classes=2, palette=[black, white])
+    assert by_color == [(1 - ONES).tolist()]

@@ -11,11 +11,11 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums
 
 import keras_deconv_cli
+from keras_deconv import _network
 from keras_deconv.data import (
     CamVid,
     Scenes,
     SegmentationSet,
-    _network,
     camvid,
     catalog,
     describe,

@@ -176,6 +176,88 @@ def test_no_examples():
     options = {"num_classes": 2, "image_size": None, "batch_size": 1}
     with pytest.raises(ValueError, match="at least one example"):
         data.segmentation_pairs(dataset.take(0), **options)
-    # Where it is not known in advance.
-    empty = dataset.filter(lambda example: False)
-    assert list(data.segmentation_pairs(empty, **options)) == []
+
+
+@pytest.mark.parametrize(
+    ("image", "value_range"),
+    [
+        (np.uint8([0, 100, 255]), (0, 1)),
+        (np.uint16([0, 0, 0, 9]), (0, 1)),
+        (np.float32([0, 100, 255]), (0, 1)),
+        (np.int16([2000, 3000, 0]), (-160, 240)),
+    ],
+)
+def test_a_range_that_makes_an_image_white(image, value_range):
+    low, high = value_range
+    pairs = pairs_of(image.reshape(1, 1, -1, 1), value_range=value_range)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError,
+        match=r"Example 0: `value_range` is too narrow.*Received: "
+        rf"value_range=\({low}, {high}\), and values from {image.min():g} to "
+        rf"{image.max():g} in this image",
+    ):
+        list(pairs)
+
+
+@pytest.mark.parametrize(
+    ("image", "value_range"),
+    [
+        # Air around a body with a bone; a slice of air alone; a black image.
+        (np.int16([-1000] * 9 + [40, 1500]), (-160, 240)),
+        (np.int16([-1000, -990, -1010]), (0, 80)),
+        (np.uint8([0, 0, 0]), (0, 1)),
+        (np.float32([0, 0.5, 1]), (0, 1)),
+    ],
+)
+def test_windows_clip(image, value_range):
+    ((found, _),) = pairs_of(
+        image.reshape(1, 1, -1, 1), value_range=value_range
+    )
+    low, high = value_range
+    expected = np.clip((image - float(low)) * 255 / (high - low), 0, 255)
+    np.testing.assert_allclose(found.numpy().ravel(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("num_examples", "batch_size", "drop_remainder", "found"),
+    [
+        (0, 2, False, "`dataset` must have at least one example"),
+        (0, 2, True, "`batch_size` must be at most the number of examples"),
+        (1, 2, True, "`batch_size` must be at most .*batch_size=2 for fewer"),
+        (3, 2, True, [2]),
+        (3, 2, False, [2, 1]),
+    ],
+)
+def test_datasets_of_unknown_length(
+    num_examples, batch_size, drop_remainder, found
+):
+    """That there is no batch is known at the end, each time."""
+
+    def keep(index, example):
+        return index < num_examples
+
+    def example_of(index, example):
+        return example
+
+    examples = tf.data.Dataset.from_tensor_slices(
+        {
+            "image": np.zeros((4, 2, 3, 3), np.uint8),
+            "segmentation_mask": np.zeros((4, 2, 3, 1), np.uint8),
+        }
+    )
+    pairs = data.segmentation_pairs(
+        examples.enumerate().filter(keep).map(example_of),
+        num_classes=2,
+        class_weights=[1, 2],
+        image_size=None,
+        batch_size=batch_size,
+        drop_remainder=drop_remainder,
+    )
+    size = batch_size if drop_remainder else None
+    assert pairs.element_spec[0].shape.as_list() == [size, 2, 3, 3]
+    for _ in range(2):
+        if isinstance(found, str):
+            with pytest.raises(tf.errors.InvalidArgumentError, match=found):
+                list(pairs)
+        else:
+            assert [len(image) for image, _, _ in pairs] == found

@@ -1,11 +1,13 @@
 """Weights of VGG-16 for the encoders."""
 
 import sys
+from unittest import mock
 
 import keras
 import numpy as np
 import pytest
 
+from keras_deconv import _network
 from keras_deconv.models import DeconvNet, SegNet, _blocks, _vgg16
 from tests import networks
 
@@ -368,8 +370,42 @@ def test_imagenet_without_a_network_says_which_file_to_put_where(
     def download(*arguments, **options):
         raise OSError("no network")
 
+    monkeypatch.setattr(_network, "unreachable_hosts", lambda urls: [])
     monkeypatch.setattr(keras.applications, "VGG16", download)
     with pytest.raises(ValueError, match=r"kernels_notop\.h5 in ~/\.keras"):
         SegNet((8, 8, 3), 4, encoder_weights="imagenet")
     with pytest.raises(ValueError, match=r"tf_kernels\.h5 in ~/\.keras"):
         _vgg16._read_keras("imagenet", ["fc6"])
+
+
+def test_imagenet_without_a_network_does_not_try(monkeypatch, tmp_path, slim):
+    """It is found out first whether the host answers."""
+    asked = []
+
+    def unreachable(urls):
+        asked.extend(urls)
+        return ["storage.googleapis.com"]
+
+    download = mock.Mock(side_effect=OSError("it would try for minutes"))
+    monkeypatch.setattr(_network, "unreachable_hosts", unreachable)
+    monkeypatch.setattr(keras.applications, "VGG16", download)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with pytest.raises(
+        ValueError,
+        match=r"`encoder_weights` must be .* in ~/\.keras/models\).*there is "
+        r"no connection to storage\.googleapis\.com$",
+    ):
+        SegNet((8, 8, 3), 4, encoder_weights="imagenet")
+    download.assert_not_called()
+    (url,) = asked
+    assert url == (
+        "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
+        "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    )
+    # A file that is there needs no network.
+    file = tmp_path / "models" / url.rpartition("/")[2]
+    file.parent.mkdir()
+    file.touch()
+    with pytest.raises(ValueError, match="it would try for minutes"):
+        SegNet((8, 8, 3), 4, encoder_weights="imagenet")
+    download.assert_called_once()
