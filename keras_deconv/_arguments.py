@@ -412,6 +412,14 @@ def strides(
     return ints(value, len(pool_size), name, minimum=1)
 
 
+def window(
+    pool_size: object, strides_: object, padding_: object, num_spatial_dims: int
+) -> tuple[tuple[int, ...], tuple[int, ...], str]:
+    """Window, strides and padding of a pooling, per spatial axis."""
+    size = ints(pool_size, num_spatial_dims, "pool_size", minimum=1)
+    return size, strides(strides_, size), padding(padding_)
+
+
 def check_side_by_side(
     strides: tuple[int, ...], pool_size: tuple[int, ...]
 ) -> None:

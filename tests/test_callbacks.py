@@ -10,7 +10,7 @@ import pytest
 
 from keras_deconv import callbacks, losses, metrics
 
-pytestmark = [pytest.mark.oldest, pytest.mark.numeric, pytest.mark.backend]
+pytestmark = [pytest.mark.oldest, pytest.mark.backend]
 
 as_numpy = keras.ops.convert_to_numpy
 
@@ -53,8 +53,7 @@ def tiny(*layers, scores=True, **options):
             metrics.GlobalAccuracy(3),
             *([metrics.ClassAccuracy(3), metrics.MeanIoU(3)] if scores else []),
         ],
-        jit_compile=False,
-        **options,
+        **{"run_eagerly": True, **options},
     )
     return model
 
@@ -122,6 +121,7 @@ def test_preview_of_the_last_epoch_comes_before_a_backup(tmp_path):
     assert found == [[], ["epoch_0002.png"]]
 
 
+@pytest.mark.numeric
 def test_preview_draws_what_the_model_predicts(tmp_path, monkeypatch):
     drawn = []
     original = callbacks.visualize.draw_predictions
@@ -319,6 +319,7 @@ def read_scores(rows):
         )
 
 
+@pytest.mark.numeric
 def test_report_is_of_the_validation_data(tmp_path):
     tables, path = [], tmp_path / "scores" / "scores.csv"
     model = tiny()
@@ -350,6 +351,7 @@ def test_report_is_of_the_validation_data(tmp_path):
     assert tables[1].splitlines()[-1].split() == ["car", "-", "-"]
 
 
+@pytest.mark.numeric
 def test_report_without_validation_is_of_the_training_data(tmp_path):
     tables, path = [], tmp_path / "scores.csv"
     history = fit(tiny(), report(tables, path=path), epochs=1).history
@@ -517,7 +519,7 @@ def weights_after(folder, seeds, interrupt=False):
 
     def train(*extra):
         # Weights that are restored must not matter.
-        model = tiny(*dropouts())
+        model = tiny(*dropouts(), run_eagerly=False)
         backup = keras.callbacks.BackupAndRestore(folder)
         fit(model, *seeds, *extra, backup, epochs=4)
         return [as_numpy(w) for w in model.weights]
@@ -534,6 +536,7 @@ def differs(first, second):
     return any(np.any(a != b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.numeric
 @pytest.mark.slow
 def test_a_resumed_training_is_the_same_to_the_bit(tmp_path):
     seeds = [callbacks.EpochSeed(5)]

@@ -7,7 +7,7 @@ import pytest
 from keras_deconv.initializers import ICNR, BilinearInitializer
 from keras_deconv.models import SegNetBasic
 
-pytestmark = [pytest.mark.backend, pytest.mark.oldest, pytest.mark.numeric]
+pytestmark = [pytest.mark.backend, pytest.mark.oldest]
 
 as_numpy = keras.ops.convert_to_numpy
 
@@ -25,6 +25,7 @@ def upsample(x, initializer, kernel_size, strides, filters):
     return as_numpy(layer(x)), layer
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(
     ("kernel_size", "strides"), [(4, 2), (6, 3), (8, 4), (5, 3), (3, 2)]
 )
@@ -45,6 +46,7 @@ def test_bilinear_is_linear_interpolation(kernel_size, strides, given, rng):
         )
 
 
+@pytest.mark.numeric
 def test_bilinear_is_keras_resizing(rng):
     x = rng.standard_normal((1, 6, 7, 3)).astype("float32")
     y, _ = upsample(x, BilinearInitializer(), 4, 2, 3)
@@ -56,6 +58,7 @@ def test_bilinear_is_keras_resizing(rng):
     )
 
 
+@pytest.mark.numeric
 def test_bilinear_of_the_window_is_nearest(rng):
     """A kernel as wide as the strides reaches one input alone."""
     x = rng.standard_normal((1, 3, 4, 2)).astype("float32")
@@ -63,6 +66,7 @@ def test_bilinear_of_the_window_is_nearest(rng):
     np.testing.assert_allclose(y, x.repeat(2, 1).repeat(2, 2), atol=1e-6)
 
 
+@pytest.mark.numeric
 def test_bilinear_in_one_and_three_axes():
     line = as_numpy(BilinearInitializer(2)((4, 1, 1)))[:, 0, 0]
     np.testing.assert_allclose(line, [0.25, 0.75, 0.75, 0.25])
@@ -84,6 +88,7 @@ def has_checkerboard(y, strides):
     )
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(
     ("kernel_size", "strides"), [(2, 2), (4, 2), (6, 2), (6, 3)]
 )
@@ -99,6 +104,7 @@ def test_icnr_gives_blocks_of_equal_values(kernel_size, strides, rng):
     assert np.std(layer.kernel) == pytest.approx((2 / fan_in) ** 0.5, rel=0.5)
 
 
+@pytest.mark.numeric
 def test_icnr_of_the_window_is_convolution_and_nearest(rng):
     x = rng.standard_normal((1, 4, 5, 3)).astype("float32")
     y, layer = upsample(x, ICNR(2), 2, 2, 6)
@@ -128,6 +134,7 @@ def test_initializers_are_saved(initializer, tmp_path):
     np.testing.assert_array_equal(again(shape), initializer(shape))
 
 
+@pytest.mark.numeric
 def test_bilinear_asks_for_strides_that_the_kernel_does_not_tell():
     """With strides of 2 half of this kernel would be a quarter too dark."""
     for kernel_size in (2, 3, 6, 7):
@@ -169,6 +176,7 @@ def test_mistakes():
             initializer((4, 4, 1, 1), dtype="int32")
 
 
+@pytest.mark.numeric
 def test_decoders_of_the_networks_take_them(rng):
     """decoder="conv_transpose" starting as bilinear upsampling."""
     net = SegNetBasic(

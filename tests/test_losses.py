@@ -17,7 +17,7 @@ from keras_deconv.losses import (
     SegmentationTversky,
 )
 
-pytestmark = [pytest.mark.backend, pytest.mark.oldest, pytest.mark.numeric]
+pytestmark = [pytest.mark.backend, pytest.mark.oldest]
 
 BACKEND = keras.config.backend()
 CLASS_WEIGHTS = (0.5, 2.0, 0.0)
@@ -159,6 +159,7 @@ def training_data(dtype="uint8"):
     return images, masks.astype(dtype)
 
 
+@pytest.mark.numeric
 def test_oracle_can_fail():
     y_true, logits = batch()
     right = oracle(y_true, logits)
@@ -171,6 +172,7 @@ def test_oracle_can_fail():
     assert right != pytest.approx(region_oracle(kept, logits, 0.3, 0.7))
 
 
+@pytest.mark.numeric
 def test_value_and_gradient_of_a_known_case():
     loss = SegmentationCrossentropy()
     value, gradient = value_and_gradient(
@@ -180,6 +182,7 @@ def test_value_and_gradient_of_a_known_case():
     np.testing.assert_allclose(gradient, [[[-0.5, 0.5], [0, 0]]], atol=1e-6)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "none"])
 @pytest.mark.parametrize("class_weights", [None, CLASS_WEIGHTS])
 @pytest.mark.parametrize("from_logits", [True, False])
@@ -196,6 +199,7 @@ def test_equals_definition(reduction, class_weights, from_logits):
     )
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("gamma", [0, 0.5, 2])
 @pytest.mark.parametrize("class_weights", [None, CLASS_WEIGHTS])
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "none"])
@@ -209,6 +213,7 @@ def test_focal_equals_definition(gamma, class_weights, reduction):
     )
 
 
+@pytest.mark.numeric
 def test_focal_equals_keras():
     y_true, logits = batch()
     y_true[y_true == 255] = 1
@@ -221,6 +226,7 @@ def test_focal_equals_keras():
     )
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("alpha", [0.3, 1.0, 2.0])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "none"])
@@ -242,6 +248,7 @@ def test_tversky_equals_definition(alpha, weighted, reduction, from_logits):
     )
 
 
+@pytest.mark.numeric
 def test_dice_and_jaccard_are_tversky_losses():
     y_true, logits = batch()
     counted = y_true != 255
@@ -257,6 +264,7 @@ def test_dice_and_jaccard_are_tversky_losses():
     assert float(jaccard) == pytest.approx((1 - overlap / union).mean())
 
 
+@pytest.mark.numeric
 def test_dice_of_each_class_equals_keras():
     y_true, logits = batch()
     y_true[y_true == 255] = 1
@@ -272,6 +280,7 @@ def test_dice_of_each_class_equals_keras():
     )
 
 
+@pytest.mark.numeric
 def test_beta_makes_missed_pixels_dear():
     """All is class 0: class 1 is missed once, class 0 has a false positive."""
     y_true = np.array([[0, 0, 0, 1]])
@@ -282,6 +291,7 @@ def test_beta_makes_missed_pixels_dear():
     )
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("loss", [SegmentationDice, SegmentationTversky])
 def test_sums_run_over_the_batch_and_absent_classes_are_left_out(loss):
     y_true = np.array([[0, 0], [1, 0]])
@@ -299,6 +309,7 @@ def test_sums_run_over_the_batch_and_absent_classes_are_left_out(loss):
     assert float(loss()(y_true, logits)) > whole
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("loss", [SegmentationDice, SegmentationTversky])
 def test_a_pixel_of_weight_2_is_there_twice(loss):
     y_true, logits = batch(shape=(1, 6))
@@ -310,6 +321,7 @@ def test_a_pixel_of_weight_2_is_there_twice(loss):
     )
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("shape", [(5,), (2, 5), (2, 3, 4), (2, 2, 3, 2)])
 @pytest.mark.parametrize("channel", [False, True])
 @pytest.mark.parametrize("loss", LOSSES)
@@ -321,6 +333,7 @@ def test_any_number_of_spatial_axes(loss, shape, channel):
     )
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(
     "dtype", ["uint8", "int16", "int32", "int64", "float16", "float32"]
 )
@@ -331,6 +344,7 @@ def test_label_dtypes(dtype):
     )
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(
     ("ignore_class", "void"),
     [(0, (0, 255)), ((1, 255), (1, 255)), ((-1, 255), (-1, 255))],
@@ -346,6 +360,7 @@ def test_several_void_labels(ignore_class, void):
     )
 
 
+@pytest.mark.numeric
 def test_without_void_every_label_is_a_class():
     y_true, logits = batch(num_classes=300)
     y_true[0, 0, 0] = 255
@@ -355,6 +370,7 @@ def test_without_void_every_label_is_a_class():
     )
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(
     "shape", [(2,), (2, 1), (2, 1, 1), (2, 3, 4), (2, 3, 4, 1)]
 )
@@ -381,6 +397,7 @@ def test_sample_weights(shape, reduction):
     )
 
 
+@pytest.mark.numeric
 def test_mean_with_sample_weight_divides_by_the_weights_that_count():
     y_true, logits = batch()
     weights = np.random.default_rng(1).random(y_true.shape).astype("float32")
@@ -408,6 +425,7 @@ def check_that_void_is_as_good_as_removed(loss, from_logits, garbage):
     assert kept_gradient.any()
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("from_logits", [True, False])
 @pytest.mark.parametrize("garbage", [0.0, 1e30, np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("loss", LOSSES)
@@ -419,6 +437,7 @@ def test_void_is_as_good_as_removed(loss, from_logits, garbage):
     )
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("loss", LOSSES)
 def test_what_weighs_nothing_may_be_nan(loss):
     y_true = np.array([[[0, 1, 2, 1]]])
@@ -445,6 +464,7 @@ def void_as_a_class(y_true, y_pred):
     return keras.losses.Dice()(ops.one_hot(y_true, 3), ops.softmax(y_pred))
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("broken", [void_by_sample_weight, void_as_a_class])
 def test_a_loss_that_counts_void_is_found(broken):
     with pytest.raises(AssertionError):
@@ -464,6 +484,7 @@ def test_void_alone_gives_zero(loss, size, reduction):
     assert not gradient.any()
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("gamma", [0, 0.5, 1, 2])
 def test_sure_pixels_keep_every_gradient_finite(gamma, dtype):
@@ -481,6 +502,7 @@ def test_sure_pixels_keep_every_gradient_finite(gamma, dtype):
             assert gradient.any()
 
 
+@pytest.mark.numeric
 def test_large_logits_stay_finite():
     logits = np.array([[1e4, -1e4], [3e4, -3e4]], "float16")
     value, gradient = value_and_gradient(
@@ -637,9 +659,14 @@ def test_half_precision_is_recognized():
     assert _labels.precise_dtype("mixed_bfloat16") == "float32"
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(
     ("jit_compile", "dtype"),
-    [(True, "uint8"), (False, "int32"), ("auto", "float32")],
+    [
+        (True, "uint8"),
+        pytest.param(False, "int32", marks=pytest.mark.slow),
+        pytest.param("auto", "float32", marks=pytest.mark.slow),
+    ],
 )
 def test_fit_and_evaluate(jit_compile, dtype):
     if BACKEND == "torch" and jit_compile is True:
@@ -667,10 +694,22 @@ def test_fit_and_evaluate(jit_compile, dtype):
     )
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(
-    "jit_compile", [pytest.param(True, marks=pytest.mark.slow), False]
+    ("loss", "jit_compile"),
+    [
+        pytest.param(
+            loss,
+            jit_compile,
+            # Without compiling, each is slow to trace and none is special.
+            marks=pytest.mark.slow
+            if jit_compile or loss is not LOSSES[-1]
+            else (),
+        )
+        for loss in LOSSES[1:]
+        for jit_compile in (True, False)
+    ],
 )
-@pytest.mark.parametrize("loss", LOSSES[1:])
 def test_each_loss_in_fit_and_evaluate(loss, jit_compile):
     if BACKEND == "torch" and jit_compile is True:
         pytest.skip("torch.compile is not tried")
@@ -691,7 +730,13 @@ def test_each_loss_in_fit_and_evaluate(loss, jit_compile):
     )
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    "loss",
+    [
+        LOSSES[0],
+        *[pytest.param(loss, marks=pytest.mark.slow) for loss in LOSSES[1:]],
+    ],
+)
 def test_mixed_precision_scales_the_loss_and_trains(loss):
     images, masks = training_data()
     policy = keras.config.dtype_policy()
@@ -708,6 +753,7 @@ def test_mixed_precision_scales_the_loss_and_trains(loss):
 
 
 # Keras 3.15 reads TensorFlow variables by a protocol that NumPy 2 deprecates.
+@pytest.mark.numeric
 @pytest.mark.filterwarnings("ignore:__array__ implementation")
 def test_keras_file_keeps_the_loss(tmp_path):
     images, masks = training_data()
@@ -739,6 +785,7 @@ def test_stray_labels_stop_a_graph():
         model.fit(images, masks, verbose=0)
 
 
+@pytest.mark.numeric
 @pytest.mark.skipif(BACKEND == "torch", reason="PyTorch runs eagerly")
 def test_stray_labels_count_as_void_in_compiled_code():
     images, masks = training_data()
@@ -756,6 +803,7 @@ def test_stray_labels_count_as_void_in_compiled_code():
     assert all(np.isfinite(w).all() for w in model.get_weights())
 
 
+@pytest.mark.numeric
 @tensorflow_only
 @pytest.mark.parametrize("jit_compile", [True, False])
 @pytest.mark.parametrize("loss", LOSSES)
@@ -780,6 +828,7 @@ def test_unknown_sizes_in_a_graph(loss, jit_compile):
         )
 
 
+@pytest.mark.numeric
 def test_class_weights_as_a_dict_by_class_id():
     """As Keras' own class_weight; the keys are no weights."""
     loss = SegmentationCrossentropy(class_weights={2: 1, 0: 0.2, 1: 4})
@@ -817,8 +866,9 @@ def test_complex_weights_are_an_error(loss):
 
 
 @tensorflow_only
-@pytest.mark.parametrize("weight", BAD_WEIGHTS)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    ("loss", "weight"), list(zip(LOSSES, BAD_WEIGHTS, strict=True))
+)
 def test_weights_that_are_none_give_no_number_in_graphs(loss, weight):
     import tensorflow as tf
 
@@ -832,6 +882,7 @@ def test_weights_that_are_none_give_no_number_in_graphs(loss, weight):
     assert math.isnan(float(tf.function(loss(), jit_compile=True)(*arguments)))
 
 
+@pytest.mark.numeric
 def test_weights_may_be_bool_or_int():
     y_true, logits = batch()
     weights = np.arange(y_true.size).reshape(y_true.shape) % 2
@@ -849,6 +900,7 @@ def test_from_logits_is_a_bool(loss, value):
         loss(from_logits=value)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("loss", LOSSES)
 def test_class_255_is_not_void_unasked(loss):
     y_true = np.array([[254, 255, 299, 0]])
@@ -865,6 +917,7 @@ def test_class_255_is_not_void_unasked(loss):
     loss()(y_true[:, :2], logits[:, :2, :255])
 
 
+@pytest.mark.numeric
 @tensorflow_only
 @pytest.mark.parametrize("loss", LOSSES)
 def test_shapes_that_are_not_known_are_held_to_the_same_rule(loss):

@@ -15,7 +15,7 @@ import keras_deconv
 from keras_deconv import models
 from tests.paths import GOLDEN, ROOT
 
-pytestmark = [pytest.mark.oldest, pytest.mark.numeric, pytest.mark.live]
+pytestmark = [pytest.mark.oldest, pytest.mark.live]
 
 PAGE = (ROOT / "docs" / "migration.md").read_text()
 GOLDEN_VECTORS = dict(np.load(GOLDEN))
@@ -109,6 +109,7 @@ def names_for(before):
     return tensorflow_names
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(("before", "code"), rows(), ids=lambda text: text[:30])
 def test_row(before, code, rng):
     names, expected = names_for(before)(rng)
@@ -173,6 +174,7 @@ def common_names():
     return names
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(
     ("before", "after"), PAIRS, ids=lambda code: code.split("(")[0][-30:]
 )
@@ -251,6 +253,7 @@ def caffe_segnet_basic(torch, params, x):
     return functional.conv2d(x, *tensors["conv_classifier"])
 
 
+@pytest.mark.numeric
 def test_caffe_weights_predict_as_in_caffe(rng):
     torch = pytest.importorskip("torch")
     params = caffe_weights(rng)

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 import keras_deconv
-from tests import formats, networks, oracles
+from tests import bounds, formats, networks, oracles
 from tests.paths import ROOT
 from tests.seeds import SEED
 
-pytestmark = [pytest.mark.backend, pytest.mark.oldest, pytest.mark.numeric]
+pytestmark = [pytest.mark.backend, pytest.mark.oldest]
 
 README = ROOT / "README.md"
 BACKEND = keras.config.backend()
@@ -300,9 +300,9 @@ def marks_of(name, column):
     if column in QUICK_COLUMNS and name not in NETWORK_ROWS:
         return ()
     if name == QUICK_NETWORK:
-        return () if column in QUICK_COLUMNS else pytest.mark.slow
+        return () if column in QUICK_COLUMNS else (pytest.mark.slow,)
     if name in LAYER_ROWS:
-        return pytest.mark.slow
+        return (pytest.mark.slow,)
     return pytest.mark.slow, pytest.mark.release
 
 
@@ -311,7 +311,10 @@ CELLS = [
         name,
         column,
         id=f"{column}-{name}".replace("`", ""),
-        marks=marks_of(name, column),
+        marks=[
+            *marks_of(name, column),
+            *[bounds.needs_half_precision] * (column == "mixed precision"),
+        ],
     )
     for column, (backend, _) in COLUMNS.items()
     for name in ROWS
@@ -319,6 +322,7 @@ CELLS = [
 ]
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(("name", "column"), CELLS)
 def test_cell(name, column, tmp_path, monkeypatch):
     networks.make_slim(monkeypatch)
@@ -366,6 +370,7 @@ def trains_alike(build):
     return all(map(np.array_equal, *weights))
 
 
+@pytest.mark.numeric
 def test_checks_see_what_is_broken(tmp_path):
     """A layer that differs by context, and one that is wrong altogether."""
 

@@ -11,7 +11,7 @@ from keras_deconv import inference, losses, models
 from tests import networks
 from tests.networks import NETWORKS
 
-pytestmark = [pytest.mark.oldest, pytest.mark.numeric]
+pytestmark = [pytest.mark.oldest]
 
 NAMES = list(NETWORKS)
 SLOW = (pytest.mark.slow, pytest.mark.release)
@@ -77,6 +77,7 @@ def fits(name, policy, jit_compile):
 
 
 # CI has SegNetBasic, and all networks are tested before a release.
+@pytest.mark.slow
 def test_a_network_fits_compiled_in_half_precision(monkeypatch, policies):
     one_stage = networks.Network(lambda _: networks.one_stage((32, 48)))
     monkeypatch.setitem(NETWORKS, "one stage", one_stage)
@@ -128,6 +129,7 @@ def overfits(name, path):
 
 
 # The Bayesian ones are their parents, with dropout.
+@pytest.mark.numeric
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
@@ -145,6 +147,7 @@ def test_slim_network_overfits_and_is_saved(name, monkeypatch, tmp_path):
     overfits(name, tmp_path)
 
 
+@pytest.mark.numeric
 @pytest.mark.slow
 @pytest.mark.release
 @pytest.mark.parametrize("name", NAMES)

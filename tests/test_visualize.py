@@ -2,6 +2,7 @@
 
 import builtins
 import io
+import itertools
 import sys
 
 import numpy as np
@@ -209,9 +210,10 @@ SIZES = [(45, 61), (30, 120), (120, 30), (30, 300)]
             num_images,
             size,
             # Large legends take seconds to lay out.
-            marks=pytest.mark.slow
-            if num_classes == 150 and (num_images, size) != (1, SIZES[1])
-            else (),
+            marks=()
+            if (num_classes, num_images, size)
+            in [(6, 1, SIZES[0]), (6, 4, SIZES[3]), (150, 1, SIZES[1])]
+            else pytest.mark.slow,
         )
         for num_images in (1, 4)
         for num_classes in (6, 150)
@@ -253,8 +255,15 @@ def prediction_of(ids, scale=1.0):
     )
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-6, 0.0])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("size", "scale"),
+    [
+        pytest.param(size, scale, marks=pytest.mark.slow if i % 4 else ())
+        for i, (size, scale) in enumerate(
+            itertools.product(SIZES, [1.0, 1e-6, 0.0])
+        )
+    ],
+)
 def test_uncertainty(size, scale, rng):
     ids = random_masks(3, 2, size, rng)
     figure = visualize.draw_uncertainty(

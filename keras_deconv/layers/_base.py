@@ -87,11 +87,9 @@ class WindowLayer(SpatialLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
-        self.pool_size = _arguments.ints(
-            pool_size, self.num_spatial_dims, "pool_size", minimum=1
+        self.pool_size, self.strides, self.padding = _arguments.window(
+            pool_size, strides, padding, self.num_spatial_dims
         )
-        self.strides = _arguments.strides(strides, self.pool_size)
-        self.padding = _arguments.padding(padding)
 
     @property
     def _window(self) -> tuple[tuple[int, ...], tuple[int, ...], str]:

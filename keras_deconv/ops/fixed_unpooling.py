@@ -57,8 +57,9 @@ def nearest_unpool(
     """
     values = as_batch(values, "values")
     num_spatial_dims = len(values.shape) - 2
-    pool_size = _arguments.ints(pool_size, num_spatial_dims, "pool_size", 1)
-    strides = _arguments.strides(strides, pool_size)
+    pool_size, strides, padding = _arguments.window(
+        pool_size, strides, padding, num_spatial_dims
+    )
     _arguments.check_side_by_side(strides, pool_size)
     return _unpool(
         values,
@@ -115,8 +116,9 @@ def bed_of_nails_unpool(
     """
     values = as_batch(values, "values")
     num_spatial_dims = len(values.shape) - 2
-    pool_size = _arguments.ints(pool_size, num_spatial_dims, "pool_size", 1)
-    strides = _arguments.strides(strides, pool_size)
+    pool_size, strides, padding = _arguments.window(
+        pool_size, strides, padding, num_spatial_dims
+    )
     position = _arguments.position(position, pool_size)
     # Each stride is a block of cells; a position beyond it lies in a later one.
     blocks, cells = zip(*map(divmod, position, strides), strict=True)
@@ -150,7 +152,6 @@ def _unpool(
 
     A block begins `first` cells after the first cell of its window.
     """
-    padding = _arguments.padding(padding)
     output_size = _arguments.output_size(output_size, len(pool_size))
     data_format = _arguments.data_format(data_format)
     window = (pool_size, strides, padding)

@@ -88,9 +88,9 @@ def convert_argmax(
     argmax = as_batch(argmax, "argmax")
     _arguments.check_integer_index(argmax.dtype)
     num_spatial_dims = len(argmax.shape) - 2
-    pool_size = _arguments.ints(pool_size, num_spatial_dims, "pool_size", 1)
-    strides = _arguments.strides(strides, pool_size)
-    padding = _arguments.padding(padding)
+    pool_size, strides, padding = _arguments.window(
+        pool_size, strides, padding, num_spatial_dims
+    )
     data_format = _arguments.data_format(data_format)
     size = _arguments.ints(input_size, num_spatial_dims, "input_size", 1)
     num_channels = _backends.shape(argmax)[channel_axis(data_format)]

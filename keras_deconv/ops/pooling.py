@@ -64,9 +64,9 @@ def max_pool_with_argmax(
     """
     inputs = as_batch(inputs, "inputs")
     num_spatial_dims = len(inputs.shape) - 2
-    pool_size = _arguments.ints(pool_size, num_spatial_dims, "pool_size", 1)
-    strides = _arguments.strides(strides, pool_size)
-    padding = _arguments.padding(padding)
+    pool_size, strides, padding = _arguments.window(
+        pool_size, strides, padding, num_spatial_dims
+    )
     data_format = _arguments.data_format(data_format)
     index_format = _arguments.index_format(index_format)
     static_size = _shapes.spatial_size(
@@ -146,9 +146,9 @@ def max_unpool(
     """
     values = as_batch(values, "values")
     num_spatial_dims = len(values.shape) - 2
-    pool_size = _arguments.ints(pool_size, num_spatial_dims, "pool_size", 1)
-    strides = _arguments.strides(strides, pool_size)
-    padding = _arguments.padding(padding)
+    pool_size, strides, padding = _arguments.window(
+        pool_size, strides, padding, num_spatial_dims
+    )
     output_size = _arguments.output_size(output_size, num_spatial_dims)
     data_format = _arguments.data_format(data_format)
     index_format = _arguments.index_format(index_format)

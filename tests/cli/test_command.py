@@ -31,8 +31,6 @@ from tests import networks, tiny_datasets
 from tests.cli.samples import read_history, tiny_model, write_scenes
 from tests.paths import CAMVID
 
-pytestmark = pytest.mark.numeric
-
 SIZE = (16, 24)
 SEED = 3
 
@@ -359,6 +357,7 @@ def assert_same_scores(folder, history):
         np.testing.assert_allclose(written, history[name], rtol=1e-6)
 
 
+@pytest.mark.numeric
 @pytest.mark.slow
 def test_the_library_gives_the_same(run_folder, scenes_dir, tmp_path):
     splits = "train[:16]", "validation[:8]"
@@ -369,6 +368,7 @@ def test_the_library_gives_the_same(run_folder, scenes_dir, tmp_path):
     assert_same_weights(runs.load(str(run_folder))[0], model)
 
 
+@pytest.mark.numeric
 @pytest.mark.slow
 @pytest.mark.skipif(not CAMVID.exists(), reason="no CamVid here")
 def test_the_library_gives_the_same_on_camvid(tmp_path):
@@ -396,6 +396,7 @@ class Killed(BaseException):
     """
 
 
+@pytest.mark.numeric
 @pytest.mark.slow
 def test_a_killed_training_goes_on(
     run_folder, train_options, tmp_path, monkeypatch, capsys
@@ -600,6 +601,7 @@ def test_every_option_of_training(tiny_models, scenes_dir, tmp_path, capsys):
     assert keras.config.dtype_policy().name == "float32"
 
 
+@pytest.mark.numeric
 def test_evaluate_measures_as_the_library(
     run_folder, scenes_dir, tmp_path, capsys
 ):
@@ -773,6 +775,7 @@ def test_predict_says_how_sure_it_is(run_folder, tmp_path):
     assert (tmp_path / "out" / "street_mask.png").exists()
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("size", [(5, 7), (12, 9), (61, 83)])
 def test_class_by_class_is_as_all_at_once(size, rng, monkeypatch):
     # Few values, so that many are equal.

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_deconv.data import augmentation, segmentation_pairs
 
-pytestmark = [pytest.mark.oldest, pytest.mark.numeric]
+pytestmark = [pytest.mark.oldest]
 
 HEIGHT, WIDTH = 16, 24
 EVERYTHING = dict(
@@ -88,6 +88,7 @@ def test_nothing_asked_changes_nothing():
     np.testing.assert_array_equal(found_mask, mask)
 
 
+@pytest.mark.numeric
 def test_flip_half_of_the_time():
     image, mask = position_pair(200)
     found_image, found_mask = augmented(image, mask, seed=1)
@@ -102,6 +103,7 @@ def test_flip_half_of_the_time():
     )
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("crop", [(5, 7), (6, 24), (16, 1)])
 def test_crop_is_a_piece_of_the_picture(crop):
     rows, found_rows = augmented(
@@ -162,6 +164,7 @@ def test_enlarging_brings_in_nothing():
     assert spread.min() <= WIDTH // 2
 
 
+@pytest.mark.numeric
 def test_turned_by_up_to_rotation():
     size = 41
     ramp = np.indices((size, size))[1].astype(np.float32) + 1
@@ -196,6 +199,7 @@ def test_no_label_is_invented():
 # --------------------------------------------------------------- colors
 
 
+@pytest.mark.numeric
 def test_brightness_shifts_the_picture_alone():
     image = np.full((60, 2, 3, 3), 100, np.uint8)
     mask = np.ones((60, 2, 3), np.uint8)
@@ -209,6 +213,7 @@ def test_brightness_shifts_the_picture_alone():
     assert shifts.min() < 0 < shifts.max()
 
 
+@pytest.mark.numeric
 def test_contrast_keeps_the_mean():
     image, mask = position_pair(60)
     image = image / 2 + 60  # far enough from 0 and 255
@@ -428,6 +433,7 @@ def test_values_within_the_range(values):
     np.testing.assert_array_equal(changed(image, flip=False), image)
 
 
+@pytest.mark.numeric
 def test_what_is_scaled_by_the_range():
     """Changes of HU values are those of 0..255, scaled."""
     rng = np.random.default_rng(0)

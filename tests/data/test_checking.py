@@ -297,13 +297,13 @@ def test_faulty_files_are_named(tmp_path):
     assert failure.endswith("Received: a file that is not PNG.")
 
 
-def test_loaded_set_is_ok(tmp_path, capsys):
+def test_loaded_set_is_ok(scenes_dir, capsys):
     pairs = load(
         "scenes",
         "validation",
         image_size=None,
         batch_size=16,
-        data_dir=tmp_path,
+        data_dir=scenes_dir,
     )
     capsys.readouterr()
     report = check(pairs, num_classes=6)

@@ -18,7 +18,7 @@ from keras_deconv.export._channel_ranges import (
 )
 from tests import bounds
 
-pytestmark = [pytest.mark.export, pytest.mark.oldest, pytest.mark.numeric]
+pytestmark = [pytest.mark.export, pytest.mark.oldest]
 
 
 @pytest.fixture
@@ -72,8 +72,17 @@ def changed_in(model, images, see=lambda model: None):
     return changed, seen
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("name", ["SegNetBasic", "BayesianSegNetBasic"])
+@pytest.mark.numeric
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [
+        ("BayesianSegNetBasic", "float32"),
+        pytest.param(
+            "SegNetBasic", "mixed_bfloat16", marks=bounds.needs_half_precision
+        ),
+        pytest.param("SegNetBasic", "float32", marks=pytest.mark.slow),
+    ],
+)
 def test_all_that_is_read_has_one_range(name, policy, images):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
@@ -102,6 +111,7 @@ def test_all_that_is_read_has_one_range(name, policy, images):
         bounds.assert_close(after[name], expected, terms)
 
 
+@pytest.mark.numeric
 def test_what_has_a_slope_before_it_is_pooled_is_left_alone(images):
     changed, _ = changed_in(uneven(models.ENet((16, 24, 3), 4)), images)
     assert not changed
@@ -209,6 +219,7 @@ CHANGED = {
 }
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("case", CHANGED)
 def test_what_scales_with_channels(case, images):
     changed, _ = changed_in(CHANGED[case](), images)
@@ -240,12 +251,14 @@ LEFT_ALONE = {
 }
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("case", LEFT_ALONE)
 def test_what_does_not_is_left_alone(case, images):
     changed, _ = changed_in(LEFT_ALONE[case](), images)
     assert not changed
 
 
+@pytest.mark.numeric
 def test_what_is_given_out_or_read_twice_is_left_alone(images):
     inputs = keras.Input((16, 24, 3))
     x = layers.BatchNormalization()(inputs)
@@ -263,6 +276,7 @@ def test_what_is_given_out_or_read_twice_is_left_alone(images):
     assert changed
 
 
+@pytest.mark.numeric
 def test_weights_that_are_adapted_are_left_alone(images):
     model = chain(norm(), pooled, conv)()
     model.layers[-1].enable_lora(1)
@@ -270,6 +284,7 @@ def test_weights_that_are_adapted_are_left_alone(images):
     assert not changed
 
 
+@pytest.mark.numeric
 def test_all_readers_take_the_factors_back(images):
     inputs = keras.Input((16, 24, 3))
     x = layers.BatchNormalization(name="norm")(inputs)

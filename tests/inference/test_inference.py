@@ -10,7 +10,7 @@ from keras_deconv.models import _blocks
 from tests import networks
 from tests.seeds import SEED
 
-pytestmark = [pytest.mark.backend, pytest.mark.oldest, pytest.mark.numeric]
+pytestmark = [pytest.mark.backend, pytest.mark.oldest]
 
 as_numpy = keras.ops.convert_to_numpy
 
@@ -45,6 +45,7 @@ def tiny(rate=0.5, **options):
     return keras.Model(inputs, keras.layers.Activation("linear")(x), **options)
 
 
+@pytest.mark.numeric
 def test_moments_are_those_of_the_samples():
     """The same draws, one by one, through Keras' own calls."""
     model, x = tiny(), IMAGES[:2, :2, :2] / 50
@@ -74,6 +75,7 @@ def test_moments_are_those_of_the_samples():
     assert prediction.probabilities.dtype == "float32"
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(
     "build",
     [
@@ -358,6 +360,7 @@ def test_a_model_that_changes_is_sampled_as_it_is():
     assert sample(model, x).probabilities.shape == (1, 2, 2, 5)
 
 
+@pytest.mark.numeric
 def test_probabilities():
     model = graph(keras.layers.Dropout(0.5), keras.layers.Softmax())
     ours = sample(model, np.ones((1, 2, 2, 3)), seed=2, from_logits=False)
@@ -426,6 +429,7 @@ def test_on_jax_nothing_is_traced():
     assert sample(model, x).variance.max() > 0
 
 
+@pytest.mark.numeric
 @pytest.mark.slow
 def test_in_a_function_and_a_saved_model(model, tmp_path):
     tf = pytest.importorskip("tensorflow")
@@ -467,6 +471,7 @@ def test_in_a_function_and_a_saved_model(model, tmp_path):
     assert np.any(outputs["variance"] != again["variance"])
 
 
+@pytest.mark.numeric
 def test_samples_as_tensor_of_a_function():
     tf = pytest.importorskip("tensorflow")
     if keras.backend.backend() != "tensorflow":
@@ -563,6 +568,7 @@ def test_samples_are_one_int(value):
         sample(tiny(), IMAGES[:, :2, :2], value)
 
 
+@pytest.mark.numeric
 def test_samples_and_images_as_tensors():
     x = IMAGES[:, :2, :2]
     np.testing.assert_allclose(
@@ -620,6 +626,7 @@ def test_sliding_window_on_several_devices(monkeypatch, rng):
     np.testing.assert_array_equal(y, x)
 
 
+@pytest.mark.numeric
 def test_sliding_window_of_a_convolution(rng):
     """A linear model of patches is a same-padded convolution."""
     inputs = keras.Input((3, 5, 2))
@@ -633,6 +640,7 @@ def test_sliding_window_of_a_convolution(rng):
     np.testing.assert_allclose(y, as_numpy(same), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.numeric
 def test_sliding_window_is_what_predict_says_of_the_patch(rng):
     model = models.PatchClassifier((8, 8, 3), 4, filters=(4,), fc_units=8)
     x = rng.uniform(0, 255, (1, 9, 10, 3)).astype("float32")

@@ -15,7 +15,7 @@ from keras_deconv import models
 from keras_deconv.inference import tiled
 from tests import networks
 
-pytestmark = [pytest.mark.oldest, pytest.mark.numeric, pytest.mark.backend]
+pytestmark = [pytest.mark.oldest, pytest.mark.backend]
 
 as_numpy = keras.ops.convert_to_numpy
 
@@ -84,6 +84,7 @@ def assert_close(ours, expected):
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(
     ("tile", "overlap"),
     [
@@ -105,6 +106,7 @@ def test_prediction_is_that_of_the_whole_image(tile, overlap, batch_size):
     assert_close(scores, whole(model))
 
 
+@pytest.mark.numeric
 def test_a_field_above_the_overlap_is_seen():
     """So that the test above can fail: one pixel more, or less margin."""
     model = convolutions(4)
@@ -118,6 +120,7 @@ def test_a_field_above_the_overlap_is_seen():
     assert_close(predict(model, overlap=6, margin=3), whole(model))
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("tile", [60, (56, 64)])
 @pytest.mark.parametrize("build", [pooled_twice, strided])
 def test_pooling_windows_are_those_of_the_whole_image(build, tile):
@@ -134,8 +137,16 @@ def test_pooling_out_of_step_is_seen():
     assert np.abs(scores - whole(model, image)).max() > 1e-2
 
 
-@pytest.mark.parametrize("size", [(121, 130), (122, 133), (123, 131)])
-@pytest.mark.parametrize("tile", [60, (58, 63)])
+@pytest.mark.numeric
+@pytest.mark.parametrize(
+    ("size", "tile"),
+    [
+        ((121, 130), 60),
+        ((122, 133), (58, 63)),
+        pytest.param((123, 131), 60, marks=pytest.mark.slow),
+        pytest.param((123, 131), (58, 63), marks=pytest.mark.slow),
+    ],
+)
 def test_other_sizes_are_exact_but_near_the_end(size, tile):
     """The last tiles are filled up, and inner ones end within a window."""
     model = pooled_twice()
@@ -147,6 +158,7 @@ def test_other_sizes_are_exact_but_near_the_end(size, tile):
     assert np.isfinite(scores).all()
 
 
+@pytest.mark.numeric
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_tiles_of_an_axis(data):
@@ -181,6 +193,7 @@ def test_tiles_of_an_axis(data):
     assert len(axis.starts) <= 2 + (size - tile) // hop
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(
     ("margin", "shares"),
     [
@@ -306,6 +319,7 @@ class FakeRaster:
         self.bands[:, top:bottom, left:right] = bands
 
 
+@pytest.mark.numeric
 def test_raster():
     model = convolutions(3)
     image = FakeRaster(np.moveaxis(IMAGE, -1, 0), "uint8")
@@ -319,6 +333,7 @@ def test_raster():
         predict(model, image, class_ids=True, output=scores)
 
 
+@pytest.mark.numeric
 @pytest.mark.filterwarnings("ignore")  # no georeference
 def test_raster_of_rasterio(tmp_path):
     model = convolutions(3)
@@ -369,6 +384,7 @@ def test_all_batches_have_one_shape(monkeypatch, batch_size):
     assert len(shapes) == 5 * -(-8 // batch_size)
 
 
+@pytest.mark.numeric
 def test_model_of_one_size():
     model = convolutions(3, (16, 20))
     any_size = convolutions(3)
@@ -386,6 +402,7 @@ def test_model_of_one_size():
     assert predict(model, IMAGE[:1, :1], None, 8).shape == (1, 1, 4)
 
 
+@pytest.mark.numeric
 def test_small_image_is_one_tile_of_its_size():
     model = pooled_twice()
     image = IMAGE[:13, :11]
@@ -395,12 +412,14 @@ def test_small_image_is_one_tile_of_its_size():
     )
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int64", "float16", "f8"])
 def test_image_of_any_number_dtype(dtype):
     model = convolutions(3)
     assert_close(predict(model, IMAGE.astype(dtype)), whole(model))
 
 
+@pytest.mark.numeric
 def test_image_may_be_a_tensor_or_a_list():
     model = convolutions(3)
     tensor = keras.ops.convert_to_tensor(IMAGE)

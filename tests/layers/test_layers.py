@@ -9,17 +9,19 @@ import keras_deconv
 from tests import contract
 from tests.cases import LAYER_CASES
 
-pytestmark = [pytest.mark.oldest, pytest.mark.numeric]
+pytestmark = [pytest.mark.oldest]
 
 CASE_IDS = [case.id for case in LAYER_CASES]
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("check", contract.CHECKS, ids=lambda c: c.__name__)
 @pytest.mark.parametrize("case", LAYER_CASES, ids=CASE_IDS)
 def test_layer(case, check, rng):
     check(case, rng)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("case", LAYER_CASES, ids=CASE_IDS)
 def test_layer_in_saved_model_file(case, rng, tmp_path):
     contract.model_file_round_trip(case, rng, tmp_path)
@@ -33,6 +35,7 @@ def test_cases_name_every_public_layer():
     assert public == {case.layer for case in LAYER_CASES}
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("jit_compile", [True, False, "auto"])
 def test_fit_with_every_jit_setting(jit_compile, rng):
     inputs = keras.Input((None, None, 2))

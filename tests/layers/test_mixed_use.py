@@ -11,9 +11,10 @@ import tensorflow as tf
 import keras_deconv
 from keras_deconv import ops
 
-pytestmark = [pytest.mark.oldest, pytest.mark.numeric]
+pytestmark = [pytest.mark.oldest]
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("index_format", ["window", "flat"])
 @pytest.mark.parametrize("strides", [1, 2])
 def test_second_derivatives(index_format, strides, rng):
@@ -144,6 +145,7 @@ print("identical")
 """
 
 
+@pytest.mark.numeric
 @pytest.mark.slow
 def test_two_runs_are_identical_with_op_determinism():
     result = subprocess.run(

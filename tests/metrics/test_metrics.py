@@ -20,9 +20,10 @@ from keras_deconv.metrics import (
     GlobalAccuracy,
     MeanIoU,
 )
+from tests import bounds
 from tests.paths import ROOT
 
-pytestmark = [pytest.mark.backend, pytest.mark.oldest, pytest.mark.numeric]
+pytestmark = [pytest.mark.backend, pytest.mark.oldest]
 
 BACKEND = keras.config.backend()
 METRICS = [GlobalAccuracy, ClassAccuracy, MeanIoU]
@@ -89,6 +90,7 @@ def three_metrics(num_classes=3):
     return [metric(num_classes) for metric in METRICS]
 
 
+@pytest.mark.numeric
 def test_oracle_can_fail():
     y_true, logits = batch()
     predicted = logits.argmax(-1)
@@ -105,6 +107,7 @@ def test_confusion_matrix_of_a_known_case():
     assert matrix(metric).tolist() == [[1, 2, 0], [0, 1, 1]]
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("absent_classes", ["skip", "zero"])
 def test_equals_definition(metric, absent_classes):
@@ -116,6 +119,7 @@ def test_equals_definition(metric, absent_classes):
     )
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("metric", METRICS)
 def test_counts_the_whole_set_not_batches(metric):
     first, second = batch(0, (1, 2, 3)), batch(1, (3, 5, 6))
@@ -139,6 +143,7 @@ def test_counts_the_whole_set_not_batches(metric):
     assert score(merged, *first) == score(metric(4), *first)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("label_dtype", ["uint8", "int32", "int64", "float32"])
 @pytest.mark.parametrize("label_channel", [False, True])
 @pytest.mark.parametrize("kind", ["logits", "half", "ids", "ids with channel"])
@@ -219,6 +224,7 @@ def test_several_void_labels():
     )
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("metric", METRICS)
 def test_prediction_outside_the_classes_is_wrong(metric):
     y_true, logits = batch()
@@ -230,6 +236,7 @@ def test_prediction_outside_the_classes_is_wrong(metric):
         )
 
 
+@pytest.mark.numeric
 def test_void_output_of_a_net_is_wrong():
     y_true, logits = batch()
     void_output = np.full((*y_true.shape, 1), -9.0, "float32")
@@ -243,6 +250,7 @@ def test_void_output_of_a_net_is_wrong():
     assert matrix(metric).sum() == (y_true != 255).sum()
 
 
+@pytest.mark.numeric
 def test_absent_classes():
     """Class 2 occurs nowhere, class 1 only in the predictions."""
     y_true, y_pred = [[0, 0, 0, 0]], [[0, 0, 0, 1]]
@@ -259,6 +267,7 @@ def test_absent_classes():
         assert received == pytest.approx(value), (metric, absent_classes)
 
 
+@pytest.mark.numeric
 def test_per_class_is_nan_for_absent_classes():
     accuracy, iou = ClassAccuracy(3), MeanIoU(3)
     for metric in (accuracy, iou):
@@ -279,6 +288,7 @@ def test_nothing_counted_gives_zero(metric):
     assert score(metric, nothing, np.zeros((1, 2, 3), "int32")) == 0
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("size", [2**24, 2**31, 2**40])
 def test_counts_stay_exact(size):
     if BACKEND == "jax" and size >= 2**31:
@@ -390,6 +400,7 @@ def test_config_names_every_argument_and_round_trips(metric):
     assert by_keras.get_config() == expected
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(
     "jit_compile", [pytest.param(True, marks=pytest.mark.slow), False, "auto"]
 )
@@ -429,6 +440,8 @@ def test_fit_and_evaluate(jit_compile):
     )
 
 
+@pytest.mark.numeric
+@bounds.needs_half_precision
 def test_mixed_precision():
     images, masks = training_data()
     policy = keras.config.dtype_policy()
@@ -450,6 +463,7 @@ def test_mixed_precision():
 
 
 # Keras 3.15 reads TensorFlow variables by a protocol that NumPy 2 deprecates.
+@pytest.mark.numeric
 @pytest.mark.filterwarnings("ignore:__array__ implementation")
 def test_keras_file_keeps_the_metrics(tmp_path):
     images, masks = training_data()
@@ -503,6 +517,7 @@ def test_stray_labels_count_as_void_in_compiled_code():
     assert received == model.evaluate(images, masks, verbose=0)
 
 
+@pytest.mark.numeric
 @tensorflow_only
 def test_update_in_a_graph_with_unknown_sizes():
     import tensorflow as tf
@@ -694,6 +709,7 @@ def check_that_void_is_as_good_as_cut_off(metric):
     )
 
 
+@pytest.mark.numeric
 def test_boundary_oracle_can_fail():
     y_true, predicted = patches()
     right = boundary_oracle(y_true, predicted, 4, 0.1)
@@ -705,6 +721,7 @@ def test_boundary_oracle_can_fail():
         assert mean_over_images(wrong) != pytest.approx(mean_over_images(right))
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("tolerance", [0, 0.04, 0.05, 0.1, 0.15, 0.3, 0.9])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_boundary_f1_equals_definition(tolerance, seed):
@@ -721,6 +738,7 @@ def test_boundary_f1_equals_definition(tolerance, seed):
     )
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("tolerance", [0.0075, 0.03, 0.08])
 def test_boundary_f1_of_discs(tolerance):
     y_true = discs((11, 14), 7)
@@ -765,6 +783,7 @@ def test_boundary_f1_bounds_one_to_one_matching_from_above():
     assert one_to_one < several < one_to_one + 0.1
 
 
+@pytest.mark.numeric
 def test_classes_count_where_the_labels_have_a_boundary_of_them():
     y_true = np.zeros((3, 4, 4), "int64")  # The first image has no boundary.
     y_true[1, :, 2:] = 1
@@ -800,6 +819,7 @@ def test_boundary_f1_takes_what_other_metrics_take(kind):
     assert score(metric, y_true.astype("uint8")[..., None], y_pred) == expected
 
 
+@pytest.mark.numeric
 def test_boundaries_at_void():
     check_that_void_hides_predictions(BoundaryF1(4, tolerance=0.1))
     check_that_void_is_as_good_as_cut_off(BoundaryF1)
@@ -812,6 +832,7 @@ class BoundariesOfVoid(BoundaryF1):
         return super()._boundaries(ids, ops.zeros_like(true_ids))
 
 
+@pytest.mark.numeric
 def test_a_metric_that_sees_void_is_found():
     with pytest.raises(AssertionError):
         check_that_void_hides_predictions(BoundariesOfVoid(4, tolerance=0.1))
@@ -833,6 +854,7 @@ def test_weight_0_makes_void():
     )
 
 
+@pytest.mark.numeric
 def test_boundary_f1_over_batches_and_merged():
     y_true, predicted = patches()
     whole = BoundaryF1(4, tolerance=0.1)
@@ -869,6 +891,7 @@ def test_boundary_f1_errors():
 
 
 # Compiling takes ten seconds; the graphs below are compiled in any case.
+@pytest.mark.numeric
 @pytest.mark.parametrize(
     "jit_compile", [pytest.param(True, marks=pytest.mark.slow), False]
 )
@@ -905,6 +928,7 @@ def test_boundary_f1_in_fit_and_evaluate(jit_compile, tmp_path):
     assert results["boundary_f1"] == expected
 
 
+@pytest.mark.numeric
 @tensorflow_only
 @pytest.mark.parametrize("jit_compile", [True, False])
 def test_boundary_f1_in_a_graph_with_unknown_sizes(jit_compile):

@@ -12,7 +12,7 @@ from keras_deconv import models
 from keras_deconv.models import SegNetBasic
 from tests import networks
 
-pytestmark = [pytest.mark.backend, pytest.mark.oldest, pytest.mark.numeric]
+pytestmark = [pytest.mark.backend, pytest.mark.oldest]
 
 as_numpy = keras.ops.convert_to_numpy
 
@@ -53,6 +53,7 @@ def first_norm():
     return model, norm
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("batch_size", [4, 6])
 def test_statistics_are_averages_over_the_batches(rng, batch_size):
     x = batches(rng)
@@ -65,6 +66,7 @@ def test_statistics_are_averages_over_the_batches(rng, batch_size):
     assert norm.momentum == 0.99
 
 
+@pytest.mark.numeric
 def test_a_model_predicts_what_it_saw_in_training(rng, monkeypatch):
     """One batch, no dropout: inference is then what training computes."""
     networks.make_slim(monkeypatch)
@@ -78,6 +80,7 @@ def test_a_model_predicts_what_it_saw_in_training(rng, monkeypatch):
     assert np.abs(before - seen).max() > 0.1
 
 
+@pytest.mark.numeric
 def test_steps_frozen_layers_and_inner_models(rng):
     x = batches(rng)
     inner, norm = first_norm()
@@ -89,6 +92,7 @@ def test_steps_frozen_layers_and_inner_models(rng):
     assert_statistics(inner.get_layer("second"), (0, 1), rtol=0)
 
 
+@pytest.mark.numeric
 def test_statistics_stay_where_something_is_wrong(rng):
     x = batches(rng)
     model, norm = first_norm()
@@ -115,6 +119,7 @@ def test_statistics_stay_where_something_is_wrong(rng):
         models.recompute_batch_statistics(model, [x], verbose=0)
 
 
+@pytest.mark.numeric
 def test_statistics_that_are_not_finite_are_mended(rng):
     x = batches(rng, 1)
     model, norm = first_norm()
@@ -143,6 +148,7 @@ class Composite(keras.layers.Layer):
         return self.own(x) + self.nested[0]["a"](2 * x)
 
 
+@pytest.mark.numeric
 def test_layers_inside_layers(rng):
     x = batches(rng, 1)
     layer = Composite()
@@ -154,6 +160,7 @@ def test_layers_inside_layers(rng):
     assert_statistics(layer.spare, (5, 7), rtol=0)
 
 
+@pytest.mark.numeric
 def test_a_layer_called_twice_gets_the_average_of_its_calls(rng):
     x = batches(rng, 3)
     norm = keras.layers.BatchNormalization()
@@ -166,6 +173,7 @@ def test_a_layer_called_twice_gets_the_average_of_its_calls(rng):
     assert_statistics(norm, moments(*parts, *(3 * part for part in parts)))
 
 
+@pytest.mark.numeric
 def test_data_sets_that_do_not_know_their_length(rng, capsys):
     x = batches(rng)
     model, norm = first_norm()
@@ -183,6 +191,7 @@ def test_data_sets_that_do_not_know_their_length(rng, capsys):
         models.recompute_batch_statistics(model, known.batch(4).repeat())
 
 
+@pytest.mark.numeric
 def test_batches_may_be_dicts(rng):
     x = batches(rng, 2)
     norm = keras.layers.BatchNormalization()

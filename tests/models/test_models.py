@@ -23,7 +23,7 @@ from keras_deconv.models import (
 )
 from tests import networks
 
-pytestmark = [pytest.mark.oldest, pytest.mark.numeric]
+pytestmark = [pytest.mark.oldest]
 
 
 @contextlib.contextmanager
@@ -119,6 +119,7 @@ def test_layer_names_are_those_of_vgg16():
             ]
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("decoder", networks.DECODERS)
 @pytest.mark.parametrize("known", [True, False])
 def test_odd_sizes_are_restored(decoder, known, rng):
@@ -134,6 +135,7 @@ def test_odd_sizes_are_restored(decoder, known, rng):
     )
 
 
+@pytest.mark.numeric
 def test_unpooling_brings_maxima_back_to_their_pixels():
     """Ones for values: the decoder's picture is where the maxima were."""
     image = keras.Input((6, 7, 1))
@@ -195,6 +197,7 @@ def maxima_of_blocks(x, size):
     return kept
 
 
+@pytest.mark.numeric
 def test_maxima_return_to_their_pixels_through_all_of_segnet():
     """With identities for convolutions, SegNet keeps the maxima of blocks.
 
@@ -221,6 +224,7 @@ def test_maxima_return_to_their_pixels_through_all_of_segnet():
     np.testing.assert_allclose(y, maxima_of_blocks(x, 2), rtol=1e-5)
 
 
+@pytest.mark.numeric
 def test_maxima_return_to_their_pixels_through_enet_blocks():
     """Down and up again: the projection is unpooled, the extension is 0."""
     inputs = keras.Input((7, 10, 16))
@@ -331,6 +335,7 @@ def test_enet_block_by_block():
     assert activations == {keras.layers.ReLU}
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("size", [6, 7])
 def test_enet_transposed_convolution_is_aligned_as_in_torch(size, rng):
     """Torch's padding 1 and output padding 1: input i meets 2i - 1 .. 2i + 1.
@@ -377,6 +382,7 @@ def test_segnet_basic_has_no_relu_in_its_decoder():
     assert relus == {f"block{number}_conv1_relu" for number in range(1, 5)}
 
 
+@pytest.mark.numeric
 def test_first_values_are_the_authors():
     net = DeconvNet((193, 193, 3), 2, fc_units=8)
     norms = [
@@ -426,6 +432,7 @@ def test_enet_channels_that_are_new_are_0():
     assert not y[..., 16:].any()
 
 
+@pytest.mark.numeric
 def test_enet_convolutions_are_aligned_as_in_torch():
     """What Torch computes at a pixel, by hand, at even and odd sizes."""
     for size in (8, 9):
@@ -473,6 +480,7 @@ def test_deconvnet_narrows_to_one_pixel_and_returns():
     assert not any("Dropout" in type(layer).__name__ for layer in net.layers)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(
     ("build", "size"),
     [
@@ -516,6 +524,7 @@ def test_full_resolution_net_is_segnet_basic_that_never_shrinks():
     assert sizes == {(20, 30)}
 
 
+@pytest.mark.numeric
 def test_local_response_norm_is_caffes(rng):
     x = rng.uniform(0, 255, (1, 2, 2, 7)).astype("float32")
     inputs = keras.Input((2, 2, 7))
@@ -530,6 +539,7 @@ def test_local_response_norm_is_caffes(rng):
     np.testing.assert_allclose(net(x), expected, rtol=1e-5)
 
 
+@pytest.mark.numeric
 def test_softmax_and_dropout():
     with without_values():
         net = SegNet((None, None, 3), 5, dropout=np.float32(0.5))

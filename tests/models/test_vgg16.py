@@ -14,7 +14,6 @@ from tests import networks
 pytestmark = [
     pytest.mark.backend,
     pytest.mark.oldest,
-    pytest.mark.numeric,
     pytest.mark.live,
 ]
 
@@ -101,6 +100,7 @@ def reference(state, rgb, num_convs):
     return x
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_vgg16_bn_predicts_what_pytorch_does(use_bias, rng, save, slim):
     state = state_dict(rng, batch_norm=True)
@@ -115,6 +115,7 @@ def test_vgg16_bn_predicts_what_pytorch_does(use_bias, rng, save, slim):
     np.testing.assert_array_equal(net.get_layer("block5_conv3").kernel, kernel)
 
 
+@pytest.mark.numeric
 def test_vgg16_without_normalization(rng, save, slim):
     state = state_dict(rng, batch_norm=False)
     net = SegNet((10, 12, 3), 4, encoder_weights=save(state))
@@ -128,6 +129,7 @@ def test_vgg16_without_normalization(rng, save, slim):
     np.testing.assert_array_equal(norm.moving_mean, 0)
 
 
+@pytest.mark.numeric
 @pytest.mark.slow
 @pytest.mark.release
 def test_fully_connected_layers_of_pytorch(rng, save):
@@ -144,6 +146,7 @@ def test_fully_connected_layers_of_pytorch(rng, save):
     DeconvNet((None, None, 3), 4, fc_units=8, encoder_weights=path)
 
 
+@pytest.mark.numeric
 @pytest.mark.slow
 @pytest.mark.release
 def test_fully_connected_layers_of_keras(tmp_path, rng):
@@ -162,6 +165,7 @@ def test_fully_connected_layers_of_keras(tmp_path, rng):
     )
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("nested", [True, False])
 def test_pth_files(rng, tmp_path, nested, slim):
     torch = pytest.importorskip("torch")
@@ -195,6 +199,7 @@ def test_code_in_a_pth_file_is_not_run(tmp_path, slim):
     assert not witness.exists()
 
 
+@pytest.mark.numeric
 def test_vgg16_weights_take_rgb(tmp_path, rng):
     """The first convolution sees what VGG-16 sees of BGR less the mean."""
     vgg16 = keras.applications.VGG16(include_top=False, weights=None)
