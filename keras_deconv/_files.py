@@ -239,17 +239,6 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
             return
 
 
-def delete_lock(path: Path) -> None:
-    """Delete a lock file that somebody left who was killed at the very end."""
-    if os.path.exists(path):
-        # Somebody else may hold it, or it is somebody else's.
-        with (
-            contextlib.suppress(OSError, ValueError),
-            locked(path, wait=False),
-        ):
-            pass
-
-
 def _check_is_lock(path: Path) -> None:
     """Refuse a file that was not made as a lock: that would be deleted.
 

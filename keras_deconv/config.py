@@ -75,6 +75,9 @@ def compiled_kernels_threshold() -> float:
 def exporting() -> Iterator[None]:
     """Trace layers as plain operations, which converters can write to a file.
 
+    TensorFlow only: JAX has no compiled kernels of this package, and on PyTorch
+    the layers recognize its exporters.
+
     Use it around code that traces a `tf.function` for a converter, such as
     `tf.lite.TFLiteConverter.from_concrete_functions`. `keras_deconv.export`
     does so by itself. `model.export`, `tf.saved_model.save` and

@@ -318,17 +318,6 @@ def test_one_process_holds_a_lock(tmp_path):
     assert not path.exists()
 
 
-def test_a_lock_that_was_left_is_deleted_unless_it_is_held(tmp_path):
-    path = tmp_path / ".lock"
-    _files.delete_lock(path)
-    with _files.locked(path, wait=False):
-        _files.delete_lock(path)
-        assert path.exists()
-    path.touch()
-    _files.delete_lock(path)
-    assert not path.exists()
-
-
 def test_threads_hold_a_lock_in_turn(tmp_path):
     path = tmp_path / ".lock"
     holders = []
@@ -372,7 +361,6 @@ def test_what_is_not_a_lock_is_refused_and_stays(make, tmp_path):
             _files.locked(path, wait=wait),
         ):
             pass
-    _files.delete_lock(path)
     assert os.path.samestat(path.lstat(), before)
     assert os.listdir(tmp_path) == [".lock"]
 

@@ -15,7 +15,12 @@ INVENTORY = TESTS / "public_api.txt"
 
 
 # Methods that Keras asks for, and calls.
-OF_KERAS = ("compute_output_shape", "compute_output_spec", "get_config")
+OF_KERAS = (
+    "compute_output_shape",
+    "compute_output_spec",
+    "from_config",
+    "get_config",
+)
 
 
 def public_modules():
@@ -31,21 +36,26 @@ def described(name, value):
     if inspect.ismodule(value):
         return [f"{name}: module"]
     if not callable(value):
-        return [f"{name}: {type(value).__name__}"]
-    methods = {}
+        return [f"{name} = {value!r}"]
+    members = {}
     for base in reversed(value.__mro__) if inspect.isclass(value) else ():
         if base.__module__.startswith("keras_deconv"):
-            methods |= vars(base)
+            members |= vars(base)
     return [
         f"{name}{_signature(value)}",
         *(
-            f"{name}.{method}{_signature(function)}"
-            for method, function in methods.items()
-            if inspect.isfunction(function)
-            and not method.startswith("_")
-            and method not in OF_KERAS
+            f"{name}.{member}{_kind(found)}"
+            for member, found in members.items()
+            if not member.startswith("_") and member not in OF_KERAS
         ),
     ]
+
+
+def _kind(member):
+    """How a member of a class is used."""
+    if isinstance(member, classmethod | staticmethod):
+        return _signature(member.__func__)
+    return _signature(member) if inspect.isfunction(member) else ""
 
 
 def _signature(function):
@@ -87,6 +97,17 @@ def test_a_removed_name_and_a_changed_signature_are_seen(monkeypatch):
     monkeypatch.setattr(
         keras_deconv.metrics, "__all__", keras_deconv.metrics.__all__[:-1]
     )
+    assert inventory() != expected
+    for owner, member in (
+        (keras_deconv.distribution.Replicas, "from_environment"),
+        (keras_deconv.distribution.Replicas, "is_chief"),
+        (keras_deconv.data.DataReport, "ok"),
+    ):
+        monkeypatch.undo()
+        monkeypatch.delattr(owner, member)
+        assert inventory() != expected, member
+    monkeypatch.undo()
+    monkeypatch.setattr(keras_deconv.data, "CAMVID_SEGNET_CLASS_WEIGHTS", (1,))
     assert inventory() != expected
 
 

@@ -21,7 +21,7 @@ __all__ = [
 class FixedUnpool(UnpoolLayer):
     """Both families: a value goes to its window without an index."""
 
-    takes_any_strides = True
+    _takes_any_strides = True
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class FixedUnpool(UnpoolLayer):
         super().__init__(
             pool_size, strides, padding, output_size, data_format, **kwargs
         )
-        if not self.takes_any_strides:
+        if not self._takes_any_strides:
             _arguments.check_side_by_side(self.strides, self.pool_size)
 
     def compute_output_shape(
@@ -66,7 +66,7 @@ class FixedUnpool(UnpoolLayer):
 class NearestUnpool(FixedUnpool):
     """Family of `NearestUnpool1D`, `2D` and `3D`."""
 
-    takes_any_strides = False
+    _takes_any_strides = False
 
     def call(self, values: Any, like: Any = None) -> Any:
         self._check_traced_sizes()

@@ -14,6 +14,8 @@ from keras_deconv.data import _images
 from keras_deconv.data._images import read_image
 from tests.tiny_datasets import write_png
 
+pytestmark = pytest.mark.oldest
+
 # Every bit of the two bytes of a value counts.
 DEEP = np.array([[0, 1, 255, 256], [0x1234, 4095, 65534, 65535]], np.uint16)
 

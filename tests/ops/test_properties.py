@@ -1,7 +1,7 @@
 """Random cases against NumPy loops, PyTorch and TensorFlow.
 
-The default suite draws 60 cases for each comparison, always the same; `-m
-slow` draws 2,000 new ones.
+The default suite draws the same few cases each time. The tests marked `release`
+draw many new ones.
 """
 
 import dataclasses
@@ -294,7 +294,7 @@ def test_many_random_cases(name):
 @FEW
 @hypothesis.given(cases())
 def test_unpool_is_the_adjoint_of_pooling(case):
-    """<J d, v> = <d, unpool(v)> for the linearisation J of pooling."""
+    """<J d, v> = <d, unpool(v)> for the linearization J of pooling."""
     rng = np.random.default_rng(case.seed)
     x = tf.constant(rng.standard_normal((2, *case.size, case.channels)))
     direction = tf.constant(rng.standard_normal(x.shape))
