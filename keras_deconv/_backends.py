@@ -1,6 +1,7 @@
 """The few things that Keras' backends do differently."""
 
 import contextlib
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +36,12 @@ def is_traced(tensor: Any) -> bool:
 
 def _has_storage(tensor: Any) -> bool:
     """Whether a PyTorch tensor is more than a wrapper, as in `torch.vmap`."""
+    import torch
+
+    # Operations on it are somebody else's, as with fake tensors.
+    dispatch = type(tensor).__torch_dispatch__
+    if dispatch is not torch.Tensor.__torch_dispatch__:
+        return False
     try:
         tensor.data_ptr()
     except RuntimeError:  # There is no public function that tells.
@@ -74,13 +81,35 @@ def is_traced_for_file() -> bool:
     return torch.jit.is_tracing()
 
 
+def has_open_sizes() -> bool:
+    """Whether an ONNX file being written from PyTorch leaves sizes open.
+
+    The batch does not count. What is traced has numbers in place of the sizes:
+    only the arguments of `torch.onnx.export` tell.
+    """
+    frame = sys._getframe()
+    while frame is not None:
+        function = (frame.f_globals.get("__name__"), frame.f_code.co_name)
+        if function == ("torch.onnx", "export"):
+            axes = frame.f_locals.get("dynamic_axes") or {}
+            return any(
+                axis != 0 for of_name in axes.values() for axis in of_name
+            )
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
 def maximum(a: Any, b: Any) -> Any:
-    """`keras.ops.maximum`, which on PyTorch narrows 64 bits to 32."""
+    """`keras.ops.maximum` of numbers, which on PyTorch narrows 64 bits to 32.
+
+    Of equal numbers PyTorch gives the first here, so that the sign of zero does
+    not depend on how tensors lie in memory. NaN may be lost.
+    """
     if keras.config.backend() != "torch":
         return keras.ops.maximum(a, b)
     import torch
 
-    return torch.maximum(a, b) if torch.is_tensor(b) else a.clamp(min=b)
+    return a.where(a >= b, b) if torch.is_tensor(b) else a.clamp(min=b)
 
 
 def pad(tensor: Any, pads: Sequence[tuple[Any, Any]], value: Any) -> Any:
