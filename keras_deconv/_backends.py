@@ -57,6 +57,8 @@ def shape(tensor: Any) -> tuple:
     """
     if is_traced_for_file():
         return (-1, *static_shape(tensor)[1:])
+    if keras.config.backend() == "torch":
+        return tuple(tensor.shape)
     return keras.ops.shape(tensor)
 
 
@@ -179,7 +181,11 @@ def require_lengths(rules: Iterable[Any], *message: Any, before: Any) -> Any:
         *message: What to say, with the lengths that came.
         before: Tensor that is returned, and computed from after that.
     """
-    unknown = [rule for rule in rules if keras.ops.is_tensor(rule)]
+    unknown = [
+        rule
+        for rule in rules
+        if not isinstance(rule, bool) and keras.ops.is_tensor(rule)
+    ]
     if not unknown:
         return before
     rule = keras.ops.all(keras.ops.stack(unknown))

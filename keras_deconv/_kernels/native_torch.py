@@ -365,6 +365,7 @@ def _look_up(table: Tensor, index: Tensor) -> Tensor:
     return table.index_select(0, index.reshape(-1)).view(index.shape)
 
 
+@functools.lru_cache(MAX_TABLES)
 def _covered_size(windows: Windows) -> tuple[int, ...]:
     """Size of the plane with those cells of its padding that windows cover."""
     return tuple(
@@ -375,6 +376,8 @@ def _covered_size(windows: Windows) -> tuple[int, ...]:
 
 def _crop(covered: Tensor, windows: Windows) -> Tensor:
     """The plane in what the windows cover."""
+    if tuple(covered.shape[1:-1]) == windows.size:
+        return covered
     for axis, (n, before) in enumerate(
         zip(windows.size, windows.before, strict=True), start=1
     ):
