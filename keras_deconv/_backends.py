@@ -1,6 +1,7 @@
 """The few things that Keras' backends do differently."""
 
 import contextlib
+import functools
 import sys
 import threading
 import warnings
@@ -102,16 +103,33 @@ def has_open_sizes() -> bool:
 
 
 def maximum(a: Any, b: Any) -> Any:
-    """`keras.ops.maximum` of numbers, which on PyTorch narrows 64 bits to 32.
+    """`keras.ops.maximum`, which on PyTorch narrows 64 bits to 32.
 
     Of equal numbers PyTorch gives the first here, so that the sign of zero does
-    not depend on how tensors lie in memory. NaN may be lost.
+    not depend on how tensors lie in memory.
     """
     if keras.config.backend() != "torch":
         return keras.ops.maximum(a, b)
     import torch
 
-    return a.where(a >= b, b) if torch.is_tensor(b) else a.clamp(min=b)
+    if not torch.is_tensor(b):
+        return a.clamp(min=b)
+    is_first = a >= b
+    if a.is_floating_point():
+        is_first = is_first | (a != a)  # so that NaN stays
+    return a.where(is_first, b)
+
+
+def any_nan(tensors: Sequence[Any], largest: Any) -> Any:
+    """Where one of the tensors is NaN, given the `maximum` of all.
+
+    XLA's maximum may lose NaN on CPUs.
+    """
+    if keras.config.backend() == "torch":
+        return largest != largest  # PyTorch compiles `isnan` to a slow loop.
+    return functools.reduce(
+        keras.ops.logical_or, map(keras.ops.isnan, tensors)
+    )
 
 
 def pad(tensor: Any, pads: Sequence[tuple[Any, Any]], value: Any) -> Any:
