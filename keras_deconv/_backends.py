@@ -127,9 +127,7 @@ def any_nan(tensors: Sequence[Any], largest: Any) -> Any:
     """
     if keras.config.backend() == "torch":
         return largest != largest  # PyTorch compiles `isnan` to a slow loop.
-    return functools.reduce(
-        keras.ops.logical_or, map(keras.ops.isnan, tensors)
-    )
+    return functools.reduce(keras.ops.logical_or, map(keras.ops.isnan, tensors))
 
 
 def pad(tensor: Any, pads: Sequence[tuple[Any, Any]], value: Any) -> Any:
