@@ -1,6 +1,8 @@
 """The few things that Keras' backends do differently."""
 
 import contextlib
+import functools
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +37,12 @@ def is_traced(tensor: Any) -> bool:
 
 def _has_storage(tensor: Any) -> bool:
     """Whether a PyTorch tensor is more than a wrapper, as in `torch.vmap`."""
+    import torch
+
+    # Operations on it are somebody else's, as with fake tensors.
+    dispatch = type(tensor).__torch_dispatch__
+    if dispatch is not torch.Tensor.__torch_dispatch__:
+        return False
     try:
         tensor.data_ptr()
     except RuntimeError:  # There is no public function that tells.
@@ -50,6 +58,8 @@ def shape(tensor: Any) -> tuple:
     """
     if is_traced_for_file():
         return (-1, *static_shape(tensor)[1:])
+    if keras.config.backend() == "torch":
+        return tuple(tensor.shape)
     return keras.ops.shape(tensor)
 
 
@@ -74,13 +84,50 @@ def is_traced_for_file() -> bool:
     return torch.jit.is_tracing()
 
 
+def has_open_sizes() -> bool:
+    """Whether an ONNX file being written from PyTorch leaves sizes open.
+
+    The batch does not count. What is traced has numbers in place of the sizes:
+    only the arguments of `torch.onnx.export` tell.
+    """
+    frame = sys._getframe()
+    while frame is not None:
+        function = (frame.f_globals.get("__name__"), frame.f_code.co_name)
+        if function == ("torch.onnx", "export"):
+            axes = frame.f_locals.get("dynamic_axes") or {}
+            return any(
+                axis != 0 for of_name in axes.values() for axis in of_name
+            )
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
 def maximum(a: Any, b: Any) -> Any:
-    """`keras.ops.maximum`, which on PyTorch narrows 64 bits to 32."""
+    """`keras.ops.maximum`, which on PyTorch narrows 64 bits to 32.
+
+    Of equal numbers PyTorch gives the first here, so that the sign of zero does
+    not depend on how tensors lie in memory.
+    """
     if keras.config.backend() != "torch":
         return keras.ops.maximum(a, b)
     import torch
 
-    return torch.maximum(a, b) if torch.is_tensor(b) else a.clamp(min=b)
+    if not torch.is_tensor(b):
+        return a.clamp(min=b)
+    is_first = a >= b
+    if a.is_floating_point():
+        is_first = is_first | (a != a)  # so that NaN stays
+    return a.where(is_first, b)
+
+
+def any_nan(tensors: Sequence[Any], largest: Any) -> Any:
+    """Where one of the tensors is NaN, given the `maximum` of all.
+
+    XLA's maximum may lose NaN on CPUs.
+    """
+    if keras.config.backend() == "torch":
+        return largest != largest  # PyTorch compiles `isnan` to a slow loop.
+    return functools.reduce(keras.ops.logical_or, map(keras.ops.isnan, tensors))
 
 
 def pad(tensor: Any, pads: Sequence[tuple[Any, Any]], value: Any) -> Any:
@@ -150,7 +197,11 @@ def require_lengths(rules: Iterable[Any], *message: Any, before: Any) -> Any:
         *message: What to say, with the lengths that came.
         before: Tensor that is returned, and computed from after that.
     """
-    unknown = [rule for rule in rules if keras.ops.is_tensor(rule)]
+    unknown = [
+        rule
+        for rule in rules
+        if not isinstance(rule, bool) and keras.ops.is_tensor(rule)
+    ]
     if not unknown:
         return before
     rule = keras.ops.all(keras.ops.stack(unknown))

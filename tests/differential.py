@@ -1,8 +1,8 @@
 """Random poolings and unpoolings, and what of them differs from NumPy loops.
 
-One generator for every backend. Values are small integers, exact in every
-dtype, and some are not finite, so that nothing may differ by a bit, except
-where a mean is rounded.
+One generator for every backend. Values need all digits of their dtype, so that
+narrowing shows, but their sums need no more; some are not finite. So nothing
+may differ by a bit, except where a mean is rounded.
 """
 
 import dataclasses
@@ -14,8 +14,33 @@ from hypothesis import strategies as st
 from keras_deconv import ops
 from tests import gradients, oracles
 
-FLOATS = ("float16", "bfloat16", "float32", "float64")
-INTEGERS = ("int8", "int16", "int32", "int64", "uint8")
+# Distance from 1 to the next number.
+EPSILONS = {
+    "float16": 2**-10,
+    "bfloat16": 2**-7,
+    "float32": 2**-23,
+    "float64": 2**-52,
+}
+# Values are small multiples of it. Sums of 64 are below 256: they have 8 bits
+# above the point, and the dtype holds what is left below.
+STEPS = {
+    "float16": 2**-3,
+    "bfloat16": 1,
+    "float32": 2**-12,  # lost in half precision
+    "float64": 2**-40,  # lost in float32
+}
+# Values lie around two of them, and may differ by less than a float can tell.
+ANCHORS = {
+    "int8": (0, 100, -100),
+    "int16": (0, 2**8, 2**11, -(2**14)),
+    "int32": (0, 2**8, 2**24, -(2**24), -(2**30)),
+    "int64": (0, 2**24, 2**31, -(2**31), 2**32, 2**53, -(2**53), 2**56),
+    "uint8": (3, 127),
+}
+FLOATS = tuple(EPSILONS)
+INTEGERS = tuple(ANCHORS)
+
+standard = keras.backend.standardize_dtype
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,15 +63,30 @@ class Case:
     def is_float(self):
         return self.dtype in FLOATS
 
-    def numbers(self, shape, seed):
+    @property
+    def held_dtype(self):
+        """What the backend makes of it: JAX may have no 64 bits."""
+        return standard(keras.ops.zeros((), self.dtype).dtype)
+
+    def numbers(self, shape, seed, *more_anchors):
+        """Float64 or int64, which hold them and sums of 64 exactly."""
         rng = np.random.default_rng((self.seed, seed))
-        low = 0 if self.dtype == "uint8" else -3
-        return rng.integers(low, 4, shape).astype("float64")
+        small = rng.integers(-3, 4, shape)
+        if self.is_float:
+            step = STEPS[self.held_dtype]
+            x = small + step * rng.integers(-3, 4, shape)
+            return x * rng.choice((-1, 1), shape)  # gives minus zero too
+        anchors = (*ANCHORS[self.held_dtype], *more_anchors)
+        return small + rng.choice(rng.choice(anchors, 2), shape)
 
     def inputs(self):
-        x = self.numbers((self.batch, *self.size, self.channels), 0)
+        shape = (self.batch, *self.size, self.channels)
+        if not self.is_float:
+            limits = np.iinfo(self.held_dtype)
+            return self.numbers(shape, 0, limits.min + 3, limits.max - 3)
+        x = self.numbers(shape, 0)
         rng = np.random.default_rng((self.seed, 1))
-        if self.is_float and self.seed % 3 == 0:
+        if self.seed % 3 == 0:
             places = rng.random(x.shape) < 0.4
             x[places] = rng.choice([-np.inf, np.inf, np.nan], places.sum())
         return x
@@ -97,6 +137,8 @@ def differences(case):
     weights = case.numbers(x.shape, 4)
     count = oracles.max_unpool(np.ones_like(values), plane, case.size)
     restored = oracles.max_unpool(values, plane, case.size, case.overlap)
+    if not case.is_float:
+        restored = restored.astype(case.held_dtype)  # Sums wrap around.
     share = (
         weights / np.maximum(count, 1) if case.overlap == "mean" else weights
     )
@@ -109,13 +151,22 @@ def differences(case):
         index_format=case.index_format,
     )
 
-    def to_layer(array, dtype=case.dtype):
+    def to_layer(array):
         if case.data_format == "channels_first":
             array = np.moveaxis(array, -1, 1)
-        return keras.ops.cast(keras.ops.convert_to_tensor(array), dtype)
+        if case.dtype in ("float16", "bfloat16"):
+            array = array.astype(
+                "float32"
+            )  # which NumPy has, and which holds it
+        else:
+            array = array.astype(case.held_dtype)
+        return keras.ops.cast(keras.ops.convert_to_tensor(array), case.dtype)
 
     def from_layer(tensor):
-        array = keras.ops.convert_to_numpy(tensor).astype("float64")
+        array = keras.ops.convert_to_numpy(tensor)
+        array = array.astype(
+            "float64" if array.dtype.kind not in "iu" else "int64"
+        )
         if case.data_format == "channels_first":
             array = np.moveaxis(array, 1, -1)
         return array
@@ -128,7 +179,6 @@ def differences(case):
             decoded, argmax, like=inputs, overlap=case.overlap, **window
         )
 
-    standard = keras.backend.standardize_dtype
     assert standard(pooled.dtype) == standard(inputs.dtype)
     found = [
         (pooled, expected),
@@ -150,18 +200,24 @@ def differences(case):
         ]
     # Means and shares are rounded: three roundings of the dtype.
     exact = case.overlap == "sum" or count.max() <= 1
-    tolerance = 0 if exact else 4 * float(np.finfo("float32").eps)
-    if case.dtype in ("float16", "bfloat16"):
-        tolerance = (
-            0 if exact else {"float16": 2e-3, "bfloat16": 2e-2}[case.dtype]
-        )
+    tolerance = 0 if exact else 4 * EPSILONS[case.held_dtype]
     for actual, wanted in found:
         actual = from_layer(actual)
-        same = np.isclose(
-            actual, wanted, rtol=tolerance, atol=tolerance, equal_nan=True
-        )
+        same = actual == wanted
+        if tolerance:
+            same = np.isclose(
+                actual, wanted, rtol=tolerance, atol=tolerance, equal_nan=True
+            )
+        elif case.is_float:
+            same |= np.isnan(actual) & np.isnan(wanted)
         if not same.all():
             yield actual, wanted
+    # TensorFlow's maximum of 0 and -0 is the one or the other.
+    if case.is_float and keras.config.backend() != "tensorflow":
+        actual = from_layer(pooled)
+        signs = np.signbit(actual), np.signbit(expected)
+        if (signs[0] != signs[1])[~np.isnan(expected)].any():
+            yield signs
 
 
 def equals_loops(case):

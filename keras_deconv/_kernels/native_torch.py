@@ -17,10 +17,11 @@ The gradient of a kernel is its adjoint, again a kernel, and the index is all
 that is kept for it.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,8 +46,10 @@ __all__ = [
     "unpool",
 ]
 
-# Tables of so many kinds of windows are kept; each has a few bytes per pixel.
+# Of planes of up to `MAX_CELLS` cells, so many tables of each kind are kept:
+# 24 MB at the most, with up to 8 bytes per cell in three kinds.
 MAX_TABLES = 64
+MAX_CELLS = 2**14
 
 
 def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
@@ -100,8 +103,12 @@ def _is_exporting() -> bool:
 # Gradients
 
 
-class _Kernels(NamedTuple):
-    """Unpooling with one kind of index, and its adjoint."""
+@dataclasses.dataclass(frozen=True)
+class _Kernels:
+    """Unpooling with one kind of index, and its adjoint.
+
+    Not a tuple: `torch.func` would look for tensors in it.
+    """
 
     put: Callable[[Tensor, Tensor], Tensor]
     read: Callable[[Tensor, Tensor], Tensor]
@@ -109,7 +116,7 @@ class _Kernels(NamedTuple):
 
     @property
     def adjoint(self) -> "_Kernels":
-        return self._replace(put=self.read, read=self.put)
+        return dataclasses.replace(self, put=self.read, read=self.put)
 
 
 def _offset_kernels(windows: Windows) -> _Kernels:
@@ -180,7 +187,8 @@ class _Pool(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, kernel: Any, kernels: _Kernels) -> Any:
-        return kernel(x)
+        pooled, argmax = kernel(x)
+        return _owned(pooled), _owned(argmax)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -213,7 +221,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, index: Tensor, kernels: _Kernels) -> Tensor:
-        return kernels.put(x, index)
+        return _owned(kernels.put(x, index))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -242,8 +250,8 @@ class _Mean(_Linear):
 
     @staticmethod
     def forward(values: Tensor, index: Tensor, kernels: _Kernels) -> Tensor:
-        # A view would ask for tangents of its own layout.
-        return kernels.mean(values, index).contiguous()
+        # A strided tensor would require tangents of the same layout.
+        return _owned(kernels.mean(values, index).contiguous())
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
@@ -267,6 +275,14 @@ _IN_FORWARD_MODE = {
 }
 
 
+def _owned(x: Tensor) -> Tensor:
+    """Return the tensor as one of its own, not as a view of a temporary one.
+
+    PyTorch refuses in-place operations on a view that a function returns.
+    """
+    return x if _backends.is_traced(x) else x.detach()
+
+
 def _count(index: Tensor, kernels: _Kernels, dtype: Any) -> Tensor:
     """Number of values on each cell, and 1 where there is none."""
     return kernels.put(torch.ones_like(index, dtype=dtype), index).clamp(min=1)
@@ -283,7 +299,7 @@ def _pool_to_offsets(
         return _pool_plainly(x, windows, dtype)
     pooled, positions = native
     if _overlap(windows):
-        positions = positions - _tables(windows, x.device).first_in_plane
+        positions = positions - _first_in_plane(windows, x.device)
     table = _offset_table(windows, dtype, x.device)
     return pooled, _look_up(table, positions)
 
@@ -321,7 +337,11 @@ def _pool_plainly(
 def _unpool_plainly(
     values: Tensor, argmax: Tensor, windows: Windows, overlap: str
 ) -> Tensor:
-    return plain.unpool(values, argmax.to(torch.int32), windows, overlap)
+    result = plain.unpool(values, argmax.to(torch.int32), windows, overlap)
+    if overlap == "sum" and _overlap(windows) and values.is_floating_point():
+        # A sum counts from zero on: minus zero would be left of nothing else.
+        result = result + 0.0
+    return result
 
 
 def _are_readable(*tensors: Tensor) -> bool:
@@ -334,11 +354,10 @@ def _overlap(windows: Windows) -> bool:
 
 def _to_covered(argmax: Tensor, windows: Windows) -> Tensor:
     """Position of each window's cell in what the windows cover."""
-    tables = _tables(windows, argmax.device)
     if argmax.dtype not in (torch.int32, torch.int64):
         argmax = argmax.to(torch.int32)
-    positions = _look_up(tables.offsets, argmax)
-    positions += tables.first
+    positions = _look_up(_covered_offsets(windows, argmax.device), argmax)
+    positions += _first_covered(windows, argmax.device)
     return positions
 
 
@@ -346,6 +365,7 @@ def _look_up(table: Tensor, index: Tensor) -> Tensor:
     return table.index_select(0, index.reshape(-1)).view(index.shape)
 
 
+@functools.lru_cache(MAX_TABLES)
 def _covered_size(windows: Windows) -> tuple[int, ...]:
     """Size of the plane with those cells of its padding that windows cover."""
     return tuple(
@@ -356,6 +376,8 @@ def _covered_size(windows: Windows) -> tuple[int, ...]:
 
 def _crop(covered: Tensor, windows: Windows) -> Tensor:
     """The plane in what the windows cover."""
+    if tuple(covered.shape[1:-1]) == windows.size:
+        return covered
     for axis, (n, before) in enumerate(
         zip(windows.size, windows.before, strict=True), start=1
     ):
@@ -376,29 +398,60 @@ def _extend(x: Tensor, windows: Windows) -> Tensor:
     return torch.nn.functional.pad(x, pads) if any(pads) else x
 
 
-class _Tables(NamedTuple):
-    """Positions of cells; the first ones of windows, `(*num_windows, 1)`."""
+def _kept(build: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Keep the tables that it builds of small planes.
 
-    offsets: Tensor
-    first: Tensor
-    first_in_plane: Tensor
+    For a large plane, building one takes no time beside what it is for.
+    """
+    kept = functools.lru_cache(MAX_TABLES)(build)
+
+    @functools.wraps(build)
+    def table(windows: Windows, *options: Any) -> Tensor:
+        is_small = math.prod(_covered_size(windows)) <= MAX_CELLS
+        return (kept if is_small else build)(windows, *options)
+
+    return table
 
 
-@functools.lru_cache(MAX_TABLES)
-def _tables(windows: Windows, device: torch.device) -> _Tables:
+@_kept
+def _covered_offsets(windows: Windows, device: torch.device) -> Tensor:
+    """Position of each cell of a window, from the first one of what is covered.
+
+    In row-major order.
+    """
     covered = _covered_size(windows)
-    starts = np.indices(windows.num_windows) * _along(windows.strides)
-    offsets = np.indices(windows.pool_size).reshape(len(covered), -1)
-    in_plane = starts - _along(windows.before)
-    arrays = (
-        _ravel(offsets, covered),
-        _ravel(starts, covered)[..., None],
-        _ravel(in_plane, windows.size)[..., None],
-    )
-    return _Tables(*(torch.from_numpy(a).to(device) for a in arrays))
+    lengths = [np.arange(k) for k in windows.pool_size]
+    return torch.from_numpy(_positions(lengths, covered).ravel()).to(device)
 
 
-@functools.lru_cache(MAX_TABLES)
+@_kept
+def _first_covered(windows: Windows, device: torch.device) -> Tensor:
+    """Position of each window's first cell in what the windows cover.
+
+    `(*num_windows, 1)`.
+    """
+    covered = _covered_size(windows)
+    starts = [
+        np.arange(m) * s
+        for m, s in zip(windows.num_windows, windows.strides, strict=True)
+    ]
+    return torch.from_numpy(_positions(starts, covered)[..., None]).to(device)
+
+
+@_kept
+def _first_in_plane(windows: Windows, device: torch.device) -> Tensor:
+    """The same in the plane; negative where it lies in the padding."""
+    starts = [
+        np.arange(m) * s - before
+        for m, s, before in zip(
+            windows.num_windows, windows.strides, windows.before, strict=True
+        )
+    ]
+    first = _positions(starts, windows.size)[..., None]
+    return torch.from_numpy(first).to(device)
+
+
+@_kept
 def _offset_table(windows: Windows, dtype: str, device: torch.device) -> Tensor:
     """Window index by position in the plane.
 
@@ -406,7 +459,8 @@ def _offset_table(windows: Windows, dtype: str, device: torch.device) -> Tensor:
     """
     index = np.arange(math.prod(windows.pool_size)).reshape(windows.pool_size)
     if _overlap(windows):
-        places = _ravel(np.indices(windows.pool_size), windows.size)
+        lengths = [np.arange(k) for k in windows.pool_size]
+        places = _positions(lengths, windows.size)
         table = np.zeros(places.max() + 1, dtype)
         table[places] = index
     else:
@@ -431,15 +485,13 @@ def _offset_table(windows: Windows, dtype: str, device: torch.device) -> Tensor:
     return torch.from_numpy(table.reshape(-1).copy()).to(device)
 
 
-def _along(lengths: Sequence[int]) -> np.ndarray:
-    return np.reshape(lengths, (-1, *[1] * len(lengths)))
-
-
-def _ravel(coordinates: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Row-major position; coordinates may be negative."""
+def _positions(
+    coordinates: Sequence[np.ndarray], size: Sequence[int]
+) -> np.ndarray:
+    """Row-major positions of a grid; its coordinates may be negative."""
     result = np.zeros((), "int64")
-    for coordinate, n in zip(coordinates, size, strict=True):
-        result = result * n + coordinate
+    for of_axis, n in zip(coordinates, size, strict=True):
+        result = np.add.outer(result * n, of_axis)
     return result
 
 
@@ -586,8 +638,9 @@ def _as_plane(x: Tensor) -> Tensor:
 
     PyTorch scatters twice as fast along the last axis.
     """
-    is_last = _backends.static_shape(x)[-1] == 1
-    return x.flatten(1) if is_last else x.flatten(1, -2)
+    batch, *size, inner = _backends.shape(x)
+    last = () if inner == 1 else (inner,)
+    return x.reshape(batch, math.prod(size), *last)
 
 
 def _zeros_like_plane(values: Tensor, size: Sequence[int]) -> Tensor:

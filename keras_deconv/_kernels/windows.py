@@ -224,8 +224,7 @@ def pool(
     values = cells(x, windows, lowest)
     best = highest = functools.reduce(_backends.maximum, values)
     if is_float:
-        # XLA's maximum may lose NaN on CPUs.
-        has_nan = functools.reduce(ops.logical_or, map(ops.isnan, values))
+        has_nan = _backends.any_nan(values, highest)
         best = ops.where(has_nan, math.nan, highest)
         highest = ops.where(has_nan, math.inf, highest)
     # The index is the number of cells before the first that is not lower.

@@ -56,7 +56,10 @@ class SpatialLayer(keras.layers.Layer):
             ValueError: PyTorch traces a model whose sizes are not known. It
                 would make constants of those that it traces with.
         """
-        if self._has_open_size and _backends.is_traced_for_file():
+        if not _backends.is_traced_for_file():
+            return
+        # Layers of a subclassed model never see the sizes left open.
+        if self._has_open_size or _backends.has_open_sizes():
             raise ValueError(
                 f"{type(self).__name__} cannot be exported from the PyTorch "
                 "backend with an unknown size: only the batch may be None "

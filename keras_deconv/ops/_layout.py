@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_deconv import _arguments, _backends, _shapes
@@ -155,7 +156,7 @@ def check_range(
         limit = math.prod(size)
         limit *= channels if index_format in ("flat", "onnx") else 1
         limit *= batch if index_format == "onnx" else 1
-    seen = ops.convert_to_numpy(argmax)
+    seen = np.asarray(argmax)
     if seen.size and (seen.min() < 0 or seen.max() >= limit):
         raise ValueError(
             f"`argmax` in the format {index_format!r} must lie in 0.."

@@ -3,6 +3,7 @@
 import functools
 from typing import Any
 
+import keras
 from keras import ops
 
 from keras_deconv import _arguments, _backends, _kernels, _shapes
@@ -194,7 +195,9 @@ def max_unpool(
         result = _kernels.unpool(kernel_values, argmax, windows, overlap)
     else:
         batch = _backends.shape(values)[0]
-        argmax = ops.cast(argmax, position_dtype(size, channels, batch))
+        dtype = position_dtype(size, channels, batch)
+        if keras.backend.standardize_dtype(argmax.dtype) != dtype:
+            argmax = ops.cast(argmax, dtype)
         if index_format == "flat":
             argmax = argmax // cast_length(channels, argmax.dtype)
         argmax = to_kernel(argmax, data_format)
@@ -226,6 +229,8 @@ def _require_window(
 def _require_same_shape(argmax: Tensor, values: Tensor) -> Tensor:
     """`_arguments.check_argmax` for shapes not known until run time."""
     shape, expected = _backends.shape(argmax), _backends.shape(values)
+    if all(isinstance(n, int) for n in (*shape, *expected)):
+        return argmax  # `_arguments.check_argmax` has compared them.
     argmax = _backends.require_lengths(
         [a == b for a, b in zip(shape, expected, strict=True)],
         "`argmax` must have the shape of `values`: one index for each value. "

@@ -112,3 +112,36 @@ def test_an_open_size_is_refused(decoder, tmp_path):
     model(np.zeros((1, 16, 16, 3), "float32"))
     with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow"):
         model.export(str(tmp_path / "model.onnx"), format="onnx", verbose=False)
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.pool = keras_deconv.MaxPoolWithArgmax2D(padding="same")
+        self.unpool = keras_deconv.MaxUnpool2D(padding="same")
+
+    def call(self, x):
+        return self.unpool(*self.pool(x), like=x)
+
+
+def test_an_open_size_of_a_subclassed_model_is_refused(tmp_path):
+    model = Subclassed()
+    model(np.zeros((1, 16, 16, 3), "float32"))
+    file = tmp_path / "model.onnx"
+
+    def export(*size):
+        signature = [keras.InputSpec(shape=(None, *size, 3), dtype="float32")]
+        model.export(
+            str(file), format="onnx", verbose=False, input_signature=signature
+        )
+
+    for size in ((None, None), (16, None)):
+        with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow"):
+            export(*size)
+    assert not file.exists()
+    export(6, 7)
+    x = np.random.default_rng(0).standard_normal((3, 6, 7, 3), "float32")
+    session = onnxruntime.InferenceSession(str(file))
+    [inputs] = session.get_inputs()
+    [y] = session.run(None, {inputs.name: x})
+    np.testing.assert_array_equal(y, keras.ops.convert_to_numpy(model(x)))

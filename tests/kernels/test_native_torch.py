@@ -12,8 +12,10 @@ if keras.config.backend() != "torch":
     pytest.skip("needs KERAS_BACKEND=torch", allow_module_level=True)
 
 import torch
+from torch._subclasses import FakeTensorMode
 
 from keras_deconv._kernels import native_torch
+from keras_deconv._kernels.windows import lay_windows
 
 pytestmark = [
     pytest.mark.backend,
@@ -194,6 +196,135 @@ def test_an_index_into_padding_puts_its_value_nowhere():
     argmax = torch.tensor([0, 2], dtype=torch.uint8).reshape(1, 2, 1)
     window = dict(pool_size=3, strides=2, padding="same", output_size=3)
     assert ops.max_unpool(values, argmax, **window).ravel().tolist() == [0] * 3
+
+
+@pytest.mark.parametrize("index_format", FORMATS)
+@pytest.mark.parametrize("window", WINDOWS)
+def test_results_can_be_changed_in_place(index_format, window, x):
+    options = dict(window, index_format=index_format)
+    expected = x.clone().requires_grad_()
+    both(expected, **options).relu().sum().backward()
+    x.requires_grad_()
+    pooled, argmax = ops.max_pool_with_argmax(x, **options)
+    y = ops.max_unpool(pooled.mul_(2), argmax, like=x, **options).relu_()
+    y.sum().backward()
+    assert torch.equal(x.grad, expected.grad)
+    argmax += 1
+    by_func = torch.func.grad(lambda x: both(x, **options).relu_().sum())
+    assert torch.equal(by_func(x.detach()), expected.grad)
+
+
+@pytest.mark.parametrize("index_format", FORMATS)
+@pytest.mark.parametrize("overlap", ["sum", "mean"])
+def test_hessian(index_format, overlap):
+    torch.manual_seed(0)
+    x = torch.randn(1, 2, 4, 1, dtype=torch.float64)
+
+    def cubes(x):
+        return both(x, index_format=index_format, overlap=overlap).pow(3).sum()
+
+    hessian = torch.func.hessian(cubes)(x).reshape(8, 8)
+    # The maxima are doubled: (2x)^3, and 0 elsewhere.
+    _, position = ops.max_pool_with_argmax(x, index_format="plane")
+    expected = torch.zeros(8, dtype=torch.float64)
+    expected[position.ravel()] = 48 * x.ravel()[position.ravel()]
+    torch.testing.assert_close(hessian, torch.diag(expected))
+
+
+@pytest.mark.parametrize("index_format", FORMATS)
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_batch_of_gradients(index_format, window, x):
+    x.requires_grad_()
+    y = both(x, index_format=index_format, **window)
+    upstream = torch.randn(3, *y.shape)
+    options = dict(retain_graph=True)
+    [batched] = torch.autograd.grad(
+        y, x, upstream, is_grads_batched=True, **options
+    )
+    for one, gradient in zip(upstream, batched, strict=True):
+        assert torch.equal(
+            torch.autograd.grad(y, x, one, **options)[0], gradient
+        )
+
+
+def test_large_tables_are_not_kept():
+    tables = [
+        native_torch._covered_offsets,
+        native_torch._first_covered,
+        native_torch._first_in_plane,
+        native_torch._offset_table,
+    ]
+    # Each wraps a function, that of the tables that are kept aside.
+    for length, are_kept in ((2**15, False), (2**10, True)):
+        x = torch.zeros(1, length, 1)
+        for strides in (1, 2):
+            y, argmax = ops.max_pool_with_argmax(x, 2, strides)
+            ops.max_unpool(y, argmax, 2, strides)
+        windows = lay_windows((length,), (2,), (2,), "valid")
+        for table in tables:
+            options = ("uint8",) if table is tables[-1] else ()
+            made = [
+                table(windows, *options, torch.device("cpu")) for _ in range(2)
+            ]
+            assert (made[0] is made[1]) == are_kept
+
+
+ZEROS = [[-0.0, 0.0, 0.0, -0.0], [0.0, -0.0, -0.0, 0.0]]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("index_format", FORMATS)
+@pytest.mark.parametrize("window", WINDOWS)
+def test_the_sign_of_zero_is_that_of_pytorch(
+    index_format, window, dtype, monkeypatch
+):
+    """Enough zeros for vectors, in whose maximum PyTorch takes the second."""
+    x = torch.tensor(ZEROS).repeat(2, 33)[None, :, :, None]
+    x = x.repeat(2, 1, 1, 16).to(getattr(torch, dtype)).requires_grad_()
+
+    def results():
+        pooled, argmax = ops.max_pool_with_argmax(
+            x, index_format=index_format, **window
+        )
+        unpool = [
+            ops.max_unpool(
+                pooled,
+                argmax,
+                like=x,
+                index_format=index_format,
+                overlap=overlap,
+                **window,
+            )
+            for overlap in ("sum", "mean")
+        ]
+        upstream = torch.full_like(pooled, -0.0)
+        return pooled, *unpool, torch.autograd.grad(pooled, x, upstream)[0]
+
+    native = results()
+    monkeypatch.setattr(native_torch, "_are_readable", lambda *tensors: False)
+    for ours, expected in zip(results(), native, strict=True):
+        assert torch.equal(ours, expected)
+        assert torch.equal(ours.signbit(), expected.signbit())
+    assert native[0].signbit().any()
+    assert not native[0].signbit().all()
+
+
+@pytest.mark.parametrize("overlap", ["sum", "mean"])
+def test_minus_zeros_on_one_cell_make_zero(overlap, monkeypatch):
+    x = torch.tensor([-1.0, -0.0, -1.0]).reshape(1, 3, 1)
+    assert not both(x, overlap, pool_size=2, strides=1).signbit().any()
+    monkeypatch.setattr(native_torch, "_are_readable", lambda *tensors: False)
+    assert not both(x, overlap, pool_size=2, strides=1).signbit().any()
+
+
+@pytest.mark.parametrize("index_format", FORMATS)
+@pytest.mark.parametrize("overlap", ["sum", "mean"])
+def test_fake_tensors_have_shapes_alone(index_format, overlap):
+    with FakeTensorMode():
+        x = torch.empty(2, 6, 7, 3, requires_grad=True)
+        y = both(x, index_format=index_format, overlap=overlap)
+        [gradient] = torch.autograd.grad(y.sum(), x)
+    assert y.shape == gradient.shape == x.shape
 
 
 @pytest.mark.slow

@@ -91,6 +91,45 @@ def test_a_wrong_result_is_found(monkeypatch):
             assert list(differences(case)), name
 
 
+NARROWER = {
+    "float32": "float16",
+    "float64": "float32",
+    "int16": "int8",
+    "int32": "float32",
+    "int64": "int32",
+}
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("dtype", NARROWER)
+def test_narrowing_is_found(dtype, monkeypatch):
+    """In pooling, and in unpooling."""
+    cases = [
+        Case(
+            *((6, 6), (2, 2), (2, 2), "valid", "plane", "channels_last"),
+            *(dtype, "sum", 2, 1, seed),
+        )
+        for seed in (1, 2, 4)
+    ]
+    if cases[0].held_dtype != dtype:
+        pytest.skip(f"needs {dtype}, which JAX has with JAX_ENABLE_X64=1")
+    pool, unpool = ops.max_pool_with_argmax, ops.max_unpool
+
+    def narrow(x):
+        return keras.ops.cast(keras.ops.cast(x, NARROWER[dtype]), dtype)
+
+    mutants = {
+        "max_pool_with_argmax": lambda x, **window: pool(narrow(x), **window),
+        "max_unpool": lambda x, *args, **window: unpool(
+            narrow(x), *args, **window
+        ),
+    }
+    for name, mutant in mutants.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(ops, name, mutant)
+            assert any(list(differences(case)) for case in cases), name
+
+
 def test_jax_ran_with_the_integers_that_were_asked_for():
     """`JAX_ENABLE_X64=1` reaches JAX; without it int64 is not there."""
     if keras.config.backend() != "jax":
