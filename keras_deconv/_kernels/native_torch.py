@@ -13,6 +13,10 @@ The plain kernels run instead, with the same results,
   its own out of them, in `torch.vmap`, in models that are traced for a file,
   and on accelerators, which looking would make wait.
 
+With positions in the plane `torch.compile` makes slower loops than PyTorch's
+own kernels. On a CPU these are called there too, as operations whose inside it
+does not see.
+
 The gradient of a kernel is its adjoint, again a kernel, and the index is all
 that is kept for it.
 """
@@ -499,6 +503,8 @@ def _positions(
 
 
 def _pool_to_positions(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
+    if _is_compiled_for_cpu(x):
+        return _opaque_pool(x, *windows)
     native = _pool_natively(x, windows)
     return _pool_plainly_to_positions(x, windows) if native is None else native
 
@@ -587,6 +593,8 @@ def _native_options(windows: Windows) -> dict[str, Any] | None:
 def _put_at_positions(
     values: Tensor, positions: Tensor, size: tuple[int, ...]
 ) -> Tensor:
+    if _is_compiled_for_cpu(values):
+        return _opaque_put(values, positions, size)
     result = _zeros_like_plane(values, size)
     if _are_readable(values, positions):
         result.scatter_add_(1, _as_plane(positions), _as_plane(values))
@@ -601,6 +609,8 @@ def _put_at_positions(
 
 
 def _read_at_positions(x: Tensor, positions: Tensor) -> Tensor:
+    if _is_compiled_for_cpu(x):
+        return _opaque_read(x, positions)
     if _are_readable(x, positions):
         found = _as_plane(x).gather(1, _as_plane(positions))
         return found.view(positions.shape)
@@ -651,3 +661,84 @@ def _zeros_like_plane(values: Tensor, size: Sequence[int]) -> Tensor:
 
 def _from_plane(plane: Tensor, values: Tensor, size: Sequence[int]) -> Tensor:
     return plane.reshape(-1, *size, _backends.static_shape(values)[-1])
+
+
+# Inside `torch.compile`
+
+
+def _is_compiled_for_cpu(x: Tensor) -> bool:
+    return (
+        torch.compiler.is_compiling()
+        and x.device.type == "cpu"
+        and x.is_floating_point()
+    )
+
+
+# The annotations are what PyTorch makes a signature of.
+@torch.library.custom_op("keras_deconv::pool_to_positions", mutates_args=())
+def _opaque_pool(
+    x: torch.Tensor,
+    size: Sequence[int],
+    num_windows: Sequence[int],
+    pool_size: Sequence[int],
+    strides: Sequence[int],
+    before: Sequence[int],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    axes = (size, num_windows, pool_size, strides, before)
+    return _pool_to_positions(x, Windows(*map(tuple, axes)))
+
+
+@_opaque_pool.register_fake
+def _(
+    x: torch.Tensor, size: Any, num_windows: Sequence[int], *_: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    pooled = x.new_empty((x.shape[0], *num_windows, x.shape[-1]))
+    return pooled, torch.empty_like(pooled, dtype=torch.int64)
+
+
+@torch.library.custom_op("keras_deconv::put_at_positions", mutates_args=())
+def _opaque_put(
+    values: torch.Tensor, positions: torch.Tensor, size: Sequence[int]
+) -> torch.Tensor:
+    return _put_at_positions(values, positions, tuple(size))
+
+
+@_opaque_put.register_fake
+def _(values: torch.Tensor, _: Any, size: Sequence[int]) -> torch.Tensor:
+    return values.new_empty((values.shape[0], *size, values.shape[-1]))
+
+
+@torch.library.custom_op("keras_deconv::read_at_positions", mutates_args=())
+def _opaque_read(x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    return _read_at_positions(x, positions)
+
+
+@_opaque_read.register_fake
+def _(x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(positions, dtype=x.dtype)
+
+
+def _over_batches(operation: Any) -> None:
+    """Let `torch.vmap` call the operation on all batches as on one."""
+
+    def rule(info: Any, in_dims: Sequence[int | None], *arguments: Any) -> Any:
+        merged = []
+        for argument, dim in zip(arguments, in_dims, strict=True):
+            if torch.is_tensor(argument):
+                if dim is None:
+                    argument = argument.expand(info.batch_size, *argument.shape)
+                else:
+                    argument = argument.movedim(dim, 0)
+                argument = argument.flatten(0, 1)
+            merged.append(argument)
+        results = operation(*merged)
+        if torch.is_tensor(results):
+            return results.unflatten(0, (info.batch_size, -1)), 0
+        parts = (x.unflatten(0, (info.batch_size, -1)) for x in results)
+        return tuple(parts), (0,) * len(results)
+
+    operation.register_vmap(rule)
+
+
+for _operation in (_opaque_pool, _opaque_put, _opaque_read):
+    _over_batches(_operation)

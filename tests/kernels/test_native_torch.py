@@ -336,8 +336,32 @@ def test_compiled_in_one_graph(index_format, overlap, window, x):
     compare_compiled(x, **options)
 
 
-def test_the_default_compiles_in_one_graph(x):
-    compare_compiled(x)
+@pytest.mark.parametrize("index_format", ["window", "plane"])
+def test_the_usual_window_compiles_in_one_graph(index_format, x):
+    compare_compiled(x, index_format=index_format)
+
+
+def test_planes_compile_to_calls_of_native_kernels(x, native_calls):
+    torch.compiler.reset()
+
+    def in_plane(x):
+        return both(x, index_format="plane")
+
+    compiled = torch.compile(
+        torch.vmap(in_plane), fullgraph=True, backend="aot_eager"
+    )
+    images = torch.stack([x, x + 1, 2 * x])
+    # PyTorch counts several NaN in another way, which is seen when it runs.
+    images[2, 0, :2, :2, 0] = torch.nan
+    expected = torch.stack([in_plane(x) for x in images])
+    native_calls.clear()
+    torch.testing.assert_close(
+        compiled(images), expected, rtol=0, atol=0, equal_nan=True
+    )
+    assert native_calls == [False]
+    images = images[:2]
+    compiled(images)
+    assert native_calls == [False, True]
 
 
 def compare_compiled(x, **options):
