@@ -23,7 +23,8 @@ IntOrInts = int | Sequence[int]
 
 INDEX_FORMATS = ("window", "flat", "plane")
 OVERLAPS = ("sum", "mean")
-DEFAULT_VOID = 255
+VOID = 255
+"""The label of pixels that count neither in training nor in scores."""
 FLOAT32_MAX = float(np.finfo("float32").max)
 
 
@@ -301,7 +302,7 @@ def ignore_class(
     """
     if value is None:
         return None
-    if value == DEFAULT_VOID and num_classes and num_classes > DEFAULT_VOID:
+    if value == VOID and num_classes and num_classes > VOID:
         raise ValueError(
             "`ignore_class` must not be its default, 255, for more than 255 "
             "classes: class 255 would be void. Received: ignore_class=255, "

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from keras_deconv.data import ClassFrequencies
-from keras_deconv.data.folders import median_size
+from keras_deconv.data._images import median_size
 from keras_deconv_cli import commands, runs, sources, splits
 from keras_deconv_cli.sources import Source
 
@@ -94,7 +94,8 @@ def _image_size(source: Source, split: str) -> tuple[tuple[int, int], str]:
     if source.options.dataset == "scenes":
         return _SCENES_SIZE, "for scenes"
     if source.parts:
-        height, width = median_size(source.part(split).files)
+        files = source.part(split).files
+        height, width = median_size(path for _, path, _ in files)
     else:
         sizes = list(_sizes(source, split))
         height = statistics.median_high(height for height, _ in sizes)

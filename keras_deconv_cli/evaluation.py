@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from keras_deconv import _files, losses, metrics
-from keras_deconv.data.folders import list_pictures, name_of
+from keras_deconv.data._pairs import list_pictures, name_of
 from keras_deconv_cli import commands, runs, sources, splits
 
 _SCORES = {

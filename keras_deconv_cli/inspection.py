@@ -13,7 +13,8 @@ import tensorflow as tf
 
 import keras_deconv
 from keras_deconv import data
-from keras_deconv.data import catalog
+from keras_deconv.data._catalog import names
+from keras_deconv.data._sets import Color
 from keras_deconv_cli import api, commands, explain, runs, sources
 
 # More images hardly widen the range of an activation.
@@ -129,7 +130,7 @@ def _describe_installation() -> None:
     print(f"Keras backend: {keras.backend.backend()}")
     devices = [device.name for device in tf.config.list_physical_devices()]
     print(f"Devices: {', '.join(devices)}")
-    print(f"Datasets: {', '.join(catalog.names())}")
+    print(f"Datasets: {', '.join(names())}")
     for option in ("model", "decoder"):
         print(f"{option.capitalize()}s: {', '.join(api.CHOICES[option])}")
 
@@ -158,7 +159,7 @@ def _describe_set(name: str, data_dir: str | None) -> None:
 
 def _print_classes(
     names: list[str] | tuple[str, ...],
-    palette: list[list[int]] | tuple[catalog.Color, ...],
+    palette: list[list[int]] | tuple[Color, ...],
 ) -> None:
     for number, (name, color) in enumerate(zip(names, palette, strict=True)):
         red, green, blue = color

@@ -17,7 +17,7 @@ import tensorflow as tf
 from keras_deconv import _files, _resizing, inference, visualize
 from keras_deconv._graphs import gives_probabilities
 from keras_deconv.data._images import read_image
-from keras_deconv.data.folders import list_pictures, other_pictures
+from keras_deconv.data._pairs import list_pictures, other_pictures
 from keras_deconv_cli import api, commands, explain, runs
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")

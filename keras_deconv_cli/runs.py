@@ -18,7 +18,8 @@ import keras_deconv
 
 # Importing models is what makes Keras know the layers of a saved one.
 from keras_deconv import _arguments, _files, data, models  # noqa: F401
-from keras_deconv.data.catalog import VOID, generic_names
+from keras_deconv._arguments import VOID
+from keras_deconv.data._sets import generic_names
 from keras_deconv_cli import api, commands
 
 MODEL_FILE = "model.keras"

@@ -13,10 +13,11 @@ import tensorflow as tf
 
 from keras_deconv import data
 from keras_deconv.data import sources as library
+from keras_deconv.data._catalog import unknown_text
 from keras_deconv.data._mask_formats import mask_format
+from keras_deconv.data._pairs import Files, match_files
+from keras_deconv.data._sets import Color
 from keras_deconv.data._splits import split_files
-from keras_deconv.data.catalog import Color, unknown_text
-from keras_deconv.data.folders import Files, match_files
 from keras_deconv_cli import api, commands, splits
 
 # The share of folders that is for validation, unless the user says otherwise.

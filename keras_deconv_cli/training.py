@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 from keras_deconv import _files, callbacks, data, distribution, metrics
-from keras_deconv.data.catalog import VOID
+from keras_deconv._arguments import VOID
 from keras_deconv_cli import (
     api,
     commands,

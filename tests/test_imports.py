@@ -34,34 +34,36 @@ _resizing:
 _shapes:
 callbacks: _arguments _backends _files _labels visualize
 config: _arguments
-data: data.augmentation data.camvid data.catalog data.checking data.folders
+data: data._sets data.augmentation data.camvid data.checking data.folders
     data.frequencies data.pipeline data.scenes data.sources data.writing
+data._catalog: _arguments data._sets
 data._epochs: data._errors
 data._errors:
 data._images: data._errors data._value_ranges
-data._mask_formats: _arguments data.catalog
-data._masks: data._errors data._images data._mask_formats data._stray_labels
-    data.catalog
+data._mask_formats: _arguments data._sets
+data._masks: data._errors data._images data._mask_formats data._sets
+    data._stray_labels
+data._pairs: _arguments data._errors data._images data._masks
 data._preparation: _files
+data._sets: _arguments
 data._splits: _arguments
-data._stray_labels: data.catalog
+data._stray_labels: data._sets
 data._value_ranges: data._errors
-data.augmentation: _arguments data._errors data._value_ranges data.catalog
-data.camvid: data.catalog
-data.catalog: _arguments
-data.checking: _arguments _labels data._errors data._stray_labels data.catalog
+data.augmentation: _arguments data._errors data._value_ranges
+data.camvid: data._catalog
+data.checking: _arguments _labels data._errors data._stray_labels
     data.frequencies
-data.folders: _arguments data._epochs data._errors data._images
-    data._mask_formats data._masks data._splits data._value_ranges
-    data.catalog data.pipeline
-data.frequencies: _arguments _labels data.catalog
-data.pipeline: _arguments _resizing data._epochs data._errors
-    data._value_ranges data.catalog
-data.scenes: _arguments data.catalog
-data.sources: _network data._epochs data._preparation data._value_ranges
-    data.camvid data.catalog data.pipeline data.scenes
-data.writing: data._errors data._images data._mask_formats data._masks
-    data._preparation data._value_ranges data.catalog data.folders
+data.folders: data._epochs data._errors data._images data._mask_formats
+    data._masks data._pairs data._sets data._splits data._value_ranges
+    data.pipeline
+data.frequencies: _arguments _labels
+data.pipeline: _arguments _resizing data._catalog data._epochs data._errors
+    data._sets data._value_ranges
+data.scenes: _arguments data._catalog
+data.sources: _network data._catalog data._epochs data._preparation data._sets
+    data._value_ranges data.camvid data.pipeline data.scenes
+data.writing: data._catalog data._errors data._images data._mask_formats
+    data._masks data._pairs data._preparation data._sets data._value_ranges
 distribution: distribution.backup distribution.connection
     distribution.replicas
 distribution._jax: distribution.replicas

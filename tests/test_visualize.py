@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_deconv import data, inference, visualize
-from keras_deconv.data import catalog
+from keras_deconv.data import _catalog
 
 PALETTE = ((0, 0, 0), (128, 0, 64), (10, 20, 30))
 NAMES = ("sky", "road", "car")
@@ -97,7 +97,7 @@ def test_void_may_be_other_labels_several_or_none():
 
 
 def test_every_class_of_the_catalog_differs_from_void():
-    for name in catalog.names():
+    for name in _catalog.names():
         palette = data.describe(name).palette
         assert visualize.VOID_COLOR not in palette
 

@@ -1,8 +1,8 @@
 """Data sets for semantic segmentation, on top of tensorflow-datasets."""
 
+from keras_deconv.data._sets import SegmentationSet, color_map
 from keras_deconv.data.augmentation import augmentation
 from keras_deconv.data.camvid import CamVid
-from keras_deconv.data.catalog import SegmentationSet, color_map
 from keras_deconv.data.checking import DataReport, check
 from keras_deconv.data.folders import from_folders
 from keras_deconv.data.frequencies import (

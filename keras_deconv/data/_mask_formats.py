@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from keras_deconv import _arguments
-from keras_deconv.data.catalog import (
-    VOID,
+from keras_deconv._arguments import VOID
+from keras_deconv.data._sets import (
     Color,
     SegmentationSet,
     class_ids,

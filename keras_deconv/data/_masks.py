@@ -11,8 +11,8 @@ from keras_deconv.data import _images
 from keras_deconv.data._errors import printable
 from keras_deconv.data._images import Pixels
 from keras_deconv.data._mask_formats import MaskFormat
+from keras_deconv.data._sets import class_table
 from keras_deconv.data._stray_labels import stray_labels_text
-from keras_deconv.data.catalog import class_table
 
 MASK_SUFFIXES = (".png",)
 # Pillow's names for kinds of pixels.

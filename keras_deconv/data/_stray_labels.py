@@ -6,7 +6,7 @@ import collections
 import re
 from collections.abc import Iterable, Sequence
 
-from keras_deconv.data.catalog import SegmentationSet, generic_names
+from keras_deconv.data._sets import SegmentationSet, generic_names
 
 _NUM_SHOWN = 5
 # More of them come from smoothed edges, or from files that are not masks.

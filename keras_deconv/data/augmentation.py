@@ -9,10 +9,10 @@ from typing import Any
 import tensorflow as tf
 
 from keras_deconv import _arguments
+from keras_deconv._arguments import VOID
 from keras_deconv.data import _value_ranges
 from keras_deconv.data._errors import require
 from keras_deconv.data._value_ranges import ValueRange
-from keras_deconv.data.catalog import VOID
 
 __all__ = ["augmentation"]
 

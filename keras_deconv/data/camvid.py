@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from keras_deconv.data.catalog import known_set
+from keras_deconv.data._catalog import known_set
 
 __all__ = ["CamVid"]
 

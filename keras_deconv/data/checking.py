@@ -13,10 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_deconv import _arguments
+from keras_deconv._arguments import VOID
 from keras_deconv._labels import IgnoreClass
 from keras_deconv.data._errors import plain_text
 from keras_deconv.data._stray_labels import summarize
-from keras_deconv.data.catalog import VOID
 from keras_deconv.data.frequencies import check_has_end
 
 __all__ = ["DataReport", "check"]

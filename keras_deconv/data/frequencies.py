@@ -13,8 +13,8 @@ import tensorflow as tf
 from keras import ops
 
 from keras_deconv import _arguments, _labels
+from keras_deconv._arguments import VOID
 from keras_deconv._labels import IgnoreClass
-from keras_deconv.data.catalog import VOID
 
 __all__ = [
     "CAMVID_MEDIAN_FREQUENCY_WEIGHTS",

@@ -9,16 +9,15 @@ import numpy as np
 import tensorflow as tf
 
 from keras_deconv import _arguments, _resizing
+from keras_deconv._arguments import VOID
 from keras_deconv.data import _value_ranges
+from keras_deconv.data._catalog import find, known_set
 from keras_deconv.data._epochs import Augment, drawn_by_epoch
 from keras_deconv.data._errors import require
-from keras_deconv.data.catalog import (
-    VOID,
+from keras_deconv.data._sets import (
     SegmentationSet,
     class_table,
-    find,
     generic_names,
-    known_set,
     plain_set,
 )
 

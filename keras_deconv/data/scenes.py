@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_deconv import _arguments
-from keras_deconv.data.catalog import VOID, known_set
+from keras_deconv._arguments import VOID
+from keras_deconv.data._catalog import known_set
 
 __all__ = ["Scenes", "draw_scene"]
 

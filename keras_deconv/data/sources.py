@@ -21,15 +21,9 @@ from keras_deconv.data import (
     camvid,  # noqa: F401
     scenes,  # noqa: F401
 )
+from keras_deconv.data._catalog import did_you_mean, find, known_set, names
 from keras_deconv.data._epochs import Augment
-from keras_deconv.data.catalog import (
-    SegmentationSet,
-    did_you_mean,
-    find,
-    known_set,
-    names,
-    plain_set,
-)
+from keras_deconv.data._sets import SegmentationSet, plain_set
 from keras_deconv.data.pipeline import (
     IMAGE_KEY,
     MASK_KEY,

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_deconv.data import _preparation, _value_ranges
+from keras_deconv.data._catalog import names
 from keras_deconv.data._errors import printable
 from keras_deconv.data._images import Pixels, in_range
 from keras_deconv.data._mask_formats import (
@@ -23,8 +24,8 @@ from keras_deconv.data._mask_formats import (
     mask_format,
 )
 from keras_deconv.data._masks import check_not_binary, read_pair
-from keras_deconv.data.catalog import Color, names
-from keras_deconv.data.folders import Files, StrPath, match_files
+from keras_deconv.data._pairs import Files, StrPath, match_files
+from keras_deconv.data._sets import Color
 
 __all__ = ["to_tfds"]
 

@@ -514,11 +514,7 @@ def _check_sizes(model: keras.Model, tile: tuple[int, ...]) -> None:
 
 
 def _check_class_ids(class_ids: Any, num_classes: int) -> None:
-    if not isinstance(class_ids, bool):
-        raise ValueError(
-            f"`class_ids` must be True or False. Received: {class_ids!r}"
-        )
-    if class_ids and num_classes < 2:
+    if _arguments.boolean(class_ids, "class_ids") and num_classes < 2:
         raise ValueError(
             "`class_ids` must be False for a model of one class, which is the "
             "largest everywhere. Compare its scores with a threshold. "

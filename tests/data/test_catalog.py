@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from keras_deconv import _network
 from keras_deconv.data import (
     SegmentationSet,
-    catalog,
+    _catalog,
     color_map,
     describe,
     load,
@@ -127,7 +127,7 @@ FILL = {
 }
 
 
-@pytest.mark.parametrize("name", catalog.names())
+@pytest.mark.parametrize("name", _catalog.names())
 def test_entry_fits_the_builder(name, tmp_path):
     entry = describe(name)
     expected = []
@@ -157,7 +157,7 @@ def test_entry_fits_the_builder(name, tmp_path):
         assert np.all(mask == expected[0])
 
 
-@pytest.mark.parametrize("name", catalog.names())
+@pytest.mark.parametrize("name", _catalog.names())
 def test_entry_names_and_colors_are_distinct(name):
     entry = describe(name)
     assert entry.name == name

@@ -19,7 +19,7 @@ from keras_deconv.data import (
     splits,
     to_tfds,
 )
-from keras_deconv.data.folders import list_pictures
+from keras_deconv.data._pairs import list_pictures
 from tests.paths import CAMVID
 from tests.tiny_datasets import write_camvid, write_png
 

@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from keras_deconv import data
 from keras_deconv.data import _images
-from keras_deconv.data._images import read_image
+from keras_deconv.data._images import median_size, read_image
+from keras_deconv.data._pairs import list_pictures
 from tests.tiny_datasets import write_png
 
 pytestmark = pytest.mark.oldest
@@ -355,13 +356,11 @@ def test_median_size(tmp_path):
     images["d"] = oriented(8, np.zeros((3, 30, 3), np.uint8))
     images["e"] = images["c"]
     write_folder(tmp_path, images)
-    files = data.folders.match_files(
-        tmp_path / "images", tmp_path / "masks", "", "error"
-    )
-    assert data.folders.median_size(files) == (6, 7)
+    files = list_pictures(tmp_path / "images")
+    assert median_size(files) == (6, 7)
     (tmp_path / "images" / "b.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"b\.png: The file cannot be read"):
-        data.folders.median_size(files)
+        median_size(files)
 
 
 # ------------------------------------------------------------------ faults

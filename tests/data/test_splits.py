@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from keras_deconv import data
+from keras_deconv.data._pairs import match_files
 from keras_deconv.data._splits import split_files
 from tests.tiny_datasets import write_png
 
@@ -64,9 +65,7 @@ def test_parts(folder, seed):
     for subset, part in (("training", train), ("Validation", validation)):
         alone = read(folder, validation_split=0.2, subset=subset, seed=seed)
         assert sorted(numbers(alone)) == sorted(numbers(part))
-    files = data.folders.match_files(
-        folder / "images", folder / "masks", "", "error"
-    )
+    files = match_files(folder / "images", folder / "masks", "", "error")
     _, drawn = split_files(files, 0.2, seed)
     assert [int(name[-2:]) for name, _, _ in drawn] == held_out
 
