@@ -1,11 +1,10 @@
 """The command `keras-deconv`: the library from a shell.
 
 A thin layer: `parser` reads the options into a dataclass of `commands`, one of
-the modules `training`, `evaluation`, `prediction` and `inspection` calls the
-library with it and prints. Only these four import Keras and TensorFlow, so
-that `--help` and errors in the options are shown at once. That is why this is a
-package beside `keras_deconv`, which registers its layers with Keras when it is
-imported.
+the modules in `_MODULES` calls the library with it and prints. Only these, and
+what they share, import Keras and TensorFlow, so that `--help` and errors in the
+options are shown at once. That is why this is a package beside `keras_deconv`,
+which registers its layers with Keras when it is imported.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from keras_deconv_cli import api, commands, parser
+from keras_deconv_cli import commands, errors, parser
 
 __all__ = ["main"]
 
@@ -23,7 +22,7 @@ _MODULES: dict[type, str] = {
     commands.Train: "training",
     commands.Evaluate: "evaluation",
     commands.Predict: "prediction",
-    commands.Export: "inspection",
+    commands.Export: "exporting",
     commands.Check: "inspection",
     commands.Info: "inspection",
 }
@@ -59,24 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nStopped.", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        text = explain(error)
+        text = errors.explain(error)
         if debug or text is None:
             raise
         print(f"error: {text}", file=sys.stderr)
         return FAILED
-
-
-def explain(error: Exception) -> str | None:
-    """One line on an error of the user; None if it is a fault of ours."""
-    if isinstance(error, ValueError | OSError | ImportError):
-        text = str(error)
-    else:
-        import tensorflow as tf
-
-        from keras_deconv.data._errors import plain_text
-
-        if not isinstance(error, tf.errors.OpError):
-            return None
-        text = plain_text(error)
-    text = api.plain(" ".join(text.split()))
-    return api.in_options(text) or type(error).__name__

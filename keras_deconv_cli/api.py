@@ -7,87 +7,200 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import importlib
 import re
+from collections.abc import Mapping
 from typing import Any
 from unicodedata import category
+
+__all__ = [
+    "CHOICES",
+    "FOLDER_ARGUMENTS",
+    "OPTIONS",
+    "PLACES",
+    "Option",
+    "find",
+    "flag",
+    "in_options",
+    "plain",
+    "words_for",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """What an option is in the library.
+
+    Args:
+        arguments: The arguments that it feeds, each with its function.
+        choices: Its words, and what each of them is in the library: with a dot
+            an object of `keras_deconv`, else the value of the argument.
+        only_for: Another option, and the words of it that this one is for.
+        shown: What the user calls it. Defaults to `--` and its name.
+        is_place: Whether it says where data are.
+        is_decided: Whether a training decides it from the data, if it is not
+            given.
+    """
+
+    arguments: tuple[str, ...] = ()
+    choices: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    only_for: Mapping[str, tuple[str, ...]] = dataclasses.field(
+        default_factory=dict
+    )
+    shown: str | None = None
+    is_place: bool = False
+    is_decided: bool = False
+
+
+def _feeds(*arguments: str, **more: Any) -> Option:
+    return Option(arguments, **more)
 
 
 def _same(*words: str) -> dict[str, str]:
     return {word: word for word in words}
 
 
-CHOICES: dict[str, dict[str, str]] = {
-    "model": {
-        "segnet_basic": "models.SegNetBasic",
-        "segnet": "models.SegNet",
-        "bayesian_segnet_basic": "models.BayesianSegNetBasic",
-        "bayesian_segnet": "models.BayesianSegNet",
-        "deconvnet": "models.DeconvNet",
-        "enet": "models.ENet",
-    },
-    "decoder": _same("max_unpool", "bed_of_nails", "nearest", "conv_transpose"),
-    "loss": {
-        "crossentropy": "losses.SegmentationCrossentropy",
-        "focal": "losses.SegmentationFocal",
-        "dice": "losses.SegmentationDice",
-        "tversky": "losses.SegmentationTversky",
-    },
-    "class_weights": {
-        "none": "",
-        "median": "data.median_frequency_weights",
-        "enet": "data.enet_weights",
-    },
-    "mixed_precision": {
-        "float16": "mixed_float16",
-        "bfloat16": "mixed_bfloat16",
-    },
-    "strategy": _same("one", "mirrored", "multi_worker", "data_parallel"),
-    "format": {
-        "saved_model": "export.to_saved_model",
-        "tflite": "export.to_tflite",
-        "onnx": "export.to_onnx",
-    },
-    "quantize": _same("float16", "dynamic", "int8"),
-    "unmatched": _same("error", "skip"),
+OPTIONS: dict[str, Option] = {
+    # Data.
+    "dataset": _feeds("data.load.name", shown="DATASET", is_place=True),
+    "data_dir": _feeds("data.load.data_dir", is_place=True),
+    "manual_dir": _feeds("data.load.manual_dir", is_place=True),
+    "images": _feeds("data.from_folders.images", is_place=True),
+    "masks": _feeds("data.from_folders.masks", is_place=True),
+    "val_images": _feeds("data.from_folders.images", is_place=True),
+    "val_masks": _feeds("data.from_folders.masks", is_place=True),
+    "classes": _feeds("data.from_folders.classes"),
+    "labels": _feeds("data.from_folders.labels"),
+    "foreground": _feeds("data.from_folders.foreground"),
+    "void_labels": _feeds("data.from_folders.void_labels"),
+    "value_range": _feeds(
+        "data.from_folders.value_range", "data.load.value_range"
+    ),
+    "palette": _feeds("data.from_folders.palette"),
+    "void_colors": _feeds("data.from_folders.void_colors"),
+    "mask_suffix": _feeds("data.from_folders.mask_suffix"),
+    "unmatched": _feeds(
+        "data.from_folders.unmatched", choices=_same("error", "skip")
+    ),
+    "split": _feeds("data.load.split", shown="SPLIT"),
+    "train_split": _feeds("data.load.split"),
+    "val_split": _feeds("data.from_folders.validation_split", is_decided=True),
+    "batch_size": _feeds("data.load.batch_size"),
+    "image_size": _feeds(
+        "data.load.image_size", "models.SegNet.input_shape", is_decided=True
+    ),
+    "seed": _feeds("data.load.seed", "inference.predict_monte_carlo.seed"),
+    # Training.
+    "model": _feeds(
+        choices={
+            "segnet_basic": "models.SegNetBasic",
+            "segnet": "models.SegNet",
+            "bayesian_segnet_basic": "models.BayesianSegNetBasic",
+            "bayesian_segnet": "models.BayesianSegNet",
+            "deconvnet": "models.DeconvNet",
+            "enet": "models.ENet",
+        }
+    ),
+    "decoder": _feeds(
+        "models.SegNet.decoder",
+        choices=_same(
+            *("max_unpool", "bed_of_nails", "nearest", "conv_transpose")
+        ),
+    ),
+    "encoder_weights": _feeds(
+        "models.SegNet.encoder_weights",
+        only_for={"model": ("segnet", "bayesian_segnet", "deconvnet")},
+    ),
+    "epochs": _feeds(is_decided=True),
+    "learning_rate": _feeds(),
+    "loss": _feeds(
+        choices={
+            "crossentropy": "losses.SegmentationCrossentropy",
+            "focal": "losses.SegmentationFocal",
+            "dice": "losses.SegmentationDice",
+            "tversky": "losses.SegmentationTversky",
+        }
+    ),
+    "class_weights": _feeds(
+        "losses.SegmentationCrossentropy.class_weights",
+        choices={
+            "none": "",
+            "median": "data.median_frequency_weights",
+            "enet": "data.enet_weights",
+        },
+        only_for={"loss": ("crossentropy", "focal")},
+    ),
+    "augment": _feeds(),
+    "mixed_precision": _feeds(
+        choices={"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
+    ),
+    "early_stopping": _feeds(),
+    "strategy": _feeds(
+        "distribution.connect.strategy",
+        choices=_same("one", "mirrored", "multi_worker", "data_parallel"),
+    ),
+    "smoke": _feeds(),
+    "preview_every": _feeds("callbacks.PredictionPreview.every"),
+    "tensorboard": _feeds(),
+    # The other commands.
+    "model_path": _feeds(shown="MODEL"),
+    "json": _feeds(),
+    "inputs": _feeds(shown="IMAGE"),
+    "monte_carlo": _feeds("inference.predict_monte_carlo.samples"),
+    "output": _feeds("export.to_saved_model.path"),
+    "format": _feeds(
+        choices={
+            "saved_model": "export.to_saved_model",
+            "tflite": "export.to_tflite",
+            "onnx": "export.to_onnx",
+        }
+    ),
+    "quantize": _feeds(
+        "export.to_tflite.quantize",
+        choices=_same("float16", "dynamic", "int8"),
+        only_for={"format": ("tflite",)},
+    ),
+    "allow_missing_classes": _feeds("data.check.allow_missing_classes"),
+    "subject": _feeds(shown="MODEL | DATASET"),
 }
-"""For each option its words, and what each is in the library.
+"""Every option of every command, by the name of its field in `commands`."""
 
-With a dot an object of `keras_deconv`, else the value of the argument.
-"""
-
-OPTIONS = {
-    **{"name": "DATASET", "split": "SPLIT", "path": "--output"},
-    **{"input_shape": "--image-size", "validation_split": "--val-split"},
-    **{
-        name: f"--{name.replace('_', '-')}"
-        for name in (
-            *("data_dir", "manual_dir", "images", "masks", "classes", "labels"),
-            *("foreground", "void_labels", "value_range", "mask_suffix"),
-            *("palette", "void_colors"),
-            *("unmatched", "allow_missing_classes", "image_size", "batch_size"),
-            *("decoder", "encoder_weights", "class_weights", "seed"),
-            *("strategy", "quantize"),
-        )
-    },
+CHOICES = {
+    name: option.choices for name, option in OPTIONS.items() if option.choices
 }
-"""The option for each argument of the library that the command passes on."""
-
-FOLDER_ARGUMENTS = (
-    *("classes", "labels", "foreground", "void_labels", "value_range"),
-    *("palette", "void_colors", "mask_suffix", "unmatched"),
+PLACES = tuple(name for name, option in OPTIONS.items() if option.is_place)
+FOLDER_ARGUMENTS = tuple(
+    name
+    for name, option in OPTIONS.items()
+    if f"data.from_folders.{name}" in option.arguments and not option.is_place
 )
-"""The arguments of `data.from_folders` that are options."""
+"""What `data.from_folders` gets, besides the folders, for their masks."""
 
-_NAME = "|".join(OPTIONS)
+
+def flag(name: str) -> str:
+    """What an option is called by the user."""
+    return OPTIONS[name].shown or f"--{name.replace('_', '-')}"
+
+
+def words_for(name: str) -> str:
+    """The words of another option that an option is for, as a text."""
+    [words] = OPTIONS[name].only_for.values()
+    return (" and " if len(words) == 2 else ", ").join(words)
+
+
+# Where several options feed an argument, the first one is named.
+_SHOWN = {
+    argument.rpartition(".")[2]: flag(name)
+    for name, option in reversed(OPTIONS.items())
+    for argument in option.arguments
+}
+_NAME = "|".join(_SHOWN)
 _QUOTED = re.compile(rf"`({_NAME})`")
 _PASSED = re.compile(
     rf"(?<![\w/.-])({_NAME})="
     r"(\([^()]*\)|\{[^{}]*\}|\[[^\[\]]*\]|'[^']*'|\"[^\"]*\"|[\w.%-]+)"
 )
-# Models with the layers of VGG-16, and losses that weigh classes.
-WITH_ENCODER_WEIGHTS = ("segnet", "bayesian_segnet", "deconvnet")
-WITH_CLASS_WEIGHTS = ("crossentropy", "focal")
 
 
 def plain(text: str) -> str:
@@ -108,12 +221,12 @@ def in_options(text: str) -> str:
     >>> in_options("`classes` must be an int. Pass void_labels=(0, 255).")
     '--classes must be an int. Pass --void-labels 0,255.'
     """
-    text = _QUOTED.sub(lambda match: OPTIONS[match[1]], text)
+    text = _QUOTED.sub(lambda match: _SHOWN[match[1]], text)
     return _PASSED.sub(lambda match: _as_option(match[1], match[2]), text)
 
 
 def _as_option(name: str, text: str) -> str:
-    option = OPTIONS[name]
+    option = _SHOWN[name]
     try:
         value = ast.literal_eval(text)
     except (SyntaxError, ValueError):  # It stands for something: labels=V.

@@ -11,6 +11,18 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+__all__ = [
+    "Check",
+    "Command",
+    "Data",
+    "Evaluate",
+    "Export",
+    "Info",
+    "Predict",
+    "Results",
+    "Train",
+]
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -39,9 +51,9 @@ class Data:
 class Results:
     """Where a training writes, and what it writes besides the model."""
 
-    output: str | None = None
-    preview_every: int = 1
-    tensorboard: bool = False
+    output: str | None
+    preview_every: int
+    tensorboard: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +114,10 @@ class Predict:
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """`keras-deconv export`."""
+    """`keras-deconv export`; the folders are those of a training's data."""
 
-    data: Data
+    data_dir: str | None
+    manual_dir: str | None
     model_path: str
     output: str
     format: str

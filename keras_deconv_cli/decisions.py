@@ -14,6 +14,8 @@ from keras_deconv.data._images import median_size
 from keras_deconv_cli import commands, runs, sources, splits
 from keras_deconv_cli.sources import Source
 
+__all__ = ["Plan", "decide", "fitted", "warnings_of"]
+
 # The generated scenes are small, so that a first run takes a minute.
 _SCENES_SIZE = (48, 64)
 _MAX_PIXELS, _MAX_PIXELS_GPU = 256 * 256, 512 * 512

@@ -17,6 +17,8 @@ from keras_deconv import _files, losses, metrics
 from keras_deconv.data._pairs import list_pictures, name_of
 from keras_deconv_cli import commands, runs, sources, splits
 
+__all__ = ["Scores", "evaluate", "measure"]
+
 _SCORES = {
     "global_accuracy": "global accuracy",
     "class_accuracy": "class accuracy",
@@ -146,7 +148,14 @@ def _source(
             "DATASET, or --images, must be given for a model without "
             f"{runs.RUN_FILE} beside it. Received: {options.model_path!r}"
         )
-    return sources.find(sources.moved(run.data, options.data), run.files)
+    data = sources.moved(
+        run.data,
+        data_dir=options.data.data_dir,
+        manual_dir=options.data.manual_dir,
+        value_range=options.data.value_range,
+        unmatched=options.data.unmatched,
+    )
+    return sources.find(data, run.files)
 
 
 def _shares(

@@ -13,6 +13,8 @@ import keras
 from keras_deconv import _files, distribution
 from keras_deconv_cli import runs
 
+__all__ = ["HISTORY", "RESUME", "History"]
+
 HISTORY, RESUME = "history.csv", ".resume"
 _SCORE = "val_mean_iou"
 

@@ -18,9 +18,13 @@ from typing import Any, TypeVar
 from keras_deconv_cli import commands
 from keras_deconv_cli.api import (
     CHOICES,
-    WITH_CLASS_WEIGHTS,
-    WITH_ENCODER_WEIGHTS,
+    FOLDER_ARGUMENTS,
+    OPTIONS,
+    flag,
+    words_for,
 )
+
+__all__ = ["classes", "parse"]
 
 MAX_SEED = 2**31 - 1
 _Kind = TypeVar("_Kind")
@@ -139,12 +143,16 @@ def parse(
     problem = _problem(options)
     if problem:
         command.error(problem)
-    parts = {"data": commands.Data, "results": commands.Results}
-    more = {
-        name: _pick(parts[name], options)
-        for name in parts.keys() & _field_names(options.kind)
-    }
-    return _pick(options.kind, options, **more), options.debug
+    parts: dict[str, Any] = {}
+    if "data" in _field_names(options.kind):
+        # Without a default, the data are those of a training.
+        dataset = options.dataset or options.default_dataset
+        parts["data"] = _pick(
+            commands.Data, options, dataset=None if options.images else dataset
+        )
+    if "results" in _field_names(options.kind):
+        parts["results"] = _pick(commands.Results, options)
+    return _pick(options.kind, options, **parts), options.debug
 
 
 def _field_names(kind: Any) -> set[str]:
@@ -154,10 +162,13 @@ def _field_names(kind: Any) -> set[str]:
 def _pick(
     kind: Callable[..., _Kind], options: argparse.Namespace, **more: Any
 ) -> _Kind:
-    """Makes a dataclass of the options that have the names of its fields."""
-    given = vars(options)
-    names = _field_names(kind) & given.keys()
-    return kind(**{name: given[name] for name in names} | more)
+    """Makes a dataclass; each field is an option of its name, or in `more`.
+
+    Raises:
+        KeyError: If a field is neither.
+    """
+    given = vars(options) | more
+    return kind(**{name: given[name] for name in _field_names(kind)})
 
 
 def _parsers() -> tuple[
@@ -224,7 +235,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         "--encoder-weights",
         metavar="WEIGHTS",
         help="imagenet, or a file with the weights of VGG-16, for "
-        f"{', '.join(WITH_ENCODER_WEIGHTS)} (default: none)",
+        f"{words_for('encoder_weights')} (default: none)",
     )
     model.add_argument(
         "--image-size",
@@ -258,7 +269,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     _add_choice(
         training,
         "class_weights",
-        f"for {' and '.join(WITH_CLASS_WEIGHTS)}; median is that of SegNet: ",
+        f"for {words_for('class_weights')}; median is that of SegNet: ",
         "none",
     )
     add(
@@ -409,6 +420,8 @@ def _add_data(
         f"(default: {default or 'that of the training'})",
     )
     command.set_defaults(default_dataset=default)
+    # Options of train alone.
+    command.set_defaults(val_images=None, val_masks=None)
     _add_where(data)
     add(
         "--images",
@@ -455,7 +468,7 @@ def _add_data(
     )
     add(
         "--void-colors",
-        default=(),
+        default=commands.Data.void_colors,
         type=colors,
         metavar="RRGGBB,...",
         help="with --palette: colors that belong to no class (default: none)",
@@ -466,7 +479,7 @@ def _add_data(
         _add_value_range(data, "that of the training")
     add(
         "--mask-suffix",
-        default="",
+        default=commands.Data.mask_suffix,
         metavar="TEXT",
         help="_mask if 7.jpg has the mask 7_mask.png (default: nothing)",
     )
@@ -544,17 +557,27 @@ def _problem(options: argparse.Namespace) -> str | None:
         if options.images and options.dataset:
             return "give a DATASET or --images, not both"
         if not options.images:
-            options.dataset = options.dataset or options.default_dataset
-            for name in (
-                *("void_labels", "palette", "void_colors", "mask_suffix"),
-            ):
+            for name in FOLDER_ARGUMENTS:
+                # Datasets have values too, and a training may be of folders.
+                if name in ("value_range", "unmatched"):
+                    continue
                 if given[name] not in (None, "", ()):
                     return f"{flag(name)} goes with --images"
-    if options.kind is commands.Export:
-        if options.quantize and options.format != "tflite":
-            return f"--quantize is for tflite, not for {options.format}"
-    if options.kind is not commands.Train:
-        return None
+    if options.kind is commands.Train and (problem := _val_problem(options)):
+        return problem
+    for name, option in OPTIONS.items():
+        for other, words in option.only_for.items():
+            if given.get(name) in (None, "none") or given[other] in words:
+                continue
+            reason = f", not for {given[other]}"
+            if name == "class_weights":
+                reason = f"; {given[other]} weighs all classes equally"
+            return f"{flag(name)} is for {words_for(name)}{reason}"
+    return None
+
+
+def _val_problem(options: argparse.Namespace) -> str | None:
+    """What is wrong with the options for the images of the validation."""
     if bool(options.val_images) != bool(options.val_masks):
         return "--val-images and --val-masks go together"
     if options.val_images and not options.images:
@@ -564,24 +587,7 @@ def _problem(options: argparse.Namespace) -> str | None:
             "--val-split decides how --images are divided, so it does not go "
             "with --val-images, which are all for validation"
         )
-    if options.encoder_weights and options.model not in WITH_ENCODER_WEIGHTS:
-        return (
-            f"--encoder-weights is for {', '.join(WITH_ENCODER_WEIGHTS)}, "
-            f"not for {options.model}"
-        )
-    if options.class_weights != "none" and (
-        options.loss not in WITH_CLASS_WEIGHTS
-    ):
-        return (
-            f"--class-weights is for {' and '.join(WITH_CLASS_WEIGHTS)}; "
-            f"{options.loss} weighs all classes equally"
-        )
     return None
-
-
-def flag(name: str) -> str:
-    """What an option is called by the user."""
-    return "DATASET" if name == "dataset" else f"--{name.replace('_', '-')}"
 
 
 def path(text: str) -> str:
@@ -638,43 +644,32 @@ def rate(text: str) -> float:
 
 
 def classes(text: str) -> int | tuple[str, ...]:
-    """The number of classes, or their names."""
-    if re.fullmatch(r"\d+", text, re.ASCII):
-        number = int(text)
-        if 2 <= number <= 255:
-            return number
-    else:
-        names = tuple(name.strip() for name in text.split(","))
-        if (
-            2 <= len(names) <= 255
-            and len(set(names)) == len(names)
-            # One line each: neither none nor several.
-            and all(len(name.splitlines()) == 1 for name in names)
-        ):
-            return names
-    raise argparse.ArgumentTypeError(
-        f"{text!r} must be a number from 2 to 255, or as many different names "
-        "of one line with commas between them"
-    )
+    """The number of classes, or their names, which the library checks."""
+    if not re.fullmatch(r"\d+", text, re.ASCII):
+        return tuple(name.strip() for name in text.split(","))
+    number = int(text)
+    if not 2 <= number <= 255:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be a number from 2 to 255, or as many different "
+            "names of one line with commas between them"
+        )
+    return number
 
 
 def labels(text: str) -> dict[int, str] | dict[int, int]:
-    """Mask values with the names, or the ids, of their classes."""
+    """Mask values with the names, or the ids, of their classes.
+
+    The library checks the names.
+    """
     names: dict[int, str] = {}
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*=(.+)", part, re.ASCII)
-        name = match[2].strip() if match else ""
-        if (
-            match is None
-            or len(name.splitlines()) != 1
-            or int(match[1]) > 255
-            or int(match[1]) in names
-        ):
+        match = re.fullmatch(r"\s*(\d+)\s*=(.+)", part, re.ASCII | re.DOTALL)
+        if match is None or int(match[1]) > 255 or int(match[1]) in names:
             raise argparse.ArgumentTypeError(
                 f"{text!r} must be different values from 0 to 255 with names "
                 "of classes, such as 0=background,255=building"
             )
-        names[int(match[1])] = name
+        names[int(match[1])] = match[2].strip()
     if all(name.isdecimal() for name in names.values()):
         return {label: int(name) for label, name in names.items()}
     return names

@@ -18,7 +18,10 @@ from keras_deconv import _files, _resizing, inference, visualize
 from keras_deconv._graphs import gives_probabilities
 from keras_deconv.data._images import read_image
 from keras_deconv.data._pairs import list_pictures, other_pictures
-from keras_deconv_cli import api, commands, explain, runs
+from keras_deconv_cli import api, commands, runs
+from keras_deconv_cli.errors import explain
+
+__all__ = ["predict"]
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 # How many files that are left out are named.

@@ -22,6 +22,16 @@ from keras_deconv._arguments import VOID
 from keras_deconv.data._sets import generic_names
 from keras_deconv_cli import api, commands
 
+__all__ = [
+    "MAX_CLASSES",
+    "MODEL_FILE",
+    "RUN_FILE",
+    "Run",
+    "load",
+    "make_folder",
+    "read",
+]
+
 MODEL_FILE = "model.keras"
 RUN_FILE = "run.json"
 # The label after them is void in every mask.
@@ -77,11 +87,6 @@ class Run:
             names,
         )
         _arguments.class_names(names)
-        _check(
-            all(map(_is_plain, names)),
-            "class_names must be without control characters",
-            names,
-        )
         _check(
             _is_palette(self.palette) and len(self.palette) == len(names),
             "palette must be one [red, green, blue] in 0..255 per class",
@@ -214,10 +219,7 @@ def _check_options(options: Any) -> None:
     _check(isinstance(options, dict), "options must be an object", options)
     if not options:
         return
-    for name in (
-        *("dataset", "data_dir", "manual_dir"),
-        *("images", "masks", "val_images", "val_masks"),
-    ):
+    for name in api.PLACES:
         value = options.get(name)
         _check(
             name in options and (value is None or _is_plain(value)),

@@ -20,9 +20,10 @@ from keras_deconv.data._sets import Color
 from keras_deconv.data._splits import split_files
 from keras_deconv_cli import api, commands, splits
 
+__all__ = ["VALIDATION_SHARE", "Part", "Source", "describe", "find", "moved"]
+
 # The share of folders that is for validation, unless the user says otherwise.
 VALIDATION_SHARE = "20%"
-
 
 _NAME = re.compile(
     r"[a-z]\w*(/[\w.+-]+)?(:[0-9*]+\.[0-9*]+\.[0-9*]+)?", re.ASCII
@@ -314,15 +315,10 @@ def describe(name: str, data_dir: str | None) -> data.SegmentationSet:
     )
 
 
-def moved(before: commands.Data, now: commands.Data) -> commands.Data:
+def moved(before: commands.Data, **now: Any) -> commands.Data:
     """The data of a run, in the folders where they are now.
 
     How they are read is as before, unless the user says otherwise now.
     """
-    return dataclasses.replace(
-        before,
-        data_dir=now.data_dir or before.data_dir,
-        manual_dir=now.manual_dir or before.manual_dir,
-        value_range=now.value_range or before.value_range,
-        unmatched=now.unmatched or before.unmatched,
-    )
+    given = {name: value for name, value in now.items() if value is not None}
+    return dataclasses.replace(before, **given)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+__all__ = ["Ranges", "overlap", "ranges", "rest", "share"]
+
 _SLICE = re.compile(r"(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?", re.ASCII)
 _SHARE = re.compile(r"([1-9]\d?)%", re.ASCII)
 

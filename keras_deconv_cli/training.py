@@ -8,9 +8,7 @@ import errno
 import importlib.util
 import os
 import pathlib
-import re
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -22,53 +20,39 @@ from keras_deconv_cli import (
     commands,
     decisions,
     evaluation,
-    parser,
+    resuming,
     runs,
     sources,
 )
 from keras_deconv_cli.decisions import Plan
-from keras_deconv_cli.history import HISTORY, RESUME, History
+from keras_deconv_cli.history import History
 
-# Options that say where files are; they do not change the weights.
-_HARMLESS = {"data_dir", "manual_dir"}
-# What older runs did before there was an option.
-_OLDER = {"strategy": "one", "unmatched": "error", "void_colors": []}
+__all__ = ["train"]
+
 # Number of examples of a split that are checked before the training.
 _NUM_CHECKED = 32
 _NUM_SMOKE_BATCHES = 2
-# Options that are decided from the data if they are not given.
-_DECIDED = ("val_split", "image_size", "epochs")
-# What is written into the folder of a run besides run.json.
-_BY_CLASS, _PREVIEWS, _TENSORBOARD = "per_class.csv", "previews", "tensorboard"
-_LOCK = ".keras_deconv.lock"
-_WRITTEN = (
-    *(runs.MODEL_FILE, HISTORY, _BY_CLASS, _PREVIEWS),
-    *(_TENSORBOARD, RESUME),
-)
 
 
 def train(options: commands.Train) -> int:
     """Trains a network, or resumes its training."""
-    folder = pathlib.Path(options.results.output or _default_output(options))
-    options, before = _resumed(options, folder)
-    if _is_finished(before, folder):
-        # Unless another process is at its end, or nothing can be deleted.
-        with (
-            contextlib.suppress(OSError, ValueError),
-            _files.locked(folder / _LOCK, wait=False),
-        ):
-            _delete_leftovers(folder)
+    folder = pathlib.Path(
+        options.results.output or resuming.default_output(options)
+    )
+    options, before = resuming.resumed(options, folder)
+    if resuming.is_finished(before, folder):
+        resuming.delete_leftovers_if_free(folder)
         return 0
     # Before anything is computed.
     replicas = distribution.connect(options.strategy)
     replicas.check_batch_size(options.batch_size)
     with contextlib.ExitStack() as stack:
         if replicas.is_chief:
-            stack.enter_context(_alone(folder))
+            stack.enter_context(resuming.alone(folder))
             # Another training may have ended since.
-            options, before = _resumed(options, folder)
-            if _is_finished(before, folder):
-                _delete_leftovers(folder)
+            options, before = resuming.resumed(options, folder)
+            if resuming.is_finished(before, folder):
+                resuming.delete_leftovers(folder)
                 return 0
         else:
             nowhere = stack.enter_context(open(os.devnull, "w"))
@@ -78,68 +62,10 @@ def train(options: commands.Train) -> int:
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise _files.DiskFullError(
-                    f"{error.strerror} {_what_is_kept(folder)}"
+                    f"{error.strerror} {resuming.what_is_kept(folder)}"
                 ) from error
             raise
     return 0
-
-
-def _resumed(
-    options: commands.Train, folder: pathlib.Path
-) -> tuple[commands.Train, runs.Run | None]:
-    """The options, completed by those of the run in a folder, and that run."""
-    before = runs.read(folder)
-    if before is None:
-        _check_is_free(folder)
-        return options, None
-    return _as_before(options, before, folder), before
-
-
-def _is_finished(before: runs.Run | None, folder: pathlib.Path) -> bool:
-    if before is None or not before.is_finished:
-        return False
-    print(
-        f"The training in {folder} is finished. To train again give "
-        "another --output, or delete the folder."
-    )
-    return True
-
-
-def _delete_leftovers(folder: pathlib.Path) -> None:
-    """Deletes what a training left that was killed when all was done."""
-    one = distribution.Replicas()
-    distribution.EpochBackup(one, folder / RESUME).delete()
-    for each in (folder, folder / _PREVIEWS):
-        _files.clean(each)
-
-
-@contextlib.contextmanager
-def _alone(folder: pathlib.Path) -> Iterator[None]:
-    """Keep other trainings out of a folder, which is made.
-
-    Raises:
-        ValueError: If there is another one, or a file of the lock's name.
-    """
-    runs.make_folder(folder)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(_files.locked(folder / _LOCK, wait=False))
-        except BlockingIOError:
-            raise ValueError(
-                "--output must be a folder that no other training is writing "
-                f"to. Received: {folder}, which another process holds. Wait "
-                "until it ends, or give another --output."
-            ) from None
-        yield
-
-
-def _what_is_kept(folder: pathlib.Path) -> str:
-    kept = [name for name in _WRITTEN if (folder / name).exists()]
-    return (
-        f"{folder} keeps what was written before"
-        + (f" ({', '.join(kept)})" if kept else "")
-        + ". Free some space and repeat the command to resume."
-    )
 
 
 def _train(
@@ -206,53 +132,6 @@ def _train(
         _close(history, one_by_one, run)
     # A process that ends early stops the others.
     replicas.wait()
-
-
-def _default_output(options: commands.Train) -> str:
-    name = options.data.dataset or pathlib.Path(str(options.data.images)).name
-    return f"runs/{re.sub(r'[^A-Za-z0-9]+', '_', name)}_{options.model}"
-
-
-def _check_is_free(folder: pathlib.Path) -> None:
-    """Refuses a folder with files that are not of a run."""
-    foreign = [name for name in _WRITTEN if os.path.lexists(folder / name)]
-    if foreign:
-        raise ValueError(
-            "--output must be a folder with a run, or without files that "
-            f"would be replaced. Received: {folder}, which has "
-            f"{', '.join(foreign)} without {runs.RUN_FILE}. Give another "
-            "--output."
-        )
-
-
-def _as_before(
-    options: commands.Train, before: runs.Run, folder: pathlib.Path
-) -> commands.Train:
-    """The options with those of the run where they were left open.
-
-    Raises:
-        ValueError: others differ.
-    """
-    recorded = before.options
-    changes: dict[str, Any] = {}
-    for name in _DECIDED:
-        if getattr(options, name) is None:
-            value = recorded.get(name)
-            changes[name] = tuple(value) if isinstance(value, list) else value
-    options = dataclasses.replace(options, **changes)
-    differences = [
-        f"{parser.flag(name)} was {recorded.get(name)} and is {value}"
-        for name, value in options.record().items()
-        if name not in _HARMLESS
-        and recorded.get(name, _OLDER.get(name)) != value
-    ]
-    if differences:
-        raise ValueError(
-            f"{folder} holds a run with other options: "
-            f"{'; '.join(differences)}. Give another --output, or delete "
-            f"{folder}."
-        )
-    return options
 
 
 def _require(package: str, way_out: str) -> None:
@@ -434,7 +313,7 @@ def _fit(
 ) -> None:
     if history.is_stuck:
         return
-    tensorboard = history.folder / _TENSORBOARD
+    tensorboard = history.folder / resuming.TENSORBOARD
     options, replicas = plan.options, history.replicas
     results = options.results
     watchers: list[keras.callbacks.Callback] = [
@@ -442,7 +321,9 @@ def _fit(
         callbacks.EpochSeed(options.seed, epoch),
         callbacks.PerClassReport(
             run.class_names,
-            path=history.folder / _BY_CLASS if replicas.is_chief else None,
+            path=history.folder / resuming.BY_CLASS
+            if replicas.is_chief
+            else None,
             print_function=lambda table: None,
         ),
     ]
@@ -454,7 +335,7 @@ def _fit(
         watchers.append(
             callbacks.PredictionPreview(
                 validation or train_set,
-                history.folder / _PREVIEWS,
+                history.folder / resuming.PREVIEWS,
                 class_names=run.class_names,
                 palette=run.palette,
                 ignore_class=run.ignore_class,

@@ -74,6 +74,7 @@ def run_and_kill(reference, arguments, finished, num_kills, seed):
 if __name__ == "__main__":
     import keras_deconv.data
     import keras_deconv_cli.evaluation
+    import keras_deconv_cli.exporting
     import keras_deconv_cli.inspection
     import keras_deconv_cli.prediction
     import keras_deconv_cli.training  # noqa: F401

@@ -12,6 +12,7 @@ import keras_deconv
 
 PACKAGE = Path(keras_deconv.__file__).parent
 ROOT = PACKAGE.parent
+COMMAND = ROOT / "keras_deconv_cli"
 # A module of the package: the modules of the package that it imports. A line
 # that begins with blanks goes on with the one before. Each module stands below
 # or above those that it imports, so that there is no circle.
@@ -118,6 +119,39 @@ ops.pooling: _arguments _backends _kernels _kernels.windows _shapes
 visualize: _arguments _labels
 """
 
+# The same for the command, with modules of the package by their full names.
+COMMAND_TABLE = """
+__init__: commands errors parser
+__main__: __init__
+api:
+commands:
+decisions: commands keras_deconv.data keras_deconv.data._images runs sources
+    splits
+errors: api keras_deconv.data._errors
+evaluation: commands keras_deconv._files keras_deconv.data._pairs
+    keras_deconv.losses keras_deconv.metrics runs sources splits
+exporting: api commands runs sources
+history: keras_deconv._files keras_deconv.distribution runs
+inspection: api commands errors keras_deconv keras_deconv.data
+    keras_deconv.data._catalog keras_deconv.data._sets runs sources
+parser: api commands
+prediction: api commands errors keras_deconv._files keras_deconv._graphs
+    keras_deconv._resizing keras_deconv.data._images keras_deconv.data._pairs
+    keras_deconv.inference keras_deconv.visualize runs
+resuming: api commands history keras_deconv._files keras_deconv.distribution
+    runs
+runs: api commands keras_deconv keras_deconv._arguments keras_deconv._files
+    keras_deconv.data keras_deconv.data._sets keras_deconv.models
+sources: api commands keras_deconv.data keras_deconv.data._catalog
+    keras_deconv.data._mask_formats keras_deconv.data._pairs
+    keras_deconv.data._sets keras_deconv.data._splits
+    keras_deconv.data.sources splits
+splits:
+training: api commands decisions evaluation history keras_deconv._arguments
+    keras_deconv._files keras_deconv.callbacks keras_deconv.data
+    keras_deconv.distribution keras_deconv.metrics resuming runs sources
+"""
+
 
 # What builds on the package; it imports none of them.
 ABOVE = ("keras_deconv_cli", "tests", "examples", "benchmarks")
@@ -130,18 +164,18 @@ def read_table(text):
     return {name: set(imported.split()) for name, imported in pairs}
 
 
-def modules():
-    """Files of the package by the names that the table has."""
+def modules(folder=PACKAGE):
+    """Files of a package by the names that the table has."""
     found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
+    for path in sorted(folder.rglob("*.py")):
+        parts = path.relative_to(folder).with_suffix("").parts
         parts = parts[:-1] if parts[-1] == "__init__" else parts
         if parts:
             found[".".join(parts)] = path
     return found
 
 
-def imported(source, names, package="keras_deconv"):
+def imported(source, names, package="keras_deconv", above=ABOVE):
     """Modules of the package that a source imports."""
     found = set()
     for node in ast.walk(ast.parse(source)):
@@ -156,7 +190,7 @@ def imported(source, names, package="keras_deconv"):
         for target in targets:
             top = target.partition(".")[0]
             # The package stands below the command, and knows nothing of it.
-            assert top not in ABOVE, ast.unparse(node)
+            assert top not in above, ast.unparse(node)
             if top != package:
                 continue
             target = target.removeprefix(package).removeprefix(".")
@@ -167,9 +201,23 @@ def imported(source, names, package="keras_deconv"):
     return found
 
 
+def command_imports():
+    """Imports of the modules of the command, as its table has them."""
+    files = modules(COMMAND) | {"__init__": COMMAND / "__init__.py"}
+    found = {}
+    for name, path in files.items():
+        source = path.read_text()
+        above = set(ABOVE) - {COMMAND.name}
+        own = imported(source, files, COMMAND.name, above)
+        library = imported(source, modules(), above=above)
+        found[name] = {one or "__init__" for one in own}
+        found[name] |= {f"keras_deconv.{one}".rstrip(".") for one in library}
+    return found
+
+
 def circles(table):
     """Modules that can be reached from themselves."""
-    reached = {name: set(targets) for name, targets in table.items()}
+    reached = {name: targets & table.keys() for name, targets in table.items()}
     for _ in table:
         for targets in reached.values():
             for target in list(targets):
@@ -183,6 +231,7 @@ def test_every_import_is_in_the_table():
         name: imported(path.read_text(), files) for name, path in files.items()
     }
     assert actual == table
+    assert command_imports() == read_table(COMMAND_TABLE)
 
 
 def test_parts_import_those_below_them():
@@ -203,6 +252,7 @@ def test_parts_import_those_below_them():
 
 def test_there_is_no_circle():
     assert circles(read_table(TABLE)) == []
+    assert circles(read_table(COMMAND_TABLE)) == []
 
 
 def test_a_forbidden_import_and_a_circle_are_found():
@@ -234,10 +284,11 @@ def is_private(module):
 
 
 def test_public_modules_state_their_names():
-    for name in ["", *modules()]:
-        if is_private(name):
+    names = [f"keras_deconv.{name}" for name in modules()]
+    names += [f"{COMMAND.name}.{name}" for name in modules(COMMAND)]
+    for module in ["keras_deconv", COMMAND.name, *names]:
+        if is_private(module):
             continue
-        module = f"keras_deconv.{name}".rstrip(".")
         __import__(module)
         stated = sys.modules[module].__all__
         assert stated, module

@@ -305,11 +305,11 @@ def test_of_two_processes_at_once_the_first_one_trains(scenes_dir, tmp_path):
 @pytest.fixture
 def finished(tmp_path, monkeypatch):
     """What a training leaves that is killed when all is done."""
-    from keras_deconv_cli import training
+    from keras_deconv_cli import resuming
 
     run = runs.Run(**RUN, is_finished=True)
     run.write(tmp_path)
-    monkeypatch.setattr(training, "_resumed", lambda options, _: (options, run))
+    monkeypatch.setattr(resuming, "resumed", lambda options, _: (options, run))
     for folder in (tmp_path, tmp_path / ".resume", tmp_path / "previews"):
         left = folder / ".keras_deconv.abcdefgh"
         (left / "new").mkdir(parents=True)

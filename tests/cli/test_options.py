@@ -1,15 +1,17 @@
 """The options: what is refused, and what they are in the library."""
 
-import argparse
 import dataclasses
 import inspect
+import operator
 import os
+import re
 import subprocess
 import sys
 
 import keras
 import pytest
 
+import keras_deconv
 from keras_deconv import data, distribution, export, losses, models
 from keras_deconv.export import tflite
 from keras_deconv.models import _blocks
@@ -75,16 +77,76 @@ def test_words_are_those_of_the_library():
                 assert keras.dtype_policies.get(name).name == name
 
 
-def test_options_of_some_words_are_those_of_the_library():
-    for option, names, argument in (
-        ("model", api.WITH_ENCODER_WEIGHTS, "encoder_weights"),
-        ("loss", api.WITH_CLASS_WEIGHTS, "class_weights"),
-    ):
-        assert set(names) == {
-            word
-            for word in api.CHOICES[option]
-            if argument in inspect.signature(api.find(option, word)).parameters
-        }
+def fields_of(*kinds):
+    fields = [field for kind in kinds for field in dataclasses.fields(kind)]
+    return {field.name for field in fields} - {"data", "results"}
+
+
+def test_every_option_is_in_the_table(capsys, monkeypatch):
+    # Lines are broken at hyphens.
+    monkeypatch.setenv("COLUMNS", "1000")
+    kinds = commands.Command.__args__
+    assert api.OPTIONS.keys() == fields_of(
+        *kinds, commands.Data, commands.Results
+    )
+    flags = set()
+    for kind in kinds:
+        with pytest.raises(SystemExit):
+            main([kind.__name__.lower(), "--help"])
+        flags |= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    named = {api.flag(name) for name in api.OPTIONS}
+    assert flags - {"--help", "--debug"} == {
+        *(name for name in named if name.startswith("--")),
+        "--split",
+    }
+
+
+def test_every_argument_is_one_of_the_library():
+    for option in api.OPTIONS.values():
+        for path in option.arguments:
+            function, _, argument = path.rpartition(".")
+            function = operator.attrgetter(function)(keras_deconv)
+            assert argument in inspect.signature(function).parameters, path
+    # The others are the command's own, those of Keras, or choose a function.
+    assert {n for n, o in api.OPTIONS.items() if not o.arguments} == {
+        *("augment", "early_stopping", "epochs", "format", "inputs", "json"),
+        *("learning_rate", "loss", "mixed_precision", "model", "model_path"),
+        *("smoke", "subject", "tensorboard"),
+    }
+    # Every argument about folders is an option, but for those of splits.
+    given = inspect.signature(data.from_folders).parameters.keys()
+    loading = inspect.signature(data.load).parameters.keys()
+    assert given - loading - {"images", "masks", "files"} == {
+        *(set(api.FOLDER_ARGUMENTS) - {"value_range"}),
+        *("validation_split", "subset"),
+    }
+
+
+def test_options_are_for_the_words_that_have_the_argument():
+    for other in ("model", "loss", "format"):
+        functions = {word: api.find(other, word) for word in api.CHOICES[other]}
+        for name, option in api.OPTIONS.items():
+            for path in option.arguments:
+                function, _, argument = path.rpartition(".")
+                if function not in api.CHOICES[other].values():
+                    continue
+                words = {
+                    word
+                    for word, function in functions.items()
+                    if argument in inspect.signature(function).parameters
+                }
+                stated = set(option.only_for.get(other, functions))
+                assert stated == words, name
+
+
+def test_a_field_without_an_option_is_a_fault(monkeypatch):
+    fields = [("more", str, dataclasses.field(default=""))]
+    kind = dataclasses.make_dataclass(
+        "Info", fields, bases=(commands.Info,), frozen=True
+    )
+    monkeypatch.setattr(commands, "Info", kind)
+    with pytest.raises(KeyError, match="more"):
+        parser.parse(["info"])
 
 
 def test_options_become_a_typed_command():
@@ -95,7 +157,9 @@ def test_options_become_a_typed_command():
     assert isinstance(command, commands.Train)
     assert command.data.images == os.path.abspath("a")
     assert command.data.classes == ("x", "y")
-    assert command.results == commands.Results()
+    assert command.results == commands.Results(
+        output=None, preview_every=1, tensorboard=False
+    )
     assert command.augment
     record = command.record()
     assert record["masks"] == command.data.masks
@@ -133,8 +197,6 @@ def test_options_become_a_typed_command():
         ("train --image-size 64", "such as 180x240"),
         ("train --model unet", "segnet_basic"),
         ("train --classes 1", "2 to 255"),
-        ("train --classes a,a", "different names"),
-        ("train --classes a,,b", "different names"),
         ("train --void-labels 256", "0 to 255"),
         ("train --labels 0", "0=background,255=building"),
         ("train --labels 0=a,0=b", "different values"),
@@ -188,35 +250,23 @@ def test_wrong_usage_ends_with_2(arguments, words, capsys):
     assert printed.out == ""
 
 
-@pytest.mark.parametrize("text", ["a\nb,c", "a,b\u2028c", "a, ,b"])
-def test_names_of_classes_are_one_line_each(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="of one line"):
-        parser.classes(text)
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        *(("classes", text) for text in ("a\nb,c", "a,b\u2028c", "a, ,b")),
+        *(("classes", text) for text in ("a,a", "a,,b", "sky", "a,\x1bb")),
+        *(("labels", text) for text in ("0=a\nb,1=c", "0=a,1= ", "0=a,1=a")),
+    ],
+)
+def test_the_library_decides_about_names_of_classes(option, text, capsys):
+    arguments = ["--images", "x", "--masks", "x", f"--{option}", text]
+    assert main(["check", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert f"error: --{option} must be at least two distinct names" in error
+
+
+def test_names_of_classes_are_without_blanks_around_them():
     assert parser.classes(" sky, traffic light\n") == ("sky", "traffic light")
-
-
-def test_arguments_are_those_of_the_library():
-    functions = (data.from_folders, data.load, models.SegNet, export.to_tflite)
-    functions += (distribution.connect, data.check)
-    known = {
-        name
-        for function in functions
-        for name in inspect.signature(function).parameters
-    }
-    assert api.OPTIONS.keys() <= known
-    # Every argument about folders is an option, but for those of splits.
-    given = inspect.signature(data.from_folders).parameters.keys()
-    loading = inspect.signature(data.load).parameters.keys()
-    assert given - loading - {"images", "masks", "files"} == {
-        *(set(api.FOLDER_ARGUMENTS) - {"value_range"}),
-        *("validation_split", "subset"),
-    }
-    # And every option is one of some command.
-    _, known_commands = parser._parsers()
-    options = "".join(c.format_help() for c in known_commands.values())
-    assert all(option in options for option in api.OPTIONS.values())
-    fields = {field.name for field in dataclasses.fields(commands.Data)}
-    assert set(api.FOLDER_ARGUMENTS) <= fields
 
 
 @pytest.mark.parametrize(

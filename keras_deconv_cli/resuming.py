@@ -1,0 +1,157 @@
+"""The folder of a training: who writes there, and what is resumed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from keras_deconv import _files, distribution
+from keras_deconv_cli import api, commands, runs
+from keras_deconv_cli.history import HISTORY, RESUME
+
+__all__ = [
+    "BY_CLASS",
+    "PREVIEWS",
+    "TENSORBOARD",
+    "alone",
+    "default_output",
+    "delete_leftovers",
+    "delete_leftovers_if_free",
+    "is_finished",
+    "resumed",
+    "what_is_kept",
+]
+
+# Options that say where files are; they do not change the weights.
+_HARMLESS = {"data_dir", "manual_dir"}
+# What older runs did before there was an option.
+_OLDER = {"strategy": "one", "unmatched": "error", "void_colors": []}
+# What is written into the folder of a run besides run.json.
+BY_CLASS, PREVIEWS, TENSORBOARD = "per_class.csv", "previews", "tensorboard"
+_LOCK = ".keras_deconv.lock"
+_WRITTEN = (
+    *(runs.MODEL_FILE, HISTORY, BY_CLASS, PREVIEWS),
+    *(TENSORBOARD, RESUME),
+)
+
+
+def resumed(
+    options: commands.Train, folder: pathlib.Path
+) -> tuple[commands.Train, runs.Run | None]:
+    """The options, completed by those of the run in a folder, and that run."""
+    before = runs.read(folder)
+    if before is None:
+        _check_is_free(folder)
+        return options, None
+    return _as_before(options, before, folder), before
+
+
+def is_finished(before: runs.Run | None, folder: pathlib.Path) -> bool:
+    """Whether nothing is left to do; the user is told so."""
+    if before is None or not before.is_finished:
+        return False
+    print(
+        f"The training in {folder} is finished. To train again give "
+        "another --output, or delete the folder."
+    )
+    return True
+
+
+def delete_leftovers(folder: pathlib.Path) -> None:
+    """Deletes what a training left that was killed when all was done."""
+    one = distribution.Replicas()
+    distribution.EpochBackup(one, folder / RESUME).delete()
+    for each in (folder, folder / PREVIEWS):
+        _files.clean(each)
+
+
+def delete_leftovers_if_free(folder: pathlib.Path) -> None:
+    """Leaves a folder as it is that is in use, or cannot be changed."""
+    with (
+        contextlib.suppress(OSError, ValueError),
+        _files.locked(folder / _LOCK, wait=False),
+    ):
+        delete_leftovers(folder)
+
+
+@contextlib.contextmanager
+def alone(folder: pathlib.Path) -> Iterator[None]:
+    """Keep other trainings out of a folder, which is made.
+
+    Raises:
+        ValueError: If there is another one, or a file of the lock's name.
+    """
+    runs.make_folder(folder)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_files.locked(folder / _LOCK, wait=False))
+        except BlockingIOError:
+            raise ValueError(
+                "--output must be a folder that no other training is writing "
+                f"to. Received: {folder}, which another process holds. Wait "
+                "until it ends, or give another --output."
+            ) from None
+        yield
+
+
+def what_is_kept(folder: pathlib.Path) -> str:
+    """What the user still has when the disk is full."""
+    kept = [name for name in _WRITTEN if (folder / name).exists()]
+    return (
+        f"{folder} keeps what was written before"
+        + (f" ({', '.join(kept)})" if kept else "")
+        + ". Free some space and repeat the command to resume."
+    )
+
+
+def default_output(options: commands.Train) -> str:
+    """The folder of a training that was started without --output."""
+    name = options.data.dataset or pathlib.Path(str(options.data.images)).name
+    return f"runs/{re.sub(r'[^A-Za-z0-9]+', '_', name)}_{options.model}"
+
+
+def _check_is_free(folder: pathlib.Path) -> None:
+    """Refuses a folder with files that are not of a run."""
+    foreign = [name for name in _WRITTEN if os.path.lexists(folder / name)]
+    if foreign:
+        raise ValueError(
+            "--output must be a folder with a run, or without files that "
+            f"would be replaced. Received: {folder}, which has "
+            f"{', '.join(foreign)} without {runs.RUN_FILE}. Give another "
+            "--output."
+        )
+
+
+def _as_before(
+    options: commands.Train, before: runs.Run, folder: pathlib.Path
+) -> commands.Train:
+    """The options with those of the run where they were left open.
+
+    Raises:
+        ValueError: others differ.
+    """
+    recorded = before.options
+    changes: dict[str, Any] = {}
+    for name, option in api.OPTIONS.items():
+        if option.is_decided and getattr(options, name) is None:
+            value = recorded.get(name)
+            changes[name] = tuple(value) if isinstance(value, list) else value
+    options = dataclasses.replace(options, **changes)
+    differences = [
+        f"{api.flag(name)} was {recorded.get(name)} and is {value}"
+        for name, value in options.record().items()
+        if name not in _HARMLESS
+        and recorded.get(name, _OLDER.get(name)) != value
+    ]
+    if differences:
+        raise ValueError(
+            f"{folder} holds a run with other options: "
+            f"{'; '.join(differences)}. Give another --output, or delete "
+            f"{folder}."
+        )
+    return options
