@@ -1,4 +1,8 @@
-"""What all tests share; and settings that TensorFlow reads when imported."""
+"""What all tests share; and settings that TensorFlow reads when imported.
+
+Keras is imported where it is needed: pytest-xdist reads this file in a process
+that runs no test.
+"""
 
 import os
 
@@ -10,11 +14,9 @@ import fcntl
 import gc
 import socket
 
-import keras
 import numpy as np
 import pytest
 
-from keras_deconv import config, data
 from tests.seeds import SEED
 
 
@@ -46,6 +48,8 @@ def _no_network(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _seed():
+    import keras
+
     keras.utils.set_random_seed(SEED)
 
 
@@ -57,6 +61,8 @@ def rng():
 @pytest.fixture
 def compiled_kernels():
     """Compile the kernels of small tensors too."""
+    from keras_deconv import config
+
     config.enable_compiled_kernels(min_elements=0)
     yield
     config.enable_compiled_kernels()
@@ -65,6 +71,8 @@ def compiled_kernels():
 @pytest.fixture(scope="session")
 def scenes_dir(tmp_path_factory):
     """A data_dir with the drawn scenes, which all processes of a run share."""
+    from keras_deconv import data
+
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent

@@ -182,6 +182,7 @@ def test_preview_of_batches_that_do_not_say_where_they_end(tmp_path):
     np.testing.assert_array_equal(callback.images, IMAGES)
 
 
+@pytest.mark.slow
 def test_preview_of_tf_data_is_read_once(tmp_path):
     tf = pytest.importorskip("tensorflow")
     read = []
@@ -365,6 +366,7 @@ def test_report_without_validation_is_of_the_training_data(tmp_path):
     assert [row["class_accuracy"] for row in rows][2] == ""
 
 
+@pytest.mark.slow
 def test_report_says_which_data_where_validation_is_rare():
     tables = []
     fit(
@@ -497,6 +499,7 @@ def test_report_mistakes(arguments, words):
         callbacks.PerClassReport(**{"class_names": NAMES, **arguments})
 
 
+@pytest.mark.slow
 def test_report_of_another_number_of_classes():
     with pytest.raises(ValueError, match="'class_accuracy', which has 3"):
         fit(tiny(), callbacks.PerClassReport(("sky", "road")))

@@ -80,7 +80,9 @@ def test_the_context_ends_with_an_error_and_nests():
     assert must_compile(there_and_back().get_concrete_function())
 
 
-@pytest.mark.parametrize("overlap", ["sum", "mean"])
+@pytest.mark.parametrize(
+    "overlap", ["sum", pytest.param("mean", marks=pytest.mark.slow)]
+)
 def test_eager_calls_and_gradients_are_the_usual_ones(overlap, rng):
     # Ties, where the gradient of a maximum would be shared.
     x = tf.constant(rng.integers(0, 3, (2, 5, 7, 3)).astype("float32"))

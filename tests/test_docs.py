@@ -169,17 +169,10 @@ def check_mistakes(text, names):
 fit_may_say_shuffle = pytest.mark.filterwarnings("ignore:`shuffle=True` was")
 
 
-# Their code takes half a minute.
-LONG_PAGES = (
-    *("docs/deploying.md", "docs/index.md"),
-    *("docs/scaling.md", "docs/training.md"),
-)
-
-
 @fit_may_say_shuffle
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=slow_if(page in LONG_PAGES)) for page in PAGES],
+    [pytest.param(page, marks=slow_if(page != "README.md")) for page in PAGES],
 )
 def test_pages_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # Where pages write their files.

@@ -107,6 +107,7 @@ needs_gpu_kernels = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @needs_gpu_kernels
 @WAYS
 def test_every_operation_of_a_training_step_has_a_gpu_kernel(

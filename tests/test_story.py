@@ -136,6 +136,7 @@ def fields(model, width):
     return np.count_nonzero(np.asarray(model(images))[:, 0, :, 0], axis=0)
 
 
+@pytest.mark.slow
 def test_pixels_see_as_far_as_is_told(monkeypatch):
     width, margin = 256, 110
     networks.make_slim(monkeypatch)

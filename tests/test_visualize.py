@@ -212,7 +212,7 @@ SIZES = [(45, 61), (30, 120), (120, 30), (30, 300)]
             # Large legends take seconds to lay out.
             marks=()
             if (num_classes, num_images, size)
-            in [(6, 1, SIZES[0]), (6, 4, SIZES[3]), (150, 1, SIZES[1])]
+            in [(6, 1, SIZES[0]), (6, 4, SIZES[3])]
             else pytest.mark.slow,
         )
         for num_images in (1, 4)

@@ -259,6 +259,7 @@ def test_published_numbers_of_camvid():
     assert CAMVID_SEGNET_CLASS_WEIGHTS[sign] == 9.6446
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CAMVID.exists(), reason=f"CamVid is not at {CAMVID}")
 def test_camvid_counted_at_half_size():
     """Every second pixel: a quarter of the counts, but for sampling."""

@@ -194,6 +194,7 @@ def test_draw_scene_depends_on_seed_alone():
     assert np.any(draw_scene((0, 6))[1] != mask)
 
 
+@pytest.mark.slow
 def test_draw_scene_shares_of_classes():
     masks = np.stack([draw_scene(seed)[1] for seed in range(60)])
     assert set(np.unique(masks)) == {0, 1, 2, 3, 4, 5, 255}

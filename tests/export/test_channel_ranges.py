@@ -111,6 +111,7 @@ def test_all_that_is_read_has_one_range(name, policy, images):
         bounds.assert_close(after[name], expected, terms)
 
 
+@pytest.mark.slow
 @pytest.mark.numeric
 def test_what_has_a_slope_before_it_is_pooled_is_left_alone(images):
     changed, _ = changed_in(uneven(models.ENet((16, 24, 3), 4)), images)

@@ -312,6 +312,7 @@ def test_the_check_sees_other_weights_and_other_classes(model, tmp_path):
 # What is in the files.
 
 
+@pytest.mark.slow
 @pytest.mark.numeric
 def test_saved_model_holds_core_operations_alone(
     compiled_kernels, tmp_path, monkeypatch
@@ -627,6 +628,7 @@ def test_unpooling_is_exact_in_int8(step, tmp_path, rng, monkeypatch):
         assert np.abs(result - unpooled(steps)).max() > 100
 
 
+@pytest.mark.slow
 @pytest.mark.numeric
 def test_what_is_equal_in_int8_is_a_tie_and_the_first_wins(tmp_path, rng):
     model, whole = pooled_and_unpooled(1.0)
@@ -977,6 +979,7 @@ def test_a_link_to_a_model_stays_a_link(tmp_path):
         assert (tmp_path / "saved" / "saved_model.pb").exists()
 
 
+@pytest.mark.slow
 def test_any_kind_of_path_and_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

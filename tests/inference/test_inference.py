@@ -75,6 +75,7 @@ def test_moments_are_those_of_the_samples():
     assert prediction.probabilities.dtype == "float32"
 
 
+@pytest.mark.slow
 @pytest.mark.numeric
 @pytest.mark.parametrize(
     "build",
@@ -108,6 +109,7 @@ def test_sampling_changes_nothing_of_the_model(model):
     np.testing.assert_array_equal(model.predict(IMAGES, verbose=0), logits)
 
 
+@pytest.mark.slow
 def test_the_check_of_unchanged_variables_sees_training(model):
     """What a call with training=True, the usual mistake, would have done."""
     copy = keras.models.clone_model(model)

@@ -416,6 +416,7 @@ def test_model_of_one_size():
     assert predict(model, IMAGE[:1, :1], None, 8).shape == (1, 1, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.numeric
 def test_small_image_is_one_tile_of_its_size():
     model = pooled_twice()

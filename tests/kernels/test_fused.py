@@ -169,6 +169,7 @@ def test_channels_first_with_an_open_batch(monkeypatch):
     assert traced(pool, (None, 3, 4, 8)) == 0
 
 
+@pytest.mark.slow
 def test_layers_of_equal_shape_share_one_function():
     before = fused._compiled.cache_info().currsize
     for _ in range(3):
@@ -194,6 +195,7 @@ def test_eager_calls_compile_from_the_second_on(monkeypatch):
     assert kernels == ["pool"]
 
 
+@pytest.mark.slow
 def test_not_more_than_so_many_sizes_are_compiled():
     compiled = [
         traced(ops.max_pool_with_argmax, (1, height, 6, 7))

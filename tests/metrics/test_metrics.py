@@ -402,7 +402,12 @@ def test_config_names_every_argument_and_round_trips(metric):
 
 @pytest.mark.numeric
 @pytest.mark.parametrize(
-    "jit_compile", [pytest.param(True, marks=pytest.mark.slow), False, "auto"]
+    "jit_compile",
+    [
+        pytest.param(True, marks=pytest.mark.slow),
+        False,
+        pytest.param("auto", marks=pytest.mark.slow),
+    ],
 )
 def test_fit_and_evaluate(jit_compile):
     if BACKEND == "torch" and jit_compile is True:
