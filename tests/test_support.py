@@ -288,10 +288,12 @@ UNSUPPORTED = {
 
 # By default one pair of layers stands for the others in every column, and one
 # network for the others on every backend. Other layers are then only called;
-# tests/export and tests/test_training.py have a network in the other columns.
+# tests/export and tests/test_training.py have a network in the other columns. CI
+# takes the other layers through those columns that translate operations.
 QUICK_LAYERS = next(iter(ROWS))
 QUICK_NETWORK = '`SegNetBasic`, `decoder="max_unpool"`'
 QUICK_COLUMNS = ("eager", "JAX", "PyTorch")
+TRANSLATED = ("XLA", "TFLite", "ONNX")
 
 
 def marks_of(name, column):
@@ -301,7 +303,7 @@ def marks_of(name, column):
         return ()
     if name == QUICK_NETWORK:
         return () if column in QUICK_COLUMNS else (pytest.mark.slow,)
-    if name in LAYER_ROWS:
+    if name in LAYER_ROWS and column in TRANSLATED:
         return (pytest.mark.slow,)
     return pytest.mark.slow, pytest.mark.release
 

@@ -199,6 +199,8 @@ def random_masks(num_classes, num_images, size, rng):
     return rng.integers(0, num_classes, (num_images, *size))
 
 
+# By hand: the layout of figures rarely changes, and takes seconds to draw.
+LAYOUTS = (pytest.mark.slow, pytest.mark.release)
 SIZES = [(45, 61), (30, 120), (120, 30), (30, 300)]
 
 
@@ -213,7 +215,7 @@ SIZES = [(45, 61), (30, 120), (120, 30), (30, 300)]
             marks=()
             if (num_classes, num_images, size)
             in [(6, 1, SIZES[0]), (6, 4, SIZES[3])]
-            else pytest.mark.slow,
+            else LAYOUTS,
         )
         for num_images in (1, 4)
         for num_classes in (6, 150)
@@ -258,7 +260,7 @@ def prediction_of(ids, scale=1.0):
 @pytest.mark.parametrize(
     ("size", "scale"),
     [
-        pytest.param(size, scale, marks=pytest.mark.slow if i % 4 else ())
+        pytest.param(size, scale, marks=LAYOUTS if i % 4 else ())
         for i, (size, scale) in enumerate(
             itertools.product(SIZES, [1.0, 1e-6, 0.0])
         )

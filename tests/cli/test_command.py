@@ -369,6 +369,7 @@ def test_the_library_gives_the_same(run_folder, scenes_dir, tmp_path):
 
 
 @pytest.mark.numeric
+@pytest.mark.release
 @pytest.mark.slow
 @pytest.mark.skipif(not CAMVID.exists(), reason="no CamVid here")
 def test_the_library_gives_the_same_on_camvid(tmp_path):

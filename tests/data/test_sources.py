@@ -668,6 +668,7 @@ def test_pets_from_archives(pet_arguments):
     )
 
 
+@pytest.mark.release
 @pytest.mark.slow
 def test_pets_train_and_ship(pet_arguments, tmp_path):
     """Three steps of fit on what users get, and the SavedModel of it."""

@@ -489,6 +489,7 @@ def test_scaling_is_measured(tmp_path):
     assert all(row["milliseconds"] > 0 for row in rows)
 
 
+@pytest.mark.release
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "backend"),
@@ -534,6 +535,7 @@ def test_two_processes_train_as_one(options, one, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_two_processes_train_as_one_with_jax(options, one_with_jax, tmp_path):
     folder = tmp_path / "run"
     processes = start("data_parallel", options, folder, 2, backend="jax")
