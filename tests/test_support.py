@@ -288,8 +288,8 @@ UNSUPPORTED = {
 
 # By default one pair of layers stands for the others in every column, and one
 # network for the others on every backend. Other layers are then only called;
-# tests/export and tests/test_training.py have a network in the other columns. CI
-# takes the other layers through those columns that translate operations.
+# tests/export and tests/test_training.py have a network in the other columns.
+# CI takes the other layers through those columns that translate operations.
 QUICK_LAYERS = next(iter(ROWS))
 QUICK_NETWORK = '`SegNetBasic`, `decoder="max_unpool"`'
 QUICK_COLUMNS = ("eager", "JAX", "PyTorch")

@@ -18,7 +18,7 @@ from keras_deconv.export._channel_ranges import (
 )
 from tests import bounds
 
-pytestmark = [pytest.mark.export, pytest.mark.oldest]
+pytestmark = pytest.mark.export
 
 
 @pytest.fixture

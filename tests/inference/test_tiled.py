@@ -16,7 +16,7 @@ from keras_deconv import models
 from keras_deconv.inference import tiled
 from tests import networks
 
-pytestmark = [pytest.mark.oldest, pytest.mark.backend]
+pytestmark = pytest.mark.backend
 
 as_numpy = keras.ops.convert_to_numpy
 
