@@ -358,6 +358,7 @@ def assert_same_scores(folder, history):
 
 
 @pytest.mark.numeric
+@pytest.mark.release
 @pytest.mark.slow
 def test_the_library_gives_the_same(run_folder, scenes_dir, tmp_path):
     splits = "train[:16]", "validation[:8]"

@@ -16,8 +16,6 @@ from keras_deconv import models
 from keras_deconv.inference import tiled
 from tests import networks
 
-pytestmark = pytest.mark.backend
-
 as_numpy = keras.ops.convert_to_numpy
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (45, 70, 3), "uint8")
@@ -86,6 +84,7 @@ def assert_close(ours, expected):
 
 
 @pytest.mark.numeric
+@pytest.mark.backend
 @pytest.mark.parametrize(
     ("tile", "overlap"),
     [
@@ -108,6 +107,7 @@ def test_prediction_is_that_of_the_whole_image(tile, overlap, batch_size):
 
 
 @pytest.mark.numeric
+@pytest.mark.backend
 def test_a_field_above_the_overlap_is_seen():
     """So that the test above can fail: one pixel more, or less margin."""
     model = convolutions(4)
@@ -122,6 +122,7 @@ def test_a_field_above_the_overlap_is_seen():
 
 
 @pytest.mark.numeric
+@pytest.mark.backend
 @pytest.mark.parametrize("tile", [60, (56, 64)])
 @pytest.mark.parametrize("build", [pooled_twice, strided])
 def test_pooling_windows_are_those_of_the_whole_image(build, tile):
@@ -139,6 +140,7 @@ def test_pooling_out_of_step_is_seen():
 
 
 @pytest.mark.numeric
+@pytest.mark.backend
 @pytest.mark.parametrize(
     ("size", "tile"),
     [
@@ -160,6 +162,7 @@ def test_other_sizes_are_exact_but_near_the_end(size, tile):
 
 
 @pytest.mark.numeric
+@pytest.mark.backend
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_tiles_of_an_axis(data):
@@ -195,6 +198,7 @@ def test_tiles_of_an_axis(data):
 
 
 @pytest.mark.numeric
+@pytest.mark.backend
 @pytest.mark.parametrize(
     ("margin", "shares"),
     [
@@ -334,6 +338,7 @@ class FakeRaster:
 
 
 @pytest.mark.numeric
+@pytest.mark.backend
 def test_raster():
     model = convolutions(3)
     image = FakeRaster(np.moveaxis(IMAGE, -1, 0), "uint8")
@@ -348,6 +353,7 @@ def test_raster():
 
 
 @pytest.mark.numeric
+@pytest.mark.backend
 @pytest.mark.filterwarnings("ignore")  # no georeference
 def test_raster_of_rasterio(tmp_path):
     model = convolutions(3)
@@ -399,6 +405,7 @@ def test_all_batches_have_one_shape(monkeypatch, batch_size):
 
 
 @pytest.mark.numeric
+@pytest.mark.backend
 def test_model_of_one_size():
     model = convolutions(3, (16, 20))
     any_size = convolutions(3)
@@ -418,6 +425,7 @@ def test_model_of_one_size():
 
 @pytest.mark.slow
 @pytest.mark.numeric
+@pytest.mark.backend
 def test_small_image_is_one_tile_of_its_size():
     model = pooled_twice()
     image = IMAGE[:13, :11]
@@ -428,6 +436,7 @@ def test_small_image_is_one_tile_of_its_size():
 
 
 @pytest.mark.numeric
+@pytest.mark.backend
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int64", "float16", "f8"])
 def test_image_of_any_number_dtype(dtype):
     model = convolutions(3)
@@ -435,6 +444,7 @@ def test_image_of_any_number_dtype(dtype):
 
 
 @pytest.mark.numeric
+@pytest.mark.backend
 def test_image_may_be_a_tensor_or_a_list():
     model = convolutions(3)
     tensor = keras.ops.convert_to_tensor(IMAGE)
