@@ -146,6 +146,40 @@ def rate(value: object, name: str) -> float:
     return float(value)
 
 
+def positive_number(value: object, name: str) -> float:
+    """A finite number > 0.
+
+    Raises:
+        ValueError: If `value` is not one.
+    """
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, numbers.Real)
+        or not 0 < float(value) < math.inf
+    ):
+        raise ValueError(
+            f"`{name}` must be a finite number > 0. Received: {name}={value!r}"
+        )
+    return float(value)
+
+
+def activation(value: object, name: str) -> Any:
+    """An activation as `keras.layers.Activation` takes it: name or function.
+
+    Raises:
+        ValueError: If `value` is not a name that Keras knows, nor callable.
+    """
+    try:
+        if value is not None and callable(keras.activations.get(value)):
+            return value
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(
+        f"`{name}` must be the name of an activation of Keras, such as 'relu' "
+        f"or 'gelu', or a function. Received: {name}={value!r}"
+    )
+
+
 def check_epoch(epoch: Any) -> None:
     """Check the variable that carries the number of the epoch, or None.
 

@@ -1,5 +1,6 @@
 """The networks at a size that tests can train, and four images to learn."""
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_deconv import MaxPoolWithArgmax2D, MaxUnpool2D, data, models
-from keras_deconv.models import _blocks, deconvnet, segnet
+from keras_deconv.models import _blocks, deconvnet
 
 NUM_CLASSES = 6
 
@@ -59,6 +60,15 @@ NETWORKS = {
 }
 
 
+@contextlib.contextmanager
+def without_values():
+    """For what is read off a network: its weights get shapes, and no memory."""
+    with keras.StatelessScope(initialize_variables=False):
+        yield
+    # Or Keras gives them memory, gigabytes, where it next leaves a scope.
+    keras.utils.clear_session(free_memory=False)
+
+
 def one_stage(size=(None, None), num_classes=NUM_CLASSES):
     """An encoder-decoder that pools once, for tests that need any network."""
     inputs = keras.Input((*size, 3))
@@ -78,8 +88,11 @@ def one_stage(size=(None, None), num_classes=NUM_CLASSES):
 def make_slim(monkeypatch):
     """Let the networks on VGG-16 have few filters."""
     monkeypatch.setattr(_blocks, "VGG16_FILTERS", SLIM_ENCODER)
-    monkeypatch.setattr(segnet, "BASIC_FILTERS", ((16,),) * 4)
-    monkeypatch.setattr(segnet, "DECODER_FILTERS", SLIM_DECODER)
+    for function, filters in (
+        (models.SegNet, (16, 16, 16, 32, 32)),
+        (models.SegNetBasic, (16,) * 4),
+    ):
+        monkeypatch.setitem(function.__kwdefaults__, "filters", filters)
     monkeypatch.setattr(
         deconvnet, "DECODER_FILTERS", ((16, 16), *SLIM_DECODER[1:])
     )

@@ -48,7 +48,7 @@ class Pooling(NamedTuple):
 def conv_norm(
     x: Tensor,
     filters: int,
-    kernel_size: int,
+    kernel_size: Any,
     *,
     use_bias: bool,
     name: str,
@@ -104,11 +104,19 @@ def norm(x: Tensor, *, name: str) -> Tensor:
 
 
 def conv_norm_relu(
-    x: Tensor, filters: int, kernel_size: int, *, name: str, **options: Any
+    x: Tensor,
+    filters: int,
+    kernel_size: Any,
+    *,
+    name: str,
+    activation: Any = "relu",
+    **options: Any,
 ) -> Tensor:
-    """`conv_norm`, then ReLU."""
+    """`conv_norm`, then ReLU or another activation."""
     x = conv_norm(x, filters, kernel_size, name=name, **options)
-    return layers.ReLU(name=f"{name}_relu")(x)
+    if activation == "relu":
+        return layers.ReLU(name=f"{name}_relu")(x)
+    return layers.Activation(activation, name=f"{name}_activation")(x)
 
 
 def pool(x: Tensor, *, decoder: str, name: str) -> tuple[Tensor, Pooling]:
@@ -169,6 +177,7 @@ def encode(
     decoder: str,
     use_bias: bool,
     dropout_rates: Sequence[float] = (),
+    activation: Any = "relu",
 ) -> tuple[Tensor, list[Pooling]]:
     """Stages of convolutions, each halved at its end.
 
@@ -179,6 +188,7 @@ def encode(
         decoder: One of `DECODERS`; decides whether indices are needed.
         use_bias: Whether the convolutions have biases.
         dropout_rates: Rate after each stage; none by default.
+        activation: What follows each normalization.
 
     Returns:
         The last pooled tensor, and the `Pooling` of each stage.
@@ -191,6 +201,7 @@ def encode(
                 num_filters,
                 kernel_size,
                 use_bias=use_bias,
+                activation=activation,
                 name=f"block{number}_conv{i}",
             )
         x, pooling = pool(x, decoder=decoder, name=f"block{number}_pool")

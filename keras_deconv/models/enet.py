@@ -17,6 +17,7 @@ Tensor = Any
 Activation = Callable[[Tensor, str], Tensor]
 
 INITIAL_FILTERS = 13
+FILTERS = (64, 128)  # of stage 1, and of stages 2 and 3
 # Bottlenecks of stages 2 and 3: 3x3 with a dilation rate, or 5x1 and 1x5.
 ASYMMETRIC = "asymmetric"
 STAGE: tuple[int | str, ...] = (1, 2, ASYMMETRIC, 4, 1, 8, ASYMMETRIC, 16)
@@ -27,6 +28,7 @@ def ENet(  # noqa: N802
     input_shape: Sequence[int | None],
     num_classes: int,
     *,
+    width_multiplier: float = 1.0,
     decoder: str = "max_unpool",
     classifier_activation: str | None = None,
     name: str = "enet",
@@ -58,6 +60,10 @@ def ENet(  # noqa: N802
             and need not be multiples of 8. The initial block adds 13 filters to
             the channels, so that color images get 16.
         num_classes: int >= 2. Classes, void not counted.
+        width_multiplier: float > 0. Scales the filters of all blocks: 13 in the
+            initial block, 64 in stage 1 and 128 in stages 2 and 3, the latter
+            two rounded to multiples of 4. A value other than 1 leaves the
+            published network.
         decoder: How blocks 4.0 and 5.0 restore their size: "max_unpool" (the
             published one), "bed_of_nails", "nearest" or "conv_transpose".
         classifier_activation: None for logits, or "softmax".
@@ -83,18 +89,29 @@ def ENet(  # noqa: N802
     _arguments.num_classes(num_classes)
     _arguments.classifier_activation(classifier_activation)
     decoder = _arguments.choice(decoder, "decoder", _blocks.DECODERS)
+    width = _arguments.positive_number(width_multiplier, "width_multiplier")
+    # A bottleneck is a quarter of its output wide.
+    narrow, wide = (4 * max(round(n * width / 4), 1) for n in FILTERS)
 
     inputs = keras.Input(_arguments.image_shape(input_shape), name="image")
     x = layers.Rescaling(1 / 255, name="rescaling")(inputs)
-    x = _initial_block(x)
-    x, pooling1 = _down_block(x, 64, 0.01, decoder, "bottleneck1_0")
+    x = _initial_block(x, max(round(INITIAL_FILTERS * width), 4))
+    if x.shape[-1] > narrow:
+        raise ValueError(
+            "`width_multiplier` must be larger for images of so many channels: "
+            f"stage 1 would have {narrow} channels, fewer than the "
+            f"{x.shape[-1]} of the initial block. Received: "
+            f"width_multiplier={width_multiplier!r}, "
+            f"input_shape={tuple(input_shape)}"
+        )
+    x, pooling1 = _down_block(x, narrow, 0.01, decoder, "bottleneck1_0")
     for i in range(1, 5):
         x = _bottleneck(x, 1, 0.01, _prelu, f"bottleneck1_{i}")
-    x, pooling2 = _down_block(x, 128, 0.1, decoder, "bottleneck2_0")
+    x, pooling2 = _down_block(x, wide, 0.1, decoder, "bottleneck2_0")
     for stage, first in ((2, 1), (3, 0)):
         for i, kind in enumerate(STAGE, start=first):
             x = _bottleneck(x, kind, 0.1, _prelu, f"bottleneck{stage}_{i}")
-    x = _up_block(x, 64, pooling2, decoder, "bottleneck4_0")
+    x = _up_block(x, narrow, pooling2, decoder, "bottleneck4_0")
     for i in range(1, 3):
         x = _bottleneck(x, 1, 0.0, _relu, f"bottleneck4_{i}")
     # 16 of a color image: as many as the first index has channels.
@@ -118,14 +135,14 @@ def ENet(  # noqa: N802
     )
 
 
-def _initial_block(x: Tensor) -> Tensor:
+def _initial_block(x: Tensor, filters: int) -> Tensor:
     """Half the size: a convolution and a pooling side by side."""
     # As in Torch, one pixel at either side; "same" would add it at the end.
     padded = layers.ZeroPadding2D(1, data_format=LAST, name="initial_padding")(
         x
     )
     conv = layers.Conv2D(
-        INITIAL_FILTERS,
+        filters,
         3,
         strides=2,
         data_format=LAST,

@@ -12,16 +12,10 @@ from keras_deconv.models import _blocks, _vgg16
 
 __all__ = ["BayesianSegNet", "BayesianSegNetBasic", "SegNet", "SegNetBasic"]
 
-# A stage ends with the filters that the next one's index asks for. What would
-# be the last convolution of the last stage is the classifier.
-DECODER_FILTERS = (
-    (64,),
-    (128, 64),
-    (256, 256, 128),
-    (512, 512, 256),
-    (512, 512, 512),
-)
-BASIC_FILTERS = ((64,),) * 4
+# As published, stage by stage.
+FILTERS = (64, 128, 256, 512, 512)
+CONVS_PER_STAGE = (2, 2, 3, 3, 3)
+BASIC_FILTERS = (64,) * 4
 # Stages that have dropout, where there is any: the central ones.
 DROPOUT_STAGES = (3, 4, 5)
 
@@ -30,6 +24,10 @@ def SegNet(  # noqa: N802
     input_shape: Sequence[int | None],
     num_classes: int,
     *,
+    filters: Sequence[int] = FILTERS,
+    convs_per_stage: int | Sequence[int] = CONVS_PER_STAGE,
+    kernel_size: int = 3,
+    activation: Any = "relu",
     decoder: str = "max_unpool",
     decoder_kernel_size: int = 2,
     decoder_initializer: Any = "he_normal",
@@ -56,6 +54,15 @@ def SegNet(  # noqa: N802
         input_shape: `(height, width, channels)`. Height and width may be None
             and need not be multiples of 32.
         num_classes: int >= 2. Classes, void not counted.
+        filters: Filters of each stage, one int >= 1 per stage. Their number is
+            the depth of the network. Like the next three arguments, a value
+            other than the default leaves the published network.
+        convs_per_stage: Number of convolutions of each stage: an int >= 1 for
+            all, or one per stage. The decoder mirrors it; its last one is the
+            classifier.
+        kernel_size: int >= 1. Kernel size of all convolutions.
+        activation: What follows each batch normalization: the name of an
+            activation of Keras, or a function.
         decoder: How a decoder stage restores its size: "max_unpool" (the
             published one), "bed_of_nails", "nearest" or "conv_transpose"
             (transposed convolution with the strides of pooling, which adds
@@ -66,7 +73,8 @@ def SegNet(  # noqa: N802
             transposed convolution.
         encoder_weights: None (He initialization), "imagenet", or the path of
             a weights file: VGG-16 of `keras.applications`, or VGG-16 and
-            VGG-16-BN of torchvision (.pth or .safetensors).
+            VGG-16-BN of torchvision (.pth or .safetensors). For the published
+            `filters`, `convs_per_stage` and `kernel_size` only.
         dropout: 0 <= rate < 1. Dropout after pooling 3 to 5 and after decoder
             stages 5 to 3, where Bayesian SegNet has it. The authors' SegNet
             has none.
@@ -95,14 +103,21 @@ def SegNet(  # noqa: N802
     """
     _arguments.num_classes(num_classes)
     _arguments.classifier_activation(classifier_activation)
+    encoder, mirror = _stages(filters, convs_per_stage)
+    kernel_size = _arguments.positive_int(kernel_size, "kernel_size")
+    _arguments.activation(activation, "activation")
     _vgg16.check_encoder_weights(encoder_weights)
+    if encoder_weights is not None:
+        _check_is_vgg16(encoder, kernel_size)
     inputs = keras.Input(_arguments.image_shape(input_shape), name="image")
     x = _encode_and_decode(
         inputs,
-        _blocks.VGG16_FILTERS,
-        DECODER_FILTERS,
-        kernel_size=3,
-        conv=_blocks.conv_norm_relu,
+        encoder,
+        # What would be the last convolution is the classifier.
+        [mirror[0][:-1], *mirror[1:]],
+        kernel_size=kernel_size,
+        conv=functools.partial(_blocks.conv_norm_relu, activation=activation),
+        activation=activation,
         use_bias=use_bias,
         dropout=dropout,
         decoder=decoder,
@@ -110,7 +125,7 @@ def SegNet(  # noqa: N802
         decoder_initializer=decoder_initializer,
     )
     outputs = _blocks.classifier(
-        x, num_classes, 3, activation=classifier_activation
+        x, num_classes, kernel_size, activation=classifier_activation
     )
     model = keras.Model(inputs, outputs, name=name)
     if encoder_weights is not None:
@@ -193,6 +208,10 @@ def SegNetBasic(  # noqa: N802
     input_shape: Sequence[int | None],
     num_classes: int,
     *,
+    filters: Sequence[int] = BASIC_FILTERS,
+    convs_per_stage: int | Sequence[int] = 1,
+    kernel_size: int = 7,
+    activation: Any = "relu",
     decoder: str = "max_unpool",
     decoder_kernel_size: int = 2,
     decoder_initializer: Any = "he_normal",
@@ -215,6 +234,15 @@ def SegNetBasic(  # noqa: N802
     Args:
         input_shape: As for `SegNet`.
         num_classes: int >= 2. Classes, void not counted.
+        filters: Filters of each stage, one int >= 1 per stage. Their number is
+            the depth of the network. Like the next three arguments, a value
+            other than the default leaves the published network.
+        convs_per_stage: Number of convolutions of each stage, in encoder and
+            decoder: an int >= 1 for all, or one per stage.
+        kernel_size: int >= 1. Kernel size of all convolutions but the
+            classifier.
+        activation: What follows each batch normalization of the encoder: the
+            name of an activation of Keras, or a function.
         decoder: As for `SegNet`.
         decoder_kernel_size: As for `SegNet`.
         decoder_initializer: As for `SegNet`.
@@ -247,13 +275,17 @@ def SegNetBasic(  # noqa: N802
     """
     _arguments.num_classes(num_classes)
     _arguments.classifier_activation(classifier_activation)
+    encoder, mirror = _stages(filters, convs_per_stage)
+    kernel_size = _arguments.positive_int(kernel_size, "kernel_size")
+    _arguments.activation(activation, "activation")
     inputs = keras.Input(_arguments.image_shape(input_shape), name="image")
     x = _encode_and_decode(
         _blocks.local_response_norm(inputs),
-        BASIC_FILTERS,
-        BASIC_FILTERS,
-        kernel_size=7,
+        encoder,
+        mirror,
+        kernel_size=kernel_size,
         conv=_blocks.conv_norm,
+        activation=activation,
         use_bias=use_bias,
         dropout=dropout,
         decoder=decoder,
@@ -325,6 +357,44 @@ def BayesianSegNetBasic(  # noqa: N802
     )
 
 
+def _stages(
+    filters: Any, convs_per_stage: Any
+) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """Filters of each convolution of the encoder, and of its mirror image.
+
+    A decoder stage ends with the filters that the next one's index asks for.
+    """
+    filters = _arguments.counts(filters, "filters")
+    if isinstance(convs_per_stage, Sequence):
+        convs = _arguments.counts(convs_per_stage, "convs_per_stage")
+    else:
+        each = _arguments.positive_int(convs_per_stage, "convs_per_stage")
+        convs = (each,) * len(filters)
+    if len(convs) != len(filters):
+        raise ValueError(
+            "`convs_per_stage` must be an int or one int per stage, as "
+            f"`filters` has. Received: convs_per_stage={convs_per_stage!r} and "
+            f"filters={filters!r}"
+        )
+    encoder = [(f,) * n for f, n in zip(filters, convs, strict=True)]
+    before = (filters[0], *filters)
+    mirror = [
+        (*stage[:-1], after)
+        for stage, after in zip(encoder, before, strict=False)
+    ]
+    return encoder, mirror
+
+
+def _check_is_vgg16(encoder: Sequence[Sequence[int]], kernel_size: int) -> None:
+    if tuple(encoder) != _blocks.VGG16_FILTERS or kernel_size != 3:
+        raise ValueError(
+            "`encoder_weights` are those of VGG-16 and need its `filters`, "
+            "`convs_per_stage` and `kernel_size`, the defaults. Received: a "
+            f"network with filters {[list(stage) for stage in encoder]} and "
+            f"kernel_size={kernel_size}. Use encoder_weights=None."
+        )
+
+
 def _encode_and_decode(
     x: Any,
     encoder_filters: Sequence[Sequence[int]],
@@ -332,6 +402,7 @@ def _encode_and_decode(
     *,
     kernel_size: int,
     conv: Callable[..., Any],
+    activation: Any,
     use_bias: bool,
     dropout: float,
     decoder: str,
@@ -356,6 +427,7 @@ def _encode_and_decode(
         decoder=decoder,
         use_bias=use_bias,
         dropout_rates=dropout_rates,
+        activation=activation,
     )
     return _blocks.decode(
         x,

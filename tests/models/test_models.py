@@ -1,6 +1,5 @@
 """The networks: sizes and counts as published, and that they learn."""
 
-import contextlib
 import functools
 import inspect
 import math
@@ -24,15 +23,6 @@ from keras_deconv.models import (
 from tests import networks
 
 pytestmark = [pytest.mark.oldest]
-
-
-@contextlib.contextmanager
-def without_values():
-    """For what is read off a network: its weights get shapes, and no memory."""
-    with keras.StatelessScope(initialize_variables=False):
-        yield
-    # Or Keras gives them memory, gigabytes, where it next leaves a scope.
-    keras.utils.clear_session(free_memory=False)
 
 
 def count(weights):
@@ -71,7 +61,7 @@ BAYESIAN = {SegNet: BayesianSegNet, SegNetBasic: BayesianSegNetBasic}
     + [(BAYESIAN[row[0]], *row[1:]) for row in PUBLISHED if row[0] in BAYESIAN],
 )
 def test_parameters(model, num_classes, options, trainable, fixed):
-    with without_values():
+    with networks.without_values():
         net = model((None, None, 3), num_classes, **options)
     assert count(net.trainable_weights) == trainable
     seeds = [w for w in net.non_trainable_weights if "seed" in w.path]
@@ -80,7 +70,7 @@ def test_parameters(model, num_classes, options, trainable, fixed):
 
 @pytest.mark.parametrize("decoder", networks.DECODERS)
 def test_sizes_of_every_stage(decoder):
-    with without_values():
+    with networks.without_values():
         net = SegNet((360, 480, 3), 11, decoder=decoder)
     heights = [360, 180, 90, 45, 23, 12]
     widths = [480, 240, 120, 60, 30, 15]
@@ -253,7 +243,7 @@ def set_identity_norms_and_close_extensions(net):
 
 def test_enet_projects_before_it_unpools():
     """The index has 64 and 16 channels, the input of the block 128 and 64."""
-    with without_values():
+    with networks.without_values():
         net = ENet((64, 96, 3), 5)
     for up, down, size in (
         ("bottleneck4_0", "bottleneck2_0", (16, 24, 64)),
@@ -281,7 +271,7 @@ def of_blocks(stage, *numbers):
 
 def test_enet_block_by_block():
     """As the authors' Lua has it, see their `encoder.lua`, `decoder.lua`."""
-    with without_values():
+    with networks.without_values():
         net = ENet((64, 96, 3), 5)
     found = {
         layer.name: (
@@ -453,7 +443,7 @@ def test_enet_convolutions_are_aligned_as_in_torch():
 
 
 def test_deconvnet_narrows_to_one_pixel_and_returns():
-    with without_values():
+    with networks.without_values():
         net = DeconvNet((224, 224, 3), 21, fc_units=16)
     for name, shape in {
         "block5_pool": (7, 7, 512),
@@ -541,7 +531,7 @@ def test_local_response_norm_is_caffes(rng):
 
 @pytest.mark.numeric
 def test_softmax_and_dropout():
-    with without_values():
+    with networks.without_values():
         net = SegNet((None, None, 3), 5, dropout=np.float32(0.5))
     names = {layer.name for layer in net.layers if "dropout" in layer.name}
     assert names == {

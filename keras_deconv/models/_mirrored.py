@@ -1,0 +1,263 @@
+"""How a decoder undoes what an encoder did, one change of size at a time."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from keras import layers
+
+from keras_deconv.layers import (
+    BedOfNailsUnpool2D,
+    MaxUnpool2D,
+    NearestUnpool2D,
+)
+from keras_deconv.layers.cropping import CropLike2D
+from keras_deconv.models import _blocks, _reductions
+from keras_deconv.models._blocks import LAST
+from keras_deconv.models._reductions import Change
+
+Tensor = Any
+
+# Each reduction by its counterpart.
+MIRROR = "mirror"
+
+
+class Stage(NamedTuple):
+    """A reduction and the smaller changes around it."""
+
+    number: int  # 1 has the size of the image
+    reduction: Change
+    before: tuple[Change, ...]  # since the reduction before
+    is_image: bool  # whether what is reduced is the image itself
+    after: tuple[Change, ...] = ()  # of the last stage only
+
+    @property
+    def features(self) -> Tensor:
+        """The feature map of this size, before it is padded."""
+        return (*self.margins, self.reduction)[0].features
+
+    @property
+    def margins(self) -> tuple[Change, ...]:
+        """Paddings and croppings right before the reduction."""
+        num = len(self.before)
+        while num and is_margin(self.before[num - 1]):
+            num -= 1
+        return self.before[num:]
+
+
+def is_margin(change: Change) -> bool:
+    """Whether rows and columns are added or cut off, and nothing else."""
+    return change.kind in (_reductions.PADDING, _reductions.CROPPING)
+
+
+def stages(changes: Sequence[Change], image_channels: int) -> list[Stage]:
+    """The changes of an encoder by stages; none where nothing is reduced."""
+    found: list[Stage] = []
+    pending: list[Change] = []
+    for change in changes:
+        if change.is_reduction:
+            # No convolution came before.
+            is_image = not found and (
+                change.features.shape[-1] == image_channels
+            )
+            found.append(
+                Stage(len(found) + 1, change, tuple(pending), is_image)
+            )
+            pending = []
+        else:
+            pending.append(change)
+    if found:
+        found[-1] = found[-1]._replace(after=tuple(pending))
+    return found
+
+
+def method(change: Change, decoder: str) -> str:
+    """Which of `_blocks.DECODERS` undoes a reduction."""
+    if decoder != MIRROR:
+        return decoder
+    return "max_unpool" if change.remembers else "conv_transpose"
+
+
+def undo_reduction(
+    x: Tensor,
+    change: Change,
+    *,
+    decoder: str,
+    filters: int,
+    overlap: str,
+    name: str,
+) -> Tensor:
+    """Restore the height and width of what was reduced.
+
+    Args:
+        x: Values.
+        change: The reduction.
+        decoder: One of `_blocks.DECODERS`.
+        filters: Filters of a transposed convolution.
+        overlap: As for `MaxUnpool2D`.
+        name: Name of the layer, such as "decoder1_unpool".
+    """
+    if decoder == "max_unpool":
+        return _max_unpool(x, change, overlap, name)
+    if decoder == "bed_of_nails":
+        return BedOfNailsUnpool2D(
+            change.window,
+            change.strides,
+            change.padding,
+            data_format=LAST,
+            position=tuple((k - 1) // 2 for k in change.window),
+            name=name,
+        )(x, like=change.features)
+    if decoder == "nearest":
+        unpool = NearestUnpool2D(
+            change.strides, None, change.padding, data_format=LAST, name=name
+        )
+        if change.padding == "same" or change.window == change.strides:
+            return unpool(x, like=change.features)
+        return _fit(unpool(x), change, change.strides, name)
+    kernel = _covering_kernel(change)
+    x = layers.Conv2DTranspose(
+        filters,
+        kernel,
+        strides=change.strides,
+        padding=change.padding,
+        data_format=LAST,
+        kernel_initializer="he_normal",
+        name=name,
+    )(x)
+    return _fit(x, change, kernel, name)
+
+
+def undo_others(
+    x: Tensor,
+    changes: Sequence[Change],
+    *,
+    decoder: str,
+    overlap: str,
+    prefix: str,
+) -> Tensor:
+    """Undo what has no strides, the last change first.
+
+    Args:
+        x: Values.
+        changes: Changes in the order of the encoder.
+        decoder: What undoes reductions.
+        overlap: As for `MaxUnpool2D`.
+        prefix: What names of layers begin with.
+    """
+    for change in reversed(changes):
+        name = f"{prefix}_{change.name}"
+        if change.kind == _reductions.PADDING:
+            x = layers.Cropping2D(change.margins, data_format=LAST, name=name)(
+                x
+            )
+        elif change.kind == _reductions.CROPPING:
+            x = layers.ZeroPadding2D(
+                change.margins, data_format=LAST, name=name
+            )(x)
+        elif change.remembers and decoder in (MIRROR, "max_unpool"):
+            x = _max_unpool(x, change, overlap, name)
+        else:
+            x = _blocks.conv_norm_relu(
+                x,
+                change.features.shape[-1],
+                change.window,
+                convolution=layers.Conv2DTranspose,
+                padding="valid",
+                use_bias=True,
+                name=name,
+            )
+    return x
+
+
+def _max_unpool(x: Tensor, change: Change, overlap: str, name: str) -> Tensor:
+    return project_and_unpool(
+        x,
+        change.argmax,
+        like=change.features,
+        unpool=MaxUnpool2D(
+            change.window,
+            change.strides,
+            change.padding,
+            data_format=LAST,
+            index_format=change.index_format,
+            overlap=overlap,
+            name=name,
+        ),
+    )
+
+
+def project_and_unpool(
+    x: Tensor, argmax: Tensor, *, like: Tensor, unpool: MaxUnpool2D
+) -> Tensor:
+    """Bring values to the channels of the index, if they differ, and unpool.
+
+    As in ENet, by a convolution of 1x1 and a normalization.
+    """
+    if x.shape[-1] != argmax.shape[-1]:
+        x = _blocks.conv_norm(
+            x,
+            argmax.shape[-1],
+            1,
+            use_bias=False,
+            name=f"{unpool.name}_projection",
+        )
+    return unpool(x, argmax, like=like)
+
+
+def join(x: Tensor, features: Tensor, skips: str, name: str) -> Tensor:
+    """Values and the encoder's features, side by side or added."""
+    if skips == "concat":
+        return layers.Concatenate(name=f"{name}_concatenate")([x, features])
+    if features.shape[-1] != x.shape[-1]:
+        features = _blocks.conv_norm(
+            features, x.shape[-1], 1, use_bias=False, name=f"{name}_projection"
+        )
+    return layers.Add(name=f"{name}_add")([x, features])
+
+
+def convolve(x: Tensor, filters: Sequence[int], *, prefix: str) -> Tensor:
+    """Convolutions of 3x3 with normalization and ReLU."""
+    for i, num_filters in enumerate(filters, start=1):
+        x = _blocks.conv_norm_relu(
+            x, num_filters, 3, use_bias=True, name=f"{prefix}_conv{i}"
+        )
+    return x
+
+
+def _covering_kernel(change: Change) -> tuple[int, ...]:
+    """Kernel of the transposed convolution, a multiple of the strides.
+
+    It covers the kernel of a convolution. Depthwise ones have few weights,
+    where a transposed one mixes all channels: that one gets the smallest.
+    """
+    if change.kind != _reductions.CONVOLUTION:
+        return change.strides
+    pairs = zip(change.window, change.strides, strict=True)
+    return tuple(-(-k // s) * s for k, s in pairs)
+
+
+def _fit(x: Tensor, change: Change, kernel: Sequence[int], name: str) -> Tensor:
+    """Lay out windows of `kernel` where those of the reduction were.
+
+    Both have the same center, up to half a pixel. Where no window was, there
+    are zeros.
+    """
+    if change.padding == "valid":
+        cut, added = [], []
+        for k, s, window in zip(
+            kernel, change.strides, change.window, strict=True
+        ):
+            first = int((window - k) / 2)
+            cut.append((max(-first, 0), 0))
+            # Reduced sizes may be up to `s - 1` larger than their windows.
+            last = window + s - 1 - k - first
+            added.append((max(first, 0), max(last, 0)))
+        if any(map(any, cut)):
+            x = layers.Cropping2D(cut, data_format=LAST, name=f"{name}_cut")(x)
+        if any(map(any, added)):
+            x = layers.ZeroPadding2D(
+                added, data_format=LAST, name=f"{name}_pad"
+            )(x)
+    return CropLike2D(data_format=LAST, name=f"{name}_crop")(
+        x, like=change.features
+    )

@@ -1,0 +1,469 @@
+"""A decoder for any encoder: what is undone by what, sizes and errors."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_deconv import MaxPoolWithArgmax2D, losses, models
+from keras_deconv.models import _pairs, _preprocessing, _reductions
+from tests import networks
+
+SLIM = dict(decoder_filters=8, decoder_convs=1)
+
+
+def vgg16(size=(None, None)):
+    return keras.applications.VGG16(
+        include_top=False, weights=None, input_shape=(*size, 3)
+    )
+
+
+def vgg16_without_values():
+    """For what is read off a graph."""
+    with networks.without_values():
+        return vgg16()
+
+
+def branched(size=(None, None)):
+    """What a decoder has to undo, in one small encoder.
+
+    Padding that is not symmetric, a "valid" convolution, average pooling, a
+    branch with max pooling beside one without, global pooling, and a model
+    in the model.
+    """
+    image = keras.Input((*size, 3))
+    x = layers.Rescaling(1 / 255)(image)
+    x = layers.Conv2D(6, 3, padding="same", activation="relu", name="a")(x)
+    x = layers.ZeroPadding2D(((0, 1), (2, 1)), name="pad")(x)
+    x = layers.Conv2D(8, 3, strides=2, name="strided")(x)
+    x = layers.BatchNormalization(name="norm")(x)
+    x = layers.Conv2D(8, 3, activation="relu", name="valid")(x)
+    gate = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    x = layers.Multiply()([x, layers.Conv2D(8, 1, name="gate")(gate)])
+    # The longer branch has the max pooling.
+    left = layers.Conv2D(8, 3, strides=2, padding="same", name="left")(x)
+    right = layers.Conv2D(8, 3, padding="same", name="b")(x)
+    right = layers.MaxPooling2D(3, 2, padding="same", name="pool")(right)
+    x = layers.Concatenate()([left, right])
+    inner = keras.Sequential(
+        [
+            keras.Input((None, None, 16)),
+            layers.Conv2D(10, 1, name="inner_conv"),
+            layers.AveragePooling2D(2, name="average"),
+        ],
+        name="inner",
+    )
+    return keras.Model(image, inner(x), name="branched")
+
+
+def images(size=(45, 61), number=1):
+    rng = np.random.default_rng(5)
+    return rng.uniform(0, 255, (number, *size, 3)).astype("float32")
+
+
+def unpoolings(model):
+    return {
+        layer.name: type(layer).__name__
+        for layer in model.layers
+        if layer.name.endswith("_unpool")
+    }
+
+
+def test_what_is_found_and_how_it_is_undone():
+    model = models.EncoderDecoder(branched(), 4, **SLIM)
+    _, changes = _reductions.read(branched(), keras.Input((45, 61, 3)))
+    assert [str(change) for change in changes] == [
+        "pad (zero padding ((0, 1), (2, 1)))",
+        "strided (convolution 3x3/2)",
+        "valid (convolution 3x3/1)",
+        "pool (max pooling 3x3/2)",
+        "average (average pooling 2x2/2)",
+    ]
+    assert unpoolings(model) == {
+        "decoder3_unpool": "Conv2DTranspose",
+        "decoder2_unpool": "MaxUnpool2D",
+        "decoder1_unpool": "Conv2DTranspose",
+    }
+    # A multiple of the strides that covers the kernel.
+    assert model.get_layer("decoder1_unpool").kernel_size == (4, 4)
+    assert model.get_layer("decoder2_valid").kernel_size == (3, 3)
+    assert model.get_layer("decoder1_pad").cropping == ((0, 1), (2, 1))
+
+
+@pytest.mark.parametrize("decoder", ["mirror", "nearest", "bed_of_nails"])
+@pytest.mark.parametrize("known", [True, False])
+def test_sizes_are_restored_and_features_kept(decoder, known):
+    encoder = branched((45, 61) if known else (None, None))
+    model = models.EncoderDecoder(
+        encoder, 4, decoder=decoder, skips="concat", **SLIM
+    )
+    sizes = [(45, 61)] if known else [(45, 61), (44, 58)]
+    for size in sizes:
+        x = images(size)
+        assert tuple(model(x).shape) == (1, *size, 4)
+        features = _pairs.encoder_of(model, size)(x)
+        np.testing.assert_array_equal(features, encoder(x))
+    assert [p.restored for p in _pairs.pairs(model, (45, 61))] == [
+        (45, 61, 8),
+        (22, 31, 8),
+        (10, 15, 8),
+    ]
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize(
+    "decoder", ["mirror", "nearest", "bed_of_nails", "conv_transpose"]
+)
+def test_every_window_can_be_undone(decoder, padding):
+    """Windows smaller and larger than their strides, at all remainders."""
+    for window, strides in ((1, 2), (3, 2), (5, 2), (2, 3)):
+        for size in range(25, 25 + strides):
+            image = keras.Input((size, size, 3))
+            x = layers.Conv2D(4, window, strides, padding)(image)
+            x = layers.MaxPooling2D(window, strides, padding)(x)
+            model = models.EncoderDecoder(
+                keras.Model(image, x), 2, decoder=decoder, **SLIM
+            )
+            assert model.output_shape == (None, size, size, 2)
+
+
+def test_features_of_vgg16():
+    encoder = vgg16()
+    model = models.EncoderDecoder(encoder, 4, preprocessing="auto", **SLIM)
+    x = images()
+    assert tuple(model(x).shape) == (1, 45, 61, 4)
+    prepared = keras.applications.vgg16.preprocess_input(x.copy())
+    np.testing.assert_array_equal(
+        _pairs.encoder_of(model, (45, 61))(x), encoder(prepared)
+    )
+
+
+def fit(model):
+    """One step of two images."""
+    model.compile("adam", losses.SegmentationCrossentropy(), run_eagerly=True)
+    masks = np.random.default_rng(7).integers(0, 4, (2, 24, 32))
+    model.train_on_batch(images((24, 32), 2), masks)
+
+
+def values(weights):
+    return [np.array(w) for w in weights]
+
+
+def which_moved(weights, before):
+    return {
+        w.path
+        for w, old in zip(weights, before, strict=True)
+        if not np.array_equal(w, old)
+    }
+
+
+def test_layers_and_weights_are_shared():
+    encoder = branched((24, 32))
+    model = models.EncoderDecoder(encoder, 4, **SLIM)
+    assert model.get_layer("strided") is encoder.get_layer("strided")
+    before = values(model.weights)
+    fit(model)
+    moved = which_moved(model.weights, before)
+    kernels = {w.path for w in model.weights if "kernel" in w.path}
+    assert kernels < moved
+    assert {w.path for w in encoder.weights if "kernel" in w.path} < kernels
+
+
+@pytest.mark.parametrize("skips", [False, "concat", "add"])
+def test_skips_join_at_each_stage_but_the_image(skips):
+    model = models.EncoderDecoder(
+        vgg16_without_values(), 4, skips=skips, **SLIM
+    )
+    names = [layer.name for layer in model.layers]
+    found = sorted(n for n in names if n.endswith(("_concatenate", "_add")))
+    word = {"concat": "concatenate", "add": "add"}.get(skips)
+    assert found == (
+        [f"decoder{n}_skip_{word}" for n in range(1, 6)] if word else []
+    )
+    strided = keras.Sequential(
+        [keras.Input((32, 32, 3)), layers.Conv2D(8, 3, 2, "same")]
+    )
+    model = models.EncoderDecoder(strided, 4, skips=skips, **SLIM)
+    assert not any("skip" in layer.name for layer in model.layers)
+
+
+def test_vgg16_becomes_segnet():
+    """Same stages, and the same sizes and parameters of the decoder."""
+    size = (352, 480)  # divides by 32: VGG16 of Keras rounds down
+    with networks.without_values():
+        segnet = models.SegNet((*size, 3), 11)
+        model = models.EncoderDecoder(
+            vgg16(size), 11, decoder_convs=(1, 2, 3, 3, 3)
+        )
+    for ours, theirs in zip(
+        _pairs.pairs(model), _pairs.pairs(segnet), strict=True
+    ):
+        assert ours == theirs
+
+    def decoder(net):
+        """Shapes of the weights by the names of their layers."""
+        return {
+            layer.name: [tuple(w.shape) for w in layer.weights]
+            for layer in net.layers
+            if layer.name.startswith(("decoder", "logits"))
+            # What is the layer of a name is, but for cropping, the same.
+            and layer.weights
+        }
+
+    assert decoder(model) == decoder(segnet)
+
+
+def test_max_unpool_names_the_other_reductions():
+    models.EncoderDecoder(
+        vgg16_without_values(), 4, decoder="max_unpool", **SLIM
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"strided \(convolution 3x3/2\), average \(average pooling",
+    ):
+        models.EncoderDecoder(branched(), 4, decoder="max_unpool")
+
+
+def test_frozen_encoder_stays_as_it_is():
+    encoder = branched((24, 32))
+    model = models.EncoderDecoder(encoder, 4, freeze_encoder=True, **SLIM)
+    before = values(encoder.weights)
+    fit(model)
+    assert not which_moved(encoder.weights, before)
+    # Second phase.
+    for layer in encoder.layers:
+        is_norm = isinstance(layer, layers.BatchNormalization)
+        layer.trainable = not is_norm
+    fit(model)
+    moved = which_moved(encoder.weights, before)
+    assert "strided/kernel" in moved
+    assert not any("norm" in path for path in moved)
+
+
+def test_saved_and_loaded(tmp_path):
+    encoder = branched()
+    model = models.EncoderDecoder(
+        encoder, 4, skips="add", freeze_encoder=True, dropout=0.2, **SLIM
+    )
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    x = images()
+    np.testing.assert_array_equal(loaded(x), model(x))
+
+
+def test_preprocessing_of_another_layer():
+    encoder = branched()
+    half = layers.Rescaling(0.5, name="half")
+    model = models.EncoderDecoder(encoder, 4, preprocessing=half, **SLIM)
+    plain = models.EncoderDecoder(encoder, 4, **SLIM)
+    features = [
+        _pairs.encoder_of(one, (45, 61))(images() / by)
+        for one, by in ((model, 1), (plain, 2))
+    ]
+    np.testing.assert_array_equal(*features)
+
+
+@pytest.mark.parametrize(
+    ("mode", "family"),
+    [("caffe", "vgg16"), ("tf", "mobilenet_v2"), ("torch", "densenet")],
+)
+def test_auto_is_preprocess_input(mode, family):
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, _preprocessing.prepare(image, mode))
+    x = images()
+    expected = getattr(keras.applications, family).preprocess_input(x.copy())
+    # The order of two operations differs. Both have values of up to 1 or, for
+    # caffe, 255, where there is nothing to round.
+    eps = 0 if mode == "caffe" else 8 * np.finfo("float32").eps
+    np.testing.assert_allclose(model(x), expected, rtol=0, atol=3 * eps)
+
+
+@pytest.mark.parametrize(
+    ("name", "rescales", "expected"),
+    [
+        ("vgg16", False, "caffe"),
+        ("resnet50", False, "caffe"),
+        ("resnet50v2", False, "tf"),
+        ("mobilenet_1.00_224", False, "tf"),
+        ("NASNet", False, "tf"),
+        ("densenet121", False, "torch"),
+        ("densenet121", True, "none"),
+        ("efficientnetv2-b0", True, "none"),
+        ("MobileNetV3Small", True, "none"),
+    ],
+)
+def test_families_are_known_by_their_names(name, rescales, expected):
+    layer = layers.Rescaling(1.0) if rescales else layers.ReLU()
+    encoder = keras.Sequential([keras.Input((8, 8, 3)), layer], name=name)
+    assert _preprocessing.mode_of(encoder) == expected
+
+
+def sequential(*inner, size=(64, 64)):
+    return keras.Sequential([keras.Input((*size, 3)), *inner])
+
+
+def two_inputs():
+    a, b = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
+    return keras.Model([a, b], layers.Add()([a, b]))
+
+
+def resized():
+    return sequential(layers.MaxPooling2D(), layers.UpSampling2D())
+
+
+@pytest.mark.parametrize(
+    ("build", "options", "words"),
+    [
+        (lambda: keras.Sequential([layers.ReLU()]), {}, "that is built"),
+        (lambda: "resnet50", {}, "must be a Functional or Sequential"),
+        (two_inputs, {}, "one input and one output.*2 inputs"),
+        (
+            lambda: sequential(layers.GlobalAveragePooling2D()),
+            {},
+            "include_top=False",
+        ),
+        (lambda: sequential(layers.ReLU()), {}, "nothing to undo"),
+        (resized, {}, r"up_sampling2d.*makes size \(64, 64\) of \(32, 32\)"),
+        (
+            lambda: sequential(layers.Conv2D(8, 16, strides=16)),
+            {},
+            "strides of 2 or 3.*16x16/16.*decoder='conv_transpose'",
+        ),
+        (
+            lambda: sequential(
+                layers.Conv2D(8, 4, strides=4),
+                layers.Reshape((256, 8)),
+                layers.Reshape((16, 16, 8)),
+            ),
+            {},
+            "reshape.*makes height and width of what has none",
+        ),
+        (
+            vgg16_without_values,
+            dict(decoder_filters=(8, 8)),
+            "one int per reduction.*has 5",
+        ),
+        (vgg16_without_values, dict(skips=True), "`skips` must be one of"),
+        (
+            vgg16_without_values,
+            dict(decoder="unpool"),
+            "`decoder` must be one of 'mirror'",
+        ),
+        (vgg16_without_values, dict(preprocessing="caffe"), "`preprocessing`"),
+        (vgg16_without_values, dict(preprocessing=abs), "or a Keras layer"),
+        (branched, dict(preprocessing="auto"), "the name 'branched'"),
+    ],
+)
+def test_errors(build, options, words):
+    with pytest.raises(ValueError, match=words):
+        models.EncoderDecoder(build(), 4, **options)
+
+
+def test_patches_in_one_step_when_asked_for():
+    encoder = sequential(layers.Conv2D(8, 16, strides=16), size=(67, 80))
+    for decoder in ("conv_transpose", "nearest", "bed_of_nails"):
+        model = models.EncoderDecoder(encoder, 4, decoder=decoder, **SLIM)
+        assert model.output_shape == (None, 67, 80, 4)
+
+
+def test_stage_built_by_hand():
+    image = keras.Input((None, None, 3))
+    features = layers.Conv2D(8, 3, padding="same")(image)
+    x, argmax = MaxPoolWithArgmax2D(padding="same")(features)
+    x = layers.Conv2D(5, 3, padding="same")(x)
+    y = models.unpool_stage(
+        x, features, argmax, padding="same", skip="concat", name="decoder1"
+    )
+    model = keras.Model(image, y)
+    assert tuple(model(images()).shape) == (1, 45, 61, 8)
+    names = [layer.name for layer in model.layers]
+    assert "decoder1_unpool_projection" in names
+    assert "decoder1_skip_concatenate" in names
+
+
+# All families of keras.applications: build, features and one step; minutes.
+FAMILIES = [
+    *("VGG16", "VGG19", "ResNet50", "ResNet50V2", "MobileNet", "MobileNetV2"),
+    *("MobileNetV3Small", "DenseNet121", "EfficientNetB0", "EfficientNetV2B0"),
+    *("Xception", "InceptionV3", "NASNetMobile", "ConvNeXtTiny"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.release
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families(family, known):
+    """Sizes that divide by nothing; features equal to the bit."""
+    if family == "NASNetMobile" and not known:
+        pytest.skip("Keras' own NASNet fails with unknown sizes")
+    size = (90, 122)
+    encoder = getattr(keras.applications, family)(
+        include_top=False,
+        weights=None,
+        input_shape=(*(size if known else (None, None)), 3),
+    )
+    model = models.EncoderDecoder(
+        encoder, networks.NUM_CLASSES, skips="concat", **SLIM
+    )
+    x = images(size)
+    assert tuple(model(x).shape) == (1, *size, networks.NUM_CLASSES)
+    features = _pairs.encoder_of(model, size)(x)
+    np.testing.assert_array_equal(features, encoder(x))
+
+
+@pytest.mark.slow
+@pytest.mark.release
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_are_trained_and_exported(family, tmp_path):
+    from keras_deconv import export
+
+    size = (90, 122)
+    encoder = getattr(keras.applications, family)(
+        include_top=False, weights=None, input_shape=(*size, 3)
+    )
+    model = models.EncoderDecoder(
+        encoder, networks.NUM_CLASSES, preprocessing="auto", **SLIM
+    )
+    before = [np.array(w) for w in model.trainable_weights]
+    model.compile("adam", losses.SegmentationCrossentropy())
+    masks = np.random.default_rng(7).integers(
+        0, networks.NUM_CLASSES, (2, *size)
+    )
+    model.fit(images(size, 2), masks, verbose=0)
+    moved = [
+        not np.array_equal(old, new)
+        for old, new in zip(before, model.trainable_weights, strict=True)
+        if "kernel" in new.path
+    ]
+    assert all(moved)
+    x = images(size)
+    expected = model.predict(x, verbose=0)
+    bound = 1e-4 * np.abs(expected).max()
+
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), expected)
+
+    import tensorflow as tf
+
+    export.to_saved_model(model, tmp_path / "saved")
+    served = tf.saved_model.load(str(tmp_path / "saved"))
+    np.testing.assert_allclose(served.serve(x), expected, rtol=0, atol=bound)
+
+    from ai_edge_litert.interpreter import Interpreter
+
+    export.to_tflite(model, tmp_path / "model.tflite")
+    interpreter = Interpreter(str(tmp_path / "model.tflite"))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    interpreter.invoke()
+    lite = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    np.testing.assert_allclose(lite, expected, rtol=0, atol=bound)
+
+    import onnxruntime
+
+    export.to_onnx(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (onnx,) = session.run(None, {session.get_inputs()[0].name: x})
+    np.testing.assert_allclose(onnx, expected, rtol=0, atol=bound)
