@@ -18,6 +18,7 @@ from keras_deconv import _arguments, _labels
 from keras_deconv._labels import IgnoreClass
 
 if TYPE_CHECKING:
+    import keras
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
@@ -26,6 +27,7 @@ __all__ = [
     "VOID_COLOR",
     "color_mask",
     "draw_predictions",
+    "draw_stages",
     "draw_uncertainty",
     "overlay",
 ]
@@ -37,6 +39,11 @@ VOID_COLOR = (255, 255, 255)
 """White, which no palette of the catalog gives to a class."""
 
 ERROR_COLOR = (230, 0, 60)
+# Encoder and decoder in a picture of stages: Okabe and Ito's blue and orange.
+STAGE_COLORS = ("#0072B2", "#E69F00")
+# Inches of a row and of its columns: both boxes, and the text between them.
+STAGE_HEIGHT = 0.75
+STAGE_WIDTHS = (2.0, 3.6, 2.0)
 # Weights of red, green and blue in the brightness of a color (Rec. 601).
 BRIGHTNESS = (0.299, 0.587, 0.114)
 
@@ -226,6 +233,96 @@ def draw_predictions(
             axes[row][-1].set_title(title, fontsize=TEXT_SIZE)
     _write_names(figure, axes, names)
     return figure
+
+
+def draw_stages(
+    model: keras.Model, image_size: Sequence[int] | None = None
+) -> Figure:
+    """Draw the stages of an encoder, and how the decoder undoes each of them.
+
+    A row for each reduction of height and width, from the size of the image
+    down: on the left what the encoder reduces, on the right what the decoder
+    stage ends with, and between them the layer that reduces and what undoes
+    it.
+
+    Args:
+        model: Network with decoder stages that mirror its encoder, as
+            `models.EncoderDecoder`, `models.SegNet` and `models.SegNetBasic`
+            build it.
+        image_size: Two ints, height and width of the image. None takes those
+            of the model, and 256 where they are not known.
+
+    Returns:
+        `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If `model` does not have such stages, or if `image_size` is
+            not two ints >= 1.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> from keras_deconv import models, visualize
+        >>> model = models.SegNetBasic((48, 64, 3), 4, filters=(8, 16))
+        >>> figure = visualize.draw_stages(model)
+        >>> [text.get_text() for text in figure.axes[0].texts][:3]
+        ['48x64x8', '48x64x8', 'block1_pool (max pooling 2x2/2)']
+    """
+    # Keras is imported where there is a model only.
+    from keras_deconv.models import _pairs
+
+    if image_size is not None:
+        image_size = _arguments.ints(image_size, 2, "image_size", minimum=1)
+    rows = _pairs.pairs(model, image_size)
+    # The bottleneck is a row of its own.
+    left, between, right = STAGE_WIDTHS
+    figure = _figure_class()(
+        figsize=(left + between + right, (len(rows) + 1) * STAGE_HEIGHT),
+        dpi=120,
+        layout="constrained",
+    )
+    axis = figure.subplots()
+    axis.set_axis_off()
+    axis.set_xlim(0, left + between + right)
+    axis.set_ylim(len(rows) + 0.5, -0.5)
+    places = (left / 2, left + between + right / 2)
+    for height, row in enumerate(rows):
+        for x, shape, color in zip(
+            places, (row.before, row.restored), STAGE_COLORS, strict=True
+        ):
+            _draw_box(axis, x, height, shape, color)
+        start, end = left * 0.97, left + between + right * 0.03
+        arrow = dict(arrowstyle="->", color="gray")
+        axis.annotate("", (end, height), (start, height), arrowprops=arrow)
+        for text, offset, baseline in (
+            (row.reduction, -0.06, "bottom"),
+            (f"{row.unpooling} (decoder{row.number}_unpool)", 0.06, "top"),
+        ):
+            axis.text(
+                (start + end) / 2,
+                height + offset,
+                _without_formulas(text),
+                ha="center",
+                va=baseline,
+                fontsize=TEXT_SIZE - 2,
+            )
+    middle = (left + between + right) / 2
+    _draw_box(axis, middle, len(rows), rows[-1].after, "#999999")
+    return figure
+
+
+def _draw_box(
+    axis: Axes, x: float, y: float, shape: Sequence[int], color: str
+) -> None:
+    """The size and channels of a feature map on its color."""
+    axis.text(
+        x,
+        y,
+        "x".join(map(str, shape)),
+        ha="center",
+        va="center",
+        fontsize=TEXT_SIZE,
+        bbox=dict(facecolor=color, alpha=0.35, boxstyle="round,pad=0.5"),
+    )
 
 
 def draw_uncertainty(
@@ -477,6 +574,18 @@ def _legend_entries(
     return [(name, bytes(color).hex()) for name, color in entries]
 
 
+def _figure_class() -> type[Figure]:
+    """What draws; asked for first, since matplotlib may not be installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "Drawing needs matplotlib, which is not installed: "
+            'pip install "keras-deconv[examples]"'
+        ) from error
+    return Figure
+
+
 def _grid(
     num_rows: int,
     num_columns: int,
@@ -485,21 +594,14 @@ def _grid(
     extra_width: float = 0.0,
 ) -> tuple[Figure, list[list[Axes]]]:
     """A figure with room for pictures of a size, and the legend below them."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "Drawing needs matplotlib, which is not installed: "
-            'pip install "keras-deconv[examples]"'
-        ) from error
-
+    figure_class = _figure_class()
     aspect = image_size[1] / image_size[0]
     smallest, largest = CELL_SIDES
     width = min(max(math.sqrt(CELL_AREA * aspect), smallest), largest)
     height = min(width / aspect, largest)
     figure_width = num_columns * (width + extra_width)
     num_legend_columns, legend_height = _legend_size(legend, figure_width)
-    figure = Figure(
+    figure = figure_class(
         figsize=(
             figure_width,
             num_rows * (height + TITLE_HEIGHT) + legend_height,

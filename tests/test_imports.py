@@ -123,7 +123,7 @@ ops.index_formats: _arguments _backends _kernels.positions _kernels.windows
     _shapes ops._layout
 ops.pooling: _arguments _backends _kernels _kernels.windows _shapes
     ops._layout
-visualize: _arguments _labels
+visualize: _arguments _labels models._pairs
 """
 
 # The same for the command, with modules of the package by their full names.

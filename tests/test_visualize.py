@@ -5,10 +5,11 @@ import io
 import itertools
 import sys
 
+import keras
 import numpy as np
 import pytest
 
-from keras_deconv import data, inference, visualize
+from keras_deconv import data, inference, models, visualize
 from keras_deconv.data import _catalog
 
 PALETTE = ((0, 0, 0), (128, 0, 64), (10, 20, 30))
@@ -341,3 +342,32 @@ def test_more_mistakes():
         visualize.overlay(IMAGES[0, :1], TRUTHS[0], PALETTE)
     with pytest.raises(ValueError, match=r"1, 2, 3, .*10, \.{4} Add"):
         visualize.color_mask(np.arange(20).reshape(4, 5), PALETTE[:1])
+
+
+def test_stages_are_drawn_with_what_undoes_them():
+    image = keras.Input((45, 61, 3))
+    x = keras.layers.Conv2D(6, 3, padding="same", name="first")(image)
+    x = keras.layers.MaxPooling2D(padding="same", name="pool")(x)
+    x = keras.layers.Conv2D(8, 3, 2, padding="same", name="strided")(x)
+    model = models.EncoderDecoder(keras.Model(image, x), 4)
+    figure = visualize.draw_stages(model)
+    shown = [text.get_text() for text in figure.axes[0].texts]
+    assert [text for text in shown if text] == [
+        *("45x61x6", "45x61x6", "pool (max pooling 2x2/2)"),
+        "max unpooling (decoder1_unpool)",
+        *("23x31x6", "23x31x6", "strided (convolution 3x3/2)"),
+        "transposed convolution (decoder2_unpool)",
+        "12x16x8",
+    ]
+    figure.draw_without_rendering()
+    whole = figure.bbox
+    for text in figure.axes[0].texts:
+        box = text.get_window_extent()
+        assert box.x0 >= whole.x0
+        assert box.x1 <= whole.x1
+
+
+def test_model_without_stages_is_not_drawn():
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.ReLU()])
+    with pytest.raises(ValueError, match="decoder1_unpool and so on"):
+        visualize.draw_stages(model)
