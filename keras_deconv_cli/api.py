@@ -102,6 +102,29 @@ OPTIONS: dict[str, Option] = {
             "enet": "models.ENet",
         }
     ),
+    "encoder": _feeds(
+        # Of keras.applications.
+        choices={
+            "vgg16": "VGG16",
+            "vgg19": "VGG19",
+            "resnet50": "ResNet50",
+            "resnet50v2": "ResNet50V2",
+            "mobilenet": "MobileNet",
+            "mobilenetv2": "MobileNetV2",
+            "mobilenetv3small": "MobileNetV3Small",
+            "mobilenetv3large": "MobileNetV3Large",
+            "densenet121": "DenseNet121",
+            "efficientnetb0": "EfficientNetB0",
+            "efficientnetv2b0": "EfficientNetV2B0",
+            "xception": "Xception",
+            "inceptionv3": "InceptionV3",
+            "nasnetmobile": "NASNetMobile",
+            "convnexttiny": "ConvNeXtTiny",
+        }
+    ),
+    "skips": _feeds(
+        "models.EncoderDecoder.skips", choices=_same("concat", "add")
+    ),
     "decoder": _feeds(
         "models.SegNet.decoder",
         choices=_same(

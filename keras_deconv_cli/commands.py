@@ -65,6 +65,8 @@ class Train:
     train_split: str
     val_split: str | None
     model: str
+    encoder: str | None
+    skips: str | None
     decoder: str
     encoder_weights: str | None
     image_size: tuple[int, int] | None

@@ -83,7 +83,7 @@ def _describe_installation() -> None:
     devices = [device.name for device in tf.config.list_physical_devices()]
     print(f"Devices: {', '.join(devices)}")
     print(f"Datasets: {', '.join(names())}")
-    for option in ("model", "decoder"):
+    for option in ("model", "encoder", "decoder"):
         print(f"{option.capitalize()}s: {', '.join(api.CHOICES[option])}")
 
 

@@ -27,6 +27,7 @@ from keras_deconv_cli.api import (
 __all__ = ["classes", "parse"]
 
 MAX_SEED = 2**31 - 1
+_MODEL = "segnet_basic"
 _Kind = TypeVar("_Kind")
 
 _MODEL_HELP = "folder that train wrote, or a .keras file"
@@ -229,13 +230,31 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         "of folders: rest)",
     )
     model = command.add_argument_group("model")
-    _add_choice(model, "model", "", "segnet_basic")
-    _add_choice(model, "decoder", "how pooling is undone: ", "max_unpool")
+    _add_choice(model, "model", "", _MODEL)
+    _add_choice(
+        model,
+        "encoder",
+        "network of keras.applications that gets a decoder, instead of "
+        "--model: ",
+    )
+    _add_choice(
+        model,
+        "skips",
+        "how features of --encoder join after each unpooling: ",
+    )
+    _add_choice(
+        model,
+        "decoder",
+        "how pooling is undone (max_unpool with --encoder: what is not max "
+        "pooling by transposed convolution): ",
+        "max_unpool",
+    )
     model.add_argument(
         "--encoder-weights",
         metavar="WEIGHTS",
-        help="imagenet, or a file with the weights of VGG-16, for "
-        f"{words_for('encoder_weights')} (default: none)",
+        help="imagenet, or a file: with the weights of VGG-16, for "
+        f"{words_for('encoder_weights')}; of Keras, for --encoder "
+        "(default: none)",
     )
     model.add_argument(
         "--image-size",
@@ -565,6 +584,16 @@ def _problem(options: argparse.Namespace) -> str | None:
                     return f"{flag(name)} goes with --images"
     if options.kind is commands.Train and (problem := _val_problem(options)):
         return problem
+    if options.kind is commands.Train and options.encoder:
+        if options.model != _MODEL:
+            return (
+                "--encoder builds a network of its own, so it does not go with "
+                f"--model {options.model}"
+            )
+        # The weights are those of the encoder.
+        given = {**given, "encoder_weights": None}
+    elif given.get("skips"):
+        return "--skips goes with --encoder"
     for name, option in OPTIONS.items():
         for other, words in option.only_for.items():
             if given.get(name) in (None, "none") or given[other] in words:

@@ -112,7 +112,8 @@ def what_is_kept(folder: pathlib.Path) -> str:
 def default_output(options: commands.Train) -> str:
     """The folder of a training that was started without --output."""
     name = options.data.dataset or pathlib.Path(str(options.data.images)).name
-    return f"runs/{re.sub(r'[^A-Za-z0-9]+', '_', name)}_{options.model}"
+    network = options.encoder or options.model
+    return f"runs/{re.sub(r'[^A-Za-z0-9]+', '_', name)}_{network}"
 
 
 def _check_is_free(folder: pathlib.Path) -> None:

@@ -13,7 +13,14 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
-from keras_deconv import _files, callbacks, data, distribution, metrics
+from keras_deconv import (
+    _files,
+    callbacks,
+    data,
+    distribution,
+    metrics,
+    models,
+)
 from keras_deconv._arguments import VOID
 from keras_deconv_cli import (
     api,
@@ -210,16 +217,11 @@ def _build_model(
     plan: Plan, loss: keras.losses.Loss, num_batches: int
 ) -> keras.Model:
     options, num_classes = plan.options, plan.source.num_classes
-    weights = {}
-    if options.encoder_weights:
-        weights["encoder_weights"] = options.encoder_weights
     with _precision(options.mixed_precision):
-        model = api.find("model", options.model)(
-            (*plan.image_size, 3),
-            num_classes,
-            decoder=api.CHOICES["decoder"][options.decoder],
-            **weights,
-        )
+        if options.encoder:
+            model = _build_on_encoder(options, plan.image_size, num_classes)
+        else:
+            model = _build_published(options, plan.image_size, num_classes)
         decay = keras.optimizers.schedules.CosineDecay(
             options.learning_rate, plan.num_epochs * num_batches
         )
@@ -234,6 +236,42 @@ def _build_model(
             ],
         )
     return model
+
+
+def _build_published(
+    options: commands.Train, image_size: tuple[int, int], num_classes: int
+) -> keras.Model:
+    weights = {}
+    if options.encoder_weights:
+        weights["encoder_weights"] = options.encoder_weights
+    model: keras.Model = api.find("model", options.model)(
+        (*image_size, 3),
+        num_classes,
+        decoder=api.CHOICES["decoder"][options.decoder],
+        **weights,
+    )
+    return model
+
+
+def _build_on_encoder(
+    options: commands.Train, image_size: tuple[int, int], num_classes: int
+) -> keras.Model:
+    name = api.CHOICES["encoder"][str(options.encoder)]
+    encoder = getattr(keras.applications, name)(
+        input_shape=(*image_size, 3),
+        include_top=False,
+        weights=options.encoder_weights,
+    )
+    decoder = options.decoder
+    return models.EncoderDecoder(
+        encoder,
+        num_classes,
+        # Where not all is max pooling, the rest is mirrored, too.
+        decoder="mirror" if decoder == "max_unpool" else decoder,
+        skips=options.skips or False,
+        preprocessing="auto",
+        name=f"{options.encoder}_encoder_decoder",
+    )
 
 
 @contextlib.contextmanager

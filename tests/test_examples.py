@@ -63,9 +63,25 @@ def test_decoders_are_compared(tmp_path):
     assert (folder / "scores.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
+def test_encoders_are_compared(tmp_path):
+    result = run_example(
+        "compare_encoders.py", tmp_path, "--smoke", "--encoders", "MobileNetV2"
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    folder = tmp_path / "out"
+    rows = json.loads((folder / "table.json").read_text())["rows"]
+    assert len(rows) == 6
+    for key, row in rows.items():
+        assert key in (folder / "table.md").read_text()
+        for name in ("mean_iou", "boundary_f1"):
+            assert all(0 <= score <= 1 for score in row[name])
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "words"),
     [
+        ("compare_encoders.py", ["--epochs", "0"], "must be at least 1"),
         ("compare_decoders.py", ["--seeds", "0"], "must be at least 1"),
         ("why_unpooling.py", ["--camvid", "nowhere"], "nowhere is no folder"),
     ],

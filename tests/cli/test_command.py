@@ -603,6 +603,22 @@ def test_every_option_of_training(tiny_models, scenes_dir, tmp_path, capsys):
     assert keras.config.dtype_policy().name == "float32"
 
 
+@pytest.mark.slow
+def test_encoder_of_keras_applications(scenes_dir, tmp_path):
+    arguments = [
+        *["train", "--smoke", "--data-dir", str(scenes_dir)],
+        *["--image-size", "32x48", "--preview-every", "0"],
+        *["--encoder", "mobilenetv2", "--skips", "add"],
+    ]
+    assert main([*arguments, "--output", str(tmp_path / "run")]) == 0
+    model = keras.saving.load_model(
+        tmp_path / "run" / "model.keras", compile=False
+    )
+    names = [layer.name for layer in model.layers]
+    assert model.name == "mobilenetv2_encoder_decoder"
+    assert {"preprocessing", "decoder5_unpool", "decoder5_skip_add"} < {*names}
+
+
 @pytest.mark.numeric
 def test_evaluate_measures_as_the_library(
     run_folder, scenes_dir, tmp_path, capsys
@@ -949,7 +965,10 @@ def test_info_of_a_data_set_beside_a_folder_of_its_name(
 
 def test_info_tells_what_there_is(run_folder, model_file, capsys):
     for arguments, words in (
-        ([], ["tensorflow", "CPU", "cam_vid", "segnet_basic"]),
+        (
+            [],
+            ["tensorflow", "CPU", "cam_vid", "segnet_basic", "Encoders: vgg16"],
+        ),
         (["cam_vid"], ["11 classes", "#804080  road", "validation"]),
         ([str(run_folder)], ["parameters", "16 x 24", "scenes (finished)"]),
         ([str(model_file)], ["class_5", "16 x 24"]),

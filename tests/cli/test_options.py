@@ -14,7 +14,7 @@ import pytest
 import keras_deconv
 from keras_deconv import data, distribution, export, losses, models
 from keras_deconv.export import tflite
-from keras_deconv.models import _blocks
+from keras_deconv.models import _blocks, encoder_decoder
 from keras_deconv_cli import api, commands, main, parser
 
 
@@ -46,14 +46,16 @@ def objects(module, without=()):
 def test_words_are_those_of_the_library():
     words = {option: set(c.values()) for option, c in api.CHOICES.items()}
     assert words == {
-        # No encoder-decoders, no decoder; a function for trained models.
+        # Not networks of their own, or without a decoder.
         "model": objects(
             models,
             {
-                *("PatchClassifier", "FullResolutionNet"),
-                "recompute_batch_statistics",
+                *("PatchClassifier", "FullResolutionNet", "EncoderDecoder"),
+                *("recompute_batch_statistics", "unpool_stage"),
             },
         ),
+        "encoder": words["encoder"] & set(vars(keras.applications)),
+        "skips": set(encoder_decoder.SKIPS),
         "decoder": set(_blocks.DECODERS),
         "loss": objects(losses),
         "class_weights": {
@@ -216,6 +218,9 @@ def test_options_become_a_typed_command():
         ("train --val-images a", "--val-masks"),
         ("train --val-images a --val-masks b", "--images"),
         ("train --encoder-weights imagenet", "not for segnet_basic"),
+        ("train --encoder vgg16 --model segnet", "does not go with --model"),
+        ("train --skips add", "--skips goes with --encoder"),
+        ("train --encoder vgg", "resnet50"),
         ("train --loss dice --class-weights median", "crossentropy and focal"),
         ("train --strategy all", "data_parallel"),
         ("train --palette 80808", "RRGGBB in hexadecimal"),

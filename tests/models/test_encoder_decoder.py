@@ -8,6 +8,7 @@ from keras import layers
 from keras_deconv import MaxPoolWithArgmax2D, losses, models
 from keras_deconv.models import _pairs, _preprocessing, _reductions
 from tests import networks
+from tests.paths import ROOT
 
 SLIM = dict(decoder_filters=8, decoder_convs=1)
 
@@ -389,6 +390,32 @@ FAMILIES = [
 ]
 
 
+SHORT = {"max unpooling": "MU", "transposed convolution": "TC"}
+
+
+def table():
+    """The families as docs/encoders.md shows them."""
+    rows = ["| encoder | reductions | parameters |", "|---|---|---:|"]
+    for family in FAMILIES:
+        with networks.without_values():
+            encoder = getattr(keras.applications, family)(
+                include_top=False, weights=None, input_shape=(224, 224, 3)
+            )
+            model = models.EncoderDecoder(encoder, 11)
+        found = ", ".join(
+            f"{pair.reduction.partition('(')[2][:-1]} {SHORT[pair.unpooling]}"
+            for pair in _pairs.pairs(model)
+        )
+        rows.append(f"| {family} | {found} | {model.count_params():,} |")
+    return "\n".join(rows)
+
+
+@pytest.mark.slow
+@pytest.mark.release
+def test_table_of_the_docs():
+    assert table() in (ROOT / "docs" / "encoders.md").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.release
 @pytest.mark.parametrize("known", [True, False])
@@ -467,3 +494,7 @@ def test_families_are_trained_and_exported(family, tmp_path):
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     (onnx,) = session.run(None, {session.get_inputs()[0].name: x})
     np.testing.assert_allclose(onnx, expected, rtol=0, atol=bound)
+
+
+if __name__ == "__main__":
+    print(table())
