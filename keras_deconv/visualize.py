@@ -264,8 +264,9 @@ def draw_stages(
         >>> from keras_deconv import models, visualize
         >>> model = models.SegNetBasic((48, 64, 3), 4, filters=(8, 16))
         >>> figure = visualize.draw_stages(model)
-        >>> [text.get_text() for text in figure.axes[0].texts][:3]
-        ['48x64x8', '48x64x8', 'block1_pool (max pooling 2x2/2)']
+        >>> shown = [text.get_text() for text in figure.axes[0].texts]
+        >>> "block1_pool (max pooling 2x2/2)" in shown
+        True
     """
     # Keras is imported where there is a model only.
     from keras_deconv.models import _pairs

@@ -111,7 +111,8 @@ def test_every_argument_is_one_of_the_library():
             assert argument in inspect.signature(function).parameters, path
     # The others are the command's own, those of Keras, or choose a function.
     assert {n for n, o in api.OPTIONS.items() if not o.arguments} == {
-        *("augment", "early_stopping", "epochs", "format", "inputs", "json"),
+        *("augment", "early_stopping", "encoder", "epochs", "format"),
+        *("inputs", "json"),
         *("learning_rate", "loss", "mixed_precision", "model", "model_path"),
         *("smoke", "subject", "tensorboard"),
     }

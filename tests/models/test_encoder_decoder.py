@@ -1,5 +1,7 @@
 """A decoder for any encoder: what is undone by what, sizes and errors."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -382,6 +384,46 @@ def test_stage_built_by_hand():
     assert "decoder1_skip_concatenate" in names
 
 
+def check_exported(model, x, expected, bound, folder):
+    """SavedModel, TFLite and ONNX give what the model gives."""
+    import onnxruntime
+    import tensorflow as tf
+    from ai_edge_litert.interpreter import Interpreter
+
+    from keras_deconv import export
+
+    export.to_saved_model(model, folder / "saved")
+    served = tf.saved_model.load(str(folder / "saved"))
+    (logits,) = served.signatures["logits"](images=tf.constant(x)).values()
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=bound)
+
+    export.to_tflite(model, folder / "model.tflite")
+    interpreter = Interpreter(str(folder / "model.tflite"))
+    place = interpreter.get_input_details()[0]["index"]
+    interpreter.resize_tensor_input(place, x.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(place, x)
+    interpreter.invoke()
+    lite = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    np.testing.assert_allclose(lite, expected, rtol=0, atol=bound)
+
+    export.to_onnx(model, folder / "model.onnx")
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    (onnx,) = session.run(None, {session.get_inputs()[0].name: x})
+    np.testing.assert_allclose(onnx, expected, rtol=0, atol=bound)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("skips", [False, "add"])
+def test_exported(skips, tmp_path):
+    model = models.EncoderDecoder(branched((45, 61)), 4, skips=skips, **SLIM)
+    x = images()
+    expected = np.asarray(model(x))
+    # Sums of some hundred terms, in another order at each of ten layers.
+    bound = 1e-4 * np.abs(expected).max()
+    check_exported(model, x, expected, bound, tmp_path)
+
+
 # All families of keras.applications: build, features and one step; minutes.
 FAMILIES = [
     *("VGG16", "VGG19", "ResNet50", "ResNet50V2", "MobileNet", "MobileNetV2"),
@@ -393,6 +435,13 @@ FAMILIES = [
 SHORT = {"max unpooling": "MU", "transposed convolution": "TC"}
 
 
+def folded(texts):
+    """Neighbors that are alike, counted."""
+    for text, group in itertools.groupby(texts):
+        times = len(list(group))
+        yield f"{times} × {text}" if times > 1 else text  # noqa: RUF001
+
+
 def table():
     """The families as docs/encoders.md shows them."""
     rows = ["| encoder | reductions | parameters |", "|---|---|---:|"]
@@ -402,11 +451,12 @@ def table():
                 include_top=False, weights=None, input_shape=(224, 224, 3)
             )
             model = models.EncoderDecoder(encoder, 11)
-        found = ", ".join(
+        found = [
             f"{pair.reduction.partition('(')[2][:-1]} {SHORT[pair.unpooling]}"
             for pair in _pairs.pairs(model)
-        )
-        rows.append(f"| {family} | {found} | {model.count_params():,} |")
+        ]
+        text = ", ".join(folded(found))
+        rows.append(f"| {family} | {text} | {model.count_params():,} |")
     return "\n".join(rows)
 
 
@@ -443,8 +493,6 @@ def test_families(family, known):
 @pytest.mark.release
 @pytest.mark.parametrize("family", FAMILIES)
 def test_families_are_trained_and_exported(family, tmp_path):
-    from keras_deconv import export
-
     size = (90, 122)
     encoder = getattr(keras.applications, family)(
         include_top=False, weights=None, input_shape=(*size, 3)
@@ -472,28 +520,7 @@ def test_families_are_trained_and_exported(family, tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), expected)
 
-    import tensorflow as tf
-
-    export.to_saved_model(model, tmp_path / "saved")
-    served = tf.saved_model.load(str(tmp_path / "saved"))
-    np.testing.assert_allclose(served.serve(x), expected, rtol=0, atol=bound)
-
-    from ai_edge_litert.interpreter import Interpreter
-
-    export.to_tflite(model, tmp_path / "model.tflite")
-    interpreter = Interpreter(str(tmp_path / "model.tflite"))
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
-    interpreter.invoke()
-    lite = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-    np.testing.assert_allclose(lite, expected, rtol=0, atol=bound)
-
-    import onnxruntime
-
-    export.to_onnx(model, tmp_path / "model.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    (onnx,) = session.run(None, {session.get_inputs()[0].name: x})
-    np.testing.assert_allclose(onnx, expected, rtol=0, atol=bound)
+    check_exported(model, x, expected, bound, tmp_path)
 
 
 if __name__ == "__main__":
