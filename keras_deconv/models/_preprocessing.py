@@ -80,6 +80,8 @@ def prepare(images: Tensor, mode: str) -> Tensor:
     """
     if mode == "none":
         return images
+    scale: Any
+    offset: Any
     if mode == "tf":
         scale, offset = 1 / 127.5, -1.0
     elif mode == "torch":
