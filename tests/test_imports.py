@@ -156,7 +156,8 @@ sources: api commands keras_deconv.data keras_deconv.data._catalog
 splits:
 training: api commands decisions evaluation history keras_deconv._arguments
     keras_deconv._files keras_deconv.callbacks keras_deconv.data
-    keras_deconv.distribution keras_deconv.metrics resuming runs sources
+    keras_deconv.distribution keras_deconv.metrics keras_deconv.models resuming
+    runs sources
 """
 
 
