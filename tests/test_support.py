@@ -301,8 +301,8 @@ def marks_of(name, column):
         return ()
     if column in QUICK_COLUMNS and name not in NETWORK_ROWS:
         return ()
-    if name == QUICK_NETWORK:
-        return () if column in QUICK_COLUMNS else (pytest.mark.slow,)
+    if name == QUICK_NETWORK and column in QUICK_COLUMNS:
+        return ()
     if name in LAYER_ROWS and column in TRANSLATED:
         return (pytest.mark.slow,)
     return pytest.mark.slow, pytest.mark.release

@@ -170,7 +170,7 @@ def printed_command():
         pytest.param(
             "",
             "20 epochs (assumed; change it with --epochs)",
-            marks=pytest.mark.slow,
+            marks=(pytest.mark.slow, pytest.mark.release),
         ),
     ],
 )
