@@ -12,6 +12,8 @@ from keras_deconv.models import _pairs, _preprocessing, _reductions
 from tests import networks
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.oldest
+
 SLIM = dict(decoder_filters=8, decoder_convs=1)
 
 

@@ -7,6 +7,8 @@ import pytest
 from keras_deconv import models
 from tests import networks
 
+pytestmark = pytest.mark.oldest
+
 
 def filters_of(net, prefix):
     return [
