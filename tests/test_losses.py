@@ -17,7 +17,7 @@ from keras_deconv.losses import (
     SegmentationTversky,
 )
 
-pytestmark = [pytest.mark.backend, pytest.mark.oldest]
+pytestmark = pytest.mark.oldest
 
 BACKEND = keras.config.backend()
 CLASS_WEIGHTS = (0.5, 2.0, 0.0)
@@ -159,6 +159,7 @@ def training_data(dtype="uint8"):
     return images, masks.astype(dtype)
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_oracle_can_fail():
     y_true, logits = batch()
@@ -172,6 +173,7 @@ def test_oracle_can_fail():
     assert right != pytest.approx(region_oracle(kept, logits, 0.3, 0.7))
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_value_and_gradient_of_a_known_case():
     loss = SegmentationCrossentropy()
@@ -182,6 +184,7 @@ def test_value_and_gradient_of_a_known_case():
     np.testing.assert_allclose(gradient, [[[-0.5, 0.5], [0, 0]]], atol=1e-6)
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "none"])
 @pytest.mark.parametrize("class_weights", [None, CLASS_WEIGHTS])
@@ -199,6 +202,7 @@ def test_equals_definition(reduction, class_weights, from_logits):
     )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("gamma", [0, 0.5, 2])
 @pytest.mark.parametrize("class_weights", [None, CLASS_WEIGHTS])
@@ -213,6 +217,7 @@ def test_focal_equals_definition(gamma, class_weights, reduction):
     )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_focal_equals_keras():
     y_true, logits = batch()
@@ -226,6 +231,7 @@ def test_focal_equals_keras():
     )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("alpha", [0.3, 1.0, 2.0])
 @pytest.mark.parametrize("weighted", [False, True])
@@ -248,6 +254,7 @@ def test_tversky_equals_definition(alpha, weighted, reduction, from_logits):
     )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_dice_and_jaccard_are_tversky_losses():
     y_true, logits = batch()
@@ -264,6 +271,7 @@ def test_dice_and_jaccard_are_tversky_losses():
     assert float(jaccard) == pytest.approx((1 - overlap / union).mean())
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_dice_of_each_class_equals_keras():
     y_true, logits = batch()
@@ -280,6 +288,7 @@ def test_dice_of_each_class_equals_keras():
     )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_beta_makes_missed_pixels_dear():
     """All is class 0: class 1 is missed once, class 0 has a false positive."""
@@ -291,6 +300,7 @@ def test_beta_makes_missed_pixels_dear():
     )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("loss", [SegmentationDice, SegmentationTversky])
 def test_sums_run_over_the_batch_and_absent_classes_are_left_out(loss):
@@ -309,6 +319,7 @@ def test_sums_run_over_the_batch_and_absent_classes_are_left_out(loss):
     assert float(loss()(y_true, logits)) > whole
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("loss", [SegmentationDice, SegmentationTversky])
 def test_a_pixel_of_weight_2_is_there_twice(loss):
@@ -321,6 +332,7 @@ def test_a_pixel_of_weight_2_is_there_twice(loss):
     )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("shape", [(5,), (2, 5), (2, 3, 4), (2, 2, 3, 2)])
 @pytest.mark.parametrize("channel", [False, True])
@@ -333,6 +345,7 @@ def test_any_number_of_spatial_axes(loss, shape, channel):
     )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize(
     "dtype", ["uint8", "int16", "int32", "int64", "float16", "float32"]
@@ -344,6 +357,7 @@ def test_label_dtypes(dtype):
     )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize(
     ("ignore_class", "void"),
@@ -360,6 +374,7 @@ def test_several_void_labels(ignore_class, void):
     )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_without_void_every_label_is_a_class():
     y_true, logits = batch(num_classes=300)
@@ -370,6 +385,7 @@ def test_without_void_every_label_is_a_class():
     )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize(
     "shape", [(2,), (2, 1), (2, 1, 1), (2, 3, 4), (2, 3, 4, 1)]
@@ -397,6 +413,7 @@ def test_sample_weights(shape, reduction):
     )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_mean_with_sample_weight_divides_by_the_weights_that_count():
     y_true, logits = batch()
@@ -425,6 +442,7 @@ def check_that_void_is_as_good_as_removed(loss, from_logits, garbage):
     assert kept_gradient.any()
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("from_logits", [True, False])
 @pytest.mark.parametrize("garbage", [0.0, 1e30, np.inf, -np.inf, np.nan])
@@ -437,6 +455,7 @@ def test_void_is_as_good_as_removed(loss, from_logits, garbage):
     )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("loss", LOSSES)
 def test_what_weighs_nothing_may_be_nan(loss):
@@ -464,6 +483,7 @@ def void_as_a_class(y_true, y_pred):
     return keras.losses.Dice()(ops.one_hot(y_true, 3), ops.softmax(y_pred))
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("broken", [void_by_sample_weight, void_as_a_class])
 def test_a_loss_that_counts_void_is_found(broken):
@@ -484,6 +504,7 @@ def test_void_alone_gives_zero(loss, size, reduction):
     assert not gradient.any()
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("gamma", [0, 0.5, 1, 2])
@@ -502,6 +523,7 @@ def test_sure_pixels_keep_every_gradient_finite(gamma, dtype):
             assert gradient.any()
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_large_logits_stay_finite():
     logits = np.array([[1e4, -1e4], [3e4, -3e4]], "float16")
@@ -512,6 +534,7 @@ def test_large_logits_stay_finite():
     assert np.isfinite(gradient).all()
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "mixed_float16"])
 def test_half_precision_is_raised(dtype):
     y_true, logits = batch(shape=(4, 256, 256))
@@ -561,6 +584,7 @@ def test_unknown_reduction_is_an_error():
         SegmentationCrossentropy(reduction="median")
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize(
     ("dtype", "stray", "found"),
     [
@@ -653,12 +677,14 @@ def test_config_names_every_argument_and_round_trips(loss, own):
     assert by_keras.get_config() == expected
 
 
+@pytest.mark.backend
 def test_half_precision_is_recognized():
     assert _labels.precise_dtype(None) == "float32"
     assert _labels.precise_dtype("float64") == "float64"
     assert _labels.precise_dtype("mixed_bfloat16") == "float32"
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize(
     ("jit_compile", "dtype"),
@@ -694,6 +720,7 @@ def test_fit_and_evaluate(jit_compile, dtype):
     )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize(
     ("loss", "jit_compile"),
@@ -730,6 +757,7 @@ def test_each_loss_in_fit_and_evaluate(loss, jit_compile):
     )
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize(
     "loss",
     [
@@ -753,6 +781,7 @@ def test_mixed_precision_scales_the_loss_and_trains(loss):
 
 
 # Keras 3.15 reads TensorFlow variables by a protocol that NumPy 2 deprecates.
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.filterwarnings("ignore:__array__ implementation")
 def test_keras_file_keeps_the_loss(tmp_path):
@@ -785,6 +814,7 @@ def test_stray_labels_stop_a_graph():
         model.fit(images, masks, verbose=0)
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.skipif(BACKEND == "torch", reason="PyTorch runs eagerly")
 def test_stray_labels_count_as_void_in_compiled_code():
@@ -803,6 +833,7 @@ def test_stray_labels_count_as_void_in_compiled_code():
     assert all(np.isfinite(w).all() for w in model.get_weights())
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @tensorflow_only
 @pytest.mark.parametrize("jit_compile", [True, False])
@@ -828,6 +859,7 @@ def test_unknown_sizes_in_a_graph(loss, jit_compile):
         )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_class_weights_as_a_dict_by_class_id():
     """As Keras' own class_weight; the keys are no weights."""
@@ -882,6 +914,7 @@ def test_weights_that_are_none_give_no_number_in_graphs(loss, weight):
     assert math.isnan(float(tf.function(loss(), jit_compile=True)(*arguments)))
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_weights_may_be_bool_or_int():
     y_true, logits = batch()
@@ -900,6 +933,7 @@ def test_from_logits_is_a_bool(loss, value):
         loss(from_logits=value)
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("loss", LOSSES)
 def test_class_255_is_not_void_unasked(loss):
@@ -917,6 +951,7 @@ def test_class_255_is_not_void_unasked(loss):
     loss()(y_true[:, :2], logits[:, :2, :255])
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @tensorflow_only
 @pytest.mark.parametrize("loss", LOSSES)

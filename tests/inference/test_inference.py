@@ -10,7 +10,7 @@ from keras_deconv.models import _blocks
 from tests import networks
 from tests.seeds import SEED
 
-pytestmark = [pytest.mark.backend, pytest.mark.oldest]
+pytestmark = pytest.mark.oldest
 
 as_numpy = keras.ops.convert_to_numpy
 
@@ -45,6 +45,7 @@ def tiny(rate=0.5, **options):
     return keras.Model(inputs, keras.layers.Activation("linear")(x), **options)
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_moments_are_those_of_the_samples():
     """The same draws, one by one, through Keras' own calls."""
@@ -76,6 +77,7 @@ def test_moments_are_those_of_the_samples():
 
 
 @pytest.mark.slow
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize(
     "build",
@@ -97,6 +99,7 @@ def test_without_dropout_the_variance_is_0(build):
     )
 
 
+@pytest.mark.backend
 @pytest.mark.slow
 def test_sampling_changes_nothing_of_the_model(model):
     before = [np.array(v) for v in model.variables]
@@ -109,6 +112,7 @@ def test_sampling_changes_nothing_of_the_model(model):
     np.testing.assert_array_equal(model.predict(IMAGES, verbose=0), logits)
 
 
+@pytest.mark.backend
 @pytest.mark.slow
 def test_the_check_of_unchanged_variables_sees_training(model):
     """What a call with training=True, the usual mistake, would have done."""
@@ -121,6 +125,7 @@ def test_the_check_of_unchanged_variables_sees_training(model):
     )
 
 
+@pytest.mark.backend
 def test_seeds(model):
     first, again = sample(model, seed=5), sample(model, seed=5)
     for a, b in zip(first, again, strict=True):
@@ -131,6 +136,7 @@ def test_seeds(model):
     assert np.abs(free[0].variance - free[1].variance).max() > 0
 
 
+@pytest.mark.backend
 def test_layers_of_dropout_draw_different_masks():
     inputs = keras.Input((64,))
     first = keras.layers.Dropout(0.5)(inputs)
@@ -139,6 +145,7 @@ def test_layers_of_dropout_draw_different_masks():
     assert sample(model, np.ones((1, 64)), 1, seed=0).probabilities.std() > 0
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 8])
 def test_batches_keep_the_order_of_images(batch_size):
     """Image i is of class i, and dropout makes it unsure."""
@@ -180,6 +187,7 @@ def watched(look):
     return keras.Model(inputs, x), watch.seen
 
 
+@pytest.mark.backend
 def test_one_graph_does_for_all_batches():
     model, seen = watched(lambda x: tuple(x.shape))
     sample(model, IMAGES)  # makes the copy that is sampled
@@ -195,6 +203,7 @@ def test_one_graph_does_for_all_batches():
     assert set(seen) == {(1, 2, 2, 3)}
 
 
+@pytest.mark.backend
 def test_so_many_shapes_have_a_graph_of_their_own(monkeypatch):
     if keras.config.backend() != "tensorflow":
         pytest.skip("TensorFlow graphs")
@@ -214,6 +223,7 @@ def test_so_many_shapes_have_a_graph_of_their_own(monkeypatch):
     assert shapes == [(1,), (2,), (3,), (None,)]
 
 
+@pytest.mark.backend
 def test_nothing_is_kept_for_gradients():
     torch = pytest.importorskip("torch")
     if keras.config.backend() != "torch":
@@ -234,6 +244,7 @@ def test_bounds(model):
     assert prediction.predictive_entropy.max() <= np.log(4) + 1e-5
 
 
+@pytest.mark.backend
 def test_dropout_alone_is_on():
     """Noise and inner models: only dropout samples, wherever it is."""
     inner_inputs = keras.Input((2, 2, 3))
@@ -264,6 +275,7 @@ def graph(*steps, shape=(2, 2, 3)):
     return keras.Model(inputs, outputs)
 
 
+@pytest.mark.backend
 def test_models_inside_models_inside_models():
     inner = graph(keras.layers.Dropout(0.5))
     middle = keras.Sequential([keras.Input((2, 2, 3)), inner])
@@ -274,6 +286,7 @@ def test_models_inside_models_inside_models():
     np.testing.assert_array_equal(first.variance, again.variance)
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize(
     "layer",
     [
@@ -316,6 +329,7 @@ def attend(inputs):
     return layer(inputs, inputs)
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize(
     ("step", "name"),
     [
@@ -337,6 +351,7 @@ def test_dropout_that_would_stay_off_is_refused(step, name):
         sample(model, np.ones((1, 4, 3), "float32"))
 
 
+@pytest.mark.backend
 def test_what_draws_without_dropout_is_left_off():
     model = graph(
         keras.layers.RandomFlip(),
@@ -362,6 +377,7 @@ def test_a_model_that_changes_is_sampled_as_it_is():
     assert sample(model, x).probabilities.shape == (1, 2, 2, 5)
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_probabilities():
     model = graph(keras.layers.Dropout(0.5), keras.layers.Softmax())
@@ -415,6 +431,7 @@ def test_logits_are_no_probabilities(scores):
         sample(tiny(rate=1e-6), x, from_logits=False)
 
 
+@pytest.mark.backend
 def test_on_jax_nothing_is_traced():
     jax = pytest.importorskip("jax")
     if keras.config.backend() != "jax":
@@ -431,6 +448,7 @@ def test_on_jax_nothing_is_traced():
     assert sample(model, x).variance.max() > 0
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.slow
 def test_in_a_function_and_a_saved_model(model, tmp_path):
@@ -473,6 +491,7 @@ def test_in_a_function_and_a_saved_model(model, tmp_path):
     assert np.any(outputs["variance"] != again["variance"])
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_samples_as_tensor_of_a_function():
     tf = pytest.importorskip("tensorflow")
@@ -520,6 +539,7 @@ def test_uncertainty_is_larger_where_the_image_is_unclear():
     assert high > 1.5 * low
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -559,6 +579,7 @@ def test_mistakes(model, arguments, words):
         )
 
 
+@pytest.mark.backend
 def test_the_largest_seed():
     assert sample(tiny(), IMAGES[:, :2, :2], seed=2**31 - 1).variance.max() > 0
 
@@ -570,6 +591,7 @@ def test_samples_are_one_int(value):
         sample(tiny(), IMAGES[:, :2, :2], value)
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_samples_and_images_as_tensors():
     x = IMAGES[:, :2, :2]
@@ -606,6 +628,7 @@ def test_sliding_window_cuts_the_patch_around_each_pixel(rng):
         np.testing.assert_array_equal(y.reshape(cut.shape), cut[numbers])
 
 
+@pytest.mark.backend
 def test_sliding_window_gives_float32():
     inputs = keras.Input((3, 3, 2), dtype="float16")
     model = keras.Model(inputs, {"scores": inputs[:, 1, 1]})
@@ -628,6 +651,7 @@ def test_sliding_window_on_several_devices(monkeypatch, rng):
     np.testing.assert_array_equal(y, x)
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_sliding_window_of_a_convolution(rng):
     """A linear model of patches is a same-padded convolution."""
@@ -642,6 +666,7 @@ def test_sliding_window_of_a_convolution(rng):
     np.testing.assert_allclose(y, as_numpy(same), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_sliding_window_is_what_predict_says_of_the_patch(rng):
     model = models.PatchClassifier((8, 8, 3), 4, filters=(4,), fc_units=8)
@@ -679,6 +704,7 @@ def test_sliding_window_mistakes(arguments, words):
         )
 
 
+@pytest.mark.backend
 def test_sliding_window_is_not_compiled():
     model = graph(lambda x: x[:, 0, 0])
 

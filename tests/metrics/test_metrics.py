@@ -23,7 +23,7 @@ from keras_deconv.metrics import (
 from tests import bounds
 from tests.paths import ROOT
 
-pytestmark = [pytest.mark.backend, pytest.mark.oldest]
+pytestmark = pytest.mark.oldest
 
 BACKEND = keras.config.backend()
 METRICS = [GlobalAccuracy, ClassAccuracy, MeanIoU]
@@ -90,6 +90,7 @@ def three_metrics(num_classes=3):
     return [metric(num_classes) for metric in METRICS]
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_oracle_can_fail():
     y_true, logits = batch()
@@ -107,6 +108,7 @@ def test_confusion_matrix_of_a_known_case():
     assert matrix(metric).tolist() == [[1, 2, 0], [0, 1, 1]]
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("absent_classes", ["skip", "zero"])
@@ -119,6 +121,7 @@ def test_equals_definition(metric, absent_classes):
     )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("metric", METRICS)
 def test_counts_the_whole_set_not_batches(metric):
@@ -143,6 +146,7 @@ def test_counts_the_whole_set_not_batches(metric):
     assert score(merged, *first) == score(metric(4), *first)
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("label_dtype", ["uint8", "int32", "int64", "float32"])
 @pytest.mark.parametrize("label_channel", [False, True])
@@ -181,6 +185,7 @@ def test_scores_by_name(metric):
             metric.per_class_by_name(wrong)
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("garbage", [0.0, np.inf, np.nan])
 def test_void_is_as_good_as_removed(metric, garbage):
@@ -224,6 +229,7 @@ def test_several_void_labels():
     )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("metric", METRICS)
 def test_prediction_outside_the_classes_is_wrong(metric):
@@ -236,6 +242,7 @@ def test_prediction_outside_the_classes_is_wrong(metric):
         )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_void_output_of_a_net_is_wrong():
     y_true, logits = batch()
@@ -250,6 +257,7 @@ def test_void_output_of_a_net_is_wrong():
     assert matrix(metric).sum() == (y_true != 255).sum()
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_absent_classes():
     """Class 2 occurs nowhere, class 1 only in the predictions."""
@@ -267,6 +275,7 @@ def test_absent_classes():
         assert received == pytest.approx(value), (metric, absent_classes)
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_per_class_is_nan_for_absent_classes():
     accuracy, iou = ClassAccuracy(3), MeanIoU(3)
@@ -288,6 +297,7 @@ def test_nothing_counted_gives_zero(metric):
     assert score(metric, nothing, np.zeros((1, 2, 3), "int32")) == 0
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("size", [2**24, 2**31, 2**40])
 def test_counts_stay_exact(size):
@@ -313,6 +323,7 @@ def test_float32_counts_would_not_be_exact():
     assert np.float32(2**24) + np.float32(1) == 2**24
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("dtype", ["float16", "mixed_float16", "bfloat16"])
 def test_half_precision_is_raised(dtype):
     metric = GlobalAccuracy(2, dtype=dtype)
@@ -400,6 +411,7 @@ def test_config_names_every_argument_and_round_trips(metric):
     assert by_keras.get_config() == expected
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize(
     "jit_compile",
@@ -445,6 +457,7 @@ def test_fit_and_evaluate(jit_compile):
     )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @bounds.needs_half_precision
 def test_mixed_precision():
@@ -468,6 +481,7 @@ def test_mixed_precision():
 
 
 # Keras 3.15 reads TensorFlow variables by a protocol that NumPy 2 deprecates.
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.filterwarnings("ignore:__array__ implementation")
 def test_keras_file_keeps_the_metrics(tmp_path):
@@ -506,6 +520,7 @@ def test_stray_labels_stop_a_graph():
         model.evaluate(images, masks, verbose=0)
 
 
+@pytest.mark.backend
 @pytest.mark.skipif(BACKEND == "torch", reason="PyTorch runs eagerly")
 def test_stray_labels_count_as_void_in_compiled_code():
     images, masks = training_data()
@@ -522,6 +537,7 @@ def test_stray_labels_count_as_void_in_compiled_code():
     assert received == model.evaluate(images, masks, verbose=0)
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @tensorflow_only
 def test_update_in_a_graph_with_unknown_sizes():
@@ -714,6 +730,7 @@ def check_that_void_is_as_good_as_cut_off(metric):
     )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_boundary_oracle_can_fail():
     y_true, predicted = patches()
@@ -726,6 +743,7 @@ def test_boundary_oracle_can_fail():
         assert mean_over_images(wrong) != pytest.approx(mean_over_images(right))
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("tolerance", [0, 0.04, 0.05, 0.1, 0.15, 0.3, 0.9])
 @pytest.mark.parametrize("seed", [0, 1])
@@ -743,6 +761,7 @@ def test_boundary_f1_equals_definition(tolerance, seed):
     )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("tolerance", [0.0075, 0.03, 0.08])
 def test_boundary_f1_of_discs(tolerance):
@@ -788,6 +807,7 @@ def test_boundary_f1_bounds_one_to_one_matching_from_above():
     assert one_to_one < several < one_to_one + 0.1
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_classes_count_where_the_labels_have_a_boundary_of_them():
     y_true = np.zeros((3, 4, 4), "int64")  # The first image has no boundary.
@@ -811,6 +831,7 @@ def test_classes_count_where_the_labels_have_a_boundary_of_them():
     assert named["car"] is None
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("kind", ["logits", "half", "channel"])
 def test_boundary_f1_takes_what_other_metrics_take(kind):
     y_true, predicted = patches()
@@ -824,6 +845,7 @@ def test_boundary_f1_takes_what_other_metrics_take(kind):
     assert score(metric, y_true.astype("uint8")[..., None], y_pred) == expected
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_boundaries_at_void():
     check_that_void_hides_predictions(BoundaryF1(4, tolerance=0.1))
@@ -837,6 +859,7 @@ class BoundariesOfVoid(BoundaryF1):
         return super()._boundaries(ids, ops.zeros_like(true_ids))
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_a_metric_that_sees_void_is_found():
     with pytest.raises(AssertionError):
@@ -859,6 +882,7 @@ def test_weight_0_makes_void():
     )
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 def test_boundary_f1_over_batches_and_merged():
     y_true, predicted = patches()
@@ -896,6 +920,7 @@ def test_boundary_f1_errors():
 
 
 # Compiling takes ten seconds; the graphs below are compiled in any case.
+@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize(
     "jit_compile", [pytest.param(True, marks=pytest.mark.slow), False]
@@ -933,6 +958,7 @@ def test_boundary_f1_in_fit_and_evaluate(jit_compile, tmp_path):
     assert results["boundary_f1"] == expected
 
 
+@pytest.mark.backend
 @pytest.mark.numeric
 @tensorflow_only
 @pytest.mark.parametrize("jit_compile", [True, False])
@@ -958,6 +984,7 @@ def test_boundary_f1_in_a_graph_with_unknown_sizes(jit_compile):
         )
 
 
+@pytest.mark.backend
 def test_boundary_f1_under_half_precision():
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
