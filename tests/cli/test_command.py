@@ -399,6 +399,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.numeric
+@pytest.mark.release
 @pytest.mark.slow
 def test_a_killed_training_goes_on(
     run_folder, train_options, tmp_path, monkeypatch, capsys
@@ -583,6 +584,7 @@ def test_missing_packages_are_named(package, options, monkeypatch, capsys):
     assert f"pip install {package}" in capsys.readouterr().err
 
 
+@pytest.mark.release
 @pytest.mark.slow
 def test_every_option_of_training(tiny_models, scenes_dir, tmp_path, capsys):
     common = ["train", "--smoke", "--data-dir", str(scenes_dir)]
