@@ -427,7 +427,7 @@ def test_enet_convolutions_are_aligned_as_in_torch():
     """What Torch computes at a pixel, by hand, at even and odd sizes."""
     for size in (8, 9):
         inputs = keras.Input((size, size, 3))
-        net = keras.Model(inputs, enet._initial_block(inputs))
+        net = keras.Model(inputs, enet._initial_block(inputs, 13))
         conv = net.get_layer("initial_conv")
         x = np.random.default_rng(0).standard_normal((1, size, size, 3))
         padded = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
