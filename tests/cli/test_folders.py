@@ -341,7 +341,14 @@ def test_export_says_the_range_of_the_training(tmp_path, capsys, monkeypatch):
         assert (text in capsys.readouterr().out) == said
 
 
-@pytest.mark.parametrize("kind", ["folder", "files", "parent"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "folder",
+        pytest.param("files", marks=pytest.mark.slow),
+        pytest.param("parent", marks=pytest.mark.slow),
+    ],
+)
 def test_training_images_are_known_behind_links(kind, tmp_path, capsys):
     folders = write_disks(tmp_path / "data", (0, 1), number=4)
     run = write_run(tmp_path / "run", [*folders, "--classes", "2"])
