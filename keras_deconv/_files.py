@@ -216,7 +216,8 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
         wait: Whether to wait for whoever holds it.
 
     Yields:
-        Whether nobody else can hold it. False where there are no locks.
+        Whether the lock excludes others. False if the file system does not
+        support locks.
 
     Raises:
         BlockingIOError: If another one holds it, and `wait` is False.
@@ -307,7 +308,7 @@ def _clean(folder: pathlib.Path) -> None:
             folder.rmdir()  # if it is empty
         return
     with _open_locked(folder / _LOCK, wait=False) as (_, is_locked):
-        # Where there are no locks, nothing else tells that its writer lives.
+        # Without locks, only its age tells whether its writer may still run.
         if not is_locked and not is_old:
             return
         for before in (folder / _BEFORE).glob("*"):
@@ -327,7 +328,7 @@ def _is_descriptor(path: Path) -> bool:
     for folder in _OPEN_FILES:
         with contextlib.suppress(OSError):
             devices.add(os.stat(folder).st_dev)
-    # Where one of them is an ordinary folder, which is no use.
+    # An ordinary folder on the root's disk does not tell open files apart.
     devices.discard(os.stat(os.sep).st_dev)
     name = os.path.abspath(path)
     for _ in range(40):  # as many as Linux follows

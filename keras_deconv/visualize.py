@@ -39,7 +39,7 @@ VOID_COLOR = (255, 255, 255)
 """White, which no palette of the catalog gives to a class."""
 
 ERROR_COLOR = (230, 0, 60)
-# Encoder and decoder in a picture of stages: Okabe and Ito's blue and orange.
+# Encoder and decoder in a figure of stages: Okabe and Ito's blue and orange.
 STAGE_COLORS = ("#0072B2", "#E69F00")
 # Inches of a row and of its columns: both boxes, and the text between them.
 STAGE_HEIGHT = 0.75
@@ -594,7 +594,7 @@ def _grid(
     legend: Legend,
     extra_width: float = 0.0,
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A figure with room for pictures of a size, and the legend below them."""
+    """A figure with room for images of one size and the legend below them."""
     figure_class = _figure_class()
     aspect = image_size[1] / image_size[0]
     smallest, largest = CELL_SIDES

@@ -69,7 +69,7 @@ class SegmentationSet:
 
     Args:
         name: str. Name of the set in tfds.
-        image_key: str. Feature that holds the picture.
+        image_key: str. Feature that holds the image.
         mask_key: str. Feature that holds the label of every pixel.
         class_names: tuple of at least two distinct str, one per class, none of
             them empty or with blanks around it or line breaks in it.
@@ -168,7 +168,7 @@ class SegmentationSet:
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are; void is none of them."""
+        """Number of classes, not counting void."""
         return len(self.class_names)
 
 
@@ -219,9 +219,9 @@ def generic_names(num_classes: int) -> tuple[str, ...]:
 
 
 def class_table(entry: SegmentationSet) -> list[int]:
-    """Gives the class of every label 0..255, and -1 for what is none.
+    """Return the class of every label 0..255, or -1 for an unknown label.
 
-    One more -1 at the end is for whatever is no byte.
+    The last entry, -1, is for labels outside 0..255.
     """
     table = [-1] * 257
     for label in entry.void_labels:

@@ -70,7 +70,7 @@ class ClassFrequencies:
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are; void is none of them."""
+        """Number of classes, not counting void."""
         return len(self.pixels)
 
     @property
