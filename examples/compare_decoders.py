@@ -22,22 +22,21 @@ import keras
 import matplotlib.pyplot as plt
 import tensorflow as tf
 
-from keras_deconv import (
-    MaxPoolWithArgmax2D,
-    callbacks,
-    data,
-    losses,
-    metrics,
-    models,
+# A file beside this one: scripts find what lies in their own folder.
+from comparing import (
+    BATCH_SIZE,
+    IMAGE_SIZE,
+    compile_for,
+    describe,
+    train_and_score,
+    with_spread,
 )
 
-IMAGE_SIZE = (48, 64)
-BATCH_SIZE = 8
+from keras_deconv import MaxPoolWithArgmax2D, data, models
+
 DECODERS = ("max_unpool", "bed_of_nails", "nearest", "conv_transpose")
 # Okabe and Ito's colors, which color-blind readers tell apart.
 SCORE_COLORS = {"mean_iou": "#0072B2", "boundary_f1": "#D55E00"}
-# Boundaries match within one pixel, as a share of the diagonal.
-TOLERANCE = 1.001 / math.hypot(*IMAGE_SIZE)
 
 parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -47,67 +46,23 @@ add("--data-dir", help="where tfds keeps prepared data sets")
 add("--epochs", default=6, type=int)
 add("--output", default="compare_decoders", type=Path)
 add("--seeds", default=3, type=int, help="how many, from 0 on")
-add("--smoke", action="store_true", help="one seed, one epoch, few images")
+add("--smoke", action="store_true", help="one seed, one epoch, two decoders")
 options = parser.parse_args()
 if min(options.epochs, options.seeds) < 1:
     parser.error("--epochs and --seeds must be at least 1")
 options.output.mkdir(parents=True, exist_ok=True)
 epochs = 1 if options.smoke else options.epochs
 num_seeds = 1 if options.smoke else options.seeds
+decoders = DECODERS[:2] if options.smoke else DECODERS
 few = "[:16]" if options.smoke else ""
 num_classes = data.describe("scenes").num_classes
 
 
-def load(seed, epoch):
-    """Batches to train on and to test with."""
-    return data.load(
-        "scenes",
-        [f"train{few}", f"test{few}"],
-        image_size=IMAGE_SIZE,
-        batch_size=BATCH_SIZE,
-        data_dir=options.data_dir,
-        seed=seed,
-        epoch=epoch,
-    )
-
-
-def build(decoder, seed, num_steps):
-    """A compiled network; those of a seed begin with the same encoder."""
-    keras.utils.set_random_seed(seed)
+def build(decoder, num_steps):
+    """A compiled network."""
     model = models.SegNetBasic((*IMAGE_SIZE, 3), num_classes, decoder=decoder)
-    model.compile(
-        keras.optimizers.Adam(
-            keras.optimizers.schedules.CosineDecay(2e-3, num_steps)
-        ),
-        losses.SegmentationCrossentropy(),
-    )
+    compile_for(model, 2e-3, num_steps)
     return model
-
-
-def train_and_score(decoder, seed):
-    """The scores on the test split after one training."""
-    epoch = tf.Variable(0, dtype="int64", trainable=False)
-    train, test = load(seed, epoch)
-    model = build(decoder, seed, epochs * len(train))
-    in_order = callbacks.EpochSeed(seed, epoch)
-    model.fit(
-        train, epochs=epochs, shuffle=False, callbacks=[in_order], verbose=0
-    )
-    # Only now, since scores of the training images would cost time.
-    model.compile(
-        loss=losses.SegmentationCrossentropy(),
-        metrics=[
-            metrics.MeanIoU(num_classes),
-            metrics.BoundaryF1(num_classes, tolerance=TOLERANCE),
-        ],
-    )
-    scores = model.evaluate(test, verbose=0, return_dict=True)
-    print(
-        f"{decoder}, seed {seed}: mIoU {scores['mean_iou']:.3f}, "
-        f"boundary F1 {scores['boundary_f1']:.3f}",
-        flush=True,
-    )
-    return scores
 
 
 def index_bytes(model):
@@ -149,7 +104,8 @@ def times_in_turns(by_decoder, repetitions):
 
 
 # Costs.
-by_decoder = {decoder: build(decoder, 0, 1) for decoder in DECODERS}
+keras.utils.set_random_seed(0)
+by_decoder = {decoder: build(decoder, 1) for decoder in decoders}
 times = times_in_turns(by_decoder, 2 if options.smoke else 15)
 rows = {}
 for decoder, model in by_decoder.items():
@@ -162,22 +118,21 @@ for decoder, model in by_decoder.items():
 instead = skip_bytes(by_decoder["max_unpool"])
 
 # Scores: decoders in turns, so that a stopped run compares what it has.
-scores = {decoder: [] for decoder in DECODERS}
+scores = {decoder: [] for decoder in decoders}
 for seed in range(num_seeds):
-    for decoder in DECODERS:
-        scores[decoder].append(train_and_score(decoder, seed))
+    for decoder in decoders:
+        trained = train_and_score(
+            lambda num_steps, decoder=decoder: build(decoder, num_steps),
+            seed,
+            epochs,
+            options.data_dir,
+            few,
+        )
+        print(describe(decoder, seed, trained), flush=True)
+        scores[decoder].append(trained)
 for decoder, of_seeds in scores.items():
     for name in SCORE_COLORS:
         rows[decoder][name] = [one[name] for one in of_seeds]
-
-
-def with_spread(values):
-    """Mean and standard deviation, of one seed the value alone."""
-    mean = statistics.mean(values)
-    if len(values) == 1:
-        return f"{mean:.3f}"
-    return f"{mean:.3f} ± {statistics.stdev(values):.3f}"
-
 
 table = [
     "| decoder | parameters | index, bytes per image | training, ms per image "

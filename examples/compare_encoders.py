@@ -5,15 +5,14 @@
 trains VGG16, ResNet50 and MobileNetV2, not pre-trained, on drawn street scenes
 with decoders of equal width: `mirror`, `nearest` and `conv_transpose`, each
 with and without skip connections, three seeds. It writes table.md and
-table.json into compare_encoders/. Whatever comes out is reported.
+table.json into compare_encoders/. A stopped run continues with the same
+command. Whatever comes out is reported.
 """
 
 import argparse
 import datetime
 import json
-import math
 import os
-import statistics
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -21,17 +20,23 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import tensorflow as tf
 
-from keras_deconv import callbacks, data, losses, metrics, models
+# A file beside this one: scripts find what lies in their own folder.
+from comparing import (
+    IMAGE_SIZE,
+    compile_for,
+    describe,
+    remembered,
+    train_and_score,
+    with_spread,
+)
 
-IMAGE_SIZE = (48, 64)
-BATCH_SIZE = 8
+from keras_deconv import data, models
+
 ENCODERS = ("VGG16", "ResNet50", "MobileNetV2")
 DECODERS = ("mirror", "nearest", "conv_transpose")
 SKIPS = (False, "concat")
 # The same for all encoders, so that decoders differ in how they unpool.
 DECODER_FILTERS = 64
-# Boundaries match within one pixel, as a share of the diagonal.
-TOLERANCE = 1.001 / math.hypot(*IMAGE_SIZE)
 
 parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -42,20 +47,20 @@ add("--epochs", default=10, type=int)
 add("--output", default="compare_encoders", type=Path)
 add("--seeds", default=3, type=int, help="how many, from 0 on")
 add("--encoders", nargs="+", default=ENCODERS, choices=ENCODERS)
-add("--smoke", action="store_true", help="one seed, one epoch, few images")
+add("--smoke", action="store_true", help="one seed, epoch and decoder")
 options = parser.parse_args()
 if min(options.epochs, options.seeds) < 1:
     parser.error("--epochs and --seeds must be at least 1")
 options.output.mkdir(parents=True, exist_ok=True)
 epochs = 1 if options.smoke else options.epochs
 num_seeds = 1 if options.smoke else options.seeds
+decoders = DECODERS[:1] if options.smoke else DECODERS
 few = "[:16]" if options.smoke else ""
 num_classes = data.describe("scenes").num_classes
 
 
-def build(encoder, decoder, skips, seed, num_steps):
-    """A compiled network; those of a seed begin with the same encoder."""
-    keras.utils.set_random_seed(seed)
+def build(encoder, decoder, skips, num_steps):
+    """A compiled network."""
     model = models.EncoderDecoder(
         getattr(keras.applications, encoder)(
             input_shape=(*IMAGE_SIZE, 3), include_top=False, weights=None
@@ -66,79 +71,48 @@ def build(encoder, decoder, skips, seed, num_steps):
         skips=skips,
         preprocessing="auto",
     )
-    model.compile(
-        keras.optimizers.Adam(
-            keras.optimizers.schedules.CosineDecay(1e-3, num_steps)
-        ),
-        losses.SegmentationCrossentropy(),
-    )
+    compile_for(model, 1e-3, num_steps)
     return model
 
 
-def train_and_score(encoder, decoder, skips, seed):
-    """Parameters, and the scores on the test split after one training."""
-    epoch = tf.Variable(0, dtype="int64", trainable=False)
-    train, test = data.load(
-        "scenes",
-        [f"train{few}", f"test{few}"],
-        image_size=IMAGE_SIZE,
-        batch_size=BATCH_SIZE,
-        data_dir=options.data_dir,
-        seed=seed,
-        epoch=epoch,
+def train(encoder, decoder, skips, seed):
+    """Parameters and scores of one network."""
+    scores = train_and_score(
+        lambda num_steps: build(encoder, decoder, skips, num_steps),
+        seed,
+        epochs,
+        options.data_dir,
+        few,
     )
-    model = build(encoder, decoder, skips, seed, epochs * len(train))
-    in_order = callbacks.EpochSeed(seed, epoch)
-    model.fit(
-        train, epochs=epochs, shuffle=False, callbacks=[in_order], verbose=0
-    )
-    # Only now, since scores of the training images would cost time.
-    model.compile(
-        loss=losses.SegmentationCrossentropy(),
-        metrics=[
-            metrics.MeanIoU(num_classes),
-            metrics.BoundaryF1(num_classes, tolerance=TOLERANCE),
-        ],
-    )
-    scores = model.evaluate(test, verbose=0, return_dict=True)
-    print(
-        f"{encoder}, {decoder}, skips={skips}, seed {seed}: "
-        f"mIoU {scores['mean_iou']:.3f}, "
-        f"boundary F1 {scores['boundary_f1']:.3f}",
-        flush=True,
-    )
-    return model.count_params(), scores
+    keras.utils.clear_session()
+    return scores
 
 
 # Seeds in the outermost loop, so that a stopped run compares what it has.
 rows = {}
 for seed in range(num_seeds):
     for encoder in options.encoders:
-        for decoder in DECODERS:
+        for decoder in decoders:
             for skips in SKIPS:
-                key = f"{encoder} | {decoder} | {skips or 'none'}"
-                count, scores = train_and_score(encoder, decoder, skips, seed)
-                row = rows.setdefault(key, {"parameters": count})
-                for name in ("mean_iou", "boundary_f1"):
-                    row.setdefault(name, []).append(scores[name])
-                keras.utils.clear_session()
-
-
-def with_spread(values):
-    """Mean and standard deviation, of one seed the value alone."""
-    mean = statistics.mean(values)
-    if len(values) == 1:
-        return f"{mean:.3f}"
-    return f"{mean:.3f} ± {statistics.stdev(values):.3f}"
-
+                name = f"{encoder} | {decoder} | {skips or 'none'}"
+                scores = remembered(
+                    options.output / "scores.json",
+                    f"{name} | seed {seed}, epochs {epochs} {few}",
+                    lambda case=(encoder, decoder, skips, seed): train(*case),
+                )
+                print(describe(name, seed, scores), flush=True)
+                row = rows.setdefault(name, {})
+                row["parameters"] = scores["parameters"]
+                for metric in ("mean_iou", "boundary_f1"):
+                    row.setdefault(metric, []).append(scores[metric])
 
 table = [
     "| encoder | decoder | skips | parameters | mIoU | boundary F1 |",
     "|---|---|---|---:|---:|---:|",
 ]
-for key, row in rows.items():
+for name, row in rows.items():
     table.append(
-        f"| {key} | {row['parameters']:,} | {with_spread(row['mean_iou'])} "
+        f"| {name} | {row['parameters']:,} | {with_spread(row['mean_iou'])} "
         f"| {with_spread(row['boundary_f1'])} |"
     )
 notes = f"""

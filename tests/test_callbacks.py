@@ -87,6 +87,7 @@ def rows_of(path):
 # Pictures.
 
 
+@pytest.mark.slow
 def test_preview_writes_every_nth_epoch_and_the_last(tmp_path):
     fit(tiny(), preview(tmp_path / "new" / "folder", every=2), epochs=5)
     assert files(tmp_path / "new" / "folder") == [
@@ -109,6 +110,8 @@ def test_preview_of_a_training_that_stops_early(tmp_path):
     assert files(tmp_path) == ["epoch_0002.png"]
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_preview_of_the_last_epoch_comes_before_a_backup(tmp_path):
     """Who is killed after the backup has nothing left to train, or to draw."""
     found = []
@@ -320,6 +323,7 @@ def read_scores(rows):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.numeric
 def test_report_is_of_the_validation_data(tmp_path):
     tables, path = [], tmp_path / "scores" / "scores.csv"
@@ -382,6 +386,8 @@ def test_report_says_which_data_where_validation_is_rare():
     ]
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_report_columns_are_aligned():
     tables = []
     fit(tiny(), report(tables, every=2))
@@ -433,6 +439,7 @@ def test_evaluate_alone_reports_nothing():
     assert tables == []
 
 
+@pytest.mark.slow
 def test_a_resumed_report_has_each_epoch_once(tmp_path):
     path = tmp_path / "scores.csv"
     fit(tiny(), report([], path=path), epochs=4)
@@ -473,6 +480,8 @@ def test_report_needs_metrics_of_classes():
         np.testing.assert_array_equal(old, as_numpy(new))
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_report_of_two_metrics_of_one_name():
     model = tiny()
     model.compile(
@@ -552,6 +561,7 @@ def test_a_resumed_training_is_the_same_to_the_bit(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_without_seeds_it_is_not_the_same(tmp_path):
     """What the test above would say if the callback did nothing."""
     whole = weights_after(tmp_path / "a", [])

@@ -57,21 +57,8 @@ def _own_data_dir(scenes_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "tfds"))
 
 
-LONG_MODULES = (
-    "keras_deconv.export.tflite",
-    "keras_deconv.inference.monte_carlo",
-    "keras_deconv.models.segnet",
-)
-
-
-def slow_if(is_slow):
-    return pytest.mark.slow if is_slow else ()
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=slow_if(n in LONG_MODULES)) for n in MODULES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name, monkeypatch):
     if name.endswith("native_torch"):
         pytest.importorskip("torch")
@@ -170,10 +157,8 @@ fit_may_say_shuffle = pytest.mark.filterwarnings("ignore:`shuffle=True` was")
 
 
 @fit_may_say_shuffle
-@pytest.mark.parametrize(
-    "page",
-    [pytest.param(page, marks=slow_if(page != "README.md")) for page in PAGES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
 def test_pages_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # Where pages write their files.
     if page not in WITH_SIZES:

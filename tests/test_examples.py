@@ -46,9 +46,7 @@ def test_decoders_are_compared(tmp_path):
     folder = tmp_path / "out"
     report = json.loads((folder / "table.json").read_text())
     rows = report["rows"]
-    assert set(rows) == {
-        *("max_unpool", "bed_of_nails", "nearest", "conv_transpose")
-    }
+    assert set(rows) == {"max_unpool", "bed_of_nails"}
     for decoder, row in rows.items():
         assert decoder in (folder / "table.md").read_text()
         for name in ("mean_iou", "boundary_f1"):
@@ -64,6 +62,7 @@ def test_decoders_are_compared(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_encoders_are_compared(tmp_path):
     result = run_example(
         "compare_encoders.py", tmp_path, "--smoke", "--encoders", "MobileNetV2"
@@ -71,7 +70,7 @@ def test_encoders_are_compared(tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     folder = tmp_path / "out"
     rows = json.loads((folder / "table.json").read_text())["rows"]
-    assert len(rows) == 6
+    assert len(rows) == 2
     for key, row in rows.items():
         assert key in (folder / "table.md").read_text()
         for name in ("mean_iou", "boundary_f1"):
@@ -91,6 +90,8 @@ def test_mistake_ends_in_one_sentence(
 ):
     script = str(EXAMPLES / name)
     monkeypatch.setattr(sys, "argv", [script, *arguments])
+    # As `python examples/name.py` does.
+    monkeypatch.syspath_prepend(EXAMPLES)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
         runpy.run_path(script, run_name="__main__")

@@ -319,7 +319,6 @@ def test_sums_run_over_the_batch_and_absent_classes_are_left_out(loss):
     assert float(loss()(y_true, logits)) > whole
 
 
-@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("loss", [SegmentationDice, SegmentationTversky])
 def test_a_pixel_of_weight_2_is_there_twice(loss):
@@ -332,7 +331,6 @@ def test_a_pixel_of_weight_2_is_there_twice(loss):
     )
 
 
-@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("shape", [(5,), (2, 5), (2, 3, 4), (2, 2, 3, 2)])
 @pytest.mark.parametrize("channel", [False, True])
@@ -836,7 +834,9 @@ def test_stray_labels_count_as_void_in_compiled_code():
 @pytest.mark.backend
 @pytest.mark.numeric
 @tensorflow_only
-@pytest.mark.parametrize("jit_compile", [True, False])
+@pytest.mark.parametrize(
+    "jit_compile", [True, pytest.param(False, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_unknown_sizes_in_a_graph(loss, jit_compile):
     import tensorflow as tf
@@ -933,7 +933,6 @@ def test_from_logits_is_a_bool(loss, value):
         loss(from_logits=value)
 
 
-@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("loss", LOSSES)
 def test_class_255_is_not_void_unasked(loss):

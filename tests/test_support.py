@@ -286,24 +286,23 @@ UNSUPPORTED = {
     for column in ("TFLite", "TFLite int8")
 }
 
-# By default one pair of layers stands for the others in every column, and one
-# network for the others on every backend. Other layers are then only called;
-# tests/export and tests/test_training.py have a network in the other columns.
-# CI takes the other layers through those columns that translate operations.
-QUICK_LAYERS = next(iter(ROWS))
+# By default one pair of layers stands for the others, and one network for the
+# others on every backend. Other layers are then only called. tests/export and
+# tests/test_training.py have a network in the other columns, so that no files
+# are written here. CI takes overlapping windows, which need the most, through
+# the columns that translate operations.
+QUICK_LAYERS, _, OVERLAPPING, *_ = ROWS
 QUICK_NETWORK = '`SegNetBasic`, `decoder="max_unpool"`'
 QUICK_COLUMNS = ("eager", "JAX", "PyTorch")
-TRANSLATED = ("XLA", "TFLite", "ONNX")
+FILES = ("SavedModel", "TFLite", "TFLite int8", "ONNX")
 
 
 def marks_of(name, column):
-    if name == QUICK_LAYERS:
+    if name == QUICK_LAYERS and column not in FILES:
         return ()
-    if column in QUICK_COLUMNS and name not in NETWORK_ROWS:
+    if column in QUICK_COLUMNS and name in (*LAYER_ROWS, QUICK_NETWORK):
         return ()
-    if name == QUICK_NETWORK and column in QUICK_COLUMNS:
-        return ()
-    if name in LAYER_ROWS and column in TRANSLATED:
+    if name == OVERLAPPING and column in ("TFLite", "ONNX"):
         return (pytest.mark.slow,)
     return pytest.mark.slow, pytest.mark.release
 

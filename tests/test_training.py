@@ -78,6 +78,7 @@ def fits(name, policy, jit_compile):
 
 # CI has SegNetBasic, and all networks are tested before a release.
 @pytest.mark.slow
+@pytest.mark.release
 def test_a_network_fits_compiled_in_half_precision(monkeypatch, policies):
     one_stage = networks.Network(lambda _: networks.one_stage((32, 48)))
     monkeypatch.setitem(NETWORKS, "one stage", one_stage)
@@ -85,6 +86,7 @@ def test_a_network_fits_compiled_in_half_precision(monkeypatch, policies):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_slim_network_fits_compiled_in_half_precision(monkeypatch, policies):
     networks.make_slim(monkeypatch)
     fits("SegNetBasic", "mixed_bfloat16", jit_compile=True)

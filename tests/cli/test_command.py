@@ -449,6 +449,7 @@ def killed_while_writing(folder):
     assert (left / part.parent.name / part.name).exists()
 
 
+@pytest.mark.slow
 def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):
     model = models.SegNetBasic((*SIZE, 3), 6)
     model.compile("adam", losses.SegmentationCrossentropy())
@@ -606,6 +607,7 @@ def test_every_option_of_training(tiny_models, scenes_dir, tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_encoder_of_keras_applications(scenes_dir, tmp_path):
     arguments = [
         *["train", "--smoke", "--data-dir", str(scenes_dir)],
@@ -667,6 +669,7 @@ def test_evaluate_measures_as_the_library(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -698,6 +701,7 @@ def test_evaluate_refuses_classes_in_another_order(
     assert "in their order: sky, " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_evaluate_a_model_from_elsewhere(model_file, scenes_dir, capsys):
     arguments = ["evaluate", str(model_file), "scenes", "--split", "test[:4]"]
     assert main([*arguments, "--data-dir", str(scenes_dir)]) == 0
@@ -866,12 +870,12 @@ def test_export_serves_what_predict_says(run_folder, tmp_path):
     assert names == runs.read(run_folder).class_names
 
 
-# The other options are those of the library.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "quantize",
     [
-        pytest.param(None, marks=pytest.mark.slow),
-        pytest.param("dynamic", marks=pytest.mark.slow),
+        pytest.param(None, marks=pytest.mark.release),
+        pytest.param("dynamic", marks=pytest.mark.release),
         "int8",
     ],
 )
@@ -899,6 +903,7 @@ def num_weights(folder):
     return runs.load(str(folder))[0].count_params()
 
 
+@pytest.mark.slow
 def test_errors_while_reading_are_one_plain_line(model_file, tmp_path, capsys):
     folders = write_scenes(tmp_path)
     mask = np.full((48, 64, 1), 77, "uint8")

@@ -266,6 +266,7 @@ def command(arguments, **options):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_of_two_processes_at_once_the_first_one_trains(scenes_dir, tmp_path):
     """The first one stands still meanwhile, in the middle of its training."""
     folder, num_epochs = tmp_path / "run", 6

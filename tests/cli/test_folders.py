@@ -66,7 +66,9 @@ def foreground_iou(run, written, arguments=()):
     return json.loads(written.read_text())["classes"]["foreground"]["iou"]
 
 
-@pytest.mark.parametrize("command", ["train", "check"])
+@pytest.mark.parametrize(
+    "command", [pytest.param("train", marks=pytest.mark.slow), "check"]
+)
 def test_binary_masks_stop_with_the_ways_out(
     command, disks, tiny_models, tmp_path, monkeypatch, capsys
 ):
@@ -111,6 +113,7 @@ def test_a_foreground_is_learned_with_the_defaults(disks, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_labels_name_the_classes(disks, tiny_models, tmp_path, capsys):
     run = tmp_path / "run"
     arguments = ["train", *disks, "--output", str(run), *FAST, "--epochs", "1"]
@@ -163,6 +166,7 @@ def printed_command():
     return shlex.split(line)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "epochs"),
     [
@@ -215,6 +219,7 @@ def test_the_command_of_the_page(
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_a_set_that_grew_is_resumed_with_its_images(
     tiny_models, tmp_path, capsys
 ):
@@ -283,6 +288,7 @@ def deepen(folder):
         path.write_bytes(deep.numpy())
 
 
+@pytest.mark.slow
 def test_evaluate_reads_images_as_the_training_did(
     tmp_path, capsys, monkeypatch
 ):
@@ -314,6 +320,8 @@ def test_evaluate_reads_images_as_the_training_did(
     np.testing.assert_allclose(brightest, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_evaluate_skips_files_without_partner(tmp_path, capsys):
     folders = write_disks(tmp_path, (0, 1), number=4)
     run = write_run(tmp_path / "run", [*folders, "--classes", "2"])
@@ -345,8 +353,8 @@ def test_export_says_the_range_of_the_training(tmp_path, capsys, monkeypatch):
     "kind",
     [
         "folder",
-        pytest.param("files", marks=pytest.mark.slow),
-        pytest.param("parent", marks=pytest.mark.slow),
+        pytest.param("files", marks=[pytest.mark.slow, pytest.mark.release]),
+        pytest.param("parent", marks=[pytest.mark.slow, pytest.mark.release]),
     ],
 )
 def test_training_images_are_known_behind_links(kind, tmp_path, capsys):
@@ -378,6 +386,8 @@ def test_training_images_are_known_behind_links(kind, tmp_path, capsys):
     assert not scores["split_was_trained_on"]
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_training_images_are_known_with_a_version(scenes_dir, tmp_path):
     where = ["--data-dir", str(scenes_dir)]
     arguments = ["scenes", *where, "--train-split", "train[:8]"]
@@ -505,6 +515,8 @@ def test_a_validation_folder_is_not_divided(tmp_path, capsys):
     assert "does not go with --val-images" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_folders_of_their_own_for_validation(tiny_models, tmp_path, capsys):
     folders = write_scenes(tmp_path)
     arguments = ["train", *folders, "--classes", "6", *FAST, "--epochs", "1"]
@@ -518,6 +530,7 @@ def test_folders_of_their_own_for_validation(tiny_models, tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_evaluating_training_images_is_said(
     disks, tiny_models, tmp_path, capsys
 ):
@@ -539,6 +552,7 @@ def test_evaluating_training_images_is_said(
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_classes_that_do_not_occur_are_said(tiny_models, tmp_path, capsys):
     folders = write_disks(tmp_path, (0, 1), number=4)
     run = tmp_path / "run"
@@ -696,6 +710,7 @@ def test_predict_turns_photos_as_viewers_do(value, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_files_without_partner_can_be_skipped(tiny_models, tmp_path, capsys):
     folders = write_disks(tmp_path, (0, 1), number=6)
     (tmp_path / "masks" / "05.png").unlink()
@@ -779,6 +794,7 @@ def test_a_range_that_is_too_narrow_is_said(
     assert "such as --value-range 0,255." in printed
 
 
+@pytest.mark.slow
 def test_weights_that_cannot_be_downloaded_are_said(
     tmp_path, capsys, monkeypatch
 ):
@@ -794,6 +810,7 @@ def test_weights_that_cannot_be_downloaded_are_said(
     assert error.endswith("there is no connection to a.host")
 
 
+@pytest.mark.slow
 def test_colors_are_classes(tiny_models, tmp_path, capsys):
     folders = write_disks(tmp_path, (0, 1), number=4)
     colors = np.uint8([[70, 130, 180], [0, 0, 0], [255, 255, 255]])

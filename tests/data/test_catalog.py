@@ -483,6 +483,7 @@ def store(data_dir, mask_feature, **options):
     )
 
 
+@pytest.mark.slow
 def test_load_a_prepared_set(tmp_path):
     """By the names that it has, or by keys."""
     store(

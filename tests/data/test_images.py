@@ -279,11 +279,17 @@ def test_orientations_of_deep_images(orientation):
     np.testing.assert_array_equal(np.rint(image * 257.0), expected)
 
 
-# JPEG files of all orientations are read one by one above.
 @pytest.mark.parametrize(
     "format", ["PNG", pytest.param("JPEG", marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    "orientation",
+    # One that mirrors and one that turns; all are read one by one above.
+    [
+        pytest.param(n, marks=() if n in (2, 6) else pytest.mark.slow)
+        for n in range(1, 9)
+    ],
+)
 def test_orientations_in_folders(tmp_path, orientation, format):
     """Masks that fit what viewers show; and those turned as the image."""
     content = oriented(orientation, format=format)

@@ -383,6 +383,7 @@ def test_labels_numbered_from_1(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_binary_folders_train(tmp_path):
     """24 pairs of 0 and 255: the foreground is found."""
     generator = np.random.default_rng(0)

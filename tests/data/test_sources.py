@@ -844,6 +844,7 @@ def test_pairs_different_sizes():
         list(pairs)
 
 
+@pytest.mark.slow
 def test_pairs_shuffle_every_epoch_anew_from_a_seed():
     def epochs(seed, cache=True):
         pairs = segmentation_pairs(
@@ -868,6 +869,8 @@ def test_pairs_shuffle_every_epoch_anew_from_a_seed():
     assert first != second
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_pairs_shuffle_reaches_across_the_whole_set():
     pairs = segmentation_pairs(
         numbered_examples(1500),

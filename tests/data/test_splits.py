@@ -52,6 +52,7 @@ def test_shuffled_unless_told_otherwise(folder):
     assert sorted(numbers(shuffled)) == sorted(validation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_parts(folder, seed):
     train, validation = read(

@@ -254,6 +254,7 @@ for loss in (
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_losses_are_those_of_the_whole_batch():
     """In `fit` of Keras, also of a last batch that is not full."""
     result = subprocess.run(
@@ -444,6 +445,7 @@ def test_a_damaged_backup_is_named(size, tmp_path):
         backup.restore(model)
 
 
+@pytest.mark.slow
 def test_the_loop_takes_sets_of_unknown_length():
     model = small_model((4, 6, 3), 2)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -78,7 +78,9 @@ def changed_in(model, images, see=lambda model: None):
     [
         ("BayesianSegNetBasic", "float32"),
         pytest.param(
-            "SegNetBasic", "mixed_bfloat16", marks=bounds.needs_half_precision
+            "SegNetBasic",
+            "mixed_bfloat16",
+            marks=[pytest.mark.slow, bounds.needs_half_precision],
         ),
         pytest.param("SegNetBasic", "float32", marks=pytest.mark.slow),
     ],

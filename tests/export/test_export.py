@@ -252,6 +252,7 @@ def model():
     return networks.one_stage()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES[1:])
 @pytest.mark.parametrize("name", ["tflite", "onnx"])
 def test_files_for_one_size(name, size, model, tmp_path):
@@ -276,6 +277,7 @@ def test_mixed_precision_is_written_as_float32(name, model, tmp_path):
         check_numbers(lambda x: np.asarray(half(x)), model, images)
 
 
+@pytest.mark.slow
 @pytest.mark.numeric
 def test_what_was_adapted_stays_in_float32(tmp_path, rng):
     keras.config.set_dtype_policy("mixed_float16")
@@ -532,6 +534,7 @@ def test_monte_carlo(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_no_monte_carlo_without_dropout(model, tmp_path):
     export.to_saved_model(model, tmp_path / "saved")
     loaded = tf.saved_model.load(tmp_path / "saved")
@@ -560,6 +563,7 @@ def test_class_names_and_palette_are_assets(tmp_path):
     assert loaded.palette.asset_path.numpy().endswith(b"palette.txt")
 
 
+@pytest.mark.slow
 @pytest.mark.numeric
 def test_a_loaded_model_is_exported_as_the_one_saved(model, tmp_path):
     """Keras 3.10 loads it to take a list of one tensor."""
@@ -605,6 +609,7 @@ def unpooled(steps):
 
 
 # Below and above 1, where TFLite's comparisons of quantized tensors fail.
+@pytest.mark.slow
 @pytest.mark.numeric
 @pytest.mark.parametrize(
     "step", [pytest.param(0.25, marks=pytest.mark.slow), 4.0]

@@ -145,7 +145,6 @@ def test_layers_of_dropout_draw_different_masks():
     assert sample(model, np.ones((1, 64)), 1, seed=0).probabilities.std() > 0
 
 
-@pytest.mark.backend
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 8])
 def test_batches_keep_the_order_of_images(batch_size):
     """Image i is of class i, and dropout makes it unsure."""
@@ -187,7 +186,6 @@ def watched(look):
     return keras.Model(inputs, x), watch.seen
 
 
-@pytest.mark.backend
 def test_one_graph_does_for_all_batches():
     model, seen = watched(lambda x: tuple(x.shape))
     sample(model, IMAGES)  # makes the copy that is sampled
@@ -286,7 +284,6 @@ def test_models_inside_models_inside_models():
     np.testing.assert_array_equal(first.variance, again.variance)
 
 
-@pytest.mark.backend
 @pytest.mark.parametrize(
     "layer",
     [
@@ -491,6 +488,7 @@ def test_in_a_function_and_a_saved_model(model, tmp_path):
     assert np.any(outputs["variance"] != again["variance"])
 
 
+@pytest.mark.slow
 @pytest.mark.backend
 @pytest.mark.numeric
 def test_samples_as_tensor_of_a_function():

@@ -75,6 +75,7 @@ def monte_carlo(model, image):
     ).probabilities
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("predict", [tiled, monte_carlo])
 def test_predictions_do_not_see_a_batch_that_is_measured(predict):
     turnstile = Turnstile()

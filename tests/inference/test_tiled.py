@@ -122,7 +122,6 @@ def test_a_field_above_the_overlap_is_seen():
 
 
 @pytest.mark.numeric
-@pytest.mark.backend
 @pytest.mark.parametrize("tile", [60, (56, 64)])
 @pytest.mark.parametrize("build", [pooled_twice, strided])
 def test_pooling_windows_are_those_of_the_whole_image(build, tile):
@@ -140,7 +139,6 @@ def test_pooling_out_of_step_is_seen():
 
 
 @pytest.mark.numeric
-@pytest.mark.backend
 @pytest.mark.parametrize(
     ("size", "tile"),
     [
@@ -618,6 +616,7 @@ def test_mistakes(monkeypatch, build, options, message):
         predict(build(), **options)
 
 
+@pytest.mark.slow
 def test_inside_a_compiled_function():
     if keras.config.backend() != "tensorflow":
         pytest.skip("of TensorFlow")

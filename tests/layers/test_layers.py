@@ -35,6 +35,7 @@ def test_cases_name_every_public_layer():
     assert public == {case.layer for case in LAYER_CASES}
 
 
+@pytest.mark.slow
 @pytest.mark.numeric
 @pytest.mark.parametrize("jit_compile", [True, False, "auto"])
 def test_fit_with_every_jit_setting(jit_compile, rng):

@@ -147,6 +147,7 @@ print("identical")
 
 @pytest.mark.numeric
 @pytest.mark.slow
+@pytest.mark.release
 def test_two_runs_are_identical_with_op_determinism():
     result = subprocess.run(
         [sys.executable, "-c", DETERMINISTIC], capture_output=True, text=True

@@ -416,9 +416,9 @@ def test_config_names_every_argument_and_round_trips(metric):
 @pytest.mark.parametrize(
     "jit_compile",
     [
-        pytest.param(True, marks=pytest.mark.slow),
+        pytest.param(True, marks=[pytest.mark.slow, pytest.mark.release]),
         False,
-        pytest.param("auto", marks=pytest.mark.slow),
+        pytest.param("auto", marks=[pytest.mark.slow, pytest.mark.release]),
     ],
 )
 def test_fit_and_evaluate(jit_compile):
@@ -481,6 +481,7 @@ def test_mixed_precision():
 
 
 # Keras 3.15 reads TensorFlow variables by a protocol that NumPy 2 deprecates.
+@pytest.mark.slow
 @pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.filterwarnings("ignore:__array__ implementation")
@@ -605,6 +606,7 @@ REPLICAS = """
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @tensorflow_only
 def test_two_replicas_give_what_one_gives():
     root = str(ROOT)
@@ -761,7 +763,6 @@ def test_boundary_f1_equals_definition(tolerance, seed):
     )
 
 
-@pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize("tolerance", [0.0075, 0.03, 0.08])
 def test_boundary_f1_of_discs(tolerance):
@@ -807,7 +808,6 @@ def test_boundary_f1_bounds_one_to_one_matching_from_above():
     assert one_to_one < several < one_to_one + 0.1
 
 
-@pytest.mark.backend
 @pytest.mark.numeric
 def test_classes_count_where_the_labels_have_a_boundary_of_them():
     y_true = np.zeros((3, 4, 4), "int64")  # The first image has no boundary.
@@ -831,7 +831,6 @@ def test_classes_count_where_the_labels_have_a_boundary_of_them():
     assert named["car"] is None
 
 
-@pytest.mark.backend
 @pytest.mark.parametrize("kind", ["logits", "half", "channel"])
 def test_boundary_f1_takes_what_other_metrics_take(kind):
     y_true, predicted = patches()
@@ -845,7 +844,6 @@ def test_boundary_f1_takes_what_other_metrics_take(kind):
     assert score(metric, y_true.astype("uint8")[..., None], y_pred) == expected
 
 
-@pytest.mark.backend
 @pytest.mark.numeric
 def test_boundaries_at_void():
     check_that_void_hides_predictions(BoundaryF1(4, tolerance=0.1))
@@ -882,7 +880,6 @@ def test_weight_0_makes_void():
     )
 
 
-@pytest.mark.backend
 @pytest.mark.numeric
 def test_boundary_f1_over_batches_and_merged():
     y_true, predicted = patches()
@@ -920,6 +917,8 @@ def test_boundary_f1_errors():
 
 
 # Compiling takes ten seconds; the graphs below are compiled in any case.
+@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.parametrize(
@@ -958,6 +957,7 @@ def test_boundary_f1_in_fit_and_evaluate(jit_compile, tmp_path):
     assert results["boundary_f1"] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.backend
 @pytest.mark.numeric
 @tensorflow_only

@@ -162,6 +162,8 @@ def table(name):
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("name", NETWORKS)
 def test_page_has_the_table(name):
     assert table(name) in PAGE.read_text()

@@ -418,7 +418,9 @@ def check_exported(model, x, expected, bound, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("skips", [False, "add"])
+@pytest.mark.parametrize(
+    "skips", [pytest.param(False, marks=pytest.mark.release), "add"]
+)
 def test_exported(skips, tmp_path):
     model = models.EncoderDecoder(branched((45, 61)), 4, skips=skips, **SLIM)
     x = images()

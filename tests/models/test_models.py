@@ -111,7 +111,9 @@ def test_layer_names_are_those_of_vgg16():
 
 @pytest.mark.numeric
 @pytest.mark.parametrize("decoder", networks.DECODERS)
-@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    "known", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_odd_sizes_are_restored(decoder, known, rng):
     size = (29, 35)
     shape = (*size, 3) if known else (None, None, 3)
@@ -352,6 +354,7 @@ def test_enet_transposed_convolution_is_aligned_as_in_torch(size, rng):
     np.testing.assert_allclose(y, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "channels"),
     [
@@ -372,6 +375,7 @@ def test_segnet_basic_has_no_relu_in_its_decoder():
     assert relus == {f"block{number}_conv1_relu" for number in range(1, 5)}
 
 
+@pytest.mark.slow
 @pytest.mark.numeric
 def test_first_values_are_the_authors():
     net = DeconvNet((193, 193, 3), 2, fc_units=8)
@@ -470,6 +474,7 @@ def test_deconvnet_narrows_to_one_pixel_and_returns():
     assert not any("Dropout" in type(layer).__name__ for layer in net.layers)
 
 
+@pytest.mark.slow
 @pytest.mark.numeric
 @pytest.mark.parametrize(
     ("build", "size"),

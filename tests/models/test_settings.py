@@ -69,7 +69,13 @@ def test_defaults_are_the_published_ones():
     assert shapes[0] == shapes[1]
 
 
-@pytest.mark.parametrize("width", [0.25, 0.5, 2.0])
+@pytest.mark.parametrize(
+    "width",
+    [
+        0.25,
+        *[pytest.param(width, marks=pytest.mark.slow) for width in (0.5, 2)],
+    ],
+)
 def test_width_of_enet(width):
     net = models.ENet((45, 61, 3), 4, width_multiplier=width)
     assert net.get_layer("bottleneck1_0_add").output.shape[-1] == 64 * width

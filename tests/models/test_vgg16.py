@@ -199,6 +199,7 @@ def test_code_in_a_pth_file_is_not_run(tmp_path, slim):
     assert not witness.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.numeric
 def test_vgg16_weights_take_rgb(tmp_path, rng):
     """The first convolution sees what VGG-16 sees of BGR less the mean."""
@@ -261,6 +262,7 @@ def test_bad_encoder_weights(tmp_path, slim):
         SegNet((8, 8, 3), 4, encoder_weights=tmp_path / "junk.weights.h5")
 
 
+@pytest.mark.slow
 def test_keras_weights_must_be_finite(tmp_path):
     vgg16 = keras.applications.VGG16(include_top=False, weights=None)
     bias = vgg16.get_layer("block5_conv3").bias

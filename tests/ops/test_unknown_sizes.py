@@ -177,7 +177,9 @@ OUTSIDE = {
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-@pytest.mark.parametrize("overlap", ["sum", "mean"])
+@pytest.mark.parametrize(
+    "overlap", ["sum", pytest.param("mean", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("index_format", OUTSIDE)
 def test_graphs_drop_values_that_point_outside(index_format, overlap, is_known):
     """Eager calls refuse them; nothing is written elsewhere either way."""
