@@ -1,4 +1,4 @@
-"""Measure a training step and a prediction of SegNet with each decoder.
+"""Measure a training step and a prediction of networks with each decoder.
 
     python benchmarks/models.py              # times, side by side
     python benchmarks/models.py --memory     # one process per network
@@ -36,7 +36,20 @@ from measuring import (
 
 from keras_deconv import NearestUnpool2D, losses, models
 
-MODELS = {"segnet_basic": models.SegNetBasic, "segnet": models.SegNet}
+
+def vgg16(shape: tuple[int, ...], num_classes: int, decoder: str) -> Any:
+    """VGG16 of Keras; the convolutions of the decoder are always the same."""
+    encoder = keras.applications.VGG16(
+        include_top=False, weights=None, input_shape=shape
+    )
+    return models.EncoderDecoder(encoder, num_classes, decoder=decoder)
+
+
+MODELS = {
+    "segnet_basic": models.SegNetBasic,
+    "segnet": models.SegNet,
+    "vgg16": vgg16,
+}
 BASELINE = "keras upsampling"
 DECODERS = ("max_unpool", "nearest", "bed_of_nails", "conv_transpose", BASELINE)
 OPERATIONS = ("train", "predict")
@@ -153,7 +166,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--model", default="segnet_basic", choices=MODELS)
-    add("--image-size", type=image_size, help="360x480, or 24x40 with --smoke")
+    add("--image-size", type=image_size, help="360x480, or 32x40 with --smoke")
     add("--batch-size", type=positive_int, help="4, or 1 with --smoke")
     add("--repetitions", type=positive_int, help="5, or 2 with --smoke")
     add("--json", type=Path, metavar="FILE", help="write the numbers there")
@@ -162,7 +175,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--memory-of", choices=DECODERS, help="the same of one, as JSON")
     options = parser.parse_args(arguments)
     size, batch, repetitions = (
-        ((24, 40), 1, 2) if options.smoke else ((360, 480), 4, 5)
+        ((32, 40), 1, 2) if options.smoke else ((360, 480), 4, 5)
     )
     options.image_size = options.image_size or size
     options.batch_size = options.batch_size or batch

@@ -244,8 +244,15 @@ class _Reader:
         change = _change_of(layer, features, result, argmax)
         if isinstance(change, str):
             return change
-        after = self._size_after(layer, args, kwargs, features, result)
         before = tuple(map(_tried, features.shape[1:3], _TRIED))
+        try:
+            after = self._size_after(layer, args, kwargs, features, result)
+        except Exception as error:  # whatever a layer of others raises
+            return (
+                f"{layer.name!r} ({type(layer).__name__}) does not say what "
+                f"it makes of size {before} ({error}), so that the encoder "
+                "has to be built for images of a known size"
+            )
         if after not in (None, _expected(change, before)):
             return (
                 f"{layer.name!r} ({type(layer).__name__}) makes size "
@@ -256,7 +263,7 @@ class _Reader:
     def _size_after(
         self, layer: Any, args: Any, kwargs: Any, features: Any, result: Any
     ) -> tuple[int, ...] | None:
-        """What a layer makes of a size; None where it cannot be told."""
+        """What a layer makes of a size; None where its kind tells it."""
         if type(layer) in _TRUSTED:
             return None
         if None not in features.shape[1:3]:
@@ -268,10 +275,7 @@ class _Reader:
         args, kwargs = keras.tree.map_structure(
             lambda x: tried if x is features else x, (args, kwargs)
         )
-        try:
-            spec = layer.compute_output_spec(*args, **kwargs)
-        except Exception:  # whatever a layer of another package raises
-            return None
+        spec = layer.compute_output_spec(*args, **kwargs)
         return tuple(keras.tree.flatten(spec)[0].shape[1:3])
 
 

@@ -49,7 +49,7 @@ def train_options(scenes_dir):
     return [
         *["--data-dir", str(scenes_dir), "--image-size", "16x24"],
         *["--train-split", "train[:16]", "--val-split", "validation[:8]"],
-        *["--model", "bayesian_segnet_basic", "--epochs", "3", "--augment"],
+        *["--model", "bayesian_segnet_basic", "--epochs", "2", "--augment"],
         *["--batch-size", "4", "--seed", str(SEED)],
     ]
 
