@@ -14,7 +14,6 @@ from tests.networks import NETWORKS
 pytestmark = [pytest.mark.oldest]
 
 NAMES = list(NETWORKS)
-SLOW = (pytest.mark.slow, pytest.mark.release)
 MODES = [
     ("float32", False),
     ("float32", True),
@@ -133,16 +132,9 @@ def overfits(name, path):
 # The Bayesian ones are their parents, with dropout.
 @pytest.mark.numeric
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=() if name == "SegNetBasic" else SLOW,
-        )
-        for name in NAMES
-        if "Bayesian" not in name
-    ],
+    "name", [name for name in NAMES if "Bayesian" not in name]
 )
 def test_slim_network_overfits_and_is_saved(name, monkeypatch, tmp_path):
     networks.make_slim(monkeypatch)

@@ -125,7 +125,6 @@ def test_the_check_of_unchanged_variables_sees_training(model):
     )
 
 
-@pytest.mark.backend
 def test_seeds(model):
     first, again = sample(model, seed=5), sample(model, seed=5)
     for a, b in zip(first, again, strict=True):

@@ -138,6 +138,14 @@ def test_every_window_can_be_undone(decoder, padding):
             assert model.output_shape == (None, size, size, 2)
 
 
+def test_nails_stand_in_the_middle_of_their_windows():
+    model = models.EncoderDecoder(branched(), 4, decoder="bed_of_nails", **SLIM)
+    windows = {"decoder1": 3, "decoder2": 3, "decoder3": 2}
+    for stage, window in windows.items():
+        position = model.get_layer(f"{stage}_unpool").position
+        assert position == ((window - 1) // 2,) * 2
+
+
 def test_features_of_vgg16():
     encoder = vgg16()
     model = models.EncoderDecoder(encoder, 4, preprocessing="auto", **SLIM)

@@ -12,7 +12,7 @@ from keras_deconv import ops
 from tests import oracles
 from tests.paths import GOLDEN
 
-pytestmark = [pytest.mark.backend, pytest.mark.oldest]
+pytestmark = pytest.mark.oldest
 
 GOLDEN_VECTORS = dict(np.load(GOLDEN))
 CASES = sorted({name.split("/")[0] for name in GOLDEN_VECTORS})
@@ -100,6 +100,7 @@ def test_golden_tensorflow(case):
     np.testing.assert_array_equal(as_numpy(offsets), as_numpy(window_argmax))
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("case", [c for c in CASES if c[:4] == "onnx"])
 def test_golden_onnx(case):
     vectors = golden(case)
@@ -120,6 +121,7 @@ def test_golden_onnx(case):
     np.testing.assert_array_equal(as_numpy(onnx), vectors["argmax"])
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("source", FORMATS)
 @pytest.mark.parametrize("target", FORMATS)
 @pytest.mark.parametrize(
@@ -152,6 +154,7 @@ def test_there_and_back_is_the_identity(source, target, data_format, size, rng):
     assert keras.backend.standardize_dtype(again.dtype) == "uint8"
 
 
+@pytest.mark.backend
 def test_formats_count_as_documented(rng):
     x = rng.permutation(2 * 5 * 7 * 3).reshape(2, 5, 7, 3).astype("float32")
     _, argmax = ops.max_pool_with_argmax(x, padding="same")
@@ -170,6 +173,7 @@ def test_formats_count_as_documented(rng):
         np.testing.assert_array_equal(as_numpy(result), positions)
 
 
+@pytest.mark.backend
 def test_channels_of_the_pooled_tensor_count():
     """An index of some channels refers to all that were pooled."""
     plane = np.array([5, 2]).reshape(1, 1, 2, 1)
@@ -183,6 +187,7 @@ def test_channels_of_the_pooled_tensor_count():
     np.testing.assert_array_equal(as_numpy(back), plane)
 
 
+@pytest.mark.backend
 @pytest.mark.skipif(
     keras.backend.backend() == "jax", reason="JAX counts in int32 here"
 )
@@ -206,6 +211,7 @@ def test_positions_beyond_int32():
         np.testing.assert_array_equal(as_numpy(back), argmax)
 
 
+@pytest.mark.backend
 @pytest.mark.skipif(
     keras.backend.backend() != "jax", reason="only JAX lacks int64"
 )
@@ -218,6 +224,7 @@ def test_jax_refuses_positions_beyond_int32():
 INDEX = np.zeros((1, 2, 3, 4), "int64")
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
