@@ -449,7 +449,6 @@ def killed_while_writing(folder):
     assert (left / part.parent.name / part.name).exists()
 
 
-@pytest.mark.slow
 def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):
     model = models.SegNetBasic((*SIZE, 3), 6)
     model.compile("adam", losses.SegmentationCrossentropy())

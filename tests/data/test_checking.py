@@ -51,6 +51,7 @@ def test_batches_are_taken_apart(batch_size, last_axis):
     report = run(pairs.batch(batch_size))
     assert report == run(pairs)
     assert report.strays == {77: (3,)}
+    assert not report.ok
     assert report.num_examples == 5
 
 
