@@ -1,9 +1,12 @@
 """Networks as ONNX files."""
 
+import os
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import keras
+import numpy as np
 
 from keras_deconv import config
 from keras_deconv.export._models import (
@@ -47,8 +50,8 @@ def to_onnx(
     Raises:
         ImportError: tf2onnx is missing.
         ValueError: The model is another one, or not on the TensorFlow backend;
-            `image_size` is none that the model takes; `path` cannot be
-            written.
+            `image_size` is none that the model takes; a layer keeps numbers
+            in tensors and not in weights; `path` cannot be written.
 
     Example:
         >>> import pathlib, tempfile
@@ -59,8 +62,10 @@ def to_onnx(
         ...     export.to_onnx(model, file)  # doctest: +SKIP
     """
     check_backend("to_onnx")
-    model = of_size(in_float32(one_tensor(model)), image_size)
+    model = _without_captures(in_float32(one_tensor(model)))
+    model = of_size(model, image_size)
     try:
+        import onnx
         import tf2onnx  # noqa: F401
     except ImportError as error:
         raise ImportError(
@@ -77,3 +82,39 @@ def to_onnx(
         # Keras names np.object to tf2onnx, which NumPy does not like.
         warnings.simplefilter("ignore", FutureWarning)
         model.export(str(part), format="onnx", verbose=False)
+        graph = onnx.load(os.fspath(part), load_external_data=False).graph
+        _check_inputs([one.name for one in graph.input])
+
+
+def _without_captures(model: keras.Model) -> keras.Model:
+    """The model, or one whose normalizations hold arrays in place of tensors.
+
+    A tensor that a layer keeps becomes a second input of the file.
+    """
+    pairs = []
+
+    def copied(layer: Any) -> Any:
+        if not isinstance(layer, keras.layers.Normalization):
+            return layer
+        copy = type(layer).from_config(layer.get_config())
+        pairs.append((layer, copy))
+        return copy
+
+    clone = keras.models.clone_model(
+        model, clone_function=copied, recursive=True
+    )
+    for layer, copy in pairs:
+        copy.mean = np.asarray(layer.mean)
+        copy.variance = np.asarray(layer.variance)
+    return clone if pairs else model
+
+
+def _check_inputs(names: Sequence[str]) -> None:
+    if len(names) == 1:
+        return
+    raise ValueError(
+        "`model` must keep its numbers in weights. Received: a model with a "
+        f"layer that keeps them in tensors ({', '.join(names[1:])}), which "
+        "ONNX would ask for beside the images. Keep them in "
+        "self.add_weight(..., trainable=False), or as NumPy arrays."
+    )

@@ -294,6 +294,37 @@ def test_what_was_adapted_stays_in_float32(tmp_path, rng):
 
 
 @pytest.mark.numeric
+def test_what_was_adapted_is_no_input_of_an_onnx_file(tmp_path, rng):
+    normalize = keras.layers.Normalization()
+    normalize.adapt(rng.uniform(0, 255, (9, 4, 4, 3)).astype("float32"))
+    inputs = keras.Input((4, 4, 3))
+    inner = keras.Sequential([keras.Input((4, 4, 3)), normalize])
+    model = keras.Model(inputs, inner(inputs))
+    images = rng.uniform(0, 255, (2, 4, 4, 3)).astype("float32")
+    expected = np.asarray(model(images))
+    run = formats.run_onnx(model, tmp_path)
+    # One subtraction and one division.
+    np.testing.assert_allclose(run(images), expected, rtol=1e-6, atol=1e-6)
+    # The model itself stays as it is.
+    assert tf.is_tensor(normalize.mean)
+
+
+class KeepsATensor(keras.layers.Layer):
+    def build(self, shape):
+        self.numbers = keras.ops.ones(shape[-1])
+
+    def call(self, x):
+        return x + self.numbers
+
+
+def test_a_tensor_in_a_layer_is_refused_in_onnx(tmp_path):
+    model = keras.Sequential([keras.Input((4, 4, 3)), KeepsATensor()])
+    with pytest.raises(ValueError, match=r"keep its numbers in weights.*add"):
+        export.to_onnx(model, tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()
+
+
+@pytest.mark.numeric
 def test_the_check_sees_other_weights_and_other_classes(model, tmp_path):
     images = images_of(SIZES[0], 2).astype("float32")
     expected = np.asarray(model(images))
