@@ -21,21 +21,12 @@ import keras_deconv
 from keras_deconv import data, export, losses, models
 from keras_deconv._kernels import fused
 from keras_deconv.export.tflite import QUANTIZATIONS
-from tests import formats, networks
+from tests import formats, indices, networks
 from tests.networks import DECODERS
 from tests.paths import CAMVID, ROOT
 from tests.seeds import SEED
 
 pytestmark = [pytest.mark.export, pytest.mark.oldest]
-
-# Of the largest logit: what sums of floats in another order may differ by.
-MAX_DIFFERENCE = 1e-4
-MIN_SAME_CLASSES = 0.999
-# Where two values of a window differ by as little, the other one may be the
-# maximum, and a value is unpooled beside its place. Keras itself breaks such
-# ties otherwise in batches of another size.
-MAX_OTHER_INDICES = 1e-4
-MAX_STEP_OF_A_TIE = 1e-5
 
 NUM_CLASSES = 6
 SIZES = ((32, 48), (29, 45))
@@ -100,15 +91,6 @@ FORMATS = {
 }
 
 
-def check_same(logits, expected):
-    assert logits.shape == expected.shape
-    difference = np.abs(logits - expected).max() / np.abs(expected).max()
-    same = (logits.argmax(-1) == expected.argmax(-1)).mean()
-    print(f"largest difference {difference:.1e}, same classes {same:.4%}")
-    assert difference <= MAX_DIFFERENCE
-    assert same >= MIN_SAME_CLASSES
-
-
 @pytest.fixture(scope="module", params=NETWORKS)
 def network(request):
     keras.utils.set_random_seed(SEED)
@@ -134,24 +116,10 @@ def network(request):
 )
 def test_formats_give_the_numbers_of_the_model(name, network, tmp_path):
     model, sizes, num_images = network
-    run = FORMATS[name](with_indices(model), tmp_path)
+    run = FORMATS[name](indices.with_indices(model), tmp_path)
     for size in sizes:
         images = images_of(size, num_images).astype("float32")
-        check_numbers(run, model, images)
-
-
-def check_numbers(run, model, images):
-    """Check what a file of `with_indices(model)` gives, in batches."""
-    rows = [row for part in (images[:1], images[1:]) for row in run(part)]
-    logits = []
-    for image, row in zip(images, rows, strict=True):
-        theirs, indices = split(model, row.ravel(), image.shape[:2])
-        check_same(theirs, logits_with(model, image, indices))
-        logits.append(theirs)
-    expected = np.concatenate([model(image[None]) for image in images])
-    same = (np.argmax(logits, -1) == expected.argmax(-1)).mean()
-    print(f"same classes with an index of its own {same:.4%}")
-    assert same >= MIN_SAME_CLASSES
+        indices.check_numbers(run, model, images)
 
 
 def train(model, num_images, size, epochs=1):
@@ -171,81 +139,6 @@ def train(model, num_images, size, epochs=1):
     return images.astype("float32")
 
 
-def poolings(model):
-    pool = keras_deconv.MaxPoolWithArgmax2D
-    return [layer for layer in model.layers if isinstance(layer, pool)]
-
-
-@keras.saving.register_keras_serializable("tests")
-class Row(keras.layers.Layer):
-    """Tensors of any shape and type as one row of numbers per image."""
-
-    def call(self, tensors):
-        rows = [
-            keras.ops.reshape(
-                keras.ops.cast(x, "float32"), (keras.ops.shape(x)[0], 1, -1, 2)
-            )
-            for x in tensors
-        ]
-        return keras.ops.concatenate(rows, axis=2)
-
-
-def with_indices(model):
-    """The model, which also gives the index of each pooling."""
-    indices = [layer.output[1] for layer in poolings(model)]
-    return keras.Model(model.inputs[0], Row()([model.outputs[0], *indices]))
-
-
-def split(model, row, size):
-    """Logits and indices of one image, out of its row."""
-    tensors = [
-        model.outputs[0],
-        *(layer.output[1] for layer in poolings(model)),
-    ]
-    shapes = keras.Model(model.inputs[0], tensors).compute_output_shape(
-        (1, *size, 3)
-    )
-    parts = np.split(row, np.cumsum([np.prod(shape) for shape in shapes]))
-    assert parts.pop().size == 0
-    logits, *indices = map(np.reshape, parts, shapes)
-    return logits[0], indices
-
-
-def value_at(x, argmax, padding):
-    """The value of each 2x2 window at an index, by unpooling to that cell."""
-    unpool = keras_deconv.MaxUnpool2D(padding=padding)
-    there = unpool(keras.ops.ones(argmax.shape), argmax, like=x)
-    return keras.ops.max_pool(
-        keras.ops.where(there > 0, x, -np.inf), 2, padding=padding
-    )
-
-
-def logits_with(model, image, indices):
-    """What the model gives with indices from elsewhere, which must be as good.
-
-    Where they are others, two values of a window are equal up to rounding.
-    """
-    layers = poolings(model)
-    steps, others = [0.0], [0.0]
-    with pytest.MonkeyPatch.context() as patch:
-        for layer, index in zip(layers, indices, strict=True):
-
-            def pool(x, layer=layer, index=index):
-                pooled, own = type(layer).call(layer, x)
-                theirs = keras.ops.cast(index, own.dtype)
-                chosen = value_at(x, theirs, layer.padding)
-                others.append(np.mean(own != theirs))
-                steps.append(np.max(pooled - chosen) / np.max(np.abs(x)))
-                return chosen, theirs
-
-            patch.setattr(layer, "call", pool)
-        logits = np.asarray(model(image[None]))[0]
-    print(f"other indices {max(others):.1e}, by {max(steps):.1e} at most")
-    assert max(others) <= MAX_OTHER_INDICES
-    assert max(steps) <= MAX_STEP_OF_A_TIE
-    return logits
-
-
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(SEED)
@@ -256,8 +149,8 @@ def model():
 @pytest.mark.parametrize("size", SIZES[1:])
 @pytest.mark.parametrize("name", ["tflite", "onnx"])
 def test_files_for_one_size(name, size, model, tmp_path):
-    run = FORMATS[name](with_indices(model), tmp_path, image_size=size)
-    check_numbers(run, model, images_of(size, 2).astype("float32"))
+    run = FORMATS[name](indices.with_indices(model), tmp_path, image_size=size)
+    indices.check_numbers(run, model, images_of(size, 2).astype("float32"))
 
 
 @pytest.mark.slow
@@ -270,11 +163,13 @@ def test_mixed_precision_is_written_as_float32(name, model, tmp_path):
         keras.config.set_dtype_policy("float32")
     mixed.set_weights(model.get_weights())
     images = images_of((45, 61), 2).astype("float32")
-    check_numbers(FORMATS[name](with_indices(mixed), tmp_path), model, images)
+    indices.check_numbers(
+        FORMATS[name](indices.with_indices(mixed), tmp_path), model, images
+    )
     # It is not what half precision gives.
-    half = with_indices(mixed)
+    half = indices.with_indices(mixed)
     with pytest.raises(AssertionError):
-        check_numbers(lambda x: np.asarray(half(x)), model, images)
+        indices.check_numbers(lambda x: np.asarray(half(x)), model, images)
 
 
 @pytest.mark.slow
@@ -328,18 +223,20 @@ def test_a_tensor_in_a_layer_is_refused_in_onnx(tmp_path):
 def test_the_check_sees_other_weights_and_other_classes(model, tmp_path):
     images = images_of(SIZES[0], 2).astype("float32")
     expected = np.asarray(model(images))
-    check_same(expected, expected)
+    indices.check_same(expected, expected)
     broken = keras.models.clone_model(model)
     broken.set_weights([w * 1.001 for w in model.get_weights()])
     with pytest.raises(AssertionError):
-        check_same(formats.run_saved_model(broken, tmp_path)(images), expected)
+        indices.check_same(
+            formats.run_saved_model(broken, tmp_path)(images), expected
+        )
     with pytest.raises(AssertionError):
-        check_same(expected[:, 1:], expected)
+        indices.check_same(expected[:, 1:], expected)
     # Hardly other logits, and still other classes.
     almost = np.ones((1, 10, 10, 2), "float32")
     almost[..., 0] += 1e-6
     with pytest.raises(AssertionError):
-        check_same(almost[..., ::-1], almost)
+        indices.check_same(almost[..., ::-1], almost)
 
 
 # What is in the files.
@@ -452,11 +349,11 @@ def test_files_in_a_new_process(model, tmp_path):
     outputs = np.load(outputs)
     logits = np.asarray(model(images.astype("float32")))
     same = outputs["class_ids"] == logits.argmax(-1)
-    assert same.mean() >= MIN_SAME_CLASSES
+    assert same.mean() >= indices.MIN_SAME_CLASSES
     np.testing.assert_allclose(
         outputs["probabilities"], tf.nn.softmax(logits), atol=1e-3
     )
-    check_same(outputs["loaded"], logits)
+    indices.check_same(outputs["loaded"], logits)
 
 
 @pytest.mark.slow
@@ -473,7 +370,7 @@ def test_saved_model_cli_runs_it(model, tmp_path):
     subprocess.run(command, check=True, capture_output=True)
     expected = np.asarray(model(images.astype("float32"))).argmax(-1)
     same = np.load(tmp_path / "class_ids.npy") == expected
-    assert same.mean() >= MIN_SAME_CLASSES
+    assert same.mean() >= indices.MIN_SAME_CLASSES
     assert np.load(tmp_path / "probabilities.npy").shape == (2, 30, 41, 6)
 
 
@@ -602,7 +499,7 @@ def test_a_loaded_model_is_exported_as_the_one_saved(model, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     images = images_of((16, 24), 1).astype("float32")
     run = formats.run_saved_model(loaded, tmp_path)
-    check_same(run(images), np.asarray(model(images)))
+    indices.check_same(run(images), np.asarray(model(images)))
 
 
 # Quantized.
