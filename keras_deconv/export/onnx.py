@@ -51,7 +51,9 @@ def to_onnx(
         ImportError: tf2onnx is missing.
         ValueError: The model is another one, or not on the TensorFlow backend;
             `image_size` is none that the model takes; a layer keeps numbers
-            in tensors and not in weights; `path` cannot be written.
+            in tensors and not in weights; it has an operation that ONNX has
+            not, such as a convolution in groups of several channels; `path`
+            cannot be written.
 
     Example:
         >>> import pathlib, tempfile
@@ -62,7 +64,7 @@ def to_onnx(
         ...     export.to_onnx(model, file)  # doctest: +SKIP
     """
     check_backend("to_onnx")
-    model = _without_captures(in_float32(one_tensor(model)))
+    model = _translatable(in_float32(one_tensor(model)))
     model = of_size(model, image_size)
     try:
         import onnx
@@ -82,21 +84,24 @@ def to_onnx(
         # Keras names np.object to tf2onnx, which NumPy does not like.
         warnings.simplefilter("ignore", FutureWarning)
         model.export(str(part), format="onnx", verbose=False)
-        graph = onnx.load(os.fspath(part), load_external_data=False).graph
-        _check_inputs([one.name for one in graph.input])
+        _check_file(onnx, os.fspath(part))
 
 
-def _without_captures(model: keras.Model) -> keras.Model:
-    """The model, or one whose normalizations hold arrays in place of tensors.
+def _translatable(model: keras.Model) -> keras.Model:
+    """The model, or one without what tf2onnx makes invalid files of.
 
-    A tensor that a layer keeps becomes a second input of the file.
+    The tensors that a `Normalization` layer keeps would be further inputs, and
+    Keras compiles grouped convolutions, which ONNX cannot call.
     """
     pairs = []
 
     def copied(layer: Any) -> Any:
-        if not isinstance(layer, keras.layers.Normalization):
+        if isinstance(layer, keras.layers.Normalization):
+            copy = type(layer).from_config(layer.get_config())
+        elif _has_a_group_per_channel(layer):
+            copy = _depthwise(layer)
+        else:
             return layer
-        copy = type(layer).from_config(layer.get_config())
         pairs.append((layer, copy))
         return copy
 
@@ -104,17 +109,55 @@ def _without_captures(model: keras.Model) -> keras.Model:
         model, clone_function=copied, recursive=True
     )
     for layer, copy in pairs:
-        copy.mean = np.asarray(layer.mean)
-        copy.variance = np.asarray(layer.variance)
+        if isinstance(copy, keras.layers.Normalization):
+            copy.mean = np.asarray(layer.mean)
+            copy.variance = np.asarray(layer.variance)
+        else:
+            kernel, *bias = layer.get_weights()
+            copy.set_weights([kernel.reshape(copy.kernel.shape), *bias])
     return clone if pairs else model
 
 
-def _check_inputs(names: Sequence[str]) -> None:
-    if len(names) == 1:
-        return
-    raise ValueError(
-        "`model` must keep its numbers in weights. Received: a model with a "
-        f"layer that keeps them in tensors ({', '.join(names[1:])}), which "
-        "ONNX would ask for beside the images. Keep them in "
-        "self.add_weight(..., trainable=False), or as NumPy arrays."
+def _has_a_group_per_channel(layer: Any) -> bool:
+    return (
+        type(layer) is keras.layers.Conv2D
+        and layer.groups > 1
+        and layer.kernel.shape[2] == 1
     )
+
+
+def _depthwise(layer: keras.layers.Conv2D) -> keras.layers.DepthwiseConv2D:
+    """The same convolution, in the layer that Keras does not compile."""
+    config = layer.get_config()
+    names = ("name", "dtype", "kernel_size", "strides", "padding")
+    names += ("data_format", "dilation_rate", "activation", "use_bias")
+    return keras.layers.DepthwiseConv2D(
+        depth_multiplier=layer.filters // layer.groups,
+        **{name: config[name] for name in names},
+    )
+
+
+def _check_file(onnx: Any, path: str) -> None:
+    """Refuse a file that no program could run as it is meant.
+
+    Raises:
+        ValueError: If there is more than one input, or an operation that is
+            not one of ONNX.
+    """
+    graph = onnx.load(path, load_external_data=False).graph
+    _, *others = (one.name for one in graph.input)
+    if others:
+        raise ValueError(
+            "`model` must keep its numbers in weights. Received: a model with "
+            f"a layer that keeps them in tensors ({', '.join(others)}), which "
+            "ONNX would ask for beside the images. Keep them in "
+            "self.add_weight(..., trainable=False), or as NumPy arrays."
+        )
+    try:
+        onnx.checker.check_model(path)
+    except onnx.checker.ValidationError as error:
+        raise ValueError(
+            "`model` must be of operations that ONNX has. Received: a model "
+            f"of which tf2onnx makes an invalid file: {error}. Grouped "
+            "convolutions with several channels per group are such a case."
+        ) from None

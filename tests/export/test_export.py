@@ -204,6 +204,26 @@ def test_what_was_adapted_is_no_input_of_an_onnx_file(tmp_path, rng):
     assert tf.is_tensor(normalize.mean)
 
 
+@pytest.mark.numeric
+def test_groups_of_one_channel_in_onnx(tmp_path, rng):
+    inputs = keras.Input((6, 7, 4))
+    conv = keras.layers.Conv2D(8, 3, padding="same", groups=4)
+    model = keras.Model(inputs, conv(inputs))
+    images = rng.normal(size=(2, 6, 7, 4)).astype("float32")
+    expected = np.asarray(model(images))
+    run = formats.run_onnx(model, tmp_path)
+    # Sums of nine products.
+    np.testing.assert_allclose(run(images), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_groups_of_several_channels_are_refused_in_onnx(tmp_path):
+    inputs = keras.Input((6, 7, 4))
+    model = keras.Model(inputs, keras.layers.Conv2D(4, 3, groups=2)(inputs))
+    with pytest.raises(ValueError, match="operations that ONNX has"):
+        export.to_onnx(model, tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()
+
+
 class KeepsATensor(keras.layers.Layer):
     def build(self, shape):
         self.numbers = keras.ops.ones(shape[-1])
