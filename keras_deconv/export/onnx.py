@@ -129,8 +129,10 @@ def _has_a_group_per_channel(layer: Any) -> bool:
 def _depthwise(layer: keras.layers.Conv2D) -> keras.layers.DepthwiseConv2D:
     """The same convolution, in the layer that Keras does not compile."""
     config = layer.get_config()
-    names = ("name", "dtype", "kernel_size", "strides", "padding")
-    names += ("data_format", "dilation_rate", "activation", "use_bias")
+    names = (
+        *("name", "dtype", "kernel_size", "strides", "padding"),
+        *("data_format", "dilation_rate", "activation", "use_bias"),
+    )
     return keras.layers.DepthwiseConv2D(
         depth_multiplier=layer.filters // layer.groups,
         **{name: config[name] for name in names},
