@@ -1,5 +1,6 @@
 """Networks as ONNX files."""
 
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -90,8 +91,9 @@ def to_onnx(
 def _translatable(model: keras.Model) -> keras.Model:
     """The model, or one without what tf2onnx makes invalid files of.
 
-    The tensors that a `Normalization` layer keeps would be further inputs, and
-    Keras compiles grouped convolutions, which ONNX cannot call.
+    The tensors that a `Normalization` layer keeps would be further inputs.
+    Keras compiles grouped convolutions, which ONNX cannot call, and its GELU is
+    of an operation that tf2onnx does not know.
     """
     pairs = []
 
@@ -100,6 +102,10 @@ def _translatable(model: keras.Model) -> keras.Model:
             copy = type(layer).from_config(layer.get_config())
         elif _has_a_group_per_channel(layer):
             copy = _depthwise(layer)
+        elif _is_gelu(layer):
+            copy = keras.layers.Activation(
+                _gelu, name=layer.name, dtype=layer.dtype_policy
+            )
         else:
             return layer
         pairs.append((layer, copy))
@@ -112,7 +118,7 @@ def _translatable(model: keras.Model) -> keras.Model:
         if isinstance(copy, keras.layers.Normalization):
             copy.mean = np.asarray(layer.mean)
             copy.variance = np.asarray(layer.variance)
-        else:
+        elif copy.weights:
             kernel, *bias = layer.get_weights()
             copy.set_weights([kernel.reshape(copy.kernel.shape), *bias])
     return clone if pairs else model
@@ -137,6 +143,18 @@ def _depthwise(layer: keras.layers.Conv2D) -> keras.layers.DepthwiseConv2D:
         depth_multiplier=layer.filters // layer.groups,
         **{name: config[name] for name in names},
     )
+
+
+def _is_gelu(layer: Any) -> bool:
+    return (
+        type(layer) is keras.layers.Activation
+        and layer.activation is keras.activations.gelu
+    )
+
+
+def _gelu(x: Any) -> Any:
+    """By the error function, where TensorFlow takes its complement."""
+    return x / 2 * (1 + keras.ops.erf(x / math.sqrt(2)))
 
 
 def _check_file(onnx: Any, path: str) -> None:

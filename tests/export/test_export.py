@@ -205,10 +205,11 @@ def test_what_was_adapted_is_no_input_of_an_onnx_file(tmp_path, rng):
 
 
 @pytest.mark.numeric
-def test_groups_of_one_channel_in_onnx(tmp_path, rng):
+def test_groups_of_one_channel_and_gelu_in_onnx(tmp_path, rng):
     inputs = keras.Input((6, 7, 4))
     conv = keras.layers.Conv2D(8, 3, padding="same", groups=4)
-    model = keras.Model(inputs, conv(inputs))
+    gelu = keras.layers.Activation("gelu")
+    model = keras.Model(inputs, gelu(conv(inputs)))
     images = rng.normal(size=(2, 6, 7, 4)).astype("float32")
     expected = np.asarray(model(images))
     run = formats.run_onnx(model, tmp_path)
