@@ -15,6 +15,8 @@ from keras_deconv.models import (
     ENet,
     FullResolutionNet,
     PatchClassifier,
+    QuickNAT,
+    ReLayNet,
     SegNet,
     SegNetBasic,
     _blocks,
@@ -51,6 +53,26 @@ PUBLISHED = [
     (ENet, 19, {}, 364_311, 8_352),
     (ENet, 20, {}, 364_376, 8_352),
 ]
+# The same for networks that others than 3 channels are published for.
+OTHER_CHANNELS = [
+    (ReLayNet, 1, 10, {}, 777_489, 896),
+    (ReLayNet, 1, 9, {}, 777_424, 896),
+    (ReLayNet, 3, 11, {}, 780_242, 896),
+    (QuickNAT, 1, 28, {}, 3_516_971, 8_070),
+    (QuickNAT, 1, 33, {}, 3_517_296, 8_070),
+    # Eight of them: two layers over channels, and one over pixels.
+    (
+        QuickNAT,
+        1,
+        28,
+        dict(squeeze_excitation=True),
+        3_516_971 + 8 * (64 * 32 + 32 + 32 * 64 + 64 + 64 + 1),
+        8_070,
+    ),
+    # The authors' net for CamVid of the model zoo.
+    (BayesianSegNet, 3, 11, dict(extra_classifier=True), 29_486_411, 16_000),
+    (ENet, 3, 11, dict(decoder_activation="prelu"), 364_127, 8_352),
+]
 # With dropout, and nothing else, in them.
 BAYESIAN = {SegNet: BayesianSegNet, SegNetBasic: BayesianSegNetBasic}
 
@@ -61,8 +83,26 @@ BAYESIAN = {SegNet: BayesianSegNet, SegNetBasic: BayesianSegNetBasic}
     + [(BAYESIAN[row[0]], *row[1:]) for row in PUBLISHED if row[0] in BAYESIAN],
 )
 def test_parameters(model, num_classes, options, trainable, fixed):
+    check_parameters(
+        model, (None, None, 3), num_classes, options, trainable, fixed
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "channels", "num_classes", "options", "trainable", "fixed"),
+    OTHER_CHANNELS,
+)
+def test_parameters_of_other_images(
+    model, channels, num_classes, options, trainable, fixed
+):
+    check_parameters(
+        model, (None, None, channels), num_classes, options, trainable, fixed
+    )
+
+
+def check_parameters(model, shape, num_classes, options, trainable, fixed):
     with networks.without_values():
-        net = model((None, None, 3), num_classes, **options)
+        net = model(shape, num_classes, **options)
     assert count(net.trainable_weights) == trainable
     seeds = [w for w in net.non_trainable_weights if "seed" in w.path]
     assert count(net.non_trainable_weights) - count(seeds) == fixed
@@ -478,6 +518,9 @@ def test_deconvnet_narrows_to_one_pixel_and_returns():
         pytest.param(ENet, (1, 2), marks=pytest.mark.slow),
         (FullResolutionNet, (5, 4)),
         (DeconvNet, (193, 201)),
+        # Neither 8 nor 16 divides them.
+        (functools.partial(ReLayNet, filters=8), (29, 35)),
+        (functools.partial(QuickNAT, filters=8), (29, 35)),
     ],
 )
 def test_odd_sizes_of_the_other_networks(build, size, rng, monkeypatch):
@@ -497,10 +540,76 @@ def test_odd_sizes_of_the_other_networks(build, size, rng, monkeypatch):
     )
 
 
+def test_relaynet_stage_by_stage():
+    """As the authors' code has it, see their `relay_net.py`."""
+    with networks.without_values():
+        net = ReLayNet((48, 64, 1), 10)
+    kernels = {
+        layer.kernel_size
+        for layer in net.layers
+        if isinstance(layer, keras.layers.Conv2D) and layer.name != "logits"
+    }
+    assert kernels == {(7, 3)}
+    for name, shape in {
+        "block3_conv1_prelu": (12, 16, 64),
+        "bottleneck_conv1_prelu": (6, 8, 64),
+        "decoder3_skip_concatenate": (12, 16, 128),
+        "decoder1_conv1_prelu": (48, 64, 64),
+    }.items():
+        assert net.get_layer(name).output.shape == (None, *shape)
+    check_skips(net, [f"block{n}_conv1_prelu" for n in (1, 2, 3)])
+
+
+def test_quicknat_stage_by_stage():
+    """As the authors' code has it, see their `quicknat.py`."""
+    with networks.without_values():
+        net = QuickNAT((48, 64, 1), 28)
+    for stage, channels in {
+        "block1": 1,
+        "block4": 64,
+        "bottleneck": 64,
+        "decoder4": 128,
+        "decoder1": 128,
+    }.items():
+        for i, size in ((1, 5), (2, 5), (3, 1)):
+            conv = net.get_layer(f"{stage}_conv{i}")
+            assert conv.kernel_size == (size, size)
+            assert conv.input.shape[-1] == channels + (i - 1) * 64
+    dropouts = [
+        layer for layer in net.layers if isinstance(layer, keras.layers.Dropout)
+    ]
+    assert {type(layer) for layer in dropouts} == {
+        keras.layers.SpatialDropout2D
+    }
+    assert {layer.name for layer in dropouts} == {
+        f"{half}{n}_dropout"
+        for half in ("block", "decoder")
+        for n in range(1, 5)
+    }
+    # What is pooled, and put beside what is unpooled, was dropped before.
+    check_skips(net, [f"block{n}_dropout" for n in (1, 2, 3, 4)])
+    assert net.get_layer("decoder4_skip_concatenate").output.shape == (
+        *(None, 6, 8, 128),
+    )
+
+
+def check_skips(net, names):
+    """The encoder's features are pooled, and come first in the decoder."""
+    for number, name in enumerate(names, start=1):
+        features = net.get_layer(name).output
+        assert net.get_layer(f"block{number}_pool").input is features
+        joined = net.get_layer(f"decoder{number}_skip_concatenate").input
+        unpooled = net.get_layer(f"decoder{number}_unpool").output
+        assert [id(x) for x in joined] == [id(features), id(unpooled)]
+
+
 @pytest.mark.slow
-def test_every_decoder_of_deconvnet_and_enet(monkeypatch):
+def test_every_decoder_of_the_other_networks(monkeypatch):
     networks.make_slim(monkeypatch)
     for decoder in networks.DECODERS:
+        for build in (ReLayNet, QuickNAT):
+            net = build((15, 22, 1), 4, filters=8, decoder=decoder)
+            assert tuple(net(np.zeros((1, 15, 22, 1))).shape) == (1, 15, 22, 4)
         net = ENet((15, 22, 3), 4, decoder=decoder)
         assert tuple(net(np.zeros((1, 15, 22, 3))).shape) == (1, 15, 22, 4)
         net = DeconvNet((195, 193, 3), 4, fc_units=8, decoder=decoder)
@@ -567,6 +676,7 @@ def test_softmax_and_dropout():
     [
         *(SegNet, SegNetBasic, BayesianSegNet, BayesianSegNetBasic),
         *(DeconvNet, ENet, FullResolutionNet, PatchClassifier),
+        *(ReLayNet, QuickNAT),
     ],
 )
 def test_bad_arguments(model, arguments, words):
@@ -585,6 +695,16 @@ def test_bad_arguments(model, arguments, words):
         (PatchClassifier, dict(filters=()), "`filters` must be a sequence"),
         (PatchClassifier, dict(fc_units="8"), "`fc_units` must be an int"),
         (FullResolutionNet, dict(filters=8), "`filters` must be a sequence"),
+        (ReLayNet, dict(filters=0), "`filters` must be an int >= 1"),
+        (QuickNAT, dict(filters=(8, 8)), "`filters` must be an int >= 1"),
+        (
+            QuickNAT,
+            dict(squeeze_excitation=True, filters=7),
+            "`filters` must be a multiple of 2",
+        ),
+        (QuickNAT, dict(squeeze_excitation=1), "must be True or False"),
+        (ENet, dict(decoder_activation="elu"), "one of 'relu', 'prelu'"),
+        (SegNet, dict(extra_classifier="yes"), "must be True or False"),
         (FullResolutionNet, dict(filters=(8, 0)), "`filters` must be a seq"),
         (FullResolutionNet, dict(kernel_size=0), "`kernel_size` must be"),
     ],
