@@ -2,8 +2,8 @@
 
 The file is one protobuf message. It is read here field by field, and only what
 is needed. The protobuf library makes an object of everything that a file
-declares: 15 MB of empty layers take 300 MB. Here a file takes the memory of its
-names; the arrays are views of the file.
+declares: 15 MB of empty layers take 300 MB. Here no file takes more than some
+20 MB; the arrays are views of the file.
 """
 
 import math

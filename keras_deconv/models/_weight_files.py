@@ -116,8 +116,8 @@ def load(
     found = take(
         state,
         {key: part.shape for key, part in needed.items()},
-        f"`weights` must be {source}, and `num_classes`, `input_shape` and the "
-        "other arguments those of its network",
+        f"`weights` must be {source}, and the model must have its number of "
+        "classes, its image channels and its other settings",
         path,
         "weights",
     )
@@ -272,10 +272,9 @@ def _check_keys(
     ]
     if missing or others:
         raise ValueError(
-            f"`weights` must be {source}, and the arguments of the model those "
-            f"of its network. Received: {str(path)!r}. It lacks "
-            f"{_some(missing)}, and has {_some(others)} that the model does "
-            "not have."
+            f"`weights` must be {source}, and the model must have its "
+            f"settings. Received: {str(path)!r}. It lacks {_some(missing)}, "
+            f"and has {_some(others)} that the model does not have."
         )
 
 
