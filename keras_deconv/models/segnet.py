@@ -108,7 +108,8 @@ def SegNet(  # noqa: N802
         `extra_classifier` 29,486,411, and 16,000 that do not train.
 
     Raises:
-        ValueError: An argument breaks the rule that the error names.
+        ValueError: If an argument is not as described, or if a file of weights
+            lacks an array, has others, or has one of another shape.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -212,7 +213,8 @@ def BayesianSegNet(  # noqa: N802
         A functional `keras.Model` as from `SegNet`.
 
     Raises:
-        ValueError: An argument breaks the rule that the error names.
+        ValueError: If an argument is not as described, or if a file of weights
+            lacks an array, has others, or has one of another shape.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -300,7 +302,8 @@ def SegNetBasic(  # noqa: N802
         biases, 1,416,075 without; 1,024 more do not train.
 
     Raises:
-        ValueError: An argument breaks the rule that the error names.
+        ValueError: If an argument is not as described, or if a file of weights
+            lacks an array, has others, or has one of another shape.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -377,7 +380,8 @@ def BayesianSegNetBasic(  # noqa: N802
         A functional `keras.Model` as from `SegNetBasic`.
 
     Raises:
-        ValueError: An argument breaks the rule that the error names.
+        ValueError: If an argument is not as described, or if a file of weights
+            lacks an array, has others, or has one of another shape.
 
     Example:
         >>> import numpy as np, keras_deconv

@@ -20,6 +20,7 @@ from keras_deconv.models import (
     SegNet,
     SegNetBasic,
     _blocks,
+    _pairs,
     enet,
 )
 from tests import networks
@@ -591,6 +592,17 @@ def test_quicknat_stage_by_stage():
     assert net.get_layer("decoder4_skip_concatenate").output.shape == (
         *(None, 6, 8, 128),
     )
+
+
+@pytest.mark.parametrize(
+    ("build", "num_stages"), [(ReLayNet, 3), (QuickNAT, 4)]
+)
+def test_stages_of_networks_with_skips_are_found(build, num_stages):
+    """As `visualize.draw_stages` shows them."""
+    found = _pairs.pairs(build((45, 61, 1), 4, filters=4), (45, 61))
+    assert [pair.number for pair in found] == list(range(1, num_stages + 1))
+    assert {pair.unpooling for pair in found} == {"max unpooling"}
+    assert found[0].before == found[0].restored == (45, 61, 4)
 
 
 def check_skips(net, names):
