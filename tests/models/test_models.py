@@ -260,7 +260,7 @@ def test_maxima_return_to_their_pixels_through_enet_blocks():
     """Down and up again: the projection is unpooled, the extension is 0."""
     inputs = keras.Input((7, 10, 16))
     x, pooling = enet._down_block(inputs, 64, 0.0, "max_unpool", "down")
-    x = enet._up_block(x, 16, pooling, "max_unpool", "up")
+    x = enet._up_block(x, 16, pooling, "max_unpool", enet._relu, "up")
     net = keras.Model(inputs, x)
     set_identity_norms_and_close_extensions(net)
     x = np.random.default_rng(6).permutation(7 * 10 * 16) / 100 + 1
@@ -377,7 +377,7 @@ def test_enet_transposed_convolution_is_aligned_as_in_torch(size, rng):
     inputs = keras.Input((half, half, 64))
     like = keras.Input((size, size, 64))
     _, pooling = _blocks.pool(like, decoder="nearest", name="pool")
-    x = enet._up_block(inputs, 64, pooling, "nearest", "up")
+    x = enet._up_block(inputs, 64, pooling, "nearest", enet._relu, "up")
     net = keras.Model([inputs, like], x)
     part = keras.Model([inputs, like], net.get_layer("up_conv2_crop").output)
     net.get_layer("up_conv1").set_weights([np.eye(64, 16)[None, None]])
@@ -521,7 +521,11 @@ def test_deconvnet_narrows_to_one_pixel_and_returns():
         (DeconvNet, (193, 201)),
         # Neither 8 nor 16 divides them.
         (functools.partial(ReLayNet, filters=8), (29, 35)),
-        (functools.partial(QuickNAT, filters=8), (29, 35)),
+        pytest.param(
+            functools.partial(QuickNAT, filters=8),
+            (29, 35),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_odd_sizes_of_the_other_networks(build, size, rng, monkeypatch):
