@@ -102,7 +102,7 @@ def kind(layer):
     if name not in ("Conv2D", "Conv2DTranspose"):
         return ""
     # The 1x1 convolutions at both ends of a bottleneck.
-    if re.search(r"bottleneck.*_conv[13]$", layer.name) and (
+    if re.search(r"bottleneck\d.*_conv[13]$", layer.name) and (
         layer.kernel_size == (1, 1)
     ):
         return ""
