@@ -19,6 +19,7 @@ __all__ = [
     "FOLDER_ARGUMENTS",
     "OPTIONS",
     "PLACES",
+    "WEIGHT_FILES",
     "Option",
     "find",
     "flag",
@@ -61,6 +62,15 @@ def _same(*words: str) -> dict[str, str]:
     return {word: word for word in words}
 
 
+WEIGHT_FILES = {
+    ".caffemodel": (
+        *("segnet_basic", "segnet"),
+        *("bayesian_segnet_basic", "bayesian_segnet"),
+    ),
+    ".pth, .pt, .safetensors, .tar or .model": ("enet", "relaynet", "quicknat"),
+}
+"""Files of trained weights, and the networks whose authors have them."""
+
 OPTIONS: dict[str, Option] = {
     # Data.
     "dataset": _feeds("data.load.name", shown="DATASET", is_place=True),
@@ -100,6 +110,8 @@ OPTIONS: dict[str, Option] = {
             "bayesian_segnet": "models.BayesianSegNet",
             "deconvnet": "models.DeconvNet",
             "enet": "models.ENet",
+            "relaynet": "models.ReLayNet",
+            "quicknat": "models.QuickNAT",
         }
     ),
     "encoder": _feeds(
@@ -134,6 +146,10 @@ OPTIONS: dict[str, Option] = {
     "encoder_weights": _feeds(
         "models.SegNet.encoder_weights",
         only_for={"model": ("segnet", "bayesian_segnet", "deconvnet")},
+    ),
+    "weights": _feeds(
+        "models.SegNet.weights",
+        only_for={"model": sum(WEIGHT_FILES.values(), ())},
     ),
     "epochs": _feeds(is_decided=True),
     "learning_rate": _feeds(),

@@ -69,6 +69,7 @@ class Train:
     skips: str | None
     decoder: str
     encoder_weights: str | None
+    weights: str | None
     image_size: tuple[int, int] | None
     epochs: int | None
     batch_size: int

@@ -85,6 +85,8 @@ def _describe_installation() -> None:
     print(f"Datasets: {', '.join(names())}")
     for option in ("model", "encoder", "decoder"):
         print(f"{option.capitalize()}s: {', '.join(api.CHOICES[option])}")
+    for suffixes, networks in api.WEIGHT_FILES.items():
+        print(f"Weights in {suffixes}: {', '.join(networks)}")
 
 
 def _describe_model(path: str) -> None:

@@ -20,6 +20,7 @@ from keras_deconv_cli.api import (
     CHOICES,
     FOLDER_ARGUMENTS,
     OPTIONS,
+    WEIGHT_FILES,
     flag,
     words_for,
 )
@@ -255,6 +256,18 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         help="imagenet, or a file: with the weights of VGG-16, for "
         f"{words_for('encoder_weights')}; of Keras, for --encoder "
         "(default: none)",
+    )
+    files = "; ".join(
+        f"{suffixes} for {', '.join(networks)}"
+        for suffixes, networks in WEIGHT_FILES.items()
+    )
+    model.add_argument(
+        "--weights",
+        type=path,
+        metavar="FILE",
+        help="start from weights that the authors of the network trained, with "
+        "as many classes, for 3 channels: a file that ends in "
+        f"{files} (default: none)",
     )
     model.add_argument(
         "--image-size",
@@ -589,6 +602,11 @@ def _problem(options: argparse.Namespace) -> str | None:
             return (
                 "--encoder builds a network of its own, so it does not go with "
                 f"--model {options.model}"
+            )
+        if options.weights:
+            return (
+                "--weights are those of a --model; an --encoder has "
+                "--encoder-weights"
             )
         # The weights are those of the encoder.
         given = {**given, "encoder_weights": None}

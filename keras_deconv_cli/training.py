@@ -244,6 +244,8 @@ def _build_published(
     weights = {}
     if options.encoder_weights:
         weights["encoder_weights"] = options.encoder_weights
+    if options.weights:
+        weights["weights"] = options.weights
     model: keras.Model = api.find("model", options.model)(
         (*image_size, 3),
         num_classes,

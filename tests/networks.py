@@ -18,6 +18,7 @@ DECODERS = ("max_unpool", "bed_of_nails", "nearest", "conv_transpose")
 
 # Filters of the slim networks; stage by stage as those that they stand for.
 SLIM_ENCODER = ((16, 16), (16, 16), (16, 16, 16), (32, 32, 32), (32, 32, 32))
+SLIM_BASIC = (16,) * 4
 SLIM_DECODER = ((16,), (16, 16), (16, 16, 16), (32, 32, 16), (32, 32, 32))
 
 
@@ -48,6 +49,8 @@ NETWORKS = {
         network(models.DeconvNet, fc_units=32), (deconvnet.MIN_SIZE,) * 2
     ),
     "ENet": Network(network(models.ENet), learning_rate=2e-2, steps=200),
+    "ReLayNet": Network(network(models.ReLayNet)),
+    "QuickNAT": Network(network(models.QuickNAT, dropout=0.1)),
     "FullResolutionNet": Network(
         network(models.FullResolutionNet, filters=(16,) * 4, kernel_size=5)
     ),
@@ -90,7 +93,9 @@ def make_slim(monkeypatch):
     monkeypatch.setattr(_blocks, "VGG16_FILTERS", SLIM_ENCODER)
     for function, filters in (
         (models.SegNet, (16, 16, 16, 32, 32)),
-        (models.SegNetBasic, (16,) * 4),
+        (models.SegNetBasic, SLIM_BASIC),
+        (models.ReLayNet, 16),
+        (models.QuickNAT, 16),
     ):
         monkeypatch.setitem(function.__kwdefaults__, "filters", filters)
     monkeypatch.setattr(

@@ -12,7 +12,6 @@ import pytest
 import tensorflow as tf
 
 import keras_deconv
-from keras_deconv import models
 from tests.paths import GOLDEN, ROOT
 
 pytestmark = [pytest.mark.oldest, pytest.mark.live]
@@ -196,76 +195,3 @@ def test_every_example_is_there():
     ):
         assert what in befores
     assert PAGE.count("```py\n") == len(PAIRS) == 6
-
-
-def load_caffe():
-    """The function of the page."""
-    [block] = re.findall(
-        r"(def load_caffe.+?)\n\n\nmodel = ", PAGE, flags=re.DOTALL
-    )
-    names = {"np": np}
-    exec(block, names)
-    return names["load_caffe"]
-
-
-def caffe_weights(rng):
-    """Random weights by the names of segnet_basic_train.prototxt."""
-
-    def conv(filters, channels, size):
-        kernel = rng.normal(size=(filters, channels, size, size))
-        kernel *= np.sqrt(2 / (channels * size**2))
-        return kernel.astype("float32"), rng.normal(size=filters).astype("f")
-
-    params = {"conv_classifier": conv(11, 64, 1)}
-    for n in (1, 2, 3, 4):
-        params[f"conv{n}"] = conv(64, 3 if n == 1 else 64, 7)
-        params[f"conv_decode{n}"] = conv(64, 64, 7)
-        for name in (f"conv{n}_bn", f"conv_decode{n}_bn"):
-            params[name] = tuple(
-                rng.uniform(0.5, 1.5, (2, 1, 64, 1, 1)).astype("float32")
-            )
-    return params
-
-
-def caffe_segnet_basic(torch, params, x):
-    """SegNet-Basic in PyTorch, as its prototxt says."""
-    functional = torch.nn.functional
-    tensors = {k: [torch.from_numpy(a) for a in v] for k, v in params.items()}
-
-    def conv_norm(x, name):
-        kernel, bias = tensors[name]
-        scale, shift = (t.reshape(1, -1, 1, 1) for t in tensors[f"{name}_bn"])
-        return functional.conv2d(x, kernel, bias, padding=3) * scale + shift
-
-    x = functional.local_response_norm(x, 5, alpha=1e-4, beta=0.75, k=1)
-    poolings = []
-    for n in (1, 2, 3, 4):
-        x = functional.relu(conv_norm(x, f"conv{n}"))
-        size = x.shape[2:]
-        x, index = functional.max_pool2d(
-            x, 2, 2, ceil_mode=True, return_indices=True
-        )
-        poolings.append((size, index))
-    for n in (4, 3, 2, 1):
-        size, index = poolings[n - 1]
-        x = functional.max_unpool2d(x, index, 2, 2, output_size=size)
-        x = conv_norm(x, f"conv_decode{n}")
-    return functional.conv2d(x, *tensors["conv_classifier"])
-
-
-@pytest.mark.numeric
-def test_caffe_weights_predict_as_in_caffe(rng):
-    torch = pytest.importorskip("torch")
-    params = caffe_weights(rng)
-    model = models.SegNetBasic((None, None, 3), 11)
-    load_caffe()(model, params)
-    images = rng.uniform(0, 255, (1, 13, 19, 3)).astype("float32")
-    with torch.no_grad():
-        expected = caffe_segnet_basic(
-            torch, params, torch.from_numpy(images.transpose(0, 3, 1, 2))
-        )
-    expected = expected.numpy().transpose(0, 2, 3, 1)
-    logits = model.predict(images, verbose=0)
-    np.testing.assert_allclose(
-        logits, expected, atol=1e-4 * np.abs(expected).max()
-    )

@@ -5,6 +5,8 @@ from keras_deconv.models.batch_statistics import recompute_batch_statistics
 from keras_deconv.models.deconvnet import DeconvNet
 from keras_deconv.models.encoder_decoder import EncoderDecoder
 from keras_deconv.models.enet import ENet
+from keras_deconv.models.quicknat import QuickNAT
+from keras_deconv.models.relaynet import ReLayNet
 from keras_deconv.models.segnet import (
     BayesianSegNet,
     BayesianSegNetBasic,
@@ -21,6 +23,8 @@ __all__ = [
     "EncoderDecoder",
     "FullResolutionNet",
     "PatchClassifier",
+    "QuickNAT",
+    "ReLayNet",
     "SegNet",
     "SegNetBasic",
     "recompute_batch_statistics",

@@ -90,17 +90,35 @@ def _fresh(initializer: Any) -> Any:
     return initializer
 
 
-def norm(x: Tensor, *, name: str) -> Tensor:
+def norm(
+    x: Tensor, *, name: str, epsilon: float = 1e-3, shift: float = 0.001
+) -> Tensor:
     """Batch normalization over images and pixels.
 
     The SegNet authors keep no moving average; a momentum of 0.9 lets ours
-    follow the weights within tens of steps.
+    follow the weights within tens of steps. It is also that of PyTorch, whose
+    `epsilon` is 1e-5 and whose first `shift` is 0.
     """
     return layers.BatchNormalization(
         momentum=0.9,
-        beta_initializer=keras.initializers.Constant(0.001),
+        epsilon=epsilon,
+        beta_initializer=keras.initializers.Constant(shift),
         name=name,
     )(x)
+
+
+def prelu(*, shared_axes: Sequence[int], name: str) -> layers.PReLU:
+    """PReLU as PyTorch begins it, one weight for all of `shared_axes`."""
+    return layers.PReLU(
+        alpha_initializer=keras.initializers.Constant(0.25),
+        shared_axes=list(shared_axes),
+        name=name,
+    )
+
+
+def concatenate_skip(x: Tensor, features: Tensor, *, name: str) -> Tensor:
+    """What the encoder had at this size, then what was unpooled."""
+    return layers.Concatenate(name=f"{name}_concatenate")([features, x])
 
 
 def conv_norm_relu(

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_deconv import _network
+from keras_deconv.models import _state_dicts, _weight_files
 
 # Mean color (RGB, 0..255) that VGG-16 was trained to have taken away.
 VGG16_MEAN = np.array([123.68, 116.779, 103.939], "float32")
@@ -29,7 +30,6 @@ _IMAGENET_URL = (
     "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
 )
 KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
-TORCH_SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
 class ConvWeights(NamedTuple):
@@ -53,7 +53,7 @@ def check_encoder_weights(value: object) -> None:
     """
     if value is None:
         return
-    suffixes = (*KERAS_SUFFIXES, *TORCH_SUFFIXES)
+    suffixes = (*KERAS_SUFFIXES, *_state_dicts.SUFFIXES)
     if isinstance(value, str | os.PathLike):
         path = Path(os.path.expanduser(value))
         if value == "imagenet":
@@ -103,7 +103,7 @@ def load_vgg16(model: keras.Model, weights: str | Path) -> None:
         )
     names = [*CONVOLUTIONS, *_fully_connected(model)]
     path = Path(os.path.expanduser(weights))
-    if path.suffix.lower() in TORCH_SUFFIXES:
+    if path.suffix.lower() in _state_dicts.SUFFIXES:
         shapes = {n: tuple(model.get_layer(n).kernel.shape) for n in names}
         source = _read_torch(path, shapes)
     else:
@@ -155,8 +155,10 @@ def _read_keras(
         # Keras counts the fully connected layers from 1.
         source = {"fc6": "fc1", "fc7": "fc2"}.get(name, name)
         kernel, bias = vgg16.get_layer(source).get_weights()
-        _check_numbers(kernel, f"{source}'s kernel", weights)
-        _check_numbers(bias, f"{source}'s bias", weights)
+        for array, part in ((kernel, "kernel"), (bias, "bias")):
+            _weight_files.check_numbers(
+                array, f"{source}'s {part}", weights, "encoder_weights"
+            )
         if name == CONVOLUTIONS[0]:
             kernel = kernel[:, :, ::-1]
             bias = bias - np.einsum("hwio,i->o", kernel, VGG16_MEAN)
@@ -170,7 +172,7 @@ def _read_keras(
 def _read_torch(
     path: Path, kernel_shapes: dict[str, tuple[int, ...]]
 ) -> dict[str, ConvWeights]:
-    state = _read_state_dict(path)
+    state = _state_dicts.read(path, "encoder_weights")
     numbers = sorted(
         int(key.split(".")[1])
         for key, value in state.items()
@@ -199,18 +201,14 @@ def _read_torch(
             norm = f"features.{numbers[CONVOLUTIONS.index(name)] + 1}"
             for part in ("weight", "bias", "running_mean", "running_var"):
                 shapes[f"{norm}.{part}"] = (filters,)
-        for key, expected in shapes.items():
-            found = state[key].shape if key in state else "missing"
-            if found != expected:
-                raise ValueError(
-                    "`encoder_weights` must be the state dict of torchvision's "
-                    f"vgg16 or vgg16_bn. Received: {str(path)!r}, whose {key} "
-                    f"must have the shape {expected}, and is {found}"
-                )
-            _check_numbers(state[key], key, path)
-        kernel, bias, *parts = (
-            state[key].astype("float32", copy=False) for key in shapes
-        )
+        kernel, bias, *parts = _weight_files.take(
+            state,
+            shapes,
+            "`encoder_weights` must be the state dict of torchvision's vgg16 "
+            "or vgg16_bn",
+            path,
+            "encoder_weights",
+        ).values()
         kernel = kernel.reshape(filters, channels, *size).transpose(2, 3, 1, 0)
         if name == CONVOLUTIONS[0]:
             kernel = kernel / (255 * TORCH_STD)[:, None]
@@ -233,44 +231,3 @@ def _check_download(file: str) -> None:
     hosts = _network.unreachable_hosts([_IMAGENET_URL + file])
     if hosts:
         raise OSError(f"there is no connection to {', '.join(hosts)}")
-
-
-def _check_numbers(array: np.ndarray, name: str, weights: str | Path) -> None:
-    """Refuse numbers that no training leaves."""
-    negative = name.endswith("running_var") and (array < 0).any()
-    if negative or not np.isfinite(array).all():
-        raise ValueError(
-            "`encoder_weights` must be finite, and variances at least 0. "
-            f"Received: {str(weights)!r}, whose {name} is not"
-        )
-
-
-def _read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of a PyTorch file by name, without running code from it."""
-    try:
-        if path.suffix.lower() == ".safetensors":
-            from safetensors.numpy import load_file
-
-            return load_file(path)
-        import torch
-
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        state = state.get("state_dict", state)
-        return {
-            name: value.detach().float().numpy()
-            for name, value in state.items()
-            if isinstance(name, str) and isinstance(value, torch.Tensor)
-        }
-    except ImportError as error:
-        raise ValueError(
-            f"`encoder_weights` in a {path.suffix} file need another package: "
-            f"pip install 'keras-deconv[torch]'. {error}"
-        ) from error
-    except Exception as error:
-        # Not quoted: PyTorch advises to run the code in the file.
-        raise ValueError(
-            "`encoder_weights` must be a PyTorch state dict if it ends in "
-            f"{', '.join(TORCH_SUFFIXES)}: tensors by name and nothing else, "
-            "as from torch.save(model.state_dict(), path). Received: "
-            f"{str(path)!r}, which failed with {type(error).__name__}"
-        ) from None

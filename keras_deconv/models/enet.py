@@ -1,14 +1,17 @@
 """ENet."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from keras_deconv import _arguments
 from keras_deconv.layers.cropping import CropLike2D
-from keras_deconv.models import _blocks
+from keras_deconv.models import _blocks, _weight_files
 from keras_deconv.models._blocks import LAST, Pooling
 
 __all__ = ["ENet"]
@@ -22,6 +25,14 @@ FILTERS = (64, 128)  # of stage 1, and of stages 2 and 3
 ASYMMETRIC = "asymmetric"
 STAGE: tuple[int | str, ...] = (1, 2, ASYMMETRIC, 4, 1, 8, ASYMMETRIC, 16)
 ASYMMETRIC_SIZE = 5
+# Numbers of the bottlenecks of each stage, in the order of the network.
+BOTTLENECKS = (
+    *((1, i) for i in range(5)),
+    *((2, i) for i in range(9)),
+    *((3, i) for i in range(8)),
+    *((4, i) for i in range(3)),
+    *((5, i) for i in range(2)),
+)
 
 
 def ENet(  # noqa: N802
@@ -30,6 +41,8 @@ def ENet(  # noqa: N802
     *,
     width_multiplier: float = 1.0,
     decoder: str = "max_unpool",
+    decoder_activation: str = "relu",
+    weights: str | Path | None = None,
     classifier_activation: str | None = None,
     name: str = "enet",
 ) -> keras.Model:
@@ -66,6 +79,18 @@ def ENet(  # noqa: N802
             published network.
         decoder: How blocks 4.0 and 5.0 restore their size: "max_unpool" (the
             published one), "bed_of_nails", "nearest" or "conv_transpose".
+        decoder_activation: Activation of the decoder: "relu", as in the
+            authors' code, or "prelu", as in the network that they trained on
+            Cityscapes.
+        weights: None, or the path of a PyTorch state dict of the authors' Torch
+            network: .pth, .pt, .tar or .model (needs torch) or .safetensors
+            (needs safetensors), both in the extra `keras-deconv[torch]`.
+            https://github.com/bermanmaxim/Enet-PyTorch converts it; arrays are
+            named by their place, from "0.0.weight" on. Torch's dropout scales
+            in prediction, not in training: the normalization before it takes
+            that over. Ports to PyTorch that were written anew, such as
+            PyTorch-ENet, are other networks, and are refused. Code in a file
+            is never run.
         classifier_activation: None for logits, or "softmax".
         name: Name of the model.
 
@@ -76,9 +101,11 @@ def ENet(  # noqa: N802
 
         Trainable parameters with 3 channels: 363,791 with 11 classes, 363,856
         with 12, 364,311 with 19; 8,352 more do not train.
+        `decoder_activation="prelu"` adds 336.
 
     Raises:
-        ValueError: An argument breaks the rule that the error names.
+        ValueError: If an argument is not as described, or if the file of
+            `weights` lacks an array, has others, or has one of another shape.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -89,6 +116,12 @@ def ENet(  # noqa: N802
     _arguments.num_classes(num_classes)
     _arguments.classifier_activation(classifier_activation)
     decoder = _arguments.choice(decoder, "decoder", _blocks.DECODERS)
+    activation = ACTIVATIONS[
+        _arguments.choice(
+            decoder_activation, "decoder_activation", tuple(ACTIVATIONS)
+        )
+    ]
+    _weight_files.check(weights, _weight_files.TORCH_SUFFIXES)
     width = _arguments.positive_number(width_multiplier, "width_multiplier")
     # A bottleneck is a quarter of its output wide.
     narrow, wide = (4 * max(round(n * width / 4), 1) for n in FILTERS)
@@ -111,13 +144,15 @@ def ENet(  # noqa: N802
     for stage, first in ((2, 1), (3, 0)):
         for i, kind in enumerate(STAGE, start=first):
             x = _bottleneck(x, kind, 0.1, _prelu, f"bottleneck{stage}_{i}")
-    x = _up_block(x, narrow, pooling2, decoder, "bottleneck4_0")
+    x = _up_block(x, narrow, pooling2, decoder, activation, "bottleneck4_0")
     for i in range(1, 3):
-        x = _bottleneck(x, 1, 0.0, _relu, f"bottleneck4_{i}")
+        x = _bottleneck(x, 1, 0.0, activation, f"bottleneck4_{i}")
     # 16 of a color image: as many as the first index has channels.
     num_filters = pooling1.features.shape[-1]
-    x = _up_block(x, num_filters, pooling1, decoder, "bottleneck5_0")
-    x = _bottleneck(x, 1, 0.0, _relu, "bottleneck5_1")
+    x = _up_block(
+        x, num_filters, pooling1, decoder, activation, "bottleneck5_0"
+    )
+    x = _bottleneck(x, 1, 0.0, activation, "bottleneck5_1")
     x = layers.Conv2DTranspose(
         num_classes,
         2,
@@ -130,9 +165,24 @@ def ENet(  # noqa: N802
     x = CropLike2D(data_format=LAST, dtype="float32", name="logits")(
         x, like=inputs
     )
-    return keras.Model(
+    model = keras.Model(
         inputs, _blocks.activate(x, classifier_activation), name=name
     )
+    if weights is not None:
+        rates = {
+            layer.name.removesuffix("_dropout"): layer.rate
+            for layer in model.layers
+            if isinstance(layer, layers.SpatialDropout2D)
+        }
+        _weight_files.load(
+            model,
+            weights,
+            _names(),
+            source="a PyTorch state dict of the authors' ENet, converted from "
+            "Torch (one with 26.2.weight needs decoder_activation='prelu')",
+            change=functools.partial(_scale_before_dropout, rates=rates),
+        )
+    return model
 
 
 def _initial_block(x: Tensor, filters: int) -> Tensor:
@@ -190,13 +240,18 @@ def _bottleneck(
 
 
 def _up_block(
-    x: Tensor, filters: int, pooling: Pooling, decoder: str, name: str
+    x: Tensor,
+    filters: int,
+    pooling: Pooling,
+    decoder: str,
+    activation: Activation,
+    name: str,
 ) -> Tensor:
     """Twice the size: unpooling beside a transposed convolution."""
     extension = _blocks.conv_norm(
         x, filters // 4, 1, use_bias=False, name=f"{name}_conv1"
     )
-    extension = _relu(extension, f"{name}_conv1")
+    extension = activation(extension, f"{name}_conv1")
     # Torch cuts one pixel at the beginning (its padding), "same" at the end.
     extension = layers.Conv2DTranspose(
         filters // 4,
@@ -213,13 +268,13 @@ def _up_block(
         extension, like=pooling.features
     )
     extension = _blocks.norm(extension, name=f"{name}_conv2_norm")
-    extension = _relu(extension, f"{name}_conv2")
+    extension = activation(extension, f"{name}_conv2")
     # What is unpooled needs the channels of the index.
     main = _blocks.conv_norm(
         x, filters, 1, use_bias=False, name=f"{name}_projection"
     )
     main = _blocks.unpool(main, pooling, decoder=decoder, name=f"{name}_unpool")
-    return _expand_and_add(extension, main, 0.0, _relu, name)
+    return _expand_and_add(extension, main, 0.0, activation, name)
 
 
 def _main_convolution(
@@ -266,12 +321,55 @@ def _expand_and_add(
 
 
 def _prelu(x: Tensor, name: str) -> Tensor:
-    return layers.PReLU(
-        alpha_initializer=keras.initializers.Constant(0.25),
-        shared_axes=[1, 2],
-        name=f"{name}_prelu",
-    )(x)
+    return _blocks.prelu(shared_axes=(1, 2), name=f"{name}_prelu")(x)
 
 
 def _relu(x: Tensor, name: str) -> Tensor:
     return layers.ReLU(name=f"{name}_relu")(x)
+
+
+ACTIVATIONS: dict[str, Activation] = {"relu": _relu, "prelu": _prelu}
+
+
+def _names() -> dict[str, str]:
+    """Places in the authors' network by the names of layers.
+
+    It is a list of modules, some of which are lists: the extension of a
+    bottleneck is at 0.0, its main branch at 0.1, and what follows their sum at
+    2. Activations without weights have a place too.
+    """
+    names = {"initial_conv": "0.0", "initial_norm": "2", "initial_prelu": "3"}
+    # At 1 the two halves of the initial block are joined.
+    place = len(names) + 1
+    for stage, number in BOTTLENECKS:
+        block = f"bottleneck{stage}_{number}"
+        extension = ["conv1", "conv1_norm", "conv1_prelu"]
+        first = 1 if stage == 2 else 0
+        if stage in (2, 3) and number >= first:
+            if STAGE[number - first] == ASYMMETRIC:
+                extension.append("conv2_row")
+        extension += ["conv2", "conv2_norm", "conv2_prelu"]
+        extension += ["conv3", "conv3_norm"]
+        for i, part in enumerate(extension):
+            names[f"{block}_{part}"] = f"{place}.0.0.{i}"
+        # After the identity.
+        names[f"{block}_projection"] = f"{place}.0.1.1"
+        names[f"{block}_projection_norm"] = f"{place}.0.1.2"
+        names[f"{block}_prelu"] = f"{place}.2"
+        place += 1
+    names["fullconv"] = f"{place}"
+    return names
+
+
+def _scale_before_dropout(
+    arrays: _weight_files.Arrays, *, rates: Mapping[str, float]
+) -> None:
+    """Let normalization do what Torch's dropout does in prediction."""
+    for block, rate in rates.items():
+        scale, shift, *statistics = arrays[f"{block}_conv3_norm"]
+        keep = np.float32(1 - rate)
+        arrays[f"{block}_conv3_norm"] = [
+            keep * scale,
+            keep * shift,
+            *statistics,
+        ]

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_deconv import _arguments
-from keras_deconv.models import _blocks, _vgg16
+from keras_deconv.models import _blocks, _vgg16, _weight_files
 
 __all__ = ["BayesianSegNet", "BayesianSegNetBasic", "SegNet", "SegNetBasic"]
 
@@ -32,6 +32,8 @@ def SegNet(  # noqa: N802
     decoder_kernel_size: int = 2,
     decoder_initializer: Any = "he_normal",
     encoder_weights: str | Path | None = None,
+    weights: str | Path | None = None,
+    extra_classifier: bool = False,
     dropout: float = 0.0,
     use_bias: bool = True,
     classifier_activation: str | None = None,
@@ -75,6 +77,18 @@ def SegNet(  # noqa: N802
             a weights file: VGG-16 of `keras.applications`, or VGG-16 and
             VGG-16-BN of torchvision (.pth or .safetensors). For the published
             `filters`, `convs_per_stage` and `kernel_size` only.
+        weights: None, or the path of a `.caffemodel` that the authors trained;
+            Caffe is not needed. The model then takes RGB: the kernel of the
+            first convolution is turned, since the authors feed BGR (0..255,
+            without subtracting a mean). If a file was trained with a mean
+            subtracted, subtract it from your images, too.
+            A file that `compute_bn_statistics.py` wrote is ready to predict. A
+            snapshot of a training has no statistics of batch normalization:
+            call `models.recompute_batch_statistics` with training images
+            first. To train on, start from a snapshot.
+        extra_classifier: Whether the classifier is one convolution more, as in
+            the authors' Bayesian SegNet for CamVid of their model zoo. By
+            default it takes the place of the last one.
         dropout: 0 <= rate < 1. Dropout after pooling 3 to 5 and after decoder
             stages 5 to 3, where Bayesian SegNet has it. The authors' SegNet
             has none.
@@ -87,13 +101,15 @@ def SegNet(  # noqa: N802
         A functional `keras.Model` from images `(batch, height, width,
         channels)` in 0..255 to float32 `(batch, height, width, num_classes)`.
         The authors feed BGR without taking a mean away; batch normalization
-        takes any order and scale, and RGB where VGG-16 weights are loaded.
+        takes any order and scale, and RGB where weights are loaded.
 
         Trainable parameters with 3 channels and 11 classes: 29,449,355 with
-        biases, 29,441,419 without; 15,872 more do not train.
+        biases, 29,441,419 without; 15,872 more do not train. With biases and
+        `extra_classifier` 29,486,411, and 16,000 that do not train.
 
     Raises:
-        ValueError: An argument breaks the rule that the error names.
+        ValueError: If an argument is not as described, or if a file of weights
+            lacks an array, has others, or has one of another shape.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -106,15 +122,23 @@ def SegNet(  # noqa: N802
     encoder, mirror = _stages(filters, convs_per_stage)
     kernel_size = _arguments.positive_int(kernel_size, "kernel_size")
     _arguments.activation(activation, "activation")
+    _arguments.boolean(extra_classifier, "extra_classifier")
     _vgg16.check_encoder_weights(encoder_weights)
+    _weight_files.check(weights, _weight_files.CAFFE_SUFFIXES)
     if encoder_weights is not None:
         _check_is_vgg16(encoder, kernel_size)
+        if weights is not None:
+            raise ValueError(
+                "`encoder_weights` must be None where `weights` are given, "
+                "which hold the encoder too. Received: encoder_weights="
+                f"{encoder_weights!r}, weights={weights!r}"
+            )
     inputs = keras.Input(_arguments.image_shape(input_shape), name="image")
     x = _encode_and_decode(
         inputs,
         encoder,
         # What would be the last convolution is the classifier.
-        [mirror[0][:-1], *mirror[1:]],
+        mirror if extra_classifier else [mirror[0][:-1], *mirror[1:]],
         kernel_size=kernel_size,
         conv=functools.partial(_blocks.conv_norm_relu, activation=activation),
         activation=activation,
@@ -130,6 +154,10 @@ def SegNet(  # noqa: N802
     model = keras.Model(inputs, outputs, name=name)
     if encoder_weights is not None:
         _vgg16.load_vgg16(model, encoder_weights)
+    if weights is not None:
+        names = _names(encoder)
+        names["logits"] = "camvid" if extra_classifier else "conv1_1_D"
+        _load_caffe(model, weights, names, "SegNet")
     return model
 
 
@@ -141,6 +169,8 @@ def BayesianSegNet(  # noqa: N802
     decoder_kernel_size: int = 2,
     decoder_initializer: Any = "he_normal",
     encoder_weights: str | Path | None = None,
+    weights: str | Path | None = None,
+    extra_classifier: bool = False,
     dropout: float = 0.5,
     use_bias: bool = True,
     classifier_activation: str | None = None,
@@ -171,6 +201,9 @@ def BayesianSegNet(  # noqa: N802
         decoder_kernel_size: As for `SegNet`.
         decoder_initializer: As for `SegNet`.
         encoder_weights: As for `SegNet`.
+        weights: As for `SegNet`. `bayesian_segnet_camvid.caffemodel` of the
+            authors' model zoo needs `extra_classifier=True`.
+        extra_classifier: As for `SegNet`.
         dropout: 0 <= rate < 1. Share of the values dropped.
         use_bias: As for `SegNet`.
         classifier_activation: None for logits, or "softmax".
@@ -180,7 +213,8 @@ def BayesianSegNet(  # noqa: N802
         A functional `keras.Model` as from `SegNet`.
 
     Raises:
-        ValueError: An argument breaks the rule that the error names.
+        ValueError: If an argument is not as described, or if a file of weights
+            lacks an array, has others, or has one of another shape.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -197,6 +231,8 @@ def BayesianSegNet(  # noqa: N802
         decoder_kernel_size=decoder_kernel_size,
         decoder_initializer=decoder_initializer,
         encoder_weights=encoder_weights,
+        weights=weights,
+        extra_classifier=extra_classifier,
         dropout=dropout,
         use_bias=use_bias,
         classifier_activation=classifier_activation,
@@ -215,6 +251,7 @@ def SegNetBasic(  # noqa: N802
     decoder: str = "max_unpool",
     decoder_kernel_size: int = 2,
     decoder_initializer: Any = "he_normal",
+    weights: str | Path | None = None,
     dropout: float = 0.0,
     use_bias: bool = True,
     classifier_activation: str | None = None,
@@ -246,6 +283,7 @@ def SegNetBasic(  # noqa: N802
         decoder: As for `SegNet`.
         decoder_kernel_size: As for `SegNet`.
         decoder_initializer: As for `SegNet`.
+        weights: As for `SegNet`.
         dropout: 0 <= rate < 1. Dropout after pooling 3 and 4 and after decoder
             stages 4 and 3, where Bayesian SegNet-Basic has it.
         use_bias: Whether convolutions before batch normalization have biases.
@@ -257,13 +295,15 @@ def SegNetBasic(  # noqa: N802
         A functional `keras.Model` from images `(batch, height, width,
         channels)` in 0..255 to float32 `(batch, height, width, num_classes)`.
         The range matters here, for the normalization of the image is no linear
-        function; the order of the colors does not.
+        function; the order of the colors does not, and is RGB where weights are
+        loaded.
 
         Trainable parameters with 3 channels and 11 classes: 1,416,587 with
         biases, 1,416,075 without; 1,024 more do not train.
 
     Raises:
-        ValueError: An argument breaks the rule that the error names.
+        ValueError: If an argument is not as described, or if a file of weights
+            lacks an array, has others, or has one of another shape.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -278,6 +318,7 @@ def SegNetBasic(  # noqa: N802
     encoder, mirror = _stages(filters, convs_per_stage)
     kernel_size = _arguments.positive_int(kernel_size, "kernel_size")
     _arguments.activation(activation, "activation")
+    _weight_files.check(weights, _weight_files.CAFFE_SUFFIXES)
     inputs = keras.Input(_arguments.image_shape(input_shape), name="image")
     x = _encode_and_decode(
         _blocks.local_response_norm(inputs),
@@ -295,7 +336,11 @@ def SegNetBasic(  # noqa: N802
     outputs = _blocks.classifier(
         x, num_classes, 1, activation=classifier_activation
     )
-    return keras.Model(inputs, outputs, name=name)
+    model = keras.Model(inputs, outputs, name=name)
+    if weights is not None:
+        names = _basic_names(len(encoder))
+        _load_caffe(model, weights, names, "SegNet-Basic")
+    return model
 
 
 def BayesianSegNetBasic(  # noqa: N802
@@ -305,6 +350,7 @@ def BayesianSegNetBasic(  # noqa: N802
     decoder: str = "max_unpool",
     decoder_kernel_size: int = 2,
     decoder_initializer: Any = "he_normal",
+    weights: str | Path | None = None,
     dropout: float = 0.5,
     use_bias: bool = True,
     classifier_activation: str | None = None,
@@ -324,6 +370,7 @@ def BayesianSegNetBasic(  # noqa: N802
         decoder: As for `SegNet`.
         decoder_kernel_size: As for `SegNet`.
         decoder_initializer: As for `SegNet`.
+        weights: As for `SegNet`.
         dropout: 0 <= rate < 1. Share of the values dropped.
         use_bias: As for `SegNetBasic`.
         classifier_activation: None for logits, or "softmax".
@@ -333,7 +380,8 @@ def BayesianSegNetBasic(  # noqa: N802
         A functional `keras.Model` as from `SegNetBasic`.
 
     Raises:
-        ValueError: An argument breaks the rule that the error names.
+        ValueError: If an argument is not as described, or if a file of weights
+            lacks an array, has others, or has one of another shape.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -350,6 +398,7 @@ def BayesianSegNetBasic(  # noqa: N802
         decoder=decoder,
         decoder_kernel_size=decoder_kernel_size,
         decoder_initializer=decoder_initializer,
+        weights=weights,
         dropout=dropout,
         use_bias=use_bias,
         classifier_activation=classifier_activation,
@@ -440,3 +489,48 @@ def _encode_and_decode(
         decoder_kernel_size=decoder_kernel_size,
         decoder_initializer=decoder_initializer,
     )
+
+
+def _load_caffe(
+    model: keras.Model, weights: str | Path, names: dict[str, str], network: str
+) -> None:
+    norms = {f"{ours}_norm": f"{names[ours]}_bn" for ours in names}
+    _weight_files.load(
+        model,
+        weights,
+        names | norms,
+        source=f"a .caffemodel of the authors' {network}",
+        # In the model zoo.
+        aliases={"dense_softmax_inner_prod": "conv_classifier"},
+        change=_take_rgb,
+    )
+
+
+def _names(encoder: Sequence[Sequence[int]]) -> dict[str, str]:
+    """The authors' names of convolutions by ours; they count down again."""
+    names = {}
+    for number, stage in enumerate(encoder, start=1):
+        for i in range(1, len(stage) + 1):
+            mirrored = len(stage) + 1 - i
+            names[f"block{number}_conv{i}"] = f"conv{number}_{i}"
+            names[f"decoder{number}_conv{i}"] = f"conv{number}_{mirrored}_D"
+    return names
+
+
+def _basic_names(num_stages: int) -> dict[str, str]:
+    names = {"logits": "conv_classifier"}
+    for number in range(1, num_stages + 1):
+        names[f"block{number}_conv1"] = f"conv{number}"
+        names[f"decoder{number}_conv1"] = f"conv_decode{number}"
+    return names
+
+
+def _take_rgb(arrays: _weight_files.Arrays) -> None:
+    """Turn the kernel of the first convolution from BGR to RGB.
+
+    What comes before it in SegNet-Basic treats three channels alike.
+    """
+    kernel, *rest = arrays["block1_conv1"]
+    if kernel.shape[2] == 3:
+        kernel = kernel[:, :, ::-1]
+    arrays["block1_conv1"] = [kernel, *rest]

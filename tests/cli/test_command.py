@@ -27,7 +27,7 @@ from keras_deconv_cli import (
     runs,
     training,
 )
-from tests import networks, tiny_datasets
+from tests import caffe_files, networks, tiny_datasets
 from tests.cli.samples import read_history, tiny_model, write_scenes
 from tests.paths import CAMVID
 
@@ -91,6 +91,15 @@ def model_file(tmp_path_factory):
         (
             "train --model deconvnet {data}",
             "--image-size must have a height and width of at least 193",
+        ),
+        (
+            "train --weights {tmp}/none.caffemodel {data}",
+            "--weights must be None or the path of an existing file",
+        ),
+        (
+            "train --weights {tmp}/classes.caffemodel {data}",
+            "conv_classifier.weight must have the shape (6, 16, 1, 1), and is "
+            "(5, 16, 1, 1)",
         ),
         ("train --early-stopping 2 --val-split none {data}", "validation"),
         ("train --output {here}", "--output must be a folder"),
@@ -156,6 +165,11 @@ def test_mistakes_end_with_1_and_one_line(
         if number + " classes" in arguments:
             tiny_model((*SIZE, 3), int(number)).save(path)
         arguments = arguments.replace(f"{{{number} classes}}", str(path))
+    if "classes.caffemodel" in arguments:
+        params = caffe_files.basic_params(
+            np.random.default_rng(0), networks.SLIM_BASIC
+        )
+        caffe_files.write(tmp_path / "classes.caffemodel", params)
     if "layer" in arguments:
         save_with_unknown_layer(tmp_path / "layer.keras")
     tiny_datasets.write_png(tmp_path / "p.png", data.draw_scene(0)[0])
@@ -606,6 +620,44 @@ def test_every_option_of_training(tiny_models, scenes_dir, tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_a_training_starts_from_weights(scenes_dir, rng, tmp_path):
+    params = caffe_files.basic_params(rng, networks.SLIM_BASIC, num_classes=6)
+    path = caffe_files.write(tmp_path / "basic.caffemodel", params)
+    arguments = [
+        *["train", "--smoke", "--data-dir", str(scenes_dir)],
+        *["--image-size", "16x24", "--preview-every", "0"],
+        *["--learning-rate", "1e-12", "--weights", str(path)],
+    ]
+    assert main([*arguments, "--output", str(tmp_path / "run")]) == 0
+    model = keras.saving.load_model(
+        tmp_path / "run" / "model.keras", compile=False
+    )
+    for ours, theirs in (("block2_conv1", "conv2"), ("logits", "conv_class")):
+        [theirs] = [name for name in params if name.startswith(theirs)][:1]
+        expected = params[theirs][0].transpose(2, 3, 1, 0)
+        np.testing.assert_allclose(
+            model.get_layer(ours).kernel, expected, atol=1e-9
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "word", ["relaynet", pytest.param("quicknat", marks=pytest.mark.release)]
+)
+def test_networks_with_skips(word, scenes_dir, tmp_path):
+    arguments = [
+        *["train", "--smoke", "--data-dir", str(scenes_dir), "--model", word],
+        *["--image-size", "16x24", "--preview-every", "0"],
+    ]
+    output = tmp_path / "run"
+    assert main([*arguments, "--output", str(output)]) == 0
+    model, run = runs.load(str(output))
+    assert model.name == word
+    assert model.output_shape == (None, 16, 24, 6)
+    assert run.is_finished
+
+
+@pytest.mark.slow
 @pytest.mark.release
 def test_encoder_of_keras_applications(scenes_dir, tmp_path):
     arguments = [
@@ -973,7 +1025,11 @@ def test_info_tells_what_there_is(run_folder, model_file, capsys):
     for arguments, words in (
         (
             [],
-            ["tensorflow", "CPU", "cam_vid", "segnet_basic", "Encoders: vgg16"],
+            [
+                *["tensorflow", "CPU", "cam_vid", "segnet_basic"],
+                *["Encoders: vgg16", "relaynet, quicknat\n"],
+                "Weights in .caffemodel: segnet_basic, segnet, ",
+            ],
         ),
         (["cam_vid"], ["11 classes", "#804080  road", "validation"]),
         ([str(run_folder)], ["parameters", "16 x 24", "scenes (finished)"]),

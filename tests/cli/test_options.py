@@ -142,6 +142,15 @@ def test_options_are_for_the_words_that_have_the_argument():
                 assert stated == words, name
 
 
+@pytest.mark.parametrize("suffixes", api.WEIGHT_FILES)
+def test_networks_take_the_weight_files_of_the_table(suffixes, tmp_path):
+    for word in api.WEIGHT_FILES[suffixes]:
+        with pytest.raises(ValueError, match="`weights` must be") as caught:
+            api.find("model", word)((8, 8, 3), 2, weights=tmp_path)
+        ends = str(caught.value).split("ends in ")[1].split(". Received")[0]
+        assert ends == suffixes.replace(" or", ",")
+
+
 def test_a_field_without_an_option_is_a_fault(monkeypatch):
     fields = [("more", str, dataclasses.field(default=""))]
     kind = dataclasses.make_dataclass(
@@ -220,6 +229,8 @@ def test_options_become_a_typed_command():
         ("train --val-images a --val-masks b", "--images"),
         ("train --encoder-weights imagenet", "not for segnet_basic"),
         ("train --encoder vgg16 --model segnet", "does not go with --model"),
+        ("train --encoder vgg16 --weights x.pth", "an --encoder has --enc"),
+        ("train --model deconvnet --weights x.pth", "not for deconvnet"),
         ("train --skips add", "--skips goes with --encoder"),
         ("train --encoder vgg", "resnet50"),
         ("train --loss dice --class-weights median", "crossentropy and focal"),

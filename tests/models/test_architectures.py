@@ -50,6 +50,7 @@ class Network(NamedTuple):
     size: tuple[int, int]
     num_parameters: int  # as published; see tests/models/test_models.py
     num_classes: int = 11
+    channels: int = 3
     row_of: Callable[[str], str] = first_word
 
 
@@ -64,6 +65,12 @@ NETWORKS = {
         row_of=deconvnet_row,
     ),
     "ENet": Network(models.ENet, (360, 480), 363_791, row_of=enet_row),
+    "ReLayNet": Network(
+        models.ReLayNet, (512, 64), 777_489, num_classes=10, channels=1
+    ),
+    "QuickNAT": Network(
+        models.QuickNAT, (256, 256), 3_516_971, num_classes=28, channels=1
+    ),
 }
 
 
@@ -95,7 +102,7 @@ def kind(layer):
     if name not in ("Conv2D", "Conv2DTranspose"):
         return ""
     # The 1x1 convolutions at both ends of a bottleneck.
-    if re.search(r"bottleneck.*_conv[13]$", layer.name) and (
+    if re.search(r"bottleneck\d.*_conv[13]$", layer.name) and (
         layer.kernel_size == (1, 1)
     ):
         return ""
@@ -119,7 +126,8 @@ def folded(texts):
 def rows(name):
     """Of each stage: name, layers, output, filters, trainable parameters."""
     network = NETWORKS[name]
-    model = network.build((*network.size, 3), network.num_classes)
+    shape = (*network.size, network.channels)
+    model = network.build(shape, network.num_classes)
     result = []
     for row, group in itertools.groupby(
         model.layers, lambda layer: network.row_of(layer.name)
@@ -149,7 +157,7 @@ def rows(name):
 def table(name):
     """The table as Markdown."""
     network = NETWORKS[name]
-    size = by((*network.size, 3))
+    size = by((*network.size, network.channels))
     lines = [
         ("stage", "layers", f"output of {size}", "filters", "parameters"),
         ("---", "---", "---", "---", "---:"),

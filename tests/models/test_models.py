@@ -15,9 +15,12 @@ from keras_deconv.models import (
     ENet,
     FullResolutionNet,
     PatchClassifier,
+    QuickNAT,
+    ReLayNet,
     SegNet,
     SegNetBasic,
     _blocks,
+    _pairs,
     enet,
 )
 from tests import networks
@@ -51,6 +54,26 @@ PUBLISHED = [
     (ENet, 19, {}, 364_311, 8_352),
     (ENet, 20, {}, 364_376, 8_352),
 ]
+# The same for networks that others than 3 channels are published for.
+OTHER_CHANNELS = [
+    (ReLayNet, 1, 10, {}, 777_489, 896),
+    (ReLayNet, 1, 9, {}, 777_424, 896),
+    (ReLayNet, 3, 11, {}, 780_242, 896),
+    (QuickNAT, 1, 28, {}, 3_516_971, 8_070),
+    (QuickNAT, 1, 33, {}, 3_517_296, 8_070),
+    # Eight of them: two layers over channels, and one over pixels.
+    (
+        QuickNAT,
+        1,
+        28,
+        dict(squeeze_excitation=True),
+        3_516_971 + 8 * (64 * 32 + 32 + 32 * 64 + 64 + 64 + 1),
+        8_070,
+    ),
+    # The authors' net for CamVid of the model zoo.
+    (BayesianSegNet, 3, 11, dict(extra_classifier=True), 29_486_411, 16_000),
+    (ENet, 3, 11, dict(decoder_activation="prelu"), 364_127, 8_352),
+]
 # With dropout, and nothing else, in them.
 BAYESIAN = {SegNet: BayesianSegNet, SegNetBasic: BayesianSegNetBasic}
 
@@ -61,8 +84,26 @@ BAYESIAN = {SegNet: BayesianSegNet, SegNetBasic: BayesianSegNetBasic}
     + [(BAYESIAN[row[0]], *row[1:]) for row in PUBLISHED if row[0] in BAYESIAN],
 )
 def test_parameters(model, num_classes, options, trainable, fixed):
+    check_parameters(
+        model, (None, None, 3), num_classes, options, trainable, fixed
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "channels", "num_classes", "options", "trainable", "fixed"),
+    OTHER_CHANNELS,
+)
+def test_parameters_of_other_images(
+    model, channels, num_classes, options, trainable, fixed
+):
+    check_parameters(
+        model, (None, None, channels), num_classes, options, trainable, fixed
+    )
+
+
+def check_parameters(model, shape, num_classes, options, trainable, fixed):
     with networks.without_values():
-        net = model((None, None, 3), num_classes, **options)
+        net = model(shape, num_classes, **options)
     assert count(net.trainable_weights) == trainable
     seeds = [w for w in net.non_trainable_weights if "seed" in w.path]
     assert count(net.non_trainable_weights) - count(seeds) == fixed
@@ -221,7 +262,7 @@ def test_maxima_return_to_their_pixels_through_enet_blocks():
     """Down and up again: the projection is unpooled, the extension is 0."""
     inputs = keras.Input((7, 10, 16))
     x, pooling = enet._down_block(inputs, 64, 0.0, "max_unpool", "down")
-    x = enet._up_block(x, 16, pooling, "max_unpool", "up")
+    x = enet._up_block(x, 16, pooling, "max_unpool", enet._relu, "up")
     net = keras.Model(inputs, x)
     set_identity_norms_and_close_extensions(net)
     x = np.random.default_rng(6).permutation(7 * 10 * 16) / 100 + 1
@@ -338,7 +379,7 @@ def test_enet_transposed_convolution_is_aligned_as_in_torch(size, rng):
     inputs = keras.Input((half, half, 64))
     like = keras.Input((size, size, 64))
     _, pooling = _blocks.pool(like, decoder="nearest", name="pool")
-    x = enet._up_block(inputs, 64, pooling, "nearest", "up")
+    x = enet._up_block(inputs, 64, pooling, "nearest", enet._relu, "up")
     net = keras.Model([inputs, like], x)
     part = keras.Model([inputs, like], net.get_layer("up_conv2_crop").output)
     net.get_layer("up_conv1").set_weights([np.eye(64, 16)[None, None]])
@@ -483,6 +524,13 @@ def test_deconvnet_narrows_to_one_pixel_and_returns():
         pytest.param(ENet, (1, 2), marks=pytest.mark.slow),
         (FullResolutionNet, (5, 4)),
         (DeconvNet, (193, 201)),
+        # Neither 8 nor 16 divides them.
+        (functools.partial(ReLayNet, filters=8), (29, 35)),
+        pytest.param(
+            functools.partial(QuickNAT, filters=8),
+            (29, 35),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_odd_sizes_of_the_other_networks(build, size, rng, monkeypatch):
@@ -502,10 +550,87 @@ def test_odd_sizes_of_the_other_networks(build, size, rng, monkeypatch):
     )
 
 
+def test_relaynet_stage_by_stage():
+    """As the authors' code has it, see their `relay_net.py`."""
+    with networks.without_values():
+        net = ReLayNet((48, 64, 1), 10)
+    kernels = {
+        layer.kernel_size
+        for layer in net.layers
+        if isinstance(layer, keras.layers.Conv2D) and layer.name != "logits"
+    }
+    assert kernels == {(7, 3)}
+    for name, shape in {
+        "block3_conv1_prelu": (12, 16, 64),
+        "bottleneck_conv1_prelu": (6, 8, 64),
+        "decoder3_skip_concatenate": (12, 16, 128),
+        "decoder1_conv1_prelu": (48, 64, 64),
+    }.items():
+        assert net.get_layer(name).output.shape == (None, *shape)
+    check_skips(net, [f"block{n}_conv1_prelu" for n in (1, 2, 3)])
+
+
+def test_quicknat_stage_by_stage():
+    """As the authors' code has it, see their `quicknat.py`."""
+    with networks.without_values():
+        net = QuickNAT((48, 64, 1), 28)
+    for stage, channels in {
+        "block1": 1,
+        "block4": 64,
+        "bottleneck": 64,
+        "decoder4": 128,
+        "decoder1": 128,
+    }.items():
+        for i, size in ((1, 5), (2, 5), (3, 1)):
+            conv = net.get_layer(f"{stage}_conv{i}")
+            assert conv.kernel_size == (size, size)
+            assert conv.input.shape[-1] == channels + (i - 1) * 64
+    dropouts = [
+        layer for layer in net.layers if isinstance(layer, keras.layers.Dropout)
+    ]
+    assert {type(layer) for layer in dropouts} == {
+        keras.layers.SpatialDropout2D
+    }
+    assert {layer.name for layer in dropouts} == {
+        f"{half}{n}_dropout"
+        for half in ("block", "decoder")
+        for n in range(1, 5)
+    }
+    # What is pooled, and put beside what is unpooled, was dropped before.
+    check_skips(net, [f"block{n}_dropout" for n in (1, 2, 3, 4)])
+    assert net.get_layer("decoder4_skip_concatenate").output.shape == (
+        *(None, 6, 8, 128),
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "num_stages"), [(ReLayNet, 3), (QuickNAT, 4)]
+)
+def test_stages_of_networks_with_skips_are_found(build, num_stages):
+    """As `visualize.draw_stages` shows them."""
+    found = _pairs.pairs(build((45, 61, 1), 4, filters=4), (45, 61))
+    assert [pair.number for pair in found] == list(range(1, num_stages + 1))
+    assert {pair.unpooling for pair in found} == {"max unpooling"}
+    assert found[0].before == found[0].restored == (45, 61, 4)
+
+
+def check_skips(net, names):
+    """The encoder's features are pooled, and come first in the decoder."""
+    for number, name in enumerate(names, start=1):
+        features = net.get_layer(name).output
+        assert net.get_layer(f"block{number}_pool").input is features
+        joined = net.get_layer(f"decoder{number}_skip_concatenate").input
+        unpooled = net.get_layer(f"decoder{number}_unpool").output
+        assert [id(x) for x in joined] == [id(features), id(unpooled)]
+
+
 @pytest.mark.slow
-def test_every_decoder_of_deconvnet_and_enet(monkeypatch):
+def test_every_decoder_of_the_other_networks(monkeypatch):
     networks.make_slim(monkeypatch)
     for decoder in networks.DECODERS:
+        for build in (ReLayNet, QuickNAT):
+            net = build((15, 22, 1), 4, filters=8, decoder=decoder)
+            assert tuple(net(np.zeros((1, 15, 22, 1))).shape) == (1, 15, 22, 4)
         net = ENet((15, 22, 3), 4, decoder=decoder)
         assert tuple(net(np.zeros((1, 15, 22, 3))).shape) == (1, 15, 22, 4)
         net = DeconvNet((195, 193, 3), 4, fc_units=8, decoder=decoder)
@@ -572,6 +697,7 @@ def test_softmax_and_dropout():
     [
         *(SegNet, SegNetBasic, BayesianSegNet, BayesianSegNetBasic),
         *(DeconvNet, ENet, FullResolutionNet, PatchClassifier),
+        *(ReLayNet, QuickNAT),
     ],
 )
 def test_bad_arguments(model, arguments, words):
@@ -590,6 +716,16 @@ def test_bad_arguments(model, arguments, words):
         (PatchClassifier, dict(filters=()), "`filters` must be a sequence"),
         (PatchClassifier, dict(fc_units="8"), "`fc_units` must be an int"),
         (FullResolutionNet, dict(filters=8), "`filters` must be a sequence"),
+        (ReLayNet, dict(filters=0), "`filters` must be an int >= 1"),
+        (QuickNAT, dict(filters=(8, 8)), "`filters` must be an int >= 1"),
+        (
+            QuickNAT,
+            dict(squeeze_excitation=True, filters=7),
+            "`filters` must be a multiple of 2",
+        ),
+        (QuickNAT, dict(squeeze_excitation=1), "must be True or False"),
+        (ENet, dict(decoder_activation="elu"), "one of 'relu', 'prelu'"),
+        (SegNet, dict(extra_classifier="yes"), "must be True or False"),
         (FullResolutionNet, dict(filters=(8, 0)), "`filters` must be a seq"),
         (FullResolutionNet, dict(kernel_size=0), "`kernel_size` must be"),
     ],

@@ -1,0 +1,200 @@
+"""Arrays of a `.caffemodel` by the names of its layers, without Caffe.
+
+The file is one protobuf message. It is read here field by field, and only what
+is needed. The protobuf library makes an object of everything that a file
+declares: 15 MB of empty layers take 300 MB. Here no file takes more than some
+20 MB; the arrays are views of the file.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SUFFIXES = (".caffemodel",)
+
+# The numbers of fields in caffe.proto. Layers of NetParameter, each with the
+# fields for its name and its blobs: V1LayerParameter, and LayerParameter.
+_LAYERS = {2: (4, 6), 100: (1, 7)}
+# Of BlobProto: num, channels, height and width of older files; data; shape.
+_SIZES, _DATA, _SHAPE = (1, 2, 3, 4), 5, 7
+# Of BlobShape.
+_DIM = 1
+# How protobuf writes a value, and the bytes of those of a fixed size.
+_VARINT, _DOUBLE, _BYTES, _FLOAT = 0, 1, 2, 5
+_FIXED_SIZES = {_DOUBLE: 8, _FLOAT: 4}
+
+# Blobs of convolutions, and of the normalization of SegNet (scale, shift).
+_PARTS = ("weight", "bias")
+# Limits far beyond any network; the first two are those of protobuf and Caffe.
+_MAX_BYTES = 2**31
+_MAX_AXES = 32
+_MAX_NAME = 1000
+_MAX_FIELDS = 100_000
+
+Value = int | memoryview
+Field = tuple[int, int, Value]
+
+
+class _DamagedError(Exception):
+    """What is wrong with a file."""
+
+
+def read(path: Path, argument: str) -> dict[str, np.ndarray]:
+    """Arrays by the layer's name and the part, as in PyTorch's state dicts.
+
+    Args:
+        path: The file. Both kinds of layers are read: "layers" of older
+            versions of Caffe, and "layer".
+        argument: What the file was given as, for errors.
+
+    Returns:
+        Read-only float32 arrays in Caffe's layout, under names such as
+        "conv1_1.weight", "conv1_1.bias" and, beyond these two, "bn.blob2".
+
+    Raises:
+        ValueError: If the file is empty, cut off, or not one that Caffe writes.
+    """
+    try:
+        return _read(path)
+    except _DamagedError as error:
+        raise ValueError(
+            f"`{argument}` must be a whole .caffemodel, as Caffe writes it. "
+            f"Received: {str(path)!r}, in which {error}"
+        ) from None
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    num_bytes = path.stat().st_size
+    if not 0 < num_bytes < _MAX_BYTES:
+        raise _DamagedError(f"there are {num_bytes} bytes")
+    message = np.memmap(path, np.uint8, "r").data
+    budget = iter(range(_MAX_FIELDS))
+    arrays: dict[str, np.ndarray] = {}
+    for number, kind, layer in _fields(message, budget):
+        if number not in _LAYERS or kind != _BYTES:
+            continue
+        name, blobs = _read_layer(layer, *_LAYERS[number], budget)
+        for i, blob in enumerate(blobs):
+            part = _PARTS[i] if i < len(_PARTS) else f"blob{i}"
+            if f"{name}.{part}" in arrays:
+                raise _DamagedError(f"two layers are called {name!r}")
+            arrays[f"{name}.{part}"] = _read_blob(blob, name, budget)
+    if not arrays:
+        raise _DamagedError("there is no layer with weights")
+    return arrays
+
+
+def _read_layer(
+    layer: Value, name_field: int, blobs_field: int, budget: Iterator[int]
+) -> tuple[str, list[Value]]:
+    name, blobs = "", []
+    for number, kind, value in _fields(layer, budget):
+        if kind != _BYTES:
+            continue
+        if number == name_field:
+            name = _text(value)
+        elif number == blobs_field:
+            blobs.append(value)
+    return name, blobs
+
+
+def _read_blob(blob: Value, name: str, budget: Iterator[int]) -> np.ndarray:
+    sizes = dict.fromkeys(_SIZES, 0)
+    shape: list[int] | None = None
+    data: list[Any] = []
+    for number, kind, value in _fields(blob, budget):
+        if number == _DATA and kind in (_BYTES, _FLOAT):
+            data.append(value)
+        elif number == _SHAPE and kind == _BYTES:
+            shape = _read_shape(value, budget)
+        elif number in sizes and isinstance(value, int):
+            sizes[number] = value
+    if shape is None:
+        shape = list(sizes.values())
+    # One piece, as Caffe writes it, is not copied.
+    joined = data[0] if len(data) == 1 else b"".join(data)
+    if (
+        len(joined) != 4 * math.prod(shape)
+        or max(shape, default=0) >= _MAX_BYTES
+    ):
+        raise _DamagedError(
+            f"layer {name!r} has {len(joined)} bytes for floats of the shape "
+            f"{tuple(shape)}"
+        )
+    return np.frombuffer(joined, "<f4").reshape(shape)
+
+
+def _read_shape(shape: Value, budget: Iterator[int]) -> list[int]:
+    sizes: list[int] = []
+    for number, _, value in _fields(shape, budget):
+        if number != _DIM:
+            continue
+        position = 0
+        # Packed, as Caffe writes them, or one by one.
+        packed = value if isinstance(value, memoryview) else memoryview(b"")
+        if isinstance(value, int):
+            sizes.append(value)
+        while position < len(packed) and len(sizes) <= _MAX_AXES:
+            size, position = _varint(packed, position)
+            sizes.append(size)
+    if len(sizes) > _MAX_AXES:
+        raise _DamagedError(f"a shape has more than {_MAX_AXES} axes")
+    return sizes
+
+
+def _text(value: Value) -> str:
+    if not isinstance(value, memoryview) or len(value) > _MAX_NAME:
+        raise _DamagedError("a layer has a name that is none")
+    try:
+        return bytes(value).decode()
+    except UnicodeDecodeError:
+        raise _DamagedError("a layer has a name that is none") from None
+
+
+def _fields(message: Value, budget: Iterator[int]) -> Iterator[Field]:
+    """Number, kind and value of each field of a message, in order.
+
+    Messages within messages are not looked into: they are values.
+
+    Raises:
+        _DamagedError: If the message is none, or if the budget is spent.
+    """
+    if not isinstance(message, memoryview):
+        raise _DamagedError("a number stands in place of a message")
+    position = 0
+    while position < len(message):
+        if next(budget, None) is None:
+            raise _DamagedError(f"there are more than {_MAX_FIELDS} fields")
+        key, position = _varint(message, position)
+        number, kind = divmod(key, 8)
+        if kind == _VARINT:
+            number_value, position = _varint(message, position)
+            yield number, kind, number_value
+            continue
+        if kind == _BYTES:
+            length, position = _varint(message, position)
+        elif kind in _FIXED_SIZES:
+            length = _FIXED_SIZES[kind]
+        else:
+            raise _DamagedError("there are fields that Caffe does not write")
+        if length > len(message) - position:
+            raise _DamagedError("data are missing at the end")
+        yield number, kind, message[position : position + length]
+        position += length
+
+
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    """A number of up to ten bytes, seven bits each, and what follows it."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= len(message):
+            raise _DamagedError("data are missing at the end")
+        byte = message[position]
+        position += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, position
+    raise _DamagedError("a number has more than ten bytes")

@@ -1,0 +1,108 @@
+"""Files of PyTorch, read as arrays by name, without running code from them."""
+
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SUFFIXES = (".pth", ".pt", ".safetensors")
+# Older versions of PyTorch run code in archives of the oldest kind, even with
+# `weights_only=True` (CVE-2025-32434).
+_OLDEST_TORCH = (2, 6)
+
+
+def read(path: Path, argument: str, advice: str = "") -> dict[str, Any]:
+    """Tensors of a state dict by name; `to_array` makes arrays of them.
+
+    Shapes can be compared before memory is taken: a tensor may claim a size
+    that the file does not have.
+
+    Args:
+        path: A file of safetensors if it ends in .safetensors, else one that
+            `torch.save` wrote. A state dict under the key "state_dict" of a
+            training's checkpoint is found.
+        argument: What the file was given as, for errors.
+        advice: What to do about a file that holds other things than tensors.
+
+    Raises:
+        ValueError: If a package is missing, or if the file is not a state dict.
+    """
+    try:
+        if path.suffix.lower() == ".safetensors":
+            from safetensors.numpy import load_file
+
+            arrays: dict[str, Any] = load_file(path)
+            return arrays
+        return _read_torch(path)
+    except ImportError as error:
+        raise ValueError(
+            f"`{argument}` in a {path.suffix} file need another package: "
+            f"pip install 'keras-deconv[torch]'. {error}"
+        ) from error
+    except Exception as error:
+        # Not quoted: PyTorch advises to run the code in the file.
+        is_pickle = isinstance(error, pickle.UnpicklingError)
+        raise ValueError(
+            f"`{argument}` must be a PyTorch state dict if it ends in "
+            f"{', '.join(SUFFIXES)}: tensors by name and nothing else, "
+            "as from torch.save(model.state_dict(), path). Received: "
+            f"{str(path)!r}, which failed with {type(error).__name__}"
+            + (f". {advice}" if advice and is_pickle else "")
+        ) from None
+
+
+def to_array(value: Any) -> np.ndarray:
+    """A tensor or an array as an array of float32.
+
+    Raises:
+        TypeError: If it does not hold floats.
+    """
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind != "f":
+            raise TypeError(f"dtype {value.dtype}")
+        # What is too large becomes infinite, and is refused as such.
+        with np.errstate(over="ignore"):
+            return value.astype("float32")
+    if not value.is_floating_point():
+        raise TypeError(f"dtype {value.dtype}")
+    array: np.ndarray = value.detach().float().numpy()
+    return array
+
+
+def _read_torch(path: Path) -> dict[str, Any]:
+    import torch
+
+    version = tuple(map(int, re.findall(r"\d+", torch.__version__)[:2]))
+    if version < _OLDEST_TORCH:
+        raise ImportError(
+            "PyTorch must be 2.6 or newer: older ones can run code from a "
+            f"file. Found: {torch.__version__}"
+        )
+    _check_is_stored(path)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = state.get("state_dict", state)
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state_dict is {type(state).__name__}")
+    return {
+        name: value
+        for name, value in state.items()
+        if isinstance(name, str) and isinstance(value, torch.Tensor)
+    }
+
+
+def _check_is_stored(path: Path) -> None:
+    """Refuse an archive that would grow: PyTorch does not compress.
+
+    Raises:
+        ValueError: If the files in it have more bytes than the archive.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > path.stat().st_size:
+        raise ValueError(f"an archive of {size} bytes")

@@ -1,0 +1,340 @@
+"""Weights that the authors of a network trained, copied into its layers.
+
+A table names, for each layer of a network, the layer of the authors' file. All
+arrays are found, measured and converted before the first one is assigned.
+"""
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_deconv.models import _caffemodels, _state_dicts
+
+CAFFE_SUFFIXES = _caffemodels.SUFFIXES
+# ReLayNet and QuickNAT save as .model and .pth.tar.
+TORCH_SUFFIXES = (*_state_dicts.SUFFIXES, ".tar", ".model")
+
+_STATE_DICT_OF_A_MODEL = (
+    "If the file holds a whole model, and if you trust it, since this runs the "
+    "code in it, make a state dict where the authors' code can be imported: "
+    "torch.save(torch.load(path, map_location='cpu', weights_only=False)"
+    ".state_dict(), 'weights.pth')"
+)
+# Names in the message of an error.
+_NUM_SHOWN = 3
+
+# Arrays of a layer, in the order of its weights.
+Arrays = dict[str, list[np.ndarray]]
+
+
+def check(value: object, suffixes: Sequence[str]) -> None:
+    """Refuse what `load` cannot read, before a model is built for it.
+
+    Args:
+        value: None, or a path as str or `os.PathLike`; `~` is the home folder,
+            and the case of the suffix does not matter.
+        suffixes: What the name of the file may end in.
+
+    Raises:
+        ValueError: If there is no such file.
+    """
+    if value is None:
+        return
+    if isinstance(value, str | os.PathLike):
+        path = _path(value)
+        if path.suffix.lower() in suffixes and path.is_file():
+            return
+    raise ValueError(
+        "`weights` must be None or the path of an existing file that ends in "
+        f"{', '.join(suffixes)}. Received: weights={value!r}"
+    )
+
+
+def load(
+    model: keras.Model,
+    weights: str | os.PathLike[str],
+    names: Mapping[str, str],
+    *,
+    source: str,
+    aliases: Mapping[str, str] | None = None,
+    ignored: Sequence[str] = (),
+    change: Callable[[Arrays], None] | None = None,
+) -> None:
+    """Copy the arrays of a file into the layers that a table names.
+
+    In a `.caffemodel`, normalization is a scale and a shift, without statistics
+    or with statistics folded into both: its mean becomes 0, and its variance 1.
+    Where both are 0, or where the file has no normalization, that was folded
+    into the convolutions, and its scale becomes 1.
+
+    Args:
+        model: Model that is changed in place.
+        weights: Path of the file; see `check`.
+        names: The layer of the file for each layer of the model that may have
+            weights.
+        source: What the file must be, for errors.
+        aliases: Layers that some files call otherwise: what they are called in
+            `names`, by the other name.
+        ignored: Beginnings of names in the file that nothing uses.
+        change: Function that changes the arrays, which are in Keras' layout,
+            before they are assigned.
+
+    Raises:
+        ValueError: If the file cannot be read, lacks an array, has another one
+            or one of another shape, or holds NaN, infinities or a negative
+            variance. The model is not changed then.
+    """
+    path = _path(weights)
+    is_caffe = path.suffix.lower() in CAFFE_SUFFIXES
+    targets = {layer.name: layer for layer in model.layers if layer.weights}
+    unknown = [name for name in targets if name not in names]
+    if unknown:
+        raise ValueError(
+            "`weights` must be None for a model with layers that the authors' "
+            f"network does not have. Received: {str(path)!r} and a model with "
+            f"{_some(unknown)}. Use decoder='max_unpool' and the published "
+            "number of convolutions."
+        )
+    # The arrays of each layer, by their keys in the file.
+    parts = {
+        name: {f"{names[name]}.{part.name}": part for part in _parts(layer)}
+        for name, layer in targets.items()
+    }
+    needed = {key: part for of in parts.values() for key, part in of.items()}
+    if is_caffe:
+        state = _renamed(_caffemodels.read(path, "weights"), aliases or {})
+        needed = _needed_of_caffe(state, needed)
+    else:
+        state = _state_dicts.read(path, "weights", _STATE_DICT_OF_A_MODEL)
+    _check_keys(state, needed, ignored, source, path)
+    found = take(
+        state,
+        {key: part.shape for key, part in needed.items()},
+        f"`weights` must be {source}, and the model must have its number of "
+        "classes, its image channels and its other settings",
+        path,
+        "weights",
+    )
+    if is_caffe:
+        _drop_folded_norms(found, needed)
+    arrays: Arrays = {
+        name: [part.to_keras(found.get(key)) for key, part in of.items()]
+        for name, of in parts.items()
+    }
+    if change is not None:
+        change(arrays)
+    for name, values in arrays.items():
+        targets[name].set_weights(values)
+
+
+def take(
+    state: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    rule: str,
+    path: Path,
+    argument: str,
+) -> dict[str, np.ndarray]:
+    """The arrays of these names, each checked, in float32.
+
+    Args:
+        state: What `_state_dicts.read` or `_caffemodels.read` gave.
+        shapes: Shape in the file by name.
+        rule: What the file must be, for errors.
+        path: The file, for errors.
+        argument: What the file was given as, for errors.
+
+    Raises:
+        ValueError: If an array is missing, has another shape, does not hold
+            floats, or holds numbers that no training leaves.
+    """
+    for key, expected in shapes.items():
+        found = tuple(state[key].shape) if key in state else "missing"
+        if found != expected:
+            raise ValueError(
+                f"{rule}. Received: {str(path)!r}, whose {key} must have the "
+                f"shape {expected}, and is {found}"
+            )
+    arrays = {}
+    for key in shapes:
+        try:
+            arrays[key] = _state_dicts.to_array(state[key])
+        # Tensors of other kinds, such as sparse ones, end in several errors.
+        except Exception as error:
+            raise ValueError(
+                f"{rule}. Received: {str(path)!r}, whose {key} must hold "
+                f"floats. It failed with {type(error).__name__}: {error}"
+            ) from None
+        check_numbers(arrays[key], key, path, argument)
+    return arrays
+
+
+def check_numbers(
+    array: np.ndarray, name: str, path: str | Path, argument: str
+) -> None:
+    """Refuse numbers that no training leaves.
+
+    Raises:
+        ValueError: If there are NaN, infinities or negative variances.
+    """
+    negative = name.endswith("running_var") and (array < 0).any()
+    if negative or not np.isfinite(array).all():
+        raise ValueError(
+            f"`{argument}` must be finite, and variances at least 0. "
+            f"Received: {str(path)!r}, whose {name} is not"
+        )
+
+
+class _Part(NamedTuple):
+    """A weight of a layer, and how PyTorch and Caffe keep it."""
+
+    name: str
+    shape: tuple[int, ...]  # in the file
+    keras_shape: tuple[int, ...]
+    axes: tuple[int, ...]  # of the file, in Keras' order
+    default: float = math.nan  # of normalization, which files may not have
+
+    @property
+    def is_norm(self) -> bool:
+        return not math.isnan(self.default)
+
+    def to_keras(self, array: np.ndarray | None) -> np.ndarray:
+        if array is None:
+            return np.full(self.keras_shape, self.default, "float32")
+        return array.transpose(self.axes).reshape(self.keras_shape)
+
+
+def _parts(layer: layers.Layer) -> list[_Part]:
+    """In the order of the layer's weights.
+
+    Raises:
+        TypeError: If the layer is of another kind.
+    """
+    if isinstance(layer, layers.BatchNormalization):
+        defaults = {
+            "weight": 1.0,
+            "bias": 0.0,
+            "running_mean": 0.0,
+            "running_var": 1.0 - layer.epsilon,
+        }
+        return [
+            _vector(name, layer.gamma, default)
+            for name, default in defaults.items()
+        ]
+    if isinstance(layer, layers.PReLU):
+        return [_vector("weight", layer.alpha)]
+    if not isinstance(
+        layer, layers.Conv2D | layers.Conv2DTranspose | layers.Dense
+    ):
+        raise TypeError(f"layer {layer.name!r} of {type(layer).__name__}")
+    shape = tuple(layer.kernel.shape)
+    # Filters first, then channels: the last two axes of Keras, exchanged. Of
+    # transposed convolutions both libraries exchange them once more.
+    axes = (1, 0) if len(shape) == 2 else (2, 3, 1, 0)
+    in_file = tuple(shape[axes.index(axis)] for axis in range(len(shape)))
+    found = [_Part("weight", in_file, shape, axes)]
+    if layer.use_bias:
+        found.append(_vector("bias", layer.bias))
+    return found
+
+
+def _vector(name: str, weight: Any, default: float = math.nan) -> _Part:
+    """One number for each channel, whatever axes Keras adds."""
+    shape = tuple(weight.shape)
+    return _Part(name, (math.prod(shape),), shape, (0,), default)
+
+
+def _check_keys(
+    state: Mapping[str, Any],
+    needed: Mapping[str, _Part],
+    ignored: Sequence[str],
+    source: str,
+    path: Path,
+) -> None:
+    """Refuse a file with other arrays than those of the model.
+
+    Raises:
+        ValueError: If one is missing, or if nothing takes one.
+    """
+    missing = [key for key in needed if key not in state]
+    others = [
+        key
+        for key in state
+        if key not in needed
+        and not key.startswith(tuple(ignored))
+        # PyTorch counts batches where Keras does not.
+        and not key.endswith(".num_batches_tracked")
+    ]
+    if missing or others:
+        raise ValueError(
+            f"`weights` must be {source}, and the model must have its "
+            f"settings. Received: {str(path)!r}. It lacks {_some(missing)}, "
+            f"and has {_some(others)} that the model does not have."
+        )
+
+
+def _renamed(
+    state: Mapping[str, np.ndarray], aliases: Mapping[str, str]
+) -> dict[str, np.ndarray]:
+    """The arrays under other names of layers than their aliases."""
+    renamed = {}
+    for key, value in state.items():
+        layer, _, part = key.rpartition(".")
+        renamed[f"{aliases.get(layer, layer)}.{part}"] = value
+    return renamed
+
+
+def _needed_of_caffe(
+    state: dict[str, np.ndarray], needed: Mapping[str, _Part]
+) -> dict[str, _Part]:
+    """What a file of Caffe has to have: no statistics, or no normalization.
+
+    Vectors, which have four axes in Caffe, get one in `state`.
+    """
+    has_norms = any(
+        key in state for key, part in needed.items() if part.is_norm
+    )
+    kept = {}
+    for key, part in needed.items():
+        if part.is_norm and not (has_norms and part.name in ("weight", "bias")):
+            continue
+        kept[key] = part
+        if len(part.shape) == 1 and key in state:
+            squeezed = tuple(n for n in state[key].shape if n != 1) or (1,)
+            if squeezed == part.shape:
+                state[key] = state[key].reshape(squeezed)
+    return kept
+
+
+def _drop_folded_norms(
+    found: dict[str, np.ndarray], needed: Mapping[str, _Part]
+) -> None:
+    """Forget scales and shifts of 0.
+
+    The authors' BN-absorber.py leaves them where it has folded them into the
+    convolutions before.
+    """
+    scales = [key for key, part in needed.items() if part.is_norm]
+    for scale in scales:
+        if scale.endswith(".weight"):
+            shift = f"{scale.removesuffix('weight')}bias"
+            if not found[scale].any() and not found[shift].any():
+                del found[scale], found[shift]
+
+
+def _path(value: str | os.PathLike[str]) -> Path:
+    return Path(os.path.expanduser(value))
+
+
+def _some(names: Sequence[str]) -> str:
+    """How many names there are, and the first ones."""
+    if not names:
+        return "none"
+    shown = ", ".join(names[:_NUM_SHOWN])
+    more = len(names) - _NUM_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -1,0 +1,225 @@
+"""QuickNAT, which is also a Bayesian network."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import layers
+
+from keras_deconv import _arguments
+from keras_deconv.models import _blocks, _weight_files
+from keras_deconv.models._blocks import LAST
+
+__all__ = ["QuickNAT"]
+
+Tensor = Any
+
+NUM_STAGES = 4
+FILTERS = 64
+KERNEL_SIZE = 5
+# Of PyTorch.
+EPSILON = 1e-5
+# Channels that squeeze-and-excitation keeps: one of so many.
+REDUCTION = 2
+# The authors' forward pass goes through decode4, decode1, decode2, decode3.
+DECODERS = {4: "decode4", 3: "decode1", 2: "decode2", 1: "decode3"}
+
+
+def QuickNAT(  # noqa: N802
+    input_shape: Sequence[int | None],
+    num_classes: int,
+    *,
+    filters: int = FILTERS,
+    squeeze_excitation: bool = False,
+    dropout: float = 0.2,
+    decoder: str = "max_unpool",
+    weights: str | Path | None = None,
+    classifier_activation: str | None = None,
+    name: str = "quicknat",
+) -> keras.Model:
+    """QuickNAT: dense blocks, unpooling and skips, for slices of the brain.
+
+    Four encoder stages, a bottleneck and four decoder stages, each a dense
+    block: convolutions of 5x5, 5x5 and 1x1, of which each takes all that came
+    before. Batch normalization and PReLU precede each convolution. A decoder
+    stage unpools with the index of its encoder stage, and puts what was pooled
+    there beside it.
+
+    Dropout of whole channels follows each block but the bottleneck, before
+    pooling. With it the network is Bayesian QuickNAT:
+    `inference.predict_monte_carlo` draws from it, and says how sure it is.
+
+    Reference: Roy et al., 2019, "QuickNAT: A fully convolutional network for
+    quick and accurate segmentation of neuroanatomy",
+    https://arxiv.org/abs/1801.04161, "Bayesian QuickNAT: Model uncertainty in
+    deep whole-brain segmentation for structure-wise quality control",
+    https://arxiv.org/abs/1811.09800, and the authors' network,
+    https://github.com/ai-med/quickNAT_pytorch (quicknat.py), which is built
+    here: convolutions have biases, batch normalization is that of PyTorch
+    (epsilon 1e-5), and the three PReLUs of a block share one weight. Sizes that
+    do not divide by 16 are restored, where theirs need ones that do. Kernels
+    start with He's normal distribution, not with PyTorch's.
+
+    Args:
+        input_shape: `(height, width, channels)`. Height and width may be None
+            and need not be multiples of 16. The authors have 1 channel.
+        num_classes: int >= 2. Classes, void not counted. The paper has 28, the
+            authors' later settings 33.
+        filters: int >= 1. Filters of each convolution but the classifier, an
+            even number with `squeeze_excitation`. A value other than the
+            default leaves the published network.
+        squeeze_excitation: Whether channel and spatial squeeze-and-excitation
+            follow each block but the bottleneck (Roy, Navab and Wachinger,
+            2018, https://arxiv.org/abs/1803.02579; the larger of the two
+            counts). Some of the authors' files have it: names in them hold
+            "SELayer".
+        dropout: 0 <= rate < 1. Share of the channels dropped.
+        decoder: How a decoder stage restores its size: "max_unpool" (the
+            published one), "bed_of_nails", "nearest" or "conv_transpose".
+        weights: None, or the path of a PyTorch state dict of the authors'
+            network: .pth, .pt, .tar or .model (needs torch) or .safetensors
+            (needs safetensors), both in the extra `keras-deconv[torch]`. The
+            checkpoint of a training, which holds one, is read too. Code in a
+            file is never run. Where the authors save whole models, which hold
+            code, make a state dict of one that you trust, where their code can
+            be imported: `torch.save(torch.load(path, weights_only=False)
+            .state_dict(), "weights.pth")`.
+        classifier_activation: None for logits, or "softmax".
+        name: Name of the model.
+
+    Returns:
+        A functional `keras.Model` from images `(batch, height, width,
+        channels)` in 0..255 to float32 `(batch, height, width, num_classes)`.
+        The authors feed slices of volumes that were scaled to 0..1: a layer of
+        the model divides by 255.
+
+        Trainable parameters with 1 channel and without squeeze-and-excitation:
+        3,516,971 with 28 classes, 3,517,296 with 33; 8,070 more do not train.
+
+    Raises:
+        ValueError: If an argument is not as described, or if the file of
+            `weights` lacks an array, has others, or has one of another shape.
+
+    Example:
+        >>> import numpy as np, keras_deconv
+        >>> model = keras_deconv.models.QuickNAT((None, None, 1), 28, filters=8)
+        >>> prediction = keras_deconv.inference.predict_monte_carlo(
+        ...     model, np.zeros((1, 19, 37, 1), "float32"), samples=2, verbose=0
+        ... )
+        >>> prediction.probabilities.shape, prediction.mean_variance.shape
+        ((1, 19, 37, 28), (1, 19, 37))
+    """
+    _arguments.num_classes(num_classes)
+    filters = _arguments.positive_int(filters, "filters")
+    _arguments.boolean(squeeze_excitation, "squeeze_excitation")
+    _arguments.rate(dropout, "dropout")
+    _arguments.classifier_activation(classifier_activation)
+    decoder = _arguments.choice(decoder, "decoder", _blocks.DECODERS)
+    _weight_files.check(weights, _weight_files.TORCH_SUFFIXES)
+    if squeeze_excitation and filters % REDUCTION:
+        raise ValueError(
+            f"`filters` must be a multiple of {REDUCTION} for "
+            f"squeeze_excitation=True. Received: filters={filters}"
+        )
+
+    def after_block(x: Tensor, stage: str) -> Tensor:
+        if squeeze_excitation:
+            x = _squeeze_and_excite(x, stage)
+        if dropout:
+            x = layers.SpatialDropout2D(
+                dropout, data_format=LAST, name=f"{stage}_dropout"
+            )(x)
+        return x
+
+    inputs = keras.Input(_arguments.image_shape(input_shape), name="image")
+    x = layers.Rescaling(1 / 255, name="rescaling")(inputs)
+    poolings = []
+    for number in range(1, NUM_STAGES + 1):
+        stage = f"block{number}"
+        x = after_block(_dense_block(x, filters, stage), stage)
+        x, pooling = _blocks.pool(x, decoder=decoder, name=f"{stage}_pool")
+        poolings.append(pooling)
+    x = _dense_block(x, filters, "bottleneck")
+    for number in range(NUM_STAGES, 0, -1):
+        pooling, stage = poolings[number - 1], f"decoder{number}"
+        x = _blocks.unpool(x, pooling, decoder=decoder, name=f"{stage}_unpool")
+        x = _blocks.concatenate_skip(x, pooling.features, name=f"{stage}_skip")
+        x = after_block(_dense_block(x, filters, stage), stage)
+    outputs = _blocks.classifier(
+        x, num_classes, 1, activation=classifier_activation
+    )
+    model = keras.Model(inputs, outputs, name=name)
+    if weights is not None:
+        _weight_files.load(
+            model,
+            weights,
+            _names(),
+            source="a PyTorch state dict of the authors' QuickNAT",
+            # That of the bottleneck is not used by the authors either.
+            ignored=("bottleneck.SELayer.",),
+        )
+    return model
+
+
+def _dense_block(x: Tensor, filters: int, stage: str) -> Tensor:
+    """Three convolutions, each of all that came before."""
+    activation = _blocks.prelu(shared_axes=(1, 2, 3), name=f"{stage}_prelu")
+    found = [x]
+    for i, kernel_size in enumerate((KERNEL_SIZE, KERNEL_SIZE, 1), start=1):
+        x = found[0]
+        if len(found) > 1:
+            x = layers.Concatenate(name=f"{stage}_concatenate{i - 1}")(found)
+        x = _blocks.norm(x, name=f"{stage}_norm{i}", epsilon=EPSILON, shift=0.0)
+        x = layers.Conv2D(
+            filters,
+            kernel_size,
+            padding="same",
+            data_format=LAST,
+            kernel_initializer="he_normal",
+            name=f"{stage}_conv{i}",
+        )(activation(x))
+        found.append(x)
+    return x
+
+
+def _squeeze_and_excite(x: Tensor, stage: str) -> Tensor:
+    """Weigh channels and pixels; of both results, take the larger values."""
+    filters = x.shape[-1]
+    channels = layers.GlobalAveragePooling2D(
+        data_format=LAST, keepdims=True, name=f"{stage}_squeeze"
+    )(x)
+    channels = layers.Dense(
+        filters // REDUCTION, activation="relu", name=f"{stage}_excite1"
+    )(channels)
+    channels = layers.Dense(
+        filters, activation="sigmoid", name=f"{stage}_excite2"
+    )(channels)
+    pixels = layers.Conv2D(
+        1,
+        1,
+        activation="sigmoid",
+        data_format=LAST,
+        name=f"{stage}_excite_pixels",
+    )(x)
+    by_channel = layers.Multiply(name=f"{stage}_by_channel")([x, channels])
+    by_pixel = layers.Multiply(name=f"{stage}_by_pixel")([x, pixels])
+    return layers.Maximum(name=f"{stage}_maximum")([by_channel, by_pixel])
+
+
+def _names() -> dict[str, str]:
+    """The authors' names of layers by ours."""
+    blocks = {"bottleneck": "bottleneck"}
+    for number in range(1, NUM_STAGES + 1):
+        blocks[f"block{number}"] = f"encode{number}"
+        blocks[f"decoder{number}"] = DECODERS[number]
+    names = {"logits": "classifier.conv"}
+    for ours, theirs in blocks.items():
+        for i in (1, 2, 3):
+            names[f"{ours}_norm{i}"] = f"{theirs}.batchnorm{i}"
+            names[f"{ours}_conv{i}"] = f"{theirs}.conv{i}"
+        names[f"{ours}_prelu"] = f"{theirs}.prelu"
+        names[f"{ours}_excite1"] = f"{theirs}.SELayer.cSE.fc1"
+        names[f"{ours}_excite2"] = f"{theirs}.SELayer.cSE.fc2"
+        names[f"{ours}_excite_pixels"] = f"{theirs}.SELayer.sSE.conv"
+    return names
