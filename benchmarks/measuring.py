@@ -11,15 +11,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+
+# Neither Keras nor a backend is imported here: scripts choose the backend
+# first, and those for GPUs run where TensorFlow is not installed.
 
 # Thread pools of one library spin for a while when another's turn has come.
 PAUSE_SECONDS = 0.01
+PACKAGES = ("tensorflow", "jax", "torch", "keras", "keras-deconv", "numpy")
 
 
 def in_turns(
@@ -38,6 +41,8 @@ def in_turns(
 
 def seconds_of(call: Callable[[], Any]) -> float:
     """From call to completed result; freeing the result does not count."""
+    import tensorflow as tf
+
     start = time.perf_counter()
     result = call()
     # Waits for GPUs; on CPUs results are there when a call returns.
@@ -74,24 +79,59 @@ def peak_bytes() -> int:
 
 def about() -> dict[str, Any]:
     """Where and with what this runs."""
-    names = ["tensorflow", "keras", "keras-deconv", "numpy"]
-    if util.find_spec("torch"):
-        names.append("torch")
-    versions = {name: metadata.version(name) for name in names}
     return dict(
         device=device_name(),
         cores=os.cpu_count(),
         python=platform.python_version(),
-        versions=versions,
+        versions=versions(),
         date=datetime.date.today().isoformat(),
     )
 
 
+def versions() -> dict[str, str]:
+    """Versions of the packages that are installed, and of this one."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            if name == "keras-deconv":  # its source is on PYTHONPATH
+                import keras_deconv
+
+                found[name] = keras_deconv.__version__
+    return found
+
+
 def device_name() -> str:
+    """The GPU that the backend of Keras uses, else the CPU."""
+    return gpu_name() or cpu_name()
+
+
+def gpu_name() -> str | None:
+    import keras
+
+    backend = keras.config.backend()
+    if backend == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        return None if device.platform == "cpu" else device.device_kind
+    if backend == "torch":
+        import torch
+
+        return (
+            torch.cuda.get_device_name() if torch.cuda.is_available() else None
+        )
+    import tensorflow as tf
+
     gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        details = tf.config.experimental.get_device_details(gpus[0])
-        return details.get("device_name", "GPU of unknown name")
+    if not gpus:
+        return None
+    details = tf.config.experimental.get_device_details(gpus[0])
+    return details.get("device_name", "GPU of unknown name")
+
+
+def cpu_name() -> str:
     cpus = Path("/proc/cpuinfo")
     if cpus.exists():
         for line in cpus.read_text().splitlines():
@@ -107,6 +147,10 @@ def print_about(facts: dict[str, Any]) -> None:
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
+    print(f"\n{markdown_table(rows)}", flush=True)
+
+
+def markdown_table(rows: list[dict[str, Any]]) -> str:
     """A Markdown table, numbers to the right."""
     heads = list(rows[0])
     lines = [[cell(row[head]) for head in heads] for row in rows]
@@ -118,13 +162,14 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         "-" * width if text else "-" * (width - 1) + ":"
         for width, text in zip(widths, is_text, strict=True)
     ]
-    print()
+    table = []
     for line in (heads, rule, *lines):
         padded = (
             word.ljust(width) if text else word.rjust(width)
             for word, width, text in zip(line, widths, is_text, strict=True)
         )
-        print("| " + " | ".join(padded) + " |", flush=True)
+        table.append("| " + " | ".join(padded) + " |")
+    return "\n".join(table)
 
 
 def cell(value: Any) -> str:
@@ -133,13 +178,19 @@ def cell(value: Any) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
-def write_json(file: Path | None, report: dict[str, Any]) -> None:
-    if file is None:
-        return
+def write_json(file: Path | None, report: Any) -> None:
+    if file is not None:
+        write_text(file, json.dumps(report, indent=1) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes a file that is complete whenever it is there."""
+    part = file.with_name(f".{file.name}.part")
     try:
-        file.write_text(json.dumps(report, indent=1) + "\n")
+        part.write_text(text)
+        part.replace(file)
     except OSError as error:
-        sys.exit(f"--json: {file} cannot be written: {error.strerror}.")
+        sys.exit(f"{file} cannot be written: {error.strerror}.")
 
 
 def positive_int(text: str) -> int:

@@ -33,8 +33,9 @@ from measuring import (
     summary,
     write_json,
 )
+from upsampling import BASELINE, segnet
 
-from keras_deconv import NearestUnpool2D, losses, models
+from keras_deconv import losses, models
 
 
 def vgg16(shape: tuple[int, ...], num_classes: int, decoder: str) -> Any:
@@ -50,7 +51,6 @@ MODELS = {
     "segnet": models.SegNet,
     "vgg16": vgg16,
 }
-BASELINE = "keras upsampling"
 DECODERS = ("max_unpool", "nearest", "bed_of_nails", "conv_transpose", BASELINE)
 OPERATIONS = ("train", "predict")
 NUM_CLASSES = 11
@@ -58,32 +58,11 @@ NUM_CLASSES = 11
 
 def build(options: argparse.Namespace, decoder: str) -> keras.Model:
     """A compiled network; every one begins with random weights."""
-    ours = "nearest" if decoder == BASELINE else decoder
-    model = MODELS[options.model](
-        (*options.image_size, 3), NUM_CLASSES, decoder=ours
+    model = segnet(
+        MODELS[options.model], options.image_size, NUM_CLASSES, decoder
     )
-    if decoder == BASELINE:
-        model = keras.models.clone_model(
-            model, clone_function=with_keras_upsampling
-        )
     model.compile("adam", losses.SegmentationCrossentropy())
     return model
-
-
-def with_keras_upsampling(layer: keras.Layer) -> keras.Layer:
-    if isinstance(layer, NearestUnpool2D):
-        return CroppedUpSampling2D(data_format="channels_last", name=layer.name)
-    return layer.__class__.from_config(layer.get_config())
-
-
-class CroppedUpSampling2D(keras.layers.UpSampling2D):
-    """Keras' layer; cut where an odd size was rounded up in pooling."""
-
-    def call(self, values: Any, like: Any) -> Any:
-        return super().call(values)[:, : like.shape[1], : like.shape[2]]
-
-    def compute_output_shape(self, values_shape: Any, like_shape: Any) -> Any:
-        return (*like_shape[:3], values_shape[3])
 
 
 def calls(
