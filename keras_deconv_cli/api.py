@@ -79,7 +79,10 @@ OPTIONS: dict[str, Option] = {
     ),
     "palette": _feeds("data.from_folders.palette"),
     "void_colors": _feeds("data.from_folders.void_colors"),
+    "image_suffix": _feeds("data.from_folders.image_suffix"),
     "mask_suffix": _feeds("data.from_folders.mask_suffix"),
+    "lossy_masks": _feeds("data.from_folders.lossy_masks"),
+    "channels": _feeds("data.from_folders.channels"),
     "unmatched": _feeds(
         "data.from_folders.unmatched", choices=_same("error", "skip")
     ),

@@ -42,7 +42,10 @@ class Data:
     value_range: tuple[float, float] | None = None
     palette: tuple[tuple[int, int, int], ...] | None = None
     void_colors: tuple[tuple[int, int, int], ...] = ()
+    image_suffix: str = ""
     mask_suffix: str = ""
+    lossy_masks: bool = False
+    channels: int = 3
     # None for the command's own: that of the run, or else "error".
     unmatched: str | None = None
 

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import sys
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -169,7 +170,9 @@ def _shares(
         if not before.images:
             return False
         folder = before.val_images if name == "validation" else None
-        used = _files_of(folder or before.images, run.files[name])
+        used = _files_of(
+            folder or before.images, run.files[name], before.image_suffix
+        )
         return not used.isdisjoint(
             os.path.realpath(path) for _, path, _ in source.part(split).files
         )
@@ -178,13 +181,14 @@ def _shares(
     )
 
 
-def _files_of(folder: str, names: Sequence[str]) -> set[str]:
+def _files_of(folder: str, names: Sequence[str], suffix: str) -> set[str]:
     """The images of these names, wherever links lead."""
     wanted = set(names)
+    suffix = unicodedata.normalize("NFC", suffix)
     return {
         os.path.realpath(path)
         for path in list_pictures(folder)
-        if name_of(path, folder) in wanted
+        if name_of(path, folder).removesuffix(suffix) in wanted
     }
 
 

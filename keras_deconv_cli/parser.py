@@ -43,8 +43,8 @@ label images with it. To try it on generated street scenes:
 
 _TRAIN = """\
 Train a network on a dataset of tensorflow-datasets or on your own folders.
-Images are PNG or JPEG files. Masks are PNG files of the same names whose
-pixels are class ids.
+Images are PNG, JPEG, TIFF, WebP, BMP or GIF files. Masks are files of the same
+names whose pixels are class ids, of any of these formats but JPEG.
 
   keras-deconv train
   keras-deconv train oxford_iiit_pet --image-size 128x128 --epochs 20
@@ -91,9 +91,9 @@ probabilities are resized back, so each mask has the size of its image.
 
 For street.jpg the command writes street_mask.png (class ids),
 street_color.png and street_overlay.png. Images with the same name in several
-folders get the folder names as a prefix. Hidden files in folders are ignored.
---output must be outside these folders. Images that cannot be labeled are
-skipped; the exit code is then 1.
+folders get the folder names as a prefix. Hidden files in folders are ignored;
+other files that are not images are named. --output must be outside these
+folders. Images that cannot be labeled are skipped; the exit code is then 1.
 """
 
 _EXPORT = """\
@@ -110,8 +110,8 @@ with 100 training images.
 
 _CHECK = """\
 Read a dataset once and report labels that are not a class, classes that never
-occur, image sizes, and files that cannot be read. The exit code is 1 if there
-is a problem.
+occur, image sizes, images without mask, and all files that cannot be read. The
+exit code is 1 if there is a problem.
 
   keras-deconv check cam_vid --manual-dir CamVid --split train
   keras-deconv check --images photos --masks labels --classes 3
@@ -497,10 +497,30 @@ def _add_data(
     else:
         _add_value_range(data, "that of the training")
     add(
+        "--channels",
+        default=commands.Data.channels,
+        type=integer(1),
+        metavar="N",
+        help="channels of the images: 3 for colors, 1 for gray, or as many as "
+        "the files have (default: %(default)s)",
+    )
+    add(
+        "--image-suffix",
+        default=commands.Data.image_suffix,
+        metavar="TEXT",
+        help="_leftImg8bit if 7_leftImg8bit.png has the mask 7.png (default: "
+        "nothing)",
+    )
+    add(
         "--mask-suffix",
         default=commands.Data.mask_suffix,
         metavar="TEXT",
         help="_mask if 7.jpg has the mask 7_mask.png (default: nothing)",
+    )
+    add(
+        "--lossy-masks",
+        action="store_true",
+        help="read JPEG masks, whose values must be within 2 of a label",
     )
     _add_choice(
         data,
@@ -580,7 +600,7 @@ def _problem(options: argparse.Namespace) -> str | None:
                 # Datasets have values too, and a training may be of folders.
                 if name in ("value_range", "unmatched"):
                     continue
-                if given[name] not in (None, "", ()):
+                if given[name] != getattr(commands.Data, name):
                     return f"{flag(name)} goes with --images"
     if options.kind is commands.Train and (problem := _val_problem(options)):
         return problem

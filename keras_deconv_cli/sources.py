@@ -15,12 +15,20 @@ from keras_deconv import data
 from keras_deconv.data import sources as library
 from keras_deconv.data._catalog import unknown_text
 from keras_deconv.data._mask_formats import mask_format
-from keras_deconv.data._pairs import Files, match_files
+from keras_deconv.data._pairs import Files, Pairing, find_pairs, match_files
 from keras_deconv.data._sets import Color
 from keras_deconv.data._splits import split_files
 from keras_deconv_cli import api, commands, splits
 
-__all__ = ["VALIDATION_SHARE", "Part", "Source", "describe", "find", "moved"]
+__all__ = [
+    "VALIDATION_SHARE",
+    "Part",
+    "Source",
+    "describe",
+    "find",
+    "moved",
+    "pairing",
+]
 
 # The share of folders that is for validation, unless the user says otherwise.
 VALIDATION_SHARE = "20%"
@@ -219,8 +227,27 @@ def _default_validation(train: str, sizes: Mapping[str, int]) -> str:
     return VALIDATION_SHARE if train in sizes else "rest"
 
 
+def pairing(options: commands.Data) -> Pairing:
+    """Finds out which files of two folders belong together.
+
+    Raises:
+        ValueError: a folder does not exist, or has no such files.
+    """
+    return find_pairs(
+        str(options.images), str(options.masks), **_naming(options)
+    )
+
+
+def _naming(options: commands.Data) -> dict[str, Any]:
+    """What decides which file is the mask of which image."""
+    names = ("image_suffix", "mask_suffix", "lossy_masks")
+    return {name: getattr(options, name) for name in names}
+
+
 def find(
-    options: commands.Data, files: Mapping[str, Sequence[str]] | None = None
+    options: commands.Data,
+    files: Mapping[str, Sequence[str]] | None = None,
+    verbose: bool = True,
 ) -> Source:
     """Finds the classes and the splits of some data.
 
@@ -228,6 +255,7 @@ def find(
         options: where the data are.
         files: for folders, the names of the pairs of each part, if that is
             decided already. Default: all of them.
+        verbose: whether to print which files are left out.
 
     Raises:
         ValueError: the dataset is not known, or folders do not fit together.
@@ -268,7 +296,11 @@ def find(
     parts = {}
     for name, (images, masks) in folders.items():
         found = match_files(
-            images, masks, options.mask_suffix, options.unmatched or "error"
+            images,
+            masks,
+            options.unmatched or "error",
+            verbose,
+            **_naming(options),
         )
         if files:
             wanted = set(files.get(name, ()))

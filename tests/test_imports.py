@@ -40,23 +40,24 @@ data: data._sets data.augmentation data.camvid data.checking data.folders
 data._catalog: _arguments data._sets
 data._epochs: data._errors
 data._errors:
-data._images: data._errors data._value_ranges
+data._images: data._errors data._tiff data._value_ranges
 data._mask_formats: _arguments data._sets
 data._masks: data._errors data._images data._mask_formats data._sets
-    data._stray_labels
+    data._stray_labels data._tiff
 data._pairs: _arguments data._errors data._images data._masks
 data._preparation: _files
 data._sets: _arguments
 data._splits: _arguments
 data._stray_labels: data._sets
+data._tiff:
 data._value_ranges: data._errors
 data.augmentation: _arguments data._errors data._value_ranges
 data.camvid: data._catalog
 data.checking: _arguments _labels data._errors data._stray_labels
     data.frequencies
-data.folders: data._epochs data._errors data._images data._mask_formats
-    data._masks data._pairs data._sets data._splits data._value_ranges
-    data.pipeline
+data.folders: _arguments data._epochs data._errors data._images
+    data._mask_formats data._masks data._pairs data._sets data._splits
+    data._value_ranges data.pipeline
 data.frequencies: _arguments _labels
 data.pipeline: _arguments _resizing data._catalog data._epochs data._errors
     data._sets data._value_ranges
@@ -139,11 +140,12 @@ evaluation: commands keras_deconv._files keras_deconv.data._pairs
     keras_deconv.losses keras_deconv.metrics runs sources splits
 exporting: api commands runs sources
 history: keras_deconv._files keras_deconv.distribution runs
-inspection: api commands errors keras_deconv keras_deconv.data
+inspection: api commands keras_deconv keras_deconv.data
     keras_deconv.data._catalog keras_deconv.data._sets runs sources
 parser: api commands
 prediction: api commands errors keras_deconv._files keras_deconv._graphs
-    keras_deconv._resizing keras_deconv.data._images keras_deconv.data._pairs
+    keras_deconv._resizing keras_deconv.data._errors
+    keras_deconv.data._images keras_deconv.data._pairs
     keras_deconv.inference keras_deconv.visualize runs
 resuming: api commands history keras_deconv._files keras_deconv.distribution
     runs

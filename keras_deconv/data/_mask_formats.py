@@ -37,6 +37,8 @@ class MaskFormat:
         assumes_void: Whether 255 is void by default, in a set of two classes:
             masks of 0 and 255 alone would then have one class.
         is_described: Whether the user described the labels in full.
+        is_lossy_allowed: Whether values of files with lossy compression are
+            rounded to labels.
     """
 
     entry: SegmentationSet
@@ -44,6 +46,7 @@ class MaskFormat:
     colors_decide: bool
     assumes_void: bool
     is_described: bool
+    is_lossy_allowed: bool = False
 
 
 def mask_format(
@@ -55,6 +58,7 @@ def mask_format(
     void_labels: Sequence[int] | None = None,
     palette: Sequence[Color] | None = None,
     void_colors: Sequence[Color] = (),
+    lossy_masks: bool = False,
 ) -> MaskFormat:
     """Put together what the arguments of `from_folders` say about masks.
 
@@ -87,6 +91,7 @@ def mask_format(
         and void_labels is None
         and palette is None,
         is_described=is_described or labels is not None,
+        is_lossy_allowed=lossy_masks,
     )
 
 

@@ -97,11 +97,17 @@ def check_holds(
     Clipping would turn the image white, or black and white.
 
     Raises:
-        ValueError: If most values are far above the range, or values of an
-            integer dtype are above a range that holds two integers only.
+        ValueError: If most values are far above the range, values of an
+            integer dtype are above a range that holds two integers only, or
+            values are not finite.
     """
     if not image.size:
         return
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise ValueError(
+            f"{where}: The image must hold finite numbers. Found NaN or inf. "
+            "Write a number of the range where there are no data."
+        )
     low, high = value_range
     is_above = image > _limit(value_range)
     if image.dtype.kind in "iu" and high - low <= 1:
