@@ -60,6 +60,10 @@ def evaluate(options: commands.Evaluate) -> int:
     if options.json:
         _check_json(options.json)
     model, run = runs.load(options.model_path)
+    given = sources.resolved(options.data)
+    if given.channels is None:
+        given = dataclasses.replace(given, channels=model.input_shape[-1])
+    options = dataclasses.replace(options, data=given)
     is_own = not (options.data.dataset or options.data.images)
     source = _source(options, run, is_own)
     if source.num_classes != run.num_classes:

@@ -21,7 +21,7 @@ __all__ = ["check", "info"]
 
 def check(options: commands.Check) -> int:
     """Reads a dataset and reports its problems."""
-    where, is_matched = options.data, True
+    where, is_matched = sources.resolved(options.data), True
     if where.images:
         # Files without a partner are one problem among others.
         pairing = sources.pairing(where)

@@ -277,6 +277,20 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         type=integer(1),
         help="images per step, on all devices together (default: %(default)s)",
     )
+    _add_choice(
+        training,
+        "cache",
+        "where resized images are kept after the first epoch, in a temporary "
+        "file for disk: ",
+        "memory",
+    )
+    add(
+        "--no-cache",
+        dest="cache",
+        action="store_const",
+        const="none",
+        help="read images in every epoch: --cache none",
+    )
     add(
         "--learning-rate",
         default=2e-3,
@@ -348,8 +362,8 @@ def _add_train(command: argparse.ArgumentParser) -> None:
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("model_path", metavar="MODEL", help=_MODEL_HELP)
     _add_split(_add_data(command), "test, else validation, else train")
-    # That of the training, for its images.
-    command.set_defaults(unmatched=None)
+    # Those of the training, for its images; and of the model.
+    command.set_defaults(unmatched=None, channels=None)
     command.add_argument(
         "--batch-size",
         default=8,
@@ -446,10 +460,18 @@ def _add_data(
         "--images",
         type=path,
         metavar="DIR",
-        help="folder of your own images, with --masks and --classes, --labels "
-        "or --foreground",
+        help="folder of your own images, with --masks and --classes, --labels, "
+        "--foreground or --label-map",
     )
     add("--masks", type=path, metavar="DIR", help="folder of their masks")
+    add(
+        "--label-map",
+        type=path,
+        metavar="FILE",
+        help="label file of a labeling tool, which says what the masks hold: "
+        "labelmap.txt of CVAT or VOC, label_colors.txt of CamVid, a list of "
+        "names, or a JSON object",
+    )
     add(
         "--classes",
         type=classes,
@@ -480,10 +502,11 @@ def _add_data(
     )
     add(
         "--palette",
-        type=colors,
-        metavar="RRGGBB,...",
+        type=palette,
+        metavar="voc|RRGGBB,...",
         help="for masks whose colors are the classes: the color of each class "
-        "in hexadecimal, in the order of --classes, such as 808080,00ff00",
+        "in hexadecimal, in the order of --classes, such as 808080,00ff00; or "
+        "voc for the colors of VOC",
     )
     add(
         "--void-colors",
@@ -586,13 +609,23 @@ def _problem(options: argparse.Namespace) -> str | None:
     """What is wrong with options that are valid each on its own."""
     given = vars(options)
     if "images" in given:
-        meaning = [given[name] for name in ("classes", "labels", "foreground")]
-        folders = [options.images, options.masks, any(meaning) or None]
+        meaning = ("classes", "labels", "foreground", "label_map")
+        folders = [
+            options.images,
+            options.masks,
+            any(given[name] for name in meaning) or None,
+        ]
         if any(folders) and not all(folders):
             return (
-                "--images, --masks and --classes (or --labels, or "
-                "--foreground) go together"
+                "--images, --masks and --classes (or --labels, --foreground, "
+                "or --label-map) go together"
             )
+        for name in (*meaning[:3], "palette", "void_colors"):
+            if options.label_map and given[name]:
+                return (
+                    f"--label-map says what {flag(name)} would say, so they do "
+                    "not go together"
+                )
         if options.images and options.dataset:
             return "give a DATASET or --images, not both"
         if not options.images:
@@ -600,7 +633,7 @@ def _problem(options: argparse.Namespace) -> str | None:
                 # Datasets have values too, and a training may be of folders.
                 if name in ("value_range", "unmatched"):
                     continue
-                if given[name] != getattr(commands.Data, name):
+                if given[name] not in (None, getattr(commands.Data, name)):
                     return f"{flag(name)} goes with --images"
     if options.kind is commands.Train and (problem := _val_problem(options)):
         return problem
@@ -735,6 +768,11 @@ def value_range(text: str) -> tuple[float, float]:
             f"{text!r} must be LOW,HIGH, two numbers such as 0,65535"
         )
     return low, high
+
+
+def palette(text: str) -> tuple[tuple[int, int, int], ...] | str:
+    """Colors of the classes, or those of VOC."""
+    return text if text == "voc" else colors(text)
 
 
 def colors(text: str) -> tuple[tuple[int, int, int], ...]:

@@ -40,7 +40,9 @@ def predict(options: commands.Predict) -> int:
     progress = keras.utils.Progbar(len(files), unit_name="image")
     for file, name in zip(files, _output_names(files), strict=True):
         try:
-            image = read_image(file, value_range=limits)
+            image = read_image(
+                file, channels=model.input_shape[-1], value_range=limits
+            )
             _label(model, run, image, output, name, options)
         except UserWarning:  # The fault of the model, not of an image.
             raise ValueError(
@@ -161,7 +163,10 @@ def _label(
         sampled = _sample(model, batch, options)
         probabilities = _finite(sampled.probabilities)
         figure = visualize.draw_uncertainty(
-            batch, sampled, class_names=run.class_names, palette=run.palette
+            _visible(batch),
+            sampled,
+            class_names=run.class_names,
+            palette=run.palette,
         )
         with _files.replaced(file("uncertainty")) as part:
             figure.savefig(part)
@@ -175,7 +180,7 @@ def _label(
         (
             "overlay",
             visualize.overlay(
-                np.round(image).astype("uint8"),
+                np.round(_visible(image)).astype("uint8"),
                 mask,
                 run.palette,
                 ignore_class=void,
@@ -184,6 +189,11 @@ def _label(
     ):
         with _files.replaced(file(kind)) as part:
             part.write_bytes(tf.io.encode_png(pixels).numpy())
+
+
+def _visible(images: np.ndarray) -> np.ndarray:
+    """The channels that are drawn: three of many, one of two."""
+    return images[..., : 3 if images.shape[-1] >= 3 else 1]
 
 
 def _most_probable(

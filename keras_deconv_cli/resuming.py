@@ -37,6 +37,7 @@ _OLDER = {
     "image_suffix": "",
     "lossy_masks": False,
     "channels": 3,
+    "cache": "memory",
 }
 # What is written into the folder of a run besides run.json.
 BY_CLASS, PREVIEWS, TENSORBOARD = "per_class.csv", "previews", "tensorboard"

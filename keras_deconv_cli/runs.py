@@ -349,11 +349,11 @@ def load(path: str) -> tuple[keras.Model, Run]:
         isinstance(takes, tuple)
         and isinstance(gives, tuple)
         and len(takes) == len(gives) == 4
-        and takes[-1] == 3
+        and takes[-1]
         and gives[-1]
     ):
         raise ValueError(
-            "MODEL must map images (batch, height, width, 3) to classes "
+            "MODEL must map images (batch, height, width, channels) to classes "
             f"(batch, height, width, num_classes). Received: '{file}', which "
             f"maps {takes} to {gives}."
         )

@@ -36,7 +36,9 @@ _shapes:
 callbacks: _arguments _backends _files _labels visualize
 config: _arguments
 data: data._sets data.augmentation data.camvid data.checking data.folders
-    data.frequencies data.pipeline data.scenes data.sources data.writing
+    data.frequencies data.label_maps data.pipeline data.scenes data.sources
+    data.writing
+data._caching:
 data._catalog: _arguments data._sets
 data._epochs: data._errors
 data._errors:
@@ -50,20 +52,22 @@ data._sets: _arguments
 data._splits: _arguments
 data._stray_labels: data._sets
 data._tiff:
-data._value_ranges: data._errors
+data._value_ranges: _arguments data._errors
 data.augmentation: _arguments data._errors data._value_ranges
 data.camvid: data._catalog
 data.checking: _arguments _labels data._errors data._stray_labels
     data.frequencies
-data.folders: _arguments data._epochs data._errors data._images
+data.folders: _arguments data._caching data._epochs data._errors data._images
     data._mask_formats data._masks data._pairs data._sets data._splits
     data._value_ranges data.pipeline
 data.frequencies: _arguments _labels
-data.pipeline: _arguments _resizing data._catalog data._epochs data._errors
-    data._sets data._value_ranges
+data.label_maps: _arguments data._errors data._sets
+data.pipeline: _arguments _resizing data._caching data._catalog data._epochs
+    data._errors data._sets data._value_ranges
 data.scenes: _arguments data._catalog
-data.sources: _network data._catalog data._epochs data._preparation data._sets
-    data._value_ranges data.camvid data.pipeline data.scenes
+data.sources: _network data._caching data._catalog data._epochs
+    data._preparation data._sets data._value_ranges data.camvid data.pipeline
+    data.scenes
 data.writing: data._catalog data._errors data._images data._mask_formats
     data._masks data._pairs data._preparation data._sets data._value_ranges
 distribution: distribution.backup distribution.connection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
 from collections.abc import Sequence
@@ -11,13 +12,15 @@ import numpy as np
 import tensorflow as tf
 
 from keras_deconv import _arguments
-from keras_deconv.data import _images, _value_ranges
+from keras_deconv.data import _caching, _images, _value_ranges
+from keras_deconv.data._caching import Cache
 from keras_deconv.data._epochs import Augment
 from keras_deconv.data._errors import printable, require
 from keras_deconv.data._mask_formats import (
     Classes,
     Labels,
     MaskFormat,
+    Palette,
     mask_format,
 )
 from keras_deconv.data._masks import check_not_binary, read_pair
@@ -32,6 +35,9 @@ from keras_deconv.data.pipeline import (
 
 __all__ = ["from_folders"]
 
+# Of how many images the size is looked at.
+_NUM_SIZES = 32
+
 
 def from_folders(
     images: StrPath,
@@ -44,7 +50,7 @@ def from_folders(
     foreground: int | None = None,
     void_labels: Sequence[int] | None = None,
     value_range: _value_ranges.ValueRange | None = None,
-    palette: Sequence[Color] | None = None,
+    palette: Palette | None = None,
     void_colors: Sequence[Color] = (),
     image_suffix: str = "",
     mask_suffix: str = "",
@@ -57,7 +63,7 @@ def from_folders(
     shuffle: bool | None = None,
     seed: int | None = None,
     epoch: tf.Variable | None = None,
-    cache: bool = True,
+    cache: Cache = True,
     drop_remainder: bool = False,
     augment: Augment | None = None,
     class_weights: ClassWeights | None = None,
@@ -123,7 +129,8 @@ def from_folders(
             a range such as (0, 1): it would become white. Images are then
             float32 and keep their precision. Defaults to none, for images of
             8 bits.
-        palette: Sequence of (red, green, blue) in 0..255, one per class. The
+        palette: Sequence of (red, green, blue) in 0..255, one per class; or
+            "voc" for those of `color_map`, with (224, 224, 192) for void. The
             color then counts in every mask, grayscale and indexed ones
             included. Defaults to that of a `SegmentationSet`, for RGB masks
             that are not gray.
@@ -157,7 +164,7 @@ def from_folders(
         seed: int or None. As in `segmentation_pairs`. It also draws the parts;
             None stands for 0 there.
         epoch: `tf.Variable` or None. As in `segmentation_pairs`.
-        cache: bool. As in `segmentation_pairs`.
+        cache: True, "disk" or False. As in `segmentation_pairs`.
         drop_remainder: bool. As in `segmentation_pairs`.
         augment: Function or None. As in `segmentation_pairs`.
         class_weights: Floats or None. As in `segmentation_pairs`.
@@ -230,6 +237,9 @@ def from_folders(
     if files is not None:
         found = only(found, files)
 
+    if image_size is None:
+        _check_cache(cache, found, channels, limits is not None)
+
     def load(part: Files, is_training: bool, **changes: Any) -> tf.data.Dataset:
         return segmentation_pairs(
             _examples(part, format, limits, channels),
@@ -258,6 +268,28 @@ def from_folders(
     if subset == "validation":
         return load(validation, False, **changes)
     return load(training, True, **changes), load(validation, False)
+
+
+def _check_cache(
+    cache: Cache, files: Files, channels: int, is_float: bool
+) -> None:
+    """Refuse a cache of images of their own sizes that is too large.
+
+    Sizes of some of the files are enough, spread over all of them.
+    """
+    if _caching.checked(cache) is not True:
+        return
+    step = math.ceil(len(files) / _NUM_SIZES)
+    try:
+        size = _images.median_size(path for _, path, _ in files[::step])
+    except ValueError:
+        # It is reported when the image is loaded.
+        return
+    _caching.check_fits(
+        cache,
+        _caching.num_bytes(len(files), size, channels, is_float),
+        f"{len(files)} examples of about {size[0]}x{size[1]} pixels",
+    )
 
 
 def _entry_of_classes(format: MaskFormat) -> Any:

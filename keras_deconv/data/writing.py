@@ -21,6 +21,7 @@ from keras_deconv.data._mask_formats import (
     Classes,
     Labels,
     MaskFormat,
+    Palette,
     mask_format,
 )
 from keras_deconv.data._masks import check_not_binary, read_pair
@@ -40,7 +41,7 @@ def to_tfds(
     foreground: int | None = None,
     void_labels: Sequence[int] | None = None,
     value_range: _value_ranges.ValueRange | None = None,
-    palette: Sequence[Color] | None = None,
+    palette: Palette | None = None,
     void_colors: Sequence[Color] = (),
     image_suffix: str = "",
     mask_suffix: str = "",

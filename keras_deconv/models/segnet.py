@@ -74,7 +74,9 @@ def SegNet(  # noqa: N802
         encoder_weights: None (He initialization), "imagenet", or the path of
             a weights file: VGG-16 of `keras.applications`, or VGG-16 and
             VGG-16-BN of torchvision (.pth or .safetensors). For the published
-            `filters`, `convs_per_stage` and `kernel_size` only.
+            `filters`, `convs_per_stage` and `kernel_size` only. For gray
+            images the kernels of the first convolution are summed over red,
+            green and blue; for other numbers of channels they are repeated.
         dropout: 0 <= rate < 1. Dropout after pooling 3 to 5 and after decoder
             stages 5 to 3, where Bayesian SegNet has it. The authors' SegNet
             has none.
