@@ -273,8 +273,10 @@ def pairing(options: commands.Data) -> Pairing:
     """Finds out which files of two folders belong together.
 
     Raises:
-        ValueError: a folder does not exist, or has no such files.
+        ValueError: a folder does not exist, or has no such files; or options
+            about masks contradict each other.
     """
+    _format(options)
     return find_pairs(
         str(options.images), str(options.masks), **_naming(options)
     )

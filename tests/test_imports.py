@@ -137,8 +137,8 @@ __init__: commands errors parser
 __main__: __init__
 api:
 commands:
-decisions: commands keras_deconv.data keras_deconv.data._images runs sources
-    splits
+decisions: commands keras_deconv.data keras_deconv.data._caching
+    keras_deconv.data._images runs sources splits
 errors: api keras_deconv.data._errors
 evaluation: commands keras_deconv._files keras_deconv.data._pairs
     keras_deconv.losses keras_deconv.metrics runs sources splits

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import pathlib
+import shutil
 import tempfile
 from typing import Any, TypeAlias
 
@@ -29,8 +31,6 @@ _GROUPS = (
         ),
     ),
 )
-# Deleted when Python ends.
-_folders: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def checked(cache: Any) -> Cache:
@@ -53,11 +53,10 @@ def cached(dataset: tf.data.Dataset, cache: Cache) -> tf.data.Dataset:
         return dataset
     if cache is True:
         return dataset.cache()
-    folder = tempfile.TemporaryDirectory(
-        prefix="keras_deconv.", ignore_cleanup_errors=True
-    )
-    _folders.append(folder)
-    return dataset.cache(str(pathlib.Path(folder.name, "examples")))
+    folder = tempfile.mkdtemp(prefix="keras_deconv.")
+    # Datasets that are made of this one read the file until then.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return dataset.cache(str(pathlib.Path(folder, "examples")))
 
 
 def num_bytes(
@@ -124,8 +123,7 @@ def _free_in_group(
     with contextlib.suppress(OSError, ValueError):
         limit = int((folder / limit_file).read_text())
         used = int((folder / usage_file).read_text())
-        statistics = dict(
-            line.split() for line in (folder / statistics_file).open()
-        )
+        lines = (folder / statistics_file).read_text().splitlines()
+        statistics = dict(line.split() for line in lines)
         return max(0, limit - used + int(statistics.get(key, 0)))
     return None

@@ -122,8 +122,8 @@ def _check_channels(content: bytes, name: str) -> None:
     """Refuse files whose pixels are neither labels nor colors of 8 bits."""
     num_channels, depth = 1, _images.png_depth(content) or 8
     if depth == 16:
-        # The byte after the bits says what the channels are; 0 is gray.
-        num_channels = 1 if content[25] == 0 else 3
+        # The byte after the bits says what they are: gray, colors, alpha.
+        num_channels = {0: 1, 2: 3, 4: 2, 6: 4}.get(content[25], 1)
     if _tiff.is_tiff(content):
         page = _images.page_of(content, name)
         num_channels, depth = page.num_channels, page.depth

@@ -7,7 +7,8 @@ import PIL.Image
 import pytest
 
 from keras_deconv.data import color_map
-from keras_deconv_cli import main, runs
+from keras_deconv_cli import decisions, main, runs
+from keras_deconv_cli.parser import parse
 from tests.data import file_kinds
 from tests.data.test_label_maps import KINDS
 from tests.tiny_datasets import write_png
@@ -141,4 +142,18 @@ def test_a_cache_that_does_not_fit(tiny_models, tmp_path, monkeypatch, capsys):
     assert main([*command, "--output", str(tmp_path / "run")]) == 1
     error = capsys.readouterr().err
     assert "error: --cache must fit into memory" in error
+    assert "--cache memory for 4 images of 8x8 pixels, which need" in error
     assert "Pass --cache disk to keep them" in error
+    # A smoke test keeps nothing.
+    assert main([*command, "--smoke", "--output", str(tmp_path / "run")]) == 0
+
+
+def test_a_large_cache_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(decisions, "_MIN_SAID", 1000)
+    given = write_pairs(tmp_path, np.uint8(np.eye(8))[..., None])
+    command = ["train", *given, "--classes", "2", "--image-size", "32x32"]
+    for options, said in (([], True), (["--no-cache"], False)):
+        options, _ = parse([*command, *options])
+        lines = decisions.decide(options, None).lines
+        line = "Images kept in memory: about 0.0 MB (change it with --cache)"
+        assert (line in lines) == said

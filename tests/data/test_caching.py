@@ -48,7 +48,7 @@ def test_how_often_files_are_read(cache, times, tmp_path, monkeypatch):
     ]
     assert len(counts) == 4 * times
     assert all(sorted(epoch) == [0, 1, 2, 3] for epoch in epochs)
-    on_disk = [path for path in tmp_path.rglob("*") if path.is_file()]
+    on_disk = list(tmp_path.glob("keras_deconv.*/*"))
     assert bool(on_disk) == (cache == "disk")
 
 
@@ -61,11 +61,17 @@ def test_a_reading_that_stops_early_leaves_no_half_cache(tmp_path, monkeypatch):
 
 def test_the_file_of_a_cache_is_deleted(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(_caching, "_folders", [])
+    at_exit = []
+    monkeypatch.setattr(
+        _caching.atexit,
+        "register",
+        lambda *call, **named: at_exit.append((call, named)),
+    )
     list(pairs(examples(), cache="disk"))
-    assert any(tmp_path.iterdir())
-    _caching._folders.clear()
-    assert not any(tmp_path.iterdir())
+    assert list(tmp_path.glob("keras_deconv.*"))
+    [((function, *arguments), named)] = at_exit
+    function(*arguments, **named)
+    assert not list(tmp_path.glob("keras_deconv.*"))
 
 
 @pytest.mark.parametrize("cache", [None, "memory", 1, "yes"])

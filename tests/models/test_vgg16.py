@@ -413,7 +413,7 @@ def test_imagenet_without_a_network_says_which_file_to_put_where(
     with pytest.raises(ValueError, match=r"kernels_notop\.h5 in ~/\.keras"):
         SegNet((8, 8, 3), 4, encoder_weights="imagenet")
     with pytest.raises(ValueError, match=r"tf_kernels\.h5 in ~/\.keras"):
-        _vgg16._read_keras("imagenet", ["fc6"])
+        _vgg16._read_keras("imagenet", ["fc6"], 3)
 
 
 def test_imagenet_without_a_network_does_not_try(monkeypatch, tmp_path, slim):
