@@ -17,7 +17,11 @@ import tensorflow as tf
 from keras_deconv import _files, _resizing, inference, visualize
 from keras_deconv._graphs import gives_probabilities
 from keras_deconv.data._errors import printable
-from keras_deconv.data._images import IMAGE_SUFFIXES, read_image
+from keras_deconv.data._images import (
+    IMAGE_SUFFIXES,
+    ChannelsError,
+    read_image,
+)
 from keras_deconv.data._pairs import list_files, list_pictures
 from keras_deconv_cli import api, commands, runs
 from keras_deconv_cli.errors import explain
@@ -35,14 +39,13 @@ def predict(options: commands.Predict) -> int:
     files = _find(options.inputs)
     model, run = runs.load(options.model_path)
     limits = options.value_range or run.value_range
+    channels = model.input_shape[-1]
     runs.make_folder(output)
     failures = []
     progress = keras.utils.Progbar(len(files), unit_name="image")
     for file, name in zip(files, _output_names(files), strict=True):
         try:
-            image = read_image(
-                file, channels=model.input_shape[-1], value_range=limits
-            )
+            image = read_image(file, channels=channels, value_range=limits)
             _label(model, run, image, output, name, options)
         except UserWarning:  # The fault of the model, not of an image.
             raise ValueError(
@@ -51,10 +54,16 @@ def predict(options: commands.Predict) -> int:
                 "which does not have dropout."
             ) from None
         except (OSError, ValueError, tf.errors.OpError) as error:
-            # Errors of reading begin with the name already.
-            shown = printable(file)
-            reason = str(explain(error)).removeprefix(f"{api.plain(shown)}: ")
-            failures.append(f"{api.plain(shown)} cannot be labeled: {reason}")
+            shown = api.plain(printable(file))
+            if isinstance(error, ChannelsError):
+                reason = (
+                    f"It has {error.found} channels, and the model takes "
+                    f"{channels}."
+                )
+            else:
+                # Errors of reading begin with the name already.
+                reason = str(explain(error)).removeprefix(f"{shown}: ")
+            failures.append(f"{shown} cannot be labeled: {reason}")
         progress.add(1)
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)

@@ -41,6 +41,19 @@ _ALPHA, _FOUR = ("LA", "PA", "RGBA"), ("RGBA", "RGBX")
 _GRAY_WEIGHTS = np.array([0.299, 0.587, 0.114])
 
 
+class ChannelsError(ValueError):
+    """An image has another number of channels than is asked for.
+
+    Args:
+        message: What is wrong.
+        found: Number of channels of the image.
+    """
+
+    def __init__(self, message: str, found: int) -> None:
+        super().__init__(message)
+        self.found = found
+
+
 @dataclasses.dataclass(frozen=True)
 class Picture:
     """An image file that is open, with its pixels loaded.
@@ -205,7 +218,7 @@ def _with_channels(
     """Change the number of channels, where it is clear how.
 
     Raises:
-        ValueError: If it is not.
+        ChannelsError: If it is not.
     """
     found = values.shape[-1]
     if found == channels:
@@ -220,10 +233,11 @@ def _with_channels(
         return gray.astype(values.dtype)
     if colors.shape[-1] == channels:
         return colors
-    raise ValueError(
+    raise ChannelsError(
         f"{name}: The image must have as many channels as `channels` says. "
         f"Received: channels={channels}, and {found} in this image. Pass "
-        f"channels={found} if all images have {found}, or convert the files."
+        f"channels={found} if all images have {found}, or convert the files.",
+        found,
     )
 
 
