@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import statistics
@@ -208,12 +209,12 @@ def _about_cache(
     """What the images of all parts take; an error if that is too much."""
     if options.cache != "memory" or options.smoke:
         return
-    sizes = source.sizes()
-    number = sum(
-        stop - start
-        for split in names.values()
-        for _, start, stop in splits.ranges(split, sizes)
-    )
+    sizes, number = source.sizes(), 0
+    # Splits that do not exist are reported where they are loaded.
+    with contextlib.suppress(ValueError):
+        for split in names.values():
+            found = splits.ranges(split, sizes)
+            number += sum(stop - start for _, start, stop in found)
     # Most datasets of tfds have colors.
     channels = (source.options.channels or 3) if source.parts else 3
     is_float = source.value_range is not None
