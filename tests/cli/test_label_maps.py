@@ -42,9 +42,9 @@ def mask_of(arguments):
 @pytest.mark.parametrize(
     "kind",
     [
-        # One of colors and one of labels; files of all kinds are read above.
+        # `tests/data/test_label_maps.py` reads masks of all kinds.
         pytest.param(kind, marks=() if kind in few else pytest.mark.slow)
-        for few in [("voc", "labels of names")]
+        for few in [("voc",)]
         for kind in KINDS
     ],
 )
@@ -106,7 +106,7 @@ def test_bands_train_and_are_predicted(tiny_models, tmp_path):
 @pytest.mark.parametrize(
     ("options", "cache"),
     [
-        ([], "memory"),
+        pytest.param([], "memory", marks=pytest.mark.slow),
         (["--cache", "disk"], "disk"),
         pytest.param(["--no-cache"], "none", marks=pytest.mark.slow),
     ],
@@ -144,8 +144,6 @@ def test_a_cache_that_does_not_fit(tiny_models, tmp_path, monkeypatch, capsys):
     assert "error: --cache must fit into memory" in error
     assert "--cache memory for 4 images of 8x8 pixels, which need" in error
     assert "Pass --cache disk to keep them" in error
-    # A smoke test keeps nothing.
-    assert main([*command, "--smoke", "--output", str(tmp_path / "run")]) == 0
 
 
 def test_a_large_cache_is_said(tmp_path, monkeypatch):
