@@ -1,11 +1,11 @@
-"""Measure how fast `data.load` feeds, beside how fast a network trains.
+"""Measure how fast `data` feeds, beside how fast a network trains.
 
     python benchmarks/data.py
 
-Drawn street scenes are written at the image size as a tfds data set, read
-back in several ways, and trained on with SegNet-Basic, in turns. A pipeline
-that is not several times as fast as the training would hold it up. See
-benchmarks/README.md.
+Drawn street scenes are written at the image size, as PNG and JPEG files in
+folders and as a tfds data set. They are read back in several ways, and trained
+on with SegNet-Basic, in turns. A pipeline that is not several times as fast as
+the training would hold it up. See benchmarks/README.md.
 """
 
 import argparse
@@ -48,14 +48,21 @@ WAYS = {
 }
 
 
+# Folders of images, each with the same masks.
+FOLDERS = {"folder of PNG": "images", "folder of JPEG": "photos"}
+
+
 def prepare(folder: Path, options: argparse.Namespace) -> None:
-    """Writes scenes of the image size as a tfds data set."""
+    """Writes scenes of the image size, in folders and as a tfds data set."""
     for number in range(options.images):
         image, mask = data.draw_scene(number, options.image_size)
         for kind, pixels in (("images", image), ("masks", mask[..., None])):
             path = folder / kind / f"{number}.png"
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(tf.io.encode_png(pixels).numpy())
+        path = folder / "photos" / f"{number}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(tf.io.encode_jpeg(image, quality=90).numpy())
     data.to_tfds(
         NAME,
         {"train": (folder / "images", folder / "masks")},
@@ -78,6 +85,20 @@ def load(
     )
 
 
+def load_folder(
+    images: Path, masks: Path, options: argparse.Namespace
+) -> tf.data.Dataset:
+    return data.from_folders(
+        images,
+        masks,
+        classes=data.describe("scenes").class_names,
+        image_size=options.image_size,
+        batch_size=options.batch_size,
+        seed=0,
+        cache=False,
+    )
+
+
 def read_all(dataset: tf.data.Dataset) -> None:
     for _ in dataset:
         pass
@@ -97,6 +118,9 @@ def measure(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     prepare(folder, options)
     datasets = {
         name: load(folder, options, **way) for name, way in WAYS.items()
+    } | {
+        name: load_folder(folder / images, folder / "masks", options)
+        for name, images in FOLDERS.items()
     }
     calls = {
         name: functools.partial(read_all, dataset)

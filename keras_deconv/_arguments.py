@@ -20,6 +20,7 @@ import numpy as np
 from keras_deconv import _backends
 
 IntOrInts = int | Sequence[int]
+ValueRange = Sequence[float]
 
 INDEX_FORMATS = ("window", "flat", "plane")
 OVERLAPS = ("sum", "mean")
@@ -408,6 +409,32 @@ def palette(value: Any, num_classes: int | None = None) -> np.ndarray:
             "data.color_map(num_classes) makes one."
         )
     return colors.astype("uint8")
+
+
+def value_range(value: Any) -> tuple[float, float] | None:
+    """Return (low, high) as floats, or None if no range is given.
+
+    Raises:
+        ValueError: If `value` is not two finite numbers, low below high.
+    """
+    if value is None:
+        return None
+    parts = (
+        list(value)
+        if isinstance(value, Sequence | np.ndarray)
+        and not isinstance(value, str)
+        else []
+    )
+    is_valid = len(parts) == 2 and all(
+        isinstance(part, numbers.Real) and math.isfinite(part) for part in parts
+    )
+    if not is_valid or not parts[0] < parts[1]:
+        raise ValueError(
+            "`value_range` must be a tuple (low, high) of finite numbers with "
+            "low < high, such as (0, 65535), or None. "
+            f"Received: value_range={value!r}"
+        )
+    return float(parts[0]), float(parts[1])
 
 
 def transposed_kernel_size(value: object, strides: int, name: str) -> int:

@@ -103,8 +103,9 @@ class PredictionPreview(keras.callbacks.Callback):
 
     Args:
         dataset: Batches (image, mask) or (image, mask, weight), such as
-            `data.load` gives: images in 0..255, masks of class ids or void.
-            Anything that can be iterated over. All images of one size.
+            `data.load` gives: images in 0..255 of any number of channels,
+            masks of class ids or void. Anything that can be iterated over.
+            All images of one size.
         output_dir: str or path. Folder for the pictures, made where it is
             missing: `epoch_0001.png` is drawn after the first epoch.
         class_names: One str per class.
@@ -116,6 +117,12 @@ class PredictionPreview(keras.callbacks.Callback):
         log_dir: str or path. Folder of TensorBoard, which then shows the same
             pictures, with the number of the epoch, from 0, as step. None:
             pictures are files only.
+        channels: Sequence of three ints >= 0, the channels that are drawn as
+            red, green and blue, such as (3, 2, 1); or of one, drawn as gray.
+            Defaults to the first three; of two channels to the first one.
+        value_range: Tuple (low, high) of the values that are drawn as 0 and
+            255, for images that are not in 0..255. Values beyond are clipped.
+            Defaults to none.
 
     Raises:
         ValueError: At construction: an argument that breaks the rule that the
@@ -157,6 +164,8 @@ class PredictionPreview(keras.callbacks.Callback):
         num_images: int = 4,
         every: int = 1,
         log_dir: str | os.PathLike[str] | None = None,
+        channels: Sequence[int] | None = None,
+        value_range: _arguments.ValueRange | None = None,
     ) -> None:
         super().__init__()
         self.images, self.masks = _first_images(
@@ -168,6 +177,8 @@ class PredictionPreview(keras.callbacks.Callback):
         self.ignore_class = ignore_class
         self.every = _arguments.positive_int(every, "every")
         self.log_dir = log_dir
+        self.channels = channels
+        self.value_range = value_range
         self._writer: Any = None
         self._undrawn: int | None = None
         if log_dir is not None and not importlib.util.find_spec("tensorboard"):
@@ -225,6 +236,8 @@ class PredictionPreview(keras.callbacks.Callback):
             class_names=self.class_names,
             palette=self.palette,
             ignore_class=self.ignore_class,
+            channels=self.channels,
+            value_range=self.value_range,
         )
 
     def _log(self, path: Path, epoch: int) -> None:

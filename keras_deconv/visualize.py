@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -144,6 +144,8 @@ def draw_predictions(
     palette: Palette,
     ignore_class: IgnoreClass = 255,
     names: Sequence[str] | None = None,
+    channels: Sequence[int] | None = None,
+    value_range: _arguments.ValueRange | None = None,
 ) -> Figure:
     """Draw image, truth, prediction and errors side by side, row by row.
 
@@ -152,8 +154,9 @@ def draw_predictions(
     wrong. The legend holds the classes that occur, and void if it does.
 
     Args:
-        images: uint8 or float array in 0..255, `(batch, height, width, 3)`, or
-            gray, `(batch, height, width, 1)` or `(batch, height, width)`.
+        images: Array of numbers, in 0..255 without `value_range`: `(batch,
+            height, width, channels)` with any number of channels, or gray,
+            `(batch, height, width)`.
         predictions: Class ids of any integer dtype `(batch, height, width)`,
             or logits or probabilities, float `(batch, height, width,
             num_classes)`, of which the largest wins.
@@ -165,6 +168,12 @@ def draw_predictions(
         palette: One (red, green, blue) in 0..255 for each class.
         ignore_class: int, tuple of ints or None. Labels that are void.
         names: One str per image, such as its file, to stand above it.
+        channels: Sequence of three ints >= 0, the channels that are drawn as
+            red, green and blue, such as (3, 2, 1); or of one, drawn as gray.
+            Defaults to the first three; of two channels to the first one.
+        value_range: Tuple (low, high) of the values that are drawn as 0 and
+            255. Values beyond are clipped. Defaults to none, for images in
+            0..255.
 
     Returns:
         `matplotlib.figure.Figure`; `figure.savefig(path)` writes it. In a
@@ -172,7 +181,8 @@ def draw_predictions(
 
     Raises:
         ValueError: Arrays that do not belong together, labels that are neither
-            class nor void, an image of another range.
+            class nor void, an image of another range, or `channels` that are
+            not those of the images.
         ImportError: matplotlib is not installed.
 
     Edge cases:
@@ -196,7 +206,8 @@ def draw_predictions(
     colors = _arguments.palette(palette)
     class_names = _arguments.class_names(class_names, len(colors))
     predicted = _predicted_ids(predictions, len(colors), ignore_class)
-    rgb = _rgb(images, "images", predicted.shape)
+    visible = _visible(images, channels, value_range)
+    rgb = _rgb(visible, "images", predicted.shape)
     names = _names(names, len(rgb))
     painted = _paint(predicted, colors)
     occurring = predicted
@@ -497,6 +508,52 @@ def _without_last_axis(mask: Any) -> np.ndarray:
     """A batch of masks without the axis of size 1 it may end with."""
     mask = np.asarray(mask)
     return mask[..., 0] if mask.ndim == 4 and mask.shape[-1] == 1 else mask
+
+
+def _visible(
+    images: Any,
+    channels: Sequence[int] | None,
+    value_range: _arguments.ValueRange | None,
+) -> np.ndarray:
+    """Choose the channels of images that are drawn, and scale them to 0..255.
+
+    Raises:
+        ValueError: If there are no such channels, or values are not finite.
+    """
+    images = np.asarray(images)
+    if images.ndim == 4:
+        number = images.shape[-1]
+        if channels is None:
+            channels = range(3 if number >= 3 else 1)
+        images = images[..., _channels(channels, number)]
+    limits = _arguments.value_range(value_range)
+    if limits is None:
+        return images
+    if images.dtype.kind not in "iuf" or not np.isfinite(images).all():
+        raise ValueError(
+            "`images` must hold finite numbers. Received: "
+            f"dtype={images.dtype.name}, from {images.min()} to {images.max()}"
+        )
+    low, high = limits
+    values = (images.astype("float64") - low) * (255 / (high - low))
+    # Rounded here: a dark image in 0..1 would be taken for one in fractions.
+    return np.rint(np.clip(values, 0, 255))
+
+
+def _channels(channels: Any, number: int) -> list[int]:
+    given = list(channels) if isinstance(channels, Iterable) else []
+    found = [
+        index
+        for index in given
+        if isinstance(index, numbers.Integral) and 0 <= int(index) < number
+    ]
+    if len(found) not in (1, 3) or len(found) != len(given):
+        raise ValueError(
+            "`channels` must be three channels of the images, for red, green "
+            f"and blue, or one, from 0 to {number - 1}. "
+            f"Received: channels={channels!r}"
+        )
+    return [int(index) for index in found]
 
 
 def _rgb(image: Any, name: str, size: tuple[int, ...]) -> np.ndarray:

@@ -80,6 +80,8 @@ OPTIONS: dict[str, Option] = {
     "masks": _feeds("data.from_folders.masks", is_place=True),
     "val_images": _feeds("data.from_folders.images", is_place=True),
     "val_masks": _feeds("data.from_folders.masks", is_place=True),
+    # Of `data.read_label_map`, before the arguments below.
+    "label_map": _feeds(),
     "classes": _feeds("data.from_folders.classes"),
     "labels": _feeds("data.from_folders.labels"),
     "foreground": _feeds("data.from_folders.foreground"),
@@ -89,7 +91,10 @@ OPTIONS: dict[str, Option] = {
     ),
     "palette": _feeds("data.from_folders.palette"),
     "void_colors": _feeds("data.from_folders.void_colors"),
+    "image_suffix": _feeds("data.from_folders.image_suffix"),
     "mask_suffix": _feeds("data.from_folders.mask_suffix"),
+    "lossy_masks": _feeds("data.from_folders.lossy_masks"),
+    "channels": _feeds("data.from_folders.channels"),
     "unmatched": _feeds(
         "data.from_folders.unmatched", choices=_same("error", "skip")
     ),
@@ -99,6 +104,10 @@ OPTIONS: dict[str, Option] = {
     "batch_size": _feeds("data.load.batch_size"),
     "image_size": _feeds(
         "data.load.image_size", "models.SegNet.input_shape", is_decided=True
+    ),
+    "cache": _feeds(
+        "data.load.cache",
+        choices={"memory": "memory", "disk": "disk", "none": ""},
     ),
     "seed": _feeds("data.load.seed", "inference.predict_monte_carlo.seed"),
     # Training.
@@ -272,7 +281,9 @@ def _as_option(name: str, text: str) -> str:
         return f"{option} {text}"
     if value is None:
         return f"no {option}"
-    if name in CHOICES and isinstance(value, str):
+    if name == "cache" and isinstance(value, bool):
+        text = "memory" if value else "none"
+    elif name in CHOICES and isinstance(value, str):
         text = value
     elif isinstance(value, dict):
         text = ",".join(f"{key}={item}" for key, item in value.items())

@@ -35,14 +35,20 @@ class Data:
     masks: str | None = None
     val_images: str | None = None
     val_masks: str | None = None
+    # Read before the command begins, into the fields below.
+    label_map: str | None = None
     classes: int | tuple[str, ...] | None = None
     labels: Mapping[int, int] | Mapping[int, str] | None = None
     foreground: int | None = None
     void_labels: tuple[int, ...] | None = None
     value_range: tuple[float, float] | None = None
-    palette: tuple[tuple[int, int, int], ...] | None = None
+    palette: tuple[tuple[int, int, int], ...] | str | None = None
     void_colors: tuple[tuple[int, int, int], ...] = ()
+    image_suffix: str = ""
     mask_suffix: str = ""
+    lossy_masks: bool = False
+    # None for those of the model, where there is one.
+    channels: int | None = 3
     # None for the command's own: that of the run, or else "error".
     unmatched: str | None = None
 
@@ -73,6 +79,7 @@ class Train:
     image_size: tuple[int, int] | None
     epochs: int | None
     batch_size: int
+    cache: str
     learning_rate: float
     loss: str
     class_weights: str

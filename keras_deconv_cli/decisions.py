@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import statistics
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from keras_deconv.data import ClassFrequencies
+from keras_deconv.data import ClassFrequencies, _caching
 from keras_deconv.data._images import median_size
 from keras_deconv_cli import commands, runs, sources, splits
 from keras_deconv_cli.sources import Source
@@ -22,6 +23,8 @@ _MAX_PIXELS, _MAX_PIXELS_GPU = 256 * 256, 512 * 512
 _MULTIPLE = 32
 # A network learns little in fewer epochs, and nothing in fewer steps.
 _MIN_EPOCHS, _MIN_STEPS = 6, 60
+# Bytes of a cache that is worth a line.
+_MIN_SAID = 1e9
 # Number of images of a dataset of tfds that are looked at for their size.
 _NUM_SIZES = 32
 
@@ -70,10 +73,12 @@ def decide(options: commands.Train, before: runs.Run | None) -> Plan:
     elif image_size is None:
         image_size, reason = _image_size(source, names["train"])
     num_epochs = options.epochs or _num_epochs(source, names, options)
+    about_cache = list(_about_cache(source, names, image_size, options))
     lines = [
         _about_splits(source, names, options),
         *_about_unused(num_unused),
         _about_size(image_size, reason),
+        *about_cache,
         *_about_classes(source),
         f"Model: {options.model}, batches of {options.batch_size} images, "
         f"{num_epochs} epoch{'' if num_epochs == 1 else 's'}"
@@ -193,6 +198,36 @@ def _about_size(size: tuple[int, int], reason: str) -> str:
     if not reason:
         return text
     return f"{text}, {reason} (assumed; change it with --image-size)"
+
+
+def _about_cache(
+    source: Source,
+    names: dict[str, str],
+    image_size: tuple[int, int],
+    options: commands.Train,
+) -> Iterator[str]:
+    """What the images of all parts take; an error if that is too much."""
+    if options.cache != "memory" or options.smoke:
+        return
+    sizes, number = source.sizes(), 0
+    # Splits that do not exist are reported where they are loaded.
+    with contextlib.suppress(ValueError):
+        for split in names.values():
+            found = splits.ranges(split, sizes)
+            number += sum(stop - start for _, start, stop in found)
+    # Most datasets of tfds have colors.
+    channels = (source.options.channels or 3) if source.parts else 3
+    is_float = source.value_range is not None
+    needed = _caching.num_bytes(number, image_size, channels, is_float)
+    height, width = image_size
+    _caching.check_fits(
+        True, needed, f"{number} images of {height}x{width} pixels"
+    )
+    if needed >= _MIN_SAID:
+        yield (
+            f"Images kept in memory: about {_caching.shown(needed)} (change "
+            "it with --cache)"
+        )
 
 
 def _about_classes(source: Source) -> Iterator[str]:

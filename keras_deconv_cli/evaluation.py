@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import sys
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,6 +60,10 @@ def evaluate(options: commands.Evaluate) -> int:
     if options.json:
         _check_json(options.json)
     model, run = runs.load(options.model_path)
+    given = sources.resolved(options.data)
+    if given.channels is None:
+        given = dataclasses.replace(given, channels=model.input_shape[-1])
+    options = dataclasses.replace(options, data=given)
     is_own = not (options.data.dataset or options.data.images)
     source = _source(options, run, is_own)
     if source.num_classes != run.num_classes:
@@ -169,7 +174,9 @@ def _shares(
         if not before.images:
             return False
         folder = before.val_images if name == "validation" else None
-        used = _files_of(folder or before.images, run.files[name])
+        used = _files_of(
+            folder or before.images, run.files[name], before.image_suffix
+        )
         return not used.isdisjoint(
             os.path.realpath(path) for _, path, _ in source.part(split).files
         )
@@ -178,13 +185,14 @@ def _shares(
     )
 
 
-def _files_of(folder: str, names: Sequence[str]) -> set[str]:
+def _files_of(folder: str, names: Sequence[str], suffix: str) -> set[str]:
     """The images of these names, wherever links lead."""
     wanted = set(names)
+    suffix = unicodedata.normalize("NFC", suffix)
     return {
         os.path.realpath(path)
         for path in list_pictures(folder)
-        if name_of(path, folder) in wanted
+        if name_of(path, folder).removesuffix(suffix) in wanted
     }
 
 

@@ -15,24 +15,23 @@ from keras_deconv import data
 from keras_deconv.data._catalog import names
 from keras_deconv.data._sets import Color
 from keras_deconv_cli import api, commands, runs, sources
-from keras_deconv_cli.errors import explain
 
 __all__ = ["check", "info"]
 
 
 def check(options: commands.Check) -> int:
     """Reads a dataset and reports its problems."""
-    is_matched = True
-    try:
-        source = sources.find(options.data)
-    except ValueError as error:
-        # Files without partner are one problem among others.
-        everything = dataclasses.replace(options.data, unmatched="skip")
-        if everything == options.data:
-            raise
-        source = sources.find(everything)
-        print(f"NOT OK: {explain(error)}")
-        is_matched = False
+    where, is_matched = sources.resolved(options.data), True
+    if where.images:
+        # Files without a partner are one problem among others.
+        pairing = sources.pairing(where)
+        is_matched = where.unmatched == "skip" or not pairing.problems
+        where = dataclasses.replace(where, unmatched="skip")
+        for line in pairing.lines():
+            print(f"{'skipped' if is_matched else 'NOT OK'}: {api.plain(line)}")
+        if not is_matched and pairing.files:
+            print(api.in_options(pairing.ways_out()))
+    source = sources.find(where, verbose=False)
     dataset = source.load(
         options.split or "train",
         image_size=None,

@@ -44,8 +44,8 @@ label images with it. To try it on generated street scenes:
 
 _TRAIN = """\
 Train a network on a dataset of tensorflow-datasets or on your own folders.
-Images are PNG or JPEG files. Masks are PNG files of the same names whose
-pixels are class ids.
+Images are PNG, JPEG, TIFF, WebP, BMP or GIF files. Masks are files of the same
+names whose pixels are class ids, of any of these formats but JPEG.
 
   keras-deconv train
   keras-deconv train oxford_iiit_pet --image-size 128x128 --epochs 20
@@ -92,9 +92,9 @@ probabilities are resized back, so each mask has the size of its image.
 
 For street.jpg the command writes street_mask.png (class ids),
 street_color.png and street_overlay.png. Images with the same name in several
-folders get the folder names as a prefix. Hidden files in folders are ignored.
---output must be outside these folders. Images that cannot be labeled are
-skipped; the exit code is then 1.
+folders get the folder names as a prefix. Hidden files in folders are ignored;
+other files that are not images are named. --output must be outside these
+folders. Images that cannot be labeled are skipped; the exit code is then 1.
 """
 
 _EXPORT = """\
@@ -111,8 +111,8 @@ with 100 training images.
 
 _CHECK = """\
 Read a dataset once and report labels that are not a class, classes that never
-occur, image sizes, and files that cannot be read. The exit code is 1 if there
-is a problem.
+occur, image sizes, images without mask, and all files that cannot be read. The
+exit code is 1 if there is a problem.
 
   keras-deconv check cam_vid --manual-dir CamVid --split train
   keras-deconv check --images photos --masks labels --classes 3
@@ -290,6 +290,20 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         type=integer(1),
         help="images per step, on all devices together (default: %(default)s)",
     )
+    _add_choice(
+        training,
+        "cache",
+        "where resized images are kept after the first epoch, in a temporary "
+        "file for disk: ",
+        "memory",
+    )
+    add(
+        "--no-cache",
+        dest="cache",
+        action="store_const",
+        const="none",
+        help="read images in every epoch: --cache none",
+    )
     add(
         "--learning-rate",
         default=2e-3,
@@ -361,8 +375,8 @@ def _add_train(command: argparse.ArgumentParser) -> None:
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("model_path", metavar="MODEL", help=_MODEL_HELP)
     _add_split(_add_data(command), "test, else validation, else train")
-    # That of the training, for its images.
-    command.set_defaults(unmatched=None)
+    # Those of the training, for its images; and of the model.
+    command.set_defaults(unmatched=None, channels=None)
     command.add_argument(
         "--batch-size",
         default=8,
@@ -459,10 +473,18 @@ def _add_data(
         "--images",
         type=path,
         metavar="DIR",
-        help="folder of your own images, with --masks and --classes, --labels "
-        "or --foreground",
+        help="folder of your own images, with --masks and --classes, --labels, "
+        "--foreground or --label-map",
     )
     add("--masks", type=path, metavar="DIR", help="folder of their masks")
+    add(
+        "--label-map",
+        type=path,
+        metavar="FILE",
+        help="label file of a labeling tool, which says what the masks hold: "
+        "labelmap.txt of CVAT or VOC, label_colors.txt of CamVid, a list of "
+        "names, or a JSON object",
+    )
     add(
         "--classes",
         type=classes,
@@ -493,10 +515,11 @@ def _add_data(
     )
     add(
         "--palette",
-        type=colors,
-        metavar="RRGGBB,...",
+        type=palette,
+        metavar="voc|RRGGBB,...",
         help="for masks whose colors are the classes: the color of each class "
-        "in hexadecimal, in the order of --classes, such as 808080,00ff00",
+        "in hexadecimal, in the order of --classes, such as 808080,00ff00; or "
+        "voc for the colors of VOC",
     )
     add(
         "--void-colors",
@@ -510,10 +533,30 @@ def _add_data(
     else:
         _add_value_range(data, "that of the training")
     add(
+        "--channels",
+        default=commands.Data.channels,
+        type=integer(1),
+        metavar="N",
+        help="channels of the images: 3 for colors, 1 for gray, or as many as "
+        "the files have (default: %(default)s)",
+    )
+    add(
+        "--image-suffix",
+        default=commands.Data.image_suffix,
+        metavar="TEXT",
+        help="_leftImg8bit if 7_leftImg8bit.png has the mask 7.png (default: "
+        "nothing)",
+    )
+    add(
         "--mask-suffix",
         default=commands.Data.mask_suffix,
         metavar="TEXT",
         help="_mask if 7.jpg has the mask 7_mask.png (default: nothing)",
+    )
+    add(
+        "--lossy-masks",
+        action="store_true",
+        help="read JPEG masks, whose values must be within 2 of a label",
     )
     _add_choice(
         data,
@@ -579,13 +622,23 @@ def _problem(options: argparse.Namespace) -> str | None:
     """What is wrong with options that are valid each on its own."""
     given = vars(options)
     if "images" in given:
-        meaning = [given[name] for name in ("classes", "labels", "foreground")]
-        folders = [options.images, options.masks, any(meaning) or None]
+        meaning = ("classes", "labels", "foreground", "label_map")
+        folders = [
+            options.images,
+            options.masks,
+            any(given[name] for name in meaning) or None,
+        ]
         if any(folders) and not all(folders):
             return (
-                "--images, --masks and --classes (or --labels, or "
-                "--foreground) go together"
+                "--images, --masks and --classes (or --labels, --foreground, "
+                "or --label-map) go together"
             )
+        for name in (*meaning[:3], "palette", "void_colors"):
+            if options.label_map and given[name]:
+                return (
+                    f"--label-map says what {flag(name)} would say, so they do "
+                    "not go together"
+                )
         if options.images and options.dataset:
             return "give a DATASET or --images, not both"
         if not options.images:
@@ -593,7 +646,7 @@ def _problem(options: argparse.Namespace) -> str | None:
                 # Datasets have values too, and a training may be of folders.
                 if name in ("value_range", "unmatched"):
                     continue
-                if given[name] not in (None, "", ()):
+                if given[name] not in (None, getattr(commands.Data, name)):
                     return f"{flag(name)} goes with --images"
     if options.kind is commands.Train and (problem := _val_problem(options)):
         return problem
@@ -733,6 +786,11 @@ def value_range(text: str) -> tuple[float, float]:
             f"{text!r} must be LOW,HIGH, two numbers such as 0,65535"
         )
     return low, high
+
+
+def palette(text: str) -> tuple[tuple[int, int, int], ...] | str:
+    """Colors of the classes, or those of VOC."""
+    return text if text == "voc" else colors(text)
 
 
 def colors(text: str) -> tuple[tuple[int, int, int], ...]:

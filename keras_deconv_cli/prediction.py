@@ -16,14 +16,18 @@ import tensorflow as tf
 
 from keras_deconv import _files, _resizing, inference, visualize
 from keras_deconv._graphs import gives_probabilities
-from keras_deconv.data._images import read_image
-from keras_deconv.data._pairs import list_pictures, other_pictures
+from keras_deconv.data._errors import printable
+from keras_deconv.data._images import (
+    IMAGE_SUFFIXES,
+    ChannelsError,
+    read_image,
+)
+from keras_deconv.data._pairs import list_files, list_pictures
 from keras_deconv_cli import api, commands, runs
 from keras_deconv_cli.errors import explain
 
 __all__ = ["predict"]
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 # How many files that are left out are named.
 _NUM_SHOWN = 5
 
@@ -35,12 +39,13 @@ def predict(options: commands.Predict) -> int:
     files = _find(options.inputs)
     model, run = runs.load(options.model_path)
     limits = options.value_range or run.value_range
+    channels = model.input_shape[-1]
     runs.make_folder(output)
     failures = []
     progress = keras.utils.Progbar(len(files), unit_name="image")
     for file, name in zip(files, _output_names(files), strict=True):
         try:
-            image = read_image(file, value_range=limits)
+            image = read_image(file, channels=channels, value_range=limits)
             _label(model, run, image, output, name, options)
         except UserWarning:  # The fault of the model, not of an image.
             raise ValueError(
@@ -49,14 +54,23 @@ def predict(options: commands.Predict) -> int:
                 "which does not have dropout."
             ) from None
         except (OSError, ValueError, tf.errors.OpError) as error:
-            # Errors of reading begin with the name already.
-            reason = str(explain(error)).removeprefix(f"{file}: ")
-            shown = api.plain(str(file))
+            shown = api.plain(printable(file))
+            if isinstance(error, ChannelsError):
+                reason = (
+                    f"It has {error.found} channels, and the model takes "
+                    f"{channels}."
+                )
+            else:
+                # Errors of reading begin with the name already.
+                reason = str(explain(error)).removeprefix(f"{shown}: ")
             failures.append(f"{shown} cannot be labeled: {reason}")
         progress.add(1)
-    print(f"Wrote {len(files) - len(failures)} labeled images to {output}")
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
+    number = len(files) - len(failures)
+    if number:
+        skipped = f"; skipped {len(failures)}" if failures else ""
+        print(f"Wrote {number} labeled images to {output}{skipped}")
     return 1 if failures else 0
 
 
@@ -79,8 +93,8 @@ def _find(arguments: Sequence[str]) -> list[pathlib.Path]:
     for argument in arguments:
         path = pathlib.Path(argument).expanduser()
         if path.is_dir():
-            found = list_pictures(path, _SUFFIXES)
-            _say_left_out(path)
+            found = list_pictures(path)
+            _say_left_out(path, found)
         elif path.exists() or not glob.has_magic(argument):
             found = [path]
         else:
@@ -89,23 +103,26 @@ def _find(arguments: Sequence[str]) -> list[pathlib.Path]:
         if not found:
             raise ValueError(
                 "IMAGE must be an image file, or a folder or pattern with some "
-                f"({', '.join(_SUFFIXES)}). Received: {argument!r}, which does "
-                "not contain any."
+                f"({', '.join(IMAGE_SUFFIXES)}). Received: {argument!r}, which "
+                "does not contain any."
             )
         for file in found:
             files.setdefault(os.path.abspath(file), file)
     return list(files.values())
 
 
-def _say_left_out(folder: pathlib.Path) -> None:
-    others = other_pictures(folder, _SUFFIXES)
+def _say_left_out(folder: pathlib.Path, images: Sequence[pathlib.Path]) -> None:
+    read = set(images)
+    others = [path for path in list_files(folder) if path not in read]
     if others:
-        names = ", ".join(api.plain(path.name) for path in others[:_NUM_SHOWN])
+        is_one = len(others) == 1
+        names = [printable(path.name) for path in others[:_NUM_SHOWN]]
         more = ", ..." if len(others) > _NUM_SHOWN else ""
         print(
-            f"warning: {len(others)} files in {api.plain(str(folder))} are "
-            f"left out, because they are not {', '.join(_SUFFIXES)}: "
-            f"{names}{more}",
+            f"warning: {len(others)} file{' is' if is_one else 's are'} left "
+            f"out in {api.plain(printable(folder))}, not being "
+            f"{', '.join(IMAGE_SUFFIXES)}: "
+            f"{', '.join(map(api.plain, names))}{more}",
             file=sys.stderr,
         )
 
@@ -155,7 +172,10 @@ def _label(
         sampled = _sample(model, batch, options)
         probabilities = _finite(sampled.probabilities)
         figure = visualize.draw_uncertainty(
-            batch, sampled, class_names=run.class_names, palette=run.palette
+            _visible(batch),
+            sampled,
+            class_names=run.class_names,
+            palette=run.palette,
         )
         with _files.replaced(file("uncertainty")) as part:
             figure.savefig(part)
@@ -169,7 +189,7 @@ def _label(
         (
             "overlay",
             visualize.overlay(
-                np.round(image).astype("uint8"),
+                np.round(_visible(image)).astype("uint8"),
                 mask,
                 run.palette,
                 ignore_class=void,
@@ -178,6 +198,11 @@ def _label(
     ):
         with _files.replaced(file(kind)) as part:
             part.write_bytes(tf.io.encode_png(pixels).numpy())
+
+
+def _visible(images: np.ndarray) -> np.ndarray:
+    """The channels that are drawn: three of many, one of two."""
+    return images[..., : 3 if images.shape[-1] >= 3 else 1]
 
 
 def _most_probable(

@@ -30,7 +30,15 @@ __all__ = [
 # Options that say where files are; they do not change the weights.
 _HARMLESS = {"data_dir", "manual_dir"}
 # What older runs did before there was an option.
-_OLDER = {"strategy": "one", "unmatched": "error", "void_colors": []}
+_OLDER = {
+    "strategy": "one",
+    "unmatched": "error",
+    "void_colors": [],
+    "image_suffix": "",
+    "lossy_masks": False,
+    "channels": 3,
+    "cache": "memory",
+}
 # What is written into the folder of a run besides run.json.
 BY_CLASS, PREVIEWS, TENSORBOARD = "per_class.csv", "previews", "tensorboard"
 _LOCK = ".keras_deconv.lock"

@@ -244,7 +244,12 @@ def _check_options(options: Any) -> None:
     _check(
         bool(options["masks"])
         and bool(options["val_images"]) == bool(options["val_masks"])
-        and isinstance(options.get("mask_suffix"), str)
+        and all(
+            isinstance(options.get(name, ""), str)
+            for name in ("image_suffix", "mask_suffix")
+        )
+        and isinstance(options.get("lossy_masks", False), bool)
+        and _is_list([options.get("channels", 3)], int, 1)
         and all(
             _is_palette(options.get(name) or [])
             for name in ("palette", "void_colors")
@@ -263,9 +268,9 @@ def _check_options(options: Any) -> None:
                 and all(re.fullmatch("[0-9]{1,3}", key) for key in labels)
             )
         ),
-        "options with images must have masks, mask_suffix and unmatched, and "
-        "classes, labels, void_labels, palette and void_colors as the command "
-        "writes them",
+        "options with images must have masks and unmatched, and classes, "
+        "labels, void_labels, palette, void_colors, channels, image_suffix, "
+        "mask_suffix and lossy_masks as the command writes them",
         options,
     )
 
@@ -344,11 +349,11 @@ def load(path: str) -> tuple[keras.Model, Run]:
         isinstance(takes, tuple)
         and isinstance(gives, tuple)
         and len(takes) == len(gives) == 4
-        and takes[-1] == 3
+        and takes[-1]
         and gives[-1]
     ):
         raise ValueError(
-            "MODEL must map images (batch, height, width, 3) to classes "
+            "MODEL must map images (batch, height, width, channels) to classes "
             f"(batch, height, width, num_classes). Received: '{file}', which "
             f"maps {takes} to {gives}."
         )

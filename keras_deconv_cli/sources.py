@@ -14,13 +14,26 @@ import tensorflow as tf
 from keras_deconv import data
 from keras_deconv.data import sources as library
 from keras_deconv.data._catalog import unknown_text
-from keras_deconv.data._mask_formats import mask_format
-from keras_deconv.data._pairs import Files, match_files
+from keras_deconv.data._mask_formats import (
+    MaskFormat,
+    mask_format,
+    voc_colors,
+)
+from keras_deconv.data._pairs import Files, Pairing, find_pairs, match_files
 from keras_deconv.data._sets import Color
 from keras_deconv.data._splits import split_files
 from keras_deconv_cli import api, commands, splits
 
-__all__ = ["VALIDATION_SHARE", "Part", "Source", "describe", "find", "moved"]
+__all__ = [
+    "VALIDATION_SHARE",
+    "Part",
+    "Source",
+    "describe",
+    "find",
+    "moved",
+    "pairing",
+    "resolved",
+]
 
 # The share of folders that is for validation, unless the user says otherwise.
 VALIDATION_SHARE = "20%"
@@ -219,8 +232,66 @@ def _default_validation(train: str, sizes: Mapping[str, int]) -> str:
     return VALIDATION_SHARE if train in sizes else "rest"
 
 
+def resolved(options: commands.Data) -> commands.Data:
+    """Reads a label map, and puts the colors of VOC in the place of the word.
+
+    So a run records what its masks mean, wherever that came from.
+
+    Raises:
+        ValueError: the label map cannot be read.
+    """
+    if options.label_map:
+        found = data.read_label_map(options.label_map)
+        if options.void_labels is not None:
+            found["void_labels"] = options.void_labels
+        options = dataclasses.replace(options, label_map=None, **found)
+    if isinstance(options.palette, str):
+        plain = dataclasses.replace(options, palette=None, void_colors=())
+        entry = _format(plain).entry
+        palette, void = voc_colors(entry, options.palette, options.void_colors)
+        options = dataclasses.replace(
+            options, palette=tuple(palette), void_colors=tuple(void)
+        )
+    return options
+
+
+def _format(options: commands.Data) -> MaskFormat:
+    """What the options say about the masks of folders."""
+    return mask_format(
+        str(options.images),
+        options.classes,
+        labels=options.labels,
+        foreground=options.foreground,
+        void_labels=options.void_labels,
+        palette=options.palette,
+        void_colors=options.void_colors,
+        lossy_masks=options.lossy_masks,
+    )
+
+
+def pairing(options: commands.Data) -> Pairing:
+    """Finds out which files of two folders belong together.
+
+    Raises:
+        ValueError: a folder does not exist, or has no such files; or options
+            about masks contradict each other.
+    """
+    _format(options)
+    return find_pairs(
+        str(options.images), str(options.masks), **_naming(options)
+    )
+
+
+def _naming(options: commands.Data) -> dict[str, Any]:
+    """What decides which file is the mask of which image."""
+    names = ("image_suffix", "mask_suffix", "lossy_masks")
+    return {name: getattr(options, name) for name in names}
+
+
 def find(
-    options: commands.Data, files: Mapping[str, Sequence[str]] | None = None
+    options: commands.Data,
+    files: Mapping[str, Sequence[str]] | None = None,
+    verbose: bool = True,
 ) -> Source:
     """Finds the classes and the splits of some data.
 
@@ -228,6 +299,7 @@ def find(
         options: where the data are.
         files: for folders, the names of the pairs of each part, if that is
             decided already. Default: all of them.
+        verbose: whether to print which files are left out.
 
     Raises:
         ValueError: the dataset is not known, or folders do not fit together.
@@ -239,15 +311,7 @@ def find(
         return Source(
             *(options, entry.class_names, entry.palette, {}, value_range, {})
         )
-    entry = mask_format(
-        str(options.images),
-        options.classes,
-        labels=options.labels,
-        foreground=options.foreground,
-        void_labels=options.void_labels,
-        palette=options.palette,
-        void_colors=options.void_colors,
-    ).entry
+    entry = _format(options).entry
     # With colors, labels are not what the masks hold.
     labels = (
         {}
@@ -268,7 +332,11 @@ def find(
     parts = {}
     for name, (images, masks) in folders.items():
         found = match_files(
-            images, masks, options.mask_suffix, options.unmatched or "error"
+            images,
+            masks,
+            options.unmatched or "error",
+            verbose,
+            **_naming(options),
         )
         if files:
             wanted = set(files.get(name, ()))
@@ -280,8 +348,10 @@ def find(
                     f"{len(missing)} are missing, such as {min(missing)!r}."
                 )
         parts[name] = Part(images, masks, found)
+    # A word was replaced before.
+    palette = options.palette if isinstance(options.palette, tuple) else None
     return Source(
-        *(options, entry.class_names, options.palette or entry.palette),
+        *(options, entry.class_names, palette or entry.palette),
         *(labels, options.value_range, parts),
     )
 

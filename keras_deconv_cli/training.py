@@ -39,10 +39,13 @@ __all__ = ["train"]
 # Number of examples of a split that are checked before the training.
 _NUM_CHECKED = 32
 _NUM_SMOKE_BATCHES = 2
+# Words of --cache, and the arguments of the library.
+_CACHES = {"memory": True, "disk": "disk", "none": False}
 
 
 def train(options: commands.Train) -> int:
     """Trains a network, or resumes its training."""
+    options = dataclasses.replace(options, data=sources.resolved(options.data))
     folder = pathlib.Path(
         options.results.output or resuming.default_output(options)
     )
@@ -114,7 +117,8 @@ def _train(
     loss = _loss(plan, is_new=before is None)
     num_batches = _count(train_set)
     with replicas.scope():
-        model = _build_model(plan, loss, num_batches)
+        channels = train_set.element_spec[0].shape[-1]
+        model = _build_model(plan, loss, num_batches, channels)
     history = History(
         folder,
         model,
@@ -189,7 +193,7 @@ def _load_train(plan: Plan, epoch: tf.Variable) -> tf.data.Dataset:
         batch_size=options.batch_size,
         # The first examples are enough; the others need not be read.
         shuffle=not options.smoke,
-        cache=not options.smoke,
+        cache=_CACHES[options.cache] if not options.smoke else False,
         augment=augment,
         seed=options.seed,
         epoch=epoch,
@@ -205,7 +209,9 @@ def _load_validation(plan: Plan, batch_size: int) -> tf.data.Dataset:
         image_size=plan.image_size,
         batch_size=batch_size,
         # Boundary F1 reads it only once.
-        cache=batch_size == options.batch_size and not options.smoke,
+        cache=_CACHES[options.cache]
+        if batch_size == options.batch_size and not options.smoke
+        else False,
     )
     if options.smoke:
         num_images = _NUM_SMOKE_BATCHES * options.batch_size
@@ -214,14 +220,15 @@ def _load_validation(plan: Plan, batch_size: int) -> tf.data.Dataset:
 
 
 def _build_model(
-    plan: Plan, loss: keras.losses.Loss, num_batches: int
+    plan: Plan, loss: keras.losses.Loss, num_batches: int, channels: int
 ) -> keras.Model:
     options, num_classes = plan.options, plan.source.num_classes
+    input_shape = (*plan.image_size, channels)
     with _precision(options.mixed_precision):
         if options.encoder:
-            model = _build_on_encoder(options, plan.image_size, num_classes)
+            model = _build_on_encoder(options, input_shape, num_classes)
         else:
-            model = _build_published(options, plan.image_size, num_classes)
+            model = _build_published(options, input_shape, num_classes)
         decay = keras.optimizers.schedules.CosineDecay(
             options.learning_rate, plan.num_epochs * num_batches
         )
@@ -239,7 +246,7 @@ def _build_model(
 
 
 def _build_published(
-    options: commands.Train, image_size: tuple[int, int], num_classes: int
+    options: commands.Train, input_shape: tuple[int, ...], num_classes: int
 ) -> keras.Model:
     weights = {}
     if options.encoder_weights:
@@ -247,7 +254,7 @@ def _build_published(
     if options.weights:
         weights["weights"] = options.weights
     model: keras.Model = api.find("model", options.model)(
-        (*image_size, 3),
+        input_shape,
         num_classes,
         decoder=api.CHOICES["decoder"][options.decoder],
         **weights,
@@ -256,11 +263,18 @@ def _build_published(
 
 
 def _build_on_encoder(
-    options: commands.Train, image_size: tuple[int, int], num_classes: int
+    options: commands.Train, input_shape: tuple[int, ...], num_classes: int
 ) -> keras.Model:
+    is_rgb = input_shape[-1] == 3
+    if options.encoder_weights == "imagenet" and not is_rgb:
+        raise ValueError(
+            "--encoder-weights imagenet with --encoder is for --channels 3. "
+            f"Received: {input_shape[-1]} channels. The weights of VGG-16 fit "
+            "any number of channels with --model segnet."
+        )
     name = api.CHOICES["encoder"][str(options.encoder)]
     encoder = getattr(keras.applications, name)(
-        input_shape=(*image_size, 3),
+        input_shape=input_shape,
         include_top=False,
         weights=options.encoder_weights,
     )
@@ -271,7 +285,8 @@ def _build_on_encoder(
         # Where not all is max pooling, the rest is mirrored, too.
         decoder="mirror" if decoder == "max_unpool" else decoder,
         skips=options.skips or False,
-        preprocessing="auto",
+        # What ImageNet's colors need means nothing to other channels.
+        preprocessing="auto" if is_rgb else None,
         name=f"{options.encoder}_encoder_decoder",
     )
 

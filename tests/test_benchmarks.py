@@ -143,6 +143,8 @@ def test_every_way_to_feed_is_timed(tmp_path):
         "from disk, augmented",
         "cached",
         "cached, augmented",
+        "folder of PNG",
+        "folder of JPEG",
         "train SegNetBasic",
     ]
     assert all(row["images_per_second"] > 0 for row in rows)

@@ -145,6 +145,24 @@ def test_preview_draws_what_the_model_predicts(tmp_path, monkeypatch):
     assert np.abs(predictions - drawn[0][1]).max() > 1e-3
 
 
+def test_preview_of_many_channels(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        callbacks.visualize,
+        "draw_predictions",
+        lambda images, *_, **options: drawn.append((images.shape, options)),
+    )
+    images = np.zeros((2, 4, 6, 7), "float32")
+    masks = np.zeros((2, 4, 6), "uint8")
+    preview(
+        tmp_path, [(images, masks)], channels=(3, 2, 1), value_range=(0, 0.3)
+    )
+    [(shape, options)] = drawn
+    assert shape == images.shape
+    assert options["channels"] == (3, 2, 1)
+    assert options["value_range"] == (0, 0.3)
+
+
 @pytest.mark.slow
 def test_preview_disturbs_neither_metrics_nor_dropout(tmp_path):
     """With it and without, an epoch gives the same numbers to the bit."""

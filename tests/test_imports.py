@@ -36,33 +36,38 @@ _shapes:
 callbacks: _arguments _backends _files _labels visualize
 config: _arguments
 data: data._sets data.augmentation data.camvid data.checking data.folders
-    data.frequencies data.pipeline data.scenes data.sources data.writing
+    data.frequencies data.label_maps data.pipeline data.scenes data.sources
+    data.writing
+data._caching:
 data._catalog: _arguments data._sets
 data._epochs: data._errors
 data._errors:
-data._images: data._errors data._value_ranges
+data._images: data._errors data._tiff data._value_ranges
 data._mask_formats: _arguments data._sets
 data._masks: data._errors data._images data._mask_formats data._sets
-    data._stray_labels
+    data._stray_labels data._tiff
 data._pairs: _arguments data._errors data._images data._masks
 data._preparation: _files
 data._sets: _arguments
 data._splits: _arguments
 data._stray_labels: data._sets
-data._value_ranges: data._errors
+data._tiff:
+data._value_ranges: _arguments data._errors
 data.augmentation: _arguments data._errors data._value_ranges
 data.camvid: data._catalog
 data.checking: _arguments _labels data._errors data._stray_labels
     data.frequencies
-data.folders: data._epochs data._errors data._images data._mask_formats
-    data._masks data._pairs data._sets data._splits data._value_ranges
-    data.pipeline
+data.folders: _arguments data._caching data._epochs data._errors data._images
+    data._mask_formats data._masks data._pairs data._sets data._splits
+    data._value_ranges data.pipeline
 data.frequencies: _arguments _labels
-data.pipeline: _arguments _resizing data._catalog data._epochs data._errors
-    data._sets data._value_ranges
+data.label_maps: _arguments data._errors data._sets
+data.pipeline: _arguments _resizing data._caching data._catalog data._epochs
+    data._errors data._sets data._value_ranges
 data.scenes: _arguments data._catalog
-data.sources: _network data._catalog data._epochs data._preparation data._sets
-    data._value_ranges data.camvid data.pipeline data.scenes
+data.sources: _network data._caching data._catalog data._epochs
+    data._preparation data._sets data._value_ranges data.camvid data.pipeline
+    data.scenes
 data.writing: data._catalog data._errors data._images data._mask_formats
     data._masks data._pairs data._preparation data._sets data._value_ranges
 distribution: distribution.backup distribution.connection
@@ -138,18 +143,19 @@ __init__: commands errors parser
 __main__: __init__
 api:
 commands:
-decisions: commands keras_deconv.data keras_deconv.data._images runs sources
-    splits
+decisions: commands keras_deconv.data keras_deconv.data._caching
+    keras_deconv.data._images runs sources splits
 errors: api keras_deconv.data._errors
 evaluation: commands keras_deconv._files keras_deconv.data._pairs
     keras_deconv.losses keras_deconv.metrics runs sources splits
 exporting: api commands runs sources
 history: keras_deconv._files keras_deconv.distribution runs
-inspection: api commands errors keras_deconv keras_deconv.data
+inspection: api commands keras_deconv keras_deconv.data
     keras_deconv.data._catalog keras_deconv.data._sets runs sources
 parser: api commands
 prediction: api commands errors keras_deconv._files keras_deconv._graphs
-    keras_deconv._resizing keras_deconv.data._images keras_deconv.data._pairs
+    keras_deconv._resizing keras_deconv.data._errors
+    keras_deconv.data._images keras_deconv.data._pairs
     keras_deconv.inference keras_deconv.visualize runs
 resuming: api commands history keras_deconv._files keras_deconv.distribution
     runs

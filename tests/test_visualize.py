@@ -305,10 +305,42 @@ def test_without_matplotlib(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("number", "channels", "shown"),
+    [
+        (5, None, (0, 1, 2)),
+        (5, (3, 2, 1), (3, 2, 1)),
+        (4, None, (0, 1, 2)),
+        (2, None, (0, 0, 0)),
+        (6, (5,), (5, 5, 5)),
+        (3, [2, 1, 0], (2, 1, 0)),
+        (1, None, (0, 0, 0)),
+    ],
+)
+def test_channels_that_are_drawn(number, channels, shown):
+    images = np.arange(6 * number).reshape(1, 2, 3, number)
+    drawn = pictures(draw(images, channels=channels))[0]
+    np.testing.assert_array_equal(drawn, images[0][..., list(shown)])
+    # Reflectances, with clouds beyond.
+    scaled = images / 50 - 0.1
+    drawn = pictures(draw(scaled, channels=channels, value_range=(-0.1, 0.3)))[
+        0
+    ]
+    expected = np.rint(np.clip(images[0] * (255 / 20), 0, 255))
+    np.testing.assert_allclose(drawn, expected[..., list(shown)], atol=1)
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (dict(images=IMAGES[0]), "`images` must have the size of the masks"),
-        (dict(images=IMAGES[..., :2]), r"choose three, as images\[..., :3\]"),
+        (dict(channels=(0, 1)), r"`channels` must be three.*0 to 2\. Rec"),
+        (dict(channels=(0, 1, 3)), r"`channels` must be three"),
+        (dict(channels=5), r"`channels` must be three"),
+        (dict(value_range=(1, 0)), r"`value_range` must be a tuple"),
+        (
+            dict(images=IMAGES * np.nan, value_range=(0, 1)),
+            "must hold finite numbers",
+        ),
         (dict(images=IMAGES[:, :1]), "`images` must have the size"),
         (dict(images=IMAGES / 255), "Multiply by 255"),
         (dict(images=IMAGES - 200.0), "from -100.0 to -100.0"),

@@ -14,6 +14,7 @@ from keras_deconv.data.frequencies import (
     enet_weights,
     median_frequency_weights,
 )
+from keras_deconv.data.label_maps import read_label_map
 from keras_deconv.data.pipeline import segmentation_pairs
 from keras_deconv.data.scenes import Scenes, draw_scene
 from keras_deconv.data.sources import describe, load, splits
@@ -38,6 +39,7 @@ __all__ = [
     "from_folders",
     "load",
     "median_frequency_weights",
+    "read_label_map",
     "segmentation_pairs",
     "splits",
     "to_tfds",

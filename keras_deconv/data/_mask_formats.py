@@ -15,13 +15,17 @@ from keras_deconv.data._sets import (
     Color,
     SegmentationSet,
     class_ids,
+    color_map,
     generic_names,
     plain_set,
 )
 
 Classes: TypeAlias = int | Sequence[str] | SegmentationSet
 Labels: TypeAlias = Mapping[int, int] | Mapping[int, str]
+Palette: TypeAlias = Sequence[Color] | str
 _BINARY_NAMES = ("background", "foreground")
+# The lines around objects in VOC, which are void.
+_VOC_BORDER = (224, 224, 192)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +41,8 @@ class MaskFormat:
         assumes_void: Whether 255 is void by default, in a set of two classes:
             masks of 0 and 255 alone would then have one class.
         is_described: Whether the user described the labels in full.
+        is_lossy_allowed: Whether values of files with lossy compression are
+            rounded to labels.
     """
 
     entry: SegmentationSet
@@ -44,6 +50,7 @@ class MaskFormat:
     colors_decide: bool
     assumes_void: bool
     is_described: bool
+    is_lossy_allowed: bool = False
 
 
 def mask_format(
@@ -53,8 +60,9 @@ def mask_format(
     labels: Labels | None = None,
     foreground: int | None = None,
     void_labels: Sequence[int] | None = None,
-    palette: Sequence[Color] | None = None,
+    palette: Palette | None = None,
     void_colors: Sequence[Color] = (),
+    lossy_masks: bool = False,
 ) -> MaskFormat:
     """Put together what the arguments of `from_folders` say about masks.
 
@@ -77,6 +85,8 @@ def mask_format(
         )
     else:
         entry = _entry(name, classes, labels, foreground, void_labels)
+    if isinstance(palette, str):
+        palette, void_colors = voc_colors(entry, palette, void_colors)
     return MaskFormat(
         entry,
         _label_of_color(entry, palette, void_colors),
@@ -87,14 +97,34 @@ def mask_format(
         and void_labels is None
         and palette is None,
         is_described=is_described or labels is not None,
+        is_lossy_allowed=lossy_masks,
     )
+
+
+def voc_colors(
+    entry: SegmentationSet, palette: str, void_colors: Sequence[Color]
+) -> tuple[Sequence[Color], Sequence[Color]]:
+    """Return the colors of VOC for classes and void, for `palette="voc"`.
+
+    Raises:
+        ValueError: If `palette` is another text.
+    """
+    if palette != "voc":
+        raise ValueError(
+            "`palette` must be a sequence of colors (red, green, blue), or "
+            f"'voc'. Received: palette={palette!r}"
+        )
+    void = list(void_colors)
+    if entry.void_labels and _VOC_BORDER not in map(tuple, void):
+        void.append(_VOC_BORDER)
+    return color_map(entry.num_classes), void
 
 
 def _check_not_both(
     classes: Classes | None,
     labels: Labels | None,
     foreground: int | None,
-    palette: Sequence[Color] | None,
+    palette: Palette | None,
 ) -> None:
     given = "labels" if foreground is None else "foreground"
     if labels is not None and foreground is not None:

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from keras_deconv.data import _images
+from keras_deconv.data import _images, _tiff
 from keras_deconv.data._errors import printable
-from keras_deconv.data._images import Pixels
+from keras_deconv.data._images import Picture, Pixels
 from keras_deconv.data._mask_formats import MaskFormat
 from keras_deconv.data._sets import class_table
 from keras_deconv.data._stray_labels import stray_labels_text
 
-MASK_SUFFIXES = (".png",)
-# Pillow's names for kinds of pixels.
-_INDEXED, _COLORS = ("P",), ("RGB", "RGBA")
+MASK_SUFFIXES = (".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+# Pillow's names for kinds of pixels with a number that is no color.
+_INDEXED, _GRAY = ("P", "PA"), ("1", "L", "LA")
+# How far lossy compression may move a value that is rounded back.
+_MAX_LOSS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskPixels:
+    """The labels of a mask file.
+
+    Args:
+        labels: uint8 array `(height, width)`, turned as viewers show it.
+        orientation: EXIF orientation of the file, 1..8; 1 is upright.
+        depth: Bits per channel of the file.
+    """
+
+    labels: np.ndarray
+    orientation: int
+    depth: int
 
 
 def read_pair(
-    image_path: pathlib.Path, mask_path: pathlib.Path, format: MaskFormat
+    image_path: pathlib.Path,
+    mask_path: pathlib.Path,
+    format: MaskFormat,
+    channels: int = 3,
 ) -> tuple[Pixels, np.ndarray]:
     """Read an image, and the class or 255 of each pixel.
 
@@ -32,15 +53,16 @@ def read_pair(
             neither a class nor void.
     """
     content = _images.read_bytes(image_path)
-    image = _images.read_pixels(content, printable(image_path))
-    labels, orientation = read_labels(mask_path, format)
+    image = _images.read_pixels(content, printable(image_path), channels)
+    mask = read_labels(mask_path, format)
+    labels = mask.labels
     image_size = image.values.shape[:2]
     if image_size != labels.shape:
         raise ValueError(
             f"{printable(image_path)}: Image and mask must have the same size. "
             f"Received (height, width): {image_size}, and {labels.shape} in "
             f"{printable(mask_path)}."
-            + _explain_turns(image.orientation, orientation)
+            + _explain_turns(image.orientation, mask.orientation)
         )
     return image, _classes(mask_path, labels, format)
 
@@ -62,41 +84,122 @@ def _explain_turns(of_image: int, of_mask: int) -> str:
     )
 
 
-def read_labels(
-    path: pathlib.Path, format: MaskFormat
-) -> tuple[np.ndarray, int]:
-    """Read the labels of a mask, uint8 (height, width), and its orientation.
+def read_labels(path: pathlib.Path, format: MaskFormat) -> MaskPixels:
+    """Read the labels of a mask.
 
     Raises:
         ValueError: If the file is faulty, or its colors have no meaning.
     """
     name = printable(path)
     content = _images.read_bytes(path)
-    depth = _images.png_depth(content)
-    if depth not in (1, 2, 4, 8):
-        raise ValueError(
-            f"{name}: The mask must be a PNG file of 8 bits per channel or "
-            "less. Received: "
-            + (f"{depth} bits." if depth else "a file that is not PNG.")
-        )
-    with _images.opened(content, name) as image:
-        orientation = _images.orientation_of(image)
-        mode = image.mode
-        values = np.asarray(image)
-        if format.colors_decide or mode in _COLORS:
-            values = np.asarray(image.convert("RGB"))
-    if format.colors_decide:
-        labels = _look_up(name, values, format.label_of_color)
-    elif mode in _COLORS:
-        labels = _without_palette(name, values, format)
-    elif mode in _INDEXED:
-        labels = values
+    _check_channels(content, name)
+    picture = _images.decode(content, name)
+    mode, depth = picture.mode, picture.depth
+    if picture.is_lossy:
+        values = _rounded(name, picture, format)
+    elif picture.is_deep:
+        values = _in_bytes(name, picture.array())
+    elif mode in (*_INDEXED, *_GRAY) and not format.colors_decide:
+        values = picture.array()
     else:
-        # Shades of less than 8 bits come spread over 0..255, but for 1 bit.
-        shades = values[..., 0] if values.ndim == 3 else values
-        spread = 1 if depth == 1 else 255 // (2**depth - 1)
-        labels = shades.astype(np.uint8) // np.uint8(spread)
-    return _images.upright(labels, orientation), orientation
+        values = picture.array("RGB")
+    if format.colors_decide:
+        if values.ndim == 2:
+            values = np.repeat(values[..., None], 3, axis=-1)
+        labels = _look_up(name, values, format.label_of_color)
+    elif values.ndim == 2 or mode in ("LA", "PA"):
+        # Alpha means nothing here.
+        labels = values if values.ndim == 2 else values[..., 0]
+        if mode in _GRAY and depth in (2, 4):
+            # Shades come spread over 0..255.
+            labels = labels // np.uint8(255 // (2**depth - 1))
+    else:
+        labels = _without_palette(name, values, format)
+    return MaskPixels(labels.astype(np.uint8), picture.orientation, depth)
+
+
+def _check_channels(content: bytes, name: str) -> None:
+    """Refuse files whose pixels are neither labels nor colors of 8 bits."""
+    num_channels, depth = 1, _images.png_depth(content) or 8
+    if depth == 16:
+        # The byte after the bits says what they are: gray, colors, alpha.
+        num_channels = {0: 1, 2: 3, 4: 2, 6: 4}.get(content[25], 1)
+    if _tiff.is_tiff(content):
+        page = _images.page_of(content, name)
+        num_channels, depth = page.num_channels, page.depth
+    if num_channels > 4 or (num_channels > 1 and depth > 8):
+        raise ValueError(
+            f"{name}: The mask must have one channel of labels, or colors of 8 "
+            f"bits per channel. Received: {num_channels} channels of {depth} "
+            "bits. Save the labels as one channel."
+        )
+
+
+def _in_bytes(name: str, values: np.ndarray) -> np.ndarray:
+    """Return labels of a deeper mask, which must be in 0..255."""
+    is_label = (values >= 0) & (values <= 255) & (values == np.floor(values))
+    strays = np.unique(values[~is_label])
+    if strays.size:
+        shown = ", ".join(f"{value:g}" for value in strays[:5].tolist())
+        raise ValueError(
+            f"{name}: The mask must hold labels in 0..255, whole numbers. "
+            f"Found {strays.size} others: {shown}. Save it with labels of 8 "
+            "bits."
+        )
+    return values.astype(np.uint8)
+
+
+def _rounded(name: str, picture: Picture, format: MaskFormat) -> np.ndarray:
+    """Bring values that compression has changed back to labels or colors.
+
+    Returns:
+        uint8 `(height, width)` for gray masks, `(height, width, 3)` for colors.
+
+    Raises:
+        ValueError: If that is not allowed, or not clear for every pixel.
+    """
+    if not format.is_lossy_allowed:
+        raise ValueError(
+            f"{name}: The mask must be a file that keeps every value. "
+            f"Received: {picture.image.format} with lossy compression, which "
+            "changes labels at the edges of objects. Save masks as PNG. If all "
+            "values are within 2 of a label, lossy_masks=True rounds them."
+        )
+    values = picture.array("RGB").astype(int)
+    is_gray = bool((np.ptp(values, axis=-1) <= _MAX_LOSS).all())
+    by_color = bool(format.label_of_color) and (
+        format.colors_decide or not is_gray
+    )
+    if by_color:
+        known = _colors(np.array(sorted(format.label_of_color)))
+    elif is_gray:
+        shades = sorted([*format.entry.labels, *format.entry.void_labels])
+        known = np.repeat(np.array(shades)[:, None], 3, axis=-1)
+    else:
+        # Colors without a meaning; they are reported as those of other masks.
+        return values.astype(np.uint8)
+    codes, place = np.unique(_codes(values), return_inverse=True)
+    colors = _colors(codes)
+    distances = np.abs(colors[:, None] - known).max(-1)
+    is_near = distances <= _MAX_LOSS
+    kind = "color" if by_color else "label"
+    far = colors[~is_near.any(-1)]
+    if far.size:
+        stray = tuple(far[0].tolist()) if by_color else int(far[0, 0])
+        raise ValueError(
+            f"{name}: All values must be within {_MAX_LOSS} of a {kind} for "
+            f"`lossy_masks` to round them. Found {len(far)} others, such as "
+            f"{stray}. Save the mask again from its source, as PNG."
+        )
+    if (is_near.sum(-1) > 1).any():
+        raise ValueError(
+            f"{name}: The {kind}s must be at least {2 * _MAX_LOSS + 1} apart "
+            "for `lossy_masks` to round values. Describe the masks with "
+            "`foreground`, `labels` or `palette`, or save them as PNG."
+        )
+    nearest = known[distances.argmin(-1)].astype(np.uint8)
+    rounded = nearest[place.reshape(-1)].reshape(values.shape)
+    return rounded if by_color else rounded[..., 0]
 
 
 def _without_palette(
@@ -136,6 +239,11 @@ def _codes(values: np.ndarray) -> np.ndarray:
     return values.astype(np.int64) @ np.array([65536, 256, 1])
 
 
+def _colors(codes: np.ndarray) -> np.ndarray:
+    """Undo `_codes`."""
+    return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1)
+
+
 def _look_up(
     name: str, values: np.ndarray, label_of_color: Mapping[int, int]
 ) -> np.ndarray:
@@ -144,10 +252,7 @@ def _look_up(
     place = np.minimum(np.searchsorted(known, codes), len(known) - 1)
     strays = np.unique(codes[known[place] != codes])
     if strays.size:
-        colors = [
-            (int(code) >> 16, int(code) >> 8 & 255, int(code) & 255)
-            for code in strays[:5]
-        ]
+        colors = map(tuple, _colors(strays[:5]).tolist())
         raise ValueError(
             f"{name}: The mask must have the colors of `palette` and "
             f"`void_colors` alone. Found {strays.size} others: "
@@ -197,12 +302,12 @@ def check_not_binary(
     found: set[int] = set()
     for path in mask_paths:
         try:
-            labels, _ = read_labels(path, format)
+            mask = read_labels(path, format)
         except ValueError:
             # It is reported when the mask is loaded.
             continue
-        values = set(np.unique(labels).tolist())
-        if 1 in values and _images.png_depth(_images.read_bytes(path)) == 1:
+        values = set(np.unique(mask.labels).tolist())
+        if mask.depth == 1:
             values.discard(1)
         found |= values
         if not found <= {0, 255}:

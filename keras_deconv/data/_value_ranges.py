@@ -3,48 +3,20 @@
 from __future__ import annotations
 
 import ast
-import math
-import numbers
-from collections.abc import Sequence
-from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
+from keras_deconv import _arguments
 from keras_deconv.data._errors import require
 
-ValueRange: TypeAlias = Sequence[float]
+ValueRange = _arguments.ValueRange
+checked = _arguments.value_range
 # How many times its width a range may be exceeded by most values. Windows of
 # CT images and reflectances clip bones and clouds, which are less far away.
 _MAX_WIDTHS = 3
 # Bits per channel that files and sensors have.
 _BITS = (1, 8, 10, 12, 14, 16)
-
-
-def checked(value: Any) -> tuple[float, float] | None:
-    """Return (low, high) as floats, or None if no range is given.
-
-    Raises:
-        ValueError: If `value` is not two finite numbers, low below high.
-    """
-    if value is None:
-        return None
-    parts = (
-        list(value)
-        if isinstance(value, Sequence | np.ndarray)
-        and not isinstance(value, str)
-        else []
-    )
-    is_valid = len(parts) == 2 and all(
-        isinstance(part, numbers.Real) and math.isfinite(part) for part in parts
-    )
-    if not is_valid or not parts[0] < parts[1]:
-        raise ValueError(
-            "`value_range` must be a tuple (low, high) of finite numbers with "
-            "low < high, such as (0, 65535), or None. "
-            f"Received: value_range={value!r}"
-        )
-    return float(parts[0]), float(parts[1])
 
 
 def shown(value_range: tuple[float, float]) -> str:
@@ -97,11 +69,17 @@ def check_holds(
     Clipping would turn the image white, or black and white.
 
     Raises:
-        ValueError: If most values are far above the range, or values of an
-            integer dtype are above a range that holds two integers only.
+        ValueError: If most values are far above the range, values of an
+            integer dtype are above a range that holds two integers only, or
+            values are not finite.
     """
     if not image.size:
         return
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise ValueError(
+            f"{where}: The image must hold finite numbers. Found NaN or inf. "
+            "Write a number of the range where there are no data."
+        )
     low, high = value_range
     is_above = image > _limit(value_range)
     if image.dtype.kind in "iu" and high - low <= 1:

@@ -23,7 +23,6 @@ __all__ = ["DataReport", "check"]
 
 # How many examples a report lists, for each problem.
 _NUM_SHOWN = 10
-_NUM_FAILURES = 30
 # A set of unknown length of which nothing more can be read may go on saying so
 # for ever.
 _MAX_FAILURES_IN_A_ROW = 100
@@ -148,10 +147,8 @@ class DataReport:
             number = len(self.failures)
             failed = "1 example" if number == 1 else f"{number} examples"
             lines.append(f"{failed} could not be read:")
-            texts = summarize(self.failures)
-            lines += [f"  {text}" for text in texts[:_NUM_FAILURES]]
-            if len(texts) > _NUM_FAILURES:
-                lines.append(f"  ... and {len(texts) - _NUM_FAILURES} others")
+            # All of them: each is a file to repair.
+            lines += [f"  {text}" for text in summarize(self.failures)]
         if self.early_end:
             lines.append(self.early_end)
         return "\n".join(lines)

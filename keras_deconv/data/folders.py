@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
 from collections.abc import Sequence
@@ -10,13 +11,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_deconv.data import _images, _value_ranges
+from keras_deconv import _arguments
+from keras_deconv.data import _caching, _images, _value_ranges
+from keras_deconv.data._caching import Cache
 from keras_deconv.data._epochs import Augment
 from keras_deconv.data._errors import printable, require
 from keras_deconv.data._mask_formats import (
     Classes,
     Labels,
     MaskFormat,
+    Palette,
     mask_format,
 )
 from keras_deconv.data._masks import check_not_binary, read_pair
@@ -31,6 +35,9 @@ from keras_deconv.data.pipeline import (
 
 __all__ = ["from_folders"]
 
+# Of how many images the size is looked at.
+_NUM_SIZES = 32
+
 
 def from_folders(
     images: StrPath,
@@ -43,9 +50,12 @@ def from_folders(
     foreground: int | None = None,
     void_labels: Sequence[int] | None = None,
     value_range: _value_ranges.ValueRange | None = None,
-    palette: Sequence[Color] | None = None,
+    palette: Palette | None = None,
     void_colors: Sequence[Color] = (),
+    image_suffix: str = "",
     mask_suffix: str = "",
+    lossy_masks: bool = False,
+    channels: int = 3,
     unmatched: str = "error",
     files: Sequence[str] | None = None,
     validation_split: float | None = None,
@@ -53,7 +63,7 @@ def from_folders(
     shuffle: bool | None = None,
     seed: int | None = None,
     epoch: tf.Variable | None = None,
-    cache: bool = True,
+    cache: Cache = True,
     drop_remainder: bool = False,
     augment: Augment | None = None,
     class_weights: ClassWeights | None = None,
@@ -65,13 +75,17 @@ def from_folders(
     `truth/street/7.png`. Links are followed. Files and folders whose names
     start with a dot are ignored.
 
-    Images are PNG or JPEG files. Files of other image formats are an error
-    that names them, unless `unmatched` is `"skip"`. Images are turned by their
-    EXIF orientation, as viewers show them; so are masks that have one. Images
-    of 16 bits per channel need `value_range`.
+    Images are PNG, JPEG, TIFF, WebP, BMP or GIF files. Files of other image
+    formats, and files without a partner, are an error that names them, unless
+    `unmatched` is `"skip"`. Images are turned by their EXIF orientation, as
+    viewers show them; so are masks that have one. Images of 16 bits per
+    channel, and of floats, need `value_range`. TIFF files of more than 4
+    channels, or of several channels with more than 8 bits, need rasterio:
+    `pip install 'keras-deconv[geo]'`. Files with several pages or frames are
+    an error.
 
-    Masks are PNG files of 8 bits per channel or less (JPEG would change
-    labels). What counts as the label of a pixel:
+    Masks are files of the same formats, but for JPEG, which changes labels at
+    the edges of objects. What counts as the label of a pixel:
 
     - In a grayscale mask, its value. RGB masks whose three channels are equal
       are grayscale too; OpenCV writes them.
@@ -115,18 +129,28 @@ def from_folders(
             a range such as (0, 1): it would become white. Images are then
             float32 and keep their precision. Defaults to none, for images of
             8 bits.
-        palette: Sequence of (red, green, blue) in 0..255, one per class. The
+        palette: Sequence of (red, green, blue) in 0..255, one per class; or
+            "voc" for those of `color_map`, with (224, 224, 192) for void. The
             color then counts in every mask, grayscale and indexed ones
             included. Defaults to that of a `SegmentationSet`, for RGB masks
             that are not gray.
         void_colors: Sequence of colors that mean void.
-        mask_suffix: str. What the names of the masks have in addition to those
-            of the images: "_mask" for `7.jpg` and `7_mask.png`. Other masks
-            are ignored, so images and masks may share a folder.
+        image_suffix: str. What the names of the images have after the common
+            name: "_leftImg8bit" in Cityscapes. Other images are ignored.
+        mask_suffix: str. What the names of the masks have after the common
+            name: "_mask" for `7.jpg` and `7_mask.png`. Other masks are
+            ignored, so images and masks may share a folder.
+        lossy_masks: bool. Read JPEG masks, and round their values to labels
+            (to the colors of `palette`), if every value is within 2 of one and
+            labels are at least 5 apart. Other masks of such files are an error.
+        channels: int >= 1. Number of channels of the images: 3 repeats gray
+            and leaves alpha out, 1 makes colors gray and leaves alpha out. For
+            other numbers, every file must have as many.
         unmatched: `"error"` to refuse images without a mask, masks without an
-            image, and images and masks of other formats; or `"skip"` to leave
-            them out and print how many. Another format of an image that is
-            read, such as `7.tif` beside `7.png`, does not matter.
+            image, several files of one name, and images and masks of other
+            formats; or `"skip"` to leave them out and print how many. A format
+            that is not read, such as `7.dng` beside `7.png`, does not matter;
+            nor does a JPEG file beside a mask of its name.
         files: Sequence of str. Load these pairs only, given by their path
             inside the folders without suffix: `"street/7"`. Defaults to all.
         validation_split: float above 0 and below 1. Share of the pairs that
@@ -140,7 +164,7 @@ def from_folders(
         seed: int or None. As in `segmentation_pairs`. It also draws the parts;
             None stands for 0 there.
         epoch: `tf.Variable` or None. As in `segmentation_pairs`.
-        cache: bool. As in `segmentation_pairs`.
+        cache: True, "disk" or False. As in `segmentation_pairs`.
         drop_remainder: bool. As in `segmentation_pairs`.
         augment: Function or None. As in `segmentation_pairs`.
         class_weights: Floats or None. As in `segmentation_pairs`.
@@ -151,8 +175,8 @@ def from_folders(
 
     Raises:
         ValueError: If a folder is missing or has no such files.
-        ValueError: If two files differ in their suffix only, or `unmatched` is
-            `"error"` and an image has no mask, a mask has no image, or a file
+        ValueError: If `unmatched` is `"error"` and an image has no mask, a
+            mask has no image, two files differ in their suffix only, or a file
             has another image format.
         ValueError: If `classes`, `labels`, `foreground`, `void_labels` and
             `palette` contradict each other.
@@ -161,9 +185,10 @@ def from_folders(
         ValueError: If another argument is out of range.
         tf.errors.InvalidArgumentError: While iterating, with the name of the
             file: if it cannot be read, if a color is not in `palette`, if a
-            label is neither a class nor void, if an image has more than 8 bits
-            and `value_range` is None, if `value_range` is far too narrow for
-            an image, or if an image and its mask differ in size.
+            label is neither a class nor void, if an image has another number
+            of channels, if an image has more than 8 bits and `value_range` is
+            None, if `value_range` is far too narrow for an image, or if an
+            image and its mask differ in size.
 
     Example:
         >>> import pathlib, tempfile, tensorflow as tf
@@ -194,20 +219,30 @@ def from_folders(
         void_labels=void_labels,
         palette=palette,
         void_colors=void_colors,
+        lossy_masks=lossy_masks,
     )
+    channels = _arguments.positive_int(channels, "channels")
+    naming: dict[str, Any] = {
+        "image_suffix": image_suffix,
+        "mask_suffix": mask_suffix,
+        "lossy_masks": lossy_masks,
+    }
     if files is None:
-        found = match_files(images, masks, mask_suffix, unmatched)
+        found = match_files(images, masks, unmatched, **naming)
     else:
         # Others do not matter, so they need no partner.
-        found = match_files(images, masks, mask_suffix, "skip", verbose=False)
+        found = match_files(images, masks, "skip", verbose=False, **naming)
     # Of all files: a small part may have no foreground.
     check_not_binary([mask for _, _, mask in found], format)
     if files is not None:
         found = only(found, files)
 
+    if image_size is None:
+        _check_cache(cache, found, channels, limits is not None)
+
     def load(part: Files, is_training: bool, **changes: Any) -> tf.data.Dataset:
         return segmentation_pairs(
-            _examples(part, format, limits),
+            _examples(part, format, limits, channels),
             _entry_of_classes(format),
             image_size=image_size,
             batch_size=batch_size,
@@ -235,6 +270,28 @@ def from_folders(
     return load(training, True, **changes), load(validation, False)
 
 
+def _check_cache(
+    cache: Cache, files: Files, channels: int, is_float: bool
+) -> None:
+    """Refuse a cache of images of their own sizes that is too large.
+
+    Sizes of some of the files are enough, spread over all of them.
+    """
+    if _caching.checked(cache) is not True:
+        return
+    step = math.ceil(len(files) / _NUM_SIZES)
+    try:
+        size = _images.median_size(path for _, path, _ in files[::step])
+    except ValueError:
+        # It is reported when the image is loaded.
+        return
+    _caching.check_fits(
+        cache,
+        _caching.num_bytes(len(files), size, channels, is_float),
+        f"{len(files)} examples of about {size[0]}x{size[1]} pixels",
+    )
+
+
 def _entry_of_classes(format: MaskFormat) -> Any:
     """Describe masks that hold classes and 255, as `read_pair` gives them."""
     entry = format.entry
@@ -247,6 +304,7 @@ def _examples(
     files: Files,
     format: MaskFormat,
     value_range: tuple[float, float] | None,
+    channels: int,
 ) -> tf.data.Dataset:
     """Read the files, each when it is needed."""
     dtype = np.uint8 if value_range is None else np.float32
@@ -259,11 +317,12 @@ def _examples(
             for tensor in (image_path, mask_path)
         )
         try:
-            pixels, classes = read_pair(path, mask, format)
+            pixels, classes = read_pair(path, mask, format, channels)
             values = _images.in_range(pixels, value_range, printable(path))
         # As text, so that TensorFlow does not add where it was raised.
         except ValueError as error:
-            return np.zeros((0, 0, 3), dtype), np.zeros((0, 0, 1)), str(error)
+            nothing = np.zeros((0, 0, channels), dtype)
+            return nothing, np.zeros((0, 0, 1)), str(error)
         return values, classes[..., None], ""
 
     def read(
@@ -275,7 +334,7 @@ def _examples(
         )
         require(tf.equal(problem, ""), [problem])
         return {
-            "image": tf.ensure_shape(image, (None, None, 3)),
+            "image": tf.ensure_shape(image, (None, None, channels)),
             "mask": tf.ensure_shape(mask, (None, None, 1)),
             "file_name": name,
         }

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from keras_deconv import _arguments, _resizing
 from keras_deconv._arguments import VOID
-from keras_deconv.data import _value_ranges
+from keras_deconv.data import _caching, _value_ranges
+from keras_deconv.data._caching import Cache
 from keras_deconv.data._catalog import find, known_set
 from keras_deconv.data._epochs import Augment, drawn_by_epoch
 from keras_deconv.data._errors import require
@@ -52,7 +53,7 @@ def segmentation_pairs(
     shuffle: bool = False,
     seed: int | None = None,
     epoch: tf.Variable | None = None,
-    cache: bool = True,
+    cache: Cache = True,
     drop_remainder: bool = False,
     augment: Augment | None = None,
     class_weights: ClassWeights | None = None,
@@ -100,7 +101,8 @@ def segmentation_pairs(
             Images are then float32 and keep their precision. Defaults to none,
             for uint8 images.
         shuffle: bool. Draw a new order every epoch. All examples are shuffled
-            if they are cached, otherwise (and for videos) 1000 at a time.
+            if they are cached in memory, otherwise (and for videos) 1000 at a
+            time.
         seed: int >= 0 or None. Makes order and augmentation of every epoch
             reproducible: in the first iteration over the dataset, in the
             second, and so on.
@@ -111,8 +113,10 @@ def segmentation_pairs(
             resumed training sees what it would have seen, provided that `fit`
             iterates over the dataset once per epoch (without
             `steps_per_epoch`, which reads ahead).
-        cache: bool. Keep the resized examples in memory: 4 bytes per pixel, or
-            13 with `value_range`.
+        cache: True to keep the resized examples in memory: 4 bytes per pixel of
+            an RGB image, or 13 with `value_range`; "disk" to keep them in a
+            temporary file, which is deleted when Python ends (the environment
+            variable TMPDIR says where); or False to read them in every epoch.
         drop_remainder: bool. Leave out a last batch that is not full, so that
             all batches have the same size, as training on several replicas
             needs it.
@@ -143,6 +147,8 @@ def segmentation_pairs(
             one batch with `drop_remainder`.
         ValueError: If `class_weights` does not have one weight per class, or
             `augment` returns something else than an image and a mask.
+        ValueError: If `cache` is True and the examples, at `image_size`, need
+            more than the free memory, as far as Linux tells.
         tf.errors.InvalidArgumentError: While iterating, with the number of the
             example: if image and mask differ in size, a label is neither a
             class nor void, or `value_range` is far too narrow for an image.
@@ -181,17 +187,19 @@ def segmentation_pairs(
     )
     num_examples = int(pairs.cardinality())
     _check_number(num_examples, batch_size, drop_remainder)
+    cache = _caching.checked(cache)
     if cache:
+        _check_cache(cache, pairs, num_examples)
         # A cache that ends early would be kept without what could not be read.
         if num_examples >= 0:
             pairs = pairs.apply(
                 tf.data.experimental.assert_cardinality(num_examples)
             )
-        pairs = pairs.cache()
+        pairs = _caching.cached(pairs, cache)
     if shuffle or augment is not None:
         shuffle_size = (
             num_examples
-            if cache and num_examples > 0
+            if cache is True and num_examples > 0
             else _UNCACHED_SHUFFLE_SIZE
         )
         pairs = drawn_by_epoch(
@@ -413,6 +421,23 @@ def check_arguments(
             "`augment` must be a function from (image, mask) to (image, mask), "
             "e.g. what data.augmentation() returns. "
             f"Received: augment={augment!r}"
+        )
+
+
+def _check_cache(
+    cache: Cache, pairs: tf.data.Dataset, num_examples: int
+) -> None:
+    """Refuse a cache of examples of one size that does not fit into memory."""
+    image, _ = pairs.element_spec
+    if num_examples > 0 and None not in image.shape:
+        height, width, channels = image.shape
+        _caching.check_fits(
+            cache,
+            _caching.num_bytes(
+                *(num_examples, (height, width), channels),
+                image.dtype.is_floating,
+            ),
+            f"{num_examples} examples of {height}x{width} pixels",
         )
 
 

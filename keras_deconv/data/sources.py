@@ -21,6 +21,7 @@ from keras_deconv.data import (
     camvid,  # noqa: F401
     scenes,  # noqa: F401
 )
+from keras_deconv.data._caching import Cache
 from keras_deconv.data._catalog import did_you_mean, find, known_set, names
 from keras_deconv.data._epochs import Augment
 from keras_deconv.data._sets import SegmentationSet, plain_set
@@ -52,7 +53,7 @@ def load(
     shuffle: bool | None = None,
     seed: int | None = None,
     epoch: tf.Variable | None = None,
-    cache: bool = True,
+    cache: Cache = True,
     drop_remainder: bool = False,
     augment: Augment | None = None,
     class_weights: ClassWeights | None = None,

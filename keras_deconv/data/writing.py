@@ -21,6 +21,7 @@ from keras_deconv.data._mask_formats import (
     Classes,
     Labels,
     MaskFormat,
+    Palette,
     mask_format,
 )
 from keras_deconv.data._masks import check_not_binary, read_pair
@@ -40,9 +41,11 @@ def to_tfds(
     foreground: int | None = None,
     void_labels: Sequence[int] | None = None,
     value_range: _value_ranges.ValueRange | None = None,
-    palette: Sequence[Color] | None = None,
+    palette: Palette | None = None,
     void_colors: Sequence[Color] = (),
+    image_suffix: str = "",
     mask_suffix: str = "",
+    lossy_masks: bool = False,
     unmatched: str = "error",
     version: str = "1.0.0",
 ) -> dict[str, int]:
@@ -71,7 +74,9 @@ def to_tfds(
             `load` applies.
         palette: Colors or None. As in `from_folders`.
         void_colors: Colors. As in `from_folders`.
+        image_suffix: str. As in `from_folders`.
         mask_suffix: str. As in `from_folders`.
+        lossy_masks: bool. As in `from_folders`.
         unmatched: str. As in `from_folders`.
         version: str of three numbers, "1.0.0".
 
@@ -117,9 +122,17 @@ def to_tfds(
         void_labels=void_labels,
         palette=palette,
         void_colors=void_colors,
+        lossy_masks=lossy_masks,
     )
     files = {
-        split: match_files(images, masks, mask_suffix, unmatched)
+        split: match_files(
+            images,
+            masks,
+            unmatched,
+            image_suffix=image_suffix,
+            mask_suffix=mask_suffix,
+            lossy_masks=lossy_masks,
+        )
         for split, (images, masks) in folders.items()
     }
     all_masks = [mask for found in files.values() for _, _, mask in found]
@@ -231,7 +244,14 @@ def _checked_examples(
 def _stored(path: pathlib.Path, pixels: Pixels, is_wide: bool) -> Any:
     """Return what tfds stores: the file if it can, which is smaller."""
     if is_wide:
-        return pixels.values.astype(np.uint16)
+        stored = pixels.values.astype(np.uint16)
+        if not np.array_equal(stored, pixels.values):
+            raise ValueError(
+                f"{printable(path)}: tfds can store values in 0..65535, whole "
+                f"numbers. Received: an image of {pixels.values.dtype.name}. "
+                "Load the folders with from_folders, or convert the images."
+            )
+        return stored
     if pixels.orientation == 1 and pixels.format in ("PNG", "JPEG"):
         return io.BytesIO(path.read_bytes())
     return pixels.values

@@ -75,14 +75,20 @@ def load_vgg16(model: keras.Model, weights: str | Path) -> None:
     takes RGB in 0..255 as it is; where it has no bias, the batch normalization
     after it takes the mean away.
 
+    For other numbers of channels the kernel of the first convolution is
+    changed. For gray images, it is the sum over red, green and blue: the result
+    is that of an image with three equal channels. For n channels, the kernels
+    of red, green and blue are repeated in turn and multiplied by 3 / n, as timm
+    does, so that values stay of the same size.
+
     From VGG-16, batch normalization keeps its initial values. From VGG-16-BN it
     is loaded too; since PyTorch's epsilon is smaller, the scale is changed so
     that predictions are PyTorch's.
 
     Args:
-        model: Model with layers `block1_conv1` to `block5_conv3` on 3 input
-            channels, and perhaps `fc6` and `fc7`; changed in place. The latter
-            are loaded where they have VGG-16's 4096 units.
+        model: Model with layers `block1_conv1` to `block5_conv3` on any number
+            of input channels, and perhaps `fc6` and `fc7`; changed in place.
+            The latter are loaded where they have VGG-16's 4096 units.
         weights: "imagenet" (downloaded by Keras); the path of a VGG-16 weights
             file that `keras.applications.VGG16` takes; or the path of
             torchvision's `vgg16` or `vgg16_bn` state dict: .pth or .pt (needs
@@ -90,24 +96,22 @@ def load_vgg16(model: keras.Model, weights: str | Path) -> None:
             `keras-deconv[torch]`. Code in a file is never run.
 
     Raises:
-        ValueError: The input has not 3 channels, or the weights cannot be had,
-            are those of another network, or hold NaN, infinities or a negative
-            variance. The model is not changed then.
+        ValueError: The weights cannot be had, are those of another network, or
+            hold NaN, infinities or a negative variance. The model is not
+            changed then.
     """
     check_encoder_weights(weights)
-    if model.input_shape[-1] != 3:
-        raise ValueError(
-            "`encoder_weights` of VGG-16 need an `input_shape` with 3 "
-            f"channels. Received: {model.input_shape[1:]}. Use "
-            "encoder_weights=None for other channel counts."
-        )
+    num_channels = model.input_shape[-1]
     names = [*CONVOLUTIONS, *_fully_connected(model)]
     path = Path(os.path.expanduser(weights))
     if path.suffix.lower() in _state_dicts.SUFFIXES:
         shapes = {n: tuple(model.get_layer(n).kernel.shape) for n in names}
-        source = _read_torch(path, shapes)
+        # As the file has it.
+        *size, _, filters = shapes[CONVOLUTIONS[0]]
+        shapes[CONVOLUTIONS[0]] = (*size, 3, filters)
+        source = _read_torch(path, shapes, num_channels)
     else:
-        source = _read_keras(path, names)
+        source = _read_keras(path, names, num_channels)
     for name, values in source.items():
         conv, norm = model.get_layer(name), model.get_layer(f"{name}_norm")
         conv.set_weights([values.kernel, values.bias][: len(conv.weights)])
@@ -131,8 +135,32 @@ def _fully_connected(model: keras.Model) -> list[str]:
     ]
 
 
+def _for_channels(
+    kernel: np.ndarray, bias: np.ndarray, mean: np.ndarray, num_channels: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Let the first convolution take images of any number of channels.
+
+    Args:
+        kernel: Over RGB in 0..255.
+        bias: Of images less their mean color.
+        mean: The mean color, RGB in 0..255.
+        num_channels: Number of channels that the new kernel takes.
+
+    Returns:
+        The kernel, and the bias for images as they are.
+    """
+    if num_channels == 1:
+        bias = bias - np.einsum("hwio,i->o", kernel, mean)
+        return kernel.sum(axis=2, keepdims=True), bias
+    if num_channels != 3:
+        places = np.arange(num_channels) % 3
+        kernel = kernel[:, :, places] * np.float32(3 / num_channels)
+        mean = mean[places]
+    return kernel, bias - np.einsum("hwio,i->o", kernel, mean)
+
+
 def _read_keras(
-    weights: str | Path, names: list[str]
+    weights: str | Path, names: list[str], num_channels: int
 ) -> dict[str, ConvWeights]:
     include_top = "fc6" in names
     file = "vgg16_weights_tf_dim_ordering_tf_kernels"
@@ -160,8 +188,9 @@ def _read_keras(
                 array, f"{source}'s {part}", weights, "encoder_weights"
             )
         if name == CONVOLUTIONS[0]:
-            kernel = kernel[:, :, ::-1]
-            bias = bias - np.einsum("hwio,i->o", kernel, VGG16_MEAN)
+            kernel, bias = _for_channels(
+                kernel[:, :, ::-1], bias, VGG16_MEAN, num_channels
+            )
         elif name in FULLY_CONNECTED:
             size, channels, filters = FULLY_CONNECTED[name]
             kernel = kernel.reshape(size, size, channels, filters)
@@ -170,7 +199,7 @@ def _read_keras(
 
 
 def _read_torch(
-    path: Path, kernel_shapes: dict[str, tuple[int, ...]]
+    path: Path, kernel_shapes: dict[str, tuple[int, ...]], num_channels: int
 ) -> dict[str, ConvWeights]:
     state = _state_dicts.read(path, "encoder_weights")
     numbers = sorted(
@@ -211,8 +240,12 @@ def _read_torch(
         ).values()
         kernel = kernel.reshape(filters, channels, *size).transpose(2, 3, 1, 0)
         if name == CONVOLUTIONS[0]:
-            kernel = kernel / (255 * TORCH_STD)[:, None]
-            bias = bias - np.einsum("hwio,i->o", kernel, 255 * TORCH_MEAN)
+            kernel, bias = _for_channels(
+                kernel / (255 * TORCH_STD)[:, None],
+                bias,
+                255 * TORCH_MEAN,
+                num_channels,
+            )
         read[name] = ConvWeights(kernel, bias, tuple(parts) or None)
     return read
 

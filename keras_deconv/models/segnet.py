@@ -76,7 +76,9 @@ def SegNet(  # noqa: N802
         encoder_weights: None (He initialization), "imagenet", or the path of
             a weights file: VGG-16 of `keras.applications`, or VGG-16 and
             VGG-16-BN of torchvision (.pth or .safetensors). For the published
-            `filters`, `convs_per_stage` and `kernel_size` only.
+            `filters`, `convs_per_stage` and `kernel_size` only. For gray
+            images the kernels of the first convolution are summed over red,
+            green and blue; for other numbers of channels they are repeated.
         weights: None, or the path of a `.caffemodel` that the authors trained;
             Caffe is not needed. The model then takes RGB: the kernel of the
             first convolution is turned, since the authors feed BGR (0..255,

@@ -627,7 +627,7 @@ def test_check_lists_ten_faults(tmp_path, capsys):
     (masks / "03.png").write_bytes(whole[: len(whole) // 2])
     deep = tf.io.encode_png(image.astype("uint16") * 257).numpy()
     (images / "04.png").write_bytes(deep)
-    deep = tf.io.encode_png(mask[..., None].astype("uint16")).numpy()
+    deep = tf.io.encode_png(mask[..., None] * np.uint16(300)).numpy()
     (masks / "05.png").write_bytes(deep)
     (masks / "06.png").write_bytes(encoded(mask[:-1]))
     (images / "07.png").write_bytes(encoded(image, exif=orientation(6)))
@@ -643,7 +643,7 @@ def test_check_lists_ten_faults(tmp_path, capsys):
         "masks/03.png: The file cannot be read",
         "images/04.png: The image has more than 8 bits per channel, so "
         "--value-range must",
-        "masks/05.png: The mask must be a PNG file of 8 bits",
+        "masks/05.png: The mask must hold labels in 0..255",
         "images/06.png: Image and mask must have the same size",
         "The image is turned by its EXIF orientation, 6, and the mask has none",
         "label 7, neither class nor void",
@@ -765,14 +765,14 @@ def test_other_errors_of_the_disk_are_not_taken_for_a_full_one(tmp_path):
 def test_predict_says_which_files_of_a_folder_it_leaves_out(tmp_path, capsys):
     tiny_model((32, 32, 3), 3).save(tmp_path / "model.keras")
     write_disks(tmp_path, (0, 1), number=1)
-    for name in ("b.tif", "c.webp", "notes.txt"):
+    for name in ("b.dng", "notes.txt", ".hidden.png"):
         (tmp_path / "images" / name).write_bytes(b"")
     arguments = ["predict", str(tmp_path / "model.keras")]
     arguments += [str(tmp_path / "images"), "--output", str(tmp_path / "out")]
     assert main(arguments) == 0
     assert (
-        f"warning: 2 files in {tmp_path}/images are left out, because they are "
-        "not .png, .jpg, .jpeg, .bmp: b.tif, c.webp\n"
+        f"warning: 2 files are left out in {tmp_path}/images, not being .png, "
+        ".jpg, .jpeg, .jfif, .bmp, .gif, .webp, .tif, .tiff: b.dng, notes.txt\n"
     ) in capsys.readouterr().err
 
 

@@ -66,6 +66,7 @@ def test_words_are_those_of_the_library():
         "format": objects(export),
         "quantize": set(tflite.QUANTIZATIONS),
         "unmatched": {"error", "skip"},
+        "cache": {"memory", "disk", ""},
     }
     # Those are all functions that make weights of frequencies.
     assert {n for n in data.__all__ if n.endswith("_weights")} == {
@@ -99,7 +100,7 @@ def test_every_option_is_in_the_table(capsys, monkeypatch):
     named = {api.flag(name) for name in api.OPTIONS}
     assert flags - {"--help", "--debug"} == {
         *(name for name in named if name.startswith("--")),
-        "--split",
+        *("--split", "--no-cache"),
     }
 
 
@@ -112,7 +113,7 @@ def test_every_argument_is_one_of_the_library():
     # The others are the command's own, those of Keras, or choose a function.
     assert {n for n, o in api.OPTIONS.items() if not o.arguments} == {
         *("augment", "early_stopping", "encoder", "epochs", "format"),
-        *("inputs", "json"),
+        *("inputs", "json", "label_map"),
         *("learning_rate", "loss", "mixed_precision", "model", "model_path"),
         *("smoke", "subject", "tensorboard"),
     }
@@ -221,7 +222,16 @@ def test_options_become_a_typed_command():
         ("train --void-labels 0", "--void-labels goes with --images"),
         ("check cam_vid --mask-suffix _m", "--mask-suffix goes with --images"),
         ("train --images a --masks b --unmatched no", "error"),
-        ("train --foreground 255", "--labels, or --foreground) go together"),
+        ("train --foreground 255", "or --label-map) go together"),
+        ("train --label-map a", "or --label-map) go together"),
+        (
+            "train --images a --masks b --label-map c --classes 2",
+            "--label-map says what --classes would say",
+        ),
+        ("train --channels 0", "integer >= 1"),
+        ("train --cache ram", "argument --cache: invalid choice: 'ram'"),
+        ("check cam_vid --channels 4", "--channels goes with --images"),
+        ("check cam_vid --lossy-masks", "--lossy-masks goes with --images"),
         ("train --images a", "--masks"),
         ("train --images a --masks b", "--classes"),
         ("train cam_vid --images a --masks b --classes 2", "not both"),
@@ -299,6 +309,7 @@ def test_names_of_classes_are_without_blanks_around_them():
         ("value_range=(0, 4095).", "--value-range 0,4095."),
         ("input_shape=(48, 64, 3)", "--image-size 48x64"),
         ("foreground=None", "no --foreground"),
+        ("cache='disk' or cache=False, or", "--cache disk or --cache none, or"),
         ("name='pets'", "DATASET 'pets'"),
         ("classes=['a', 'b']", "--classes a,b"),
         ("split='x[:2]'", "SPLIT 'x[:2]'"),

@@ -19,7 +19,7 @@ from keras_deconv.data import (
     splits,
     to_tfds,
 )
-from keras_deconv.data._pairs import list_pictures
+from keras_deconv.data._pairs import find_pairs, list_pictures
 from tests.paths import CAMVID
 from tests.tiny_datasets import write_camvid, write_png
 
@@ -295,16 +295,20 @@ def test_many_that_do_not_match(tmp_path):
 
 def test_other_formats_are_not_left_out_silently(tmp_path, capsys):
     write_pairs(tmp_path)
-    for name in ("images/e.tif", "images/f.BMP", "masks/e.tif", "masks/f.jpg"):
+    for name in ("images/e.dng", "images/f.HEIC", "masks/e.dng", "masks/f.jpg"):
         (tmp_path / name).write_bytes(b"")
     # A second format of what is read, and files that are no images.
-    for name in ("images/a.tiff", "masks/a.jpg", "images/notes.txt"):
+    for name in ("images/a.dng", "masks/a.jpg", "images/notes.txt"):
         (tmp_path / name).write_bytes(b"")
     report = (
-        r"pairs: 3; images that are not \.png or \.jpg or \.jpeg: 2 \(e\.tif, "
-        r"f\.BMP\); masks that are not \.png: 2 \(e\.tif, f\.jpg\)\."
+        r"pairs: 3; images that are not \.png .*: 2 \(e\.dng, f\.HEIC\); masks "
+        r"that are not \.png .*: 1 \(e\.dng\); masks with lossy compression: 1 "
+        r"\(f\.jpg\)\."
     )
-    with pytest.raises(ValueError, match=rf"{report}.*Convert .* to PNG\.$"):
+    with pytest.raises(
+        ValueError,
+        match=rf"{report}.*JPEG changes labels.*Convert .* to PNG\.$",
+    ):
         read(tmp_path)
     ((image, _),) = read(tmp_path, unmatched="skip")
     assert len(image) == 3
@@ -314,10 +318,10 @@ def test_other_formats_are_not_left_out_silently(tmp_path, capsys):
 def test_a_folder_of_another_format(tmp_path):
     write_pairs(tmp_path)
     for path in (tmp_path / "images").rglob("*.png"):
-        path.rename(path.with_suffix(".tif"))
+        path.rename(path.with_suffix(".heic"))
     message = (
         r"`images` must hold \.png, .*which has none\. It has files of other "
-        r"formats: 3 \(a\.tif, c\.tif, d\.tif\)\. Convert them to PNG\.$"
+        r"formats: 3 \(a\.heic, c\.heic, d\.heic\)\. Convert them to PNG\.$"
     )
     with pytest.raises(ValueError, match=message):
         read(tmp_path)
@@ -334,13 +338,98 @@ def test_other_formats_in_a_shared_folder(tmp_path):
     options = {"classes": 3, "image_size": None, "batch_size": 1}
     options["mask_suffix"] = "_mask"
     assert len(from_folders(shared, shared, **options)) == 1
-    (shared / "b.tif").write_bytes(b"")
-    (shared / "b_mask.tif").write_bytes(b"")
+    (shared / "b.dng").write_bytes(b"")
+    (shared / "b_mask.dng").write_bytes(b"")
     with pytest.raises(
         ValueError,
-        match=r"jpeg: 1 \(b\.tif\); masks that are not \.png: 1 \(b_mask\.tif",
+        match=r"images that are not .*: 1 \(b\.dng\); masks that are not .*: 1 "
+        r"\(b_mask\.dng",
     ):
         from_folders(shared, shared, **options)
+
+
+def test_the_layout_of_cityscapes(tmp_path):
+    """Two suffixes; other files of a mask's folder are left out."""
+    parts = tmp_path / "leftImg8bit", tmp_path / "gtFine"
+    for name in ("aachen/a_0", "bochum/b_1"):
+        image = np.full((*LABELS.shape, 3), len(name), np.uint8)
+        write_png(parts[0] / f"{name}_leftImg8bit.png", image)
+        write_gray(parts[1] / f"{name}_gtFine_labelIds.png", LABELS)
+        write_gray(parts[1] / f"{name}_gtFine_color.png", LABELS)
+        (parts[1] / f"{name}_gtFine_polygons.json").write_text("{}")
+    suffixes = {
+        "image_suffix": "_leftImg8bit",
+        "mask_suffix": "_gtFine_labelIds",
+    }
+    options = {"classes": 3, "image_size": None, "batch_size": 2} | suffixes
+    ((image, mask),) = from_folders(*parts, **options)
+    np.testing.assert_array_equal(mask, [LABELS] * 2)
+    ((_, mask),) = from_folders(*parts, files=["aachen/a_0"], **options)
+    assert len(mask) == 1
+    to_tfds(
+        "own_streets",
+        {"train": parts},
+        classes=["road", "car", "sky"],
+        data_dir=tmp_path / "data",
+        **suffixes,
+    )
+    (parts[1] / "aachen/a_0_gtFine_labelIds.png").unlink()
+    with pytest.raises(ValueError, match=r"without mask: 1 \(aachen/a_0\)"):
+        from_folders(*parts, **options)
+
+
+@pytest.mark.parametrize(
+    ("image_suffix", "mask_suffix"),
+    [("_image", "_mask"), ("_image", ""), ("", "_mask")],
+)
+def test_suffixes_in_one_folder(tmp_path, image_suffix, mask_suffix):
+    for name in "ab":
+        image = np.zeros((*LABELS.shape, 3), np.uint8)
+        write_png(tmp_path / f"{name}{image_suffix}.png", image)
+        write_gray(tmp_path / f"{name}{mask_suffix}.png", LABELS)
+    pairing = find_pairs(
+        tmp_path, tmp_path, image_suffix=image_suffix, mask_suffix=mask_suffix
+    )
+    assert [
+        (name, image.stem, mask.stem) for name, image, mask in pairing.files
+    ] == [(n, n + image_suffix, n + mask_suffix) for n in "ab"]
+    assert not pairing.problems
+
+
+def test_jpeg_images_beside_masks_of_the_same_name(tmp_path):
+    jpeg = tf.io.encode_jpeg(np.zeros((*LABELS.shape, 3), np.uint8)).numpy()
+    (tmp_path / "a.jpg").write_bytes(jpeg)
+    write_gray(tmp_path / "a.png", LABELS)
+    options = {"classes": 3, "image_size": None, "batch_size": 1}
+    for lossy_masks in (False, True):
+        ((_, mask),) = from_folders(
+            tmp_path, tmp_path, lossy_masks=lossy_masks, **options
+        )
+        np.testing.assert_array_equal(mask, [LABELS])
+
+
+def test_files_of_the_same_name_are_left_out(tmp_path, capsys):
+    write_pairs(tmp_path)
+    twice(tmp_path)
+    write_gray(tmp_path / "masks" / "d.png", LABELS)
+    (tmp_path / "masks" / "d.tif").write_bytes(b"")
+    ((image, _),) = read(tmp_path, unmatched="skip")
+    assert len(image) == 1
+    assert (
+        "pairs: 1; images of the same name: 2 (a.jpg, a.png); masks of the "
+        "same name: 2 (d.png, d.tif)."
+    ) in capsys.readouterr().out
+
+
+def test_all_that_does_not_match_can_be_listed(tmp_path):
+    write_pairs(tmp_path, names=[f"p{number}" for number in range(8)])
+    for number in range(7):
+        (tmp_path / "masks" / f"p{number}.png").unlink()
+    pairing = find_pairs(tmp_path / "images", tmp_path / "masks")
+    assert pairing.lines() == [
+        "images without mask: 7 (p0, p1, p2, p3, p4, p5, p6)"
+    ]
+    assert pairing.lines(2) == ["images without mask: 7 (p0, p1, ...)"]
 
 
 def test_list_pictures(tmp_path):
@@ -454,8 +543,11 @@ def twice(folder):
     ("spoil", "message"),
     [
         (remove_folder, "`masks` must be a folder that exists.*/masks'"),
-        (empty_folder, r"`masks` must hold \.png files.*which has none"),
-        (twice, r"`images` must have one file of a name.*a\.jpg.*a\.png"),
+        (empty_folder, r"`masks` must hold \.png, .* files.*which has none"),
+        (
+            twice,
+            r"images of the same name: 2 \(a\.jpg, a\.png\).*Keep one file of",
+        ),
     ],
 )
 def test_faulty_folders(tmp_path, spoil, message):
@@ -500,6 +592,7 @@ def test_faulty_folders(tmp_path, spoil, message):
         ({"void_colors": 7}, "`void_colors` must be a sequence of colors"),
         ({"void_colors": VOID_COLOR}, "three ints.*Received: 255"),
         ({"mask_suffix": None}, "`mask_suffix` must be a str.*=None"),
+        ({"image_suffix": 7}, "`image_suffix` must be a str.*=7"),
         ({"unmatched": "ignore"}, "`unmatched` must be one of 'error', 'skip'"),
         ({"batch_size": 0}, "`batch_size` must be"),
     ],
@@ -522,7 +615,7 @@ def cut_off(path):
 
 
 def sixteen_bits(path):
-    write_png(path, np.zeros((2, 4, 1), np.uint16))
+    write_png(path, np.full((2, 4, 1), 300, np.uint16))
 
 
 def in_color(path):
@@ -538,9 +631,9 @@ def other_size(path):
 
 
 FAULTY_MASKS = [
-    (not_a_picture, {}, r"c\.png: The mask must be.*a file that is not PNG"),
+    (not_a_picture, {}, r"c\.png: The file cannot be read"),
     (cut_off, {}, r"c\.png: The file cannot be read"),
-    (sixteen_bits, {}, r"c\.png: The mask must be.*16 bits"),
+    (sixteen_bits, {}, r"c\.png: The mask must hold labels in 0\.\.255.*300"),
     (in_color, {}, r"c\.png: The mask has colors.*`palette`"),
     (
         in_color,
@@ -657,7 +750,7 @@ def test_to_tfds_keeps_what_was_there(tmp_path):
     (tmp_path / "data" / "downloads").mkdir(parents=True)
     not_a_picture(tmp_path / "masks" / "a.png")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ValueError, match="that is not PNG"):
+    with pytest.raises(ValueError, match="The file cannot be read"):
         write_set(tmp_path, tmp_path / "data")
     assert sorted(tmp_path.rglob("*")) == before
 

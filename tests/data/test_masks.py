@@ -463,8 +463,8 @@ def test_brackets_in_names_of_files_are_kept(tmp_path, name):
     (tmp_path / "masks" / f"{name}.png").write_bytes(b"")
     pairs = read(tmp_path, classes=2, cache=False)
     (failure,) = data.check(pairs, 2, verbose=False).failures
-    assert failure.startswith(f"{tmp_path}/masks/{name}.png: The mask must be")
-    assert failure.endswith("not PNG.")
+    assert failure.startswith(f"{tmp_path}/masks/{name}.png: The file cannot")
+    assert failure.endswith("TIFF or WEBP.")
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_parts(folder, seed):
     for subset, part in (("training", train), ("Validation", validation)):
         alone = read(folder, validation_split=0.2, subset=subset, seed=seed)
         assert sorted(numbers(alone)) == sorted(numbers(part))
-    files = match_files(folder / "images", folder / "masks", "", "error")
+    files = match_files(folder / "images", folder / "masks")
     _, drawn = split_files(files, 0.2, seed)
     assert [int(name[-2:]) for name, _, _ in drawn] == held_out
 

@@ -21,7 +21,7 @@ import keras_deconv
 from keras_deconv import data, export, losses, models
 from keras_deconv._kernels import fused
 from keras_deconv.export.tflite import QUANTIZATIONS
-from tests import formats, indices, networks
+from tests import bounds, formats, indices, networks
 from tests.networks import DECODERS
 from tests.paths import CAMVID, ROOT
 from tests.seeds import SEED
@@ -401,6 +401,28 @@ def serve(folder, name="serving_default", **inputs):
         **{key: tf.constant(value) for key, value in inputs.items()}
     )
     return {key: value.numpy() for key, value in outputs.items()}
+
+
+@pytest.mark.numeric
+@pytest.mark.parametrize("channels", [1, 5])
+def test_saved_models_take_any_number_of_channels(channels, tmp_path, rng):
+    inputs = keras.Input((None, None, channels))
+    outputs = keras.layers.Conv2D(3, 1)(keras.layers.Rescaling(1 / 255)(inputs))
+    model = keras.Model(inputs, outputs)
+    export.to_saved_model(model, tmp_path / "saved", image_size=(4, 6))
+    # Of one color, which resizing keeps.
+    color = rng.integers(0, 256, (2, 1, 1, channels)).astype("uint8")
+    images = np.broadcast_to(color, (2, 8, 9, channels))
+    found = serve(tmp_path / "saved", images=images)["probabilities"]
+    logits = model(color.astype("float32"))
+    expected = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+    bounds.assert_close(
+        found, np.broadcast_to(expected, (2, 8, 9, 3)), 20 + channels
+    )
+    logits = serve(
+        tmp_path / "saved", "logits", images=images.astype("float32")
+    )["logits"]
+    assert logits.shape == (2, 8, 9, 3)
 
 
 @pytest.mark.numeric

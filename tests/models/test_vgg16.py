@@ -130,6 +130,44 @@ def test_vgg16_without_normalization(rng, save, slim):
 
 
 @pytest.mark.numeric
+def test_vgg16_of_gray_images(rng, save, slim):
+    """As of three equal channels."""
+    path = save(state_dict(rng, batch_norm=True))
+    gray = rng.uniform(0, 255, (1, 10, 12, 1)).astype("float32")
+    outputs = []
+    for channels in (1, 3):
+        net = SegNet((10, 12, channels), 4, encoder_weights=path)
+        x = np.repeat(gray, channels, axis=-1)
+        outputs.append(as_numpy(encoder(net, "block1_conv1_relu")(x)))
+    np.testing.assert_allclose(*outputs, rtol=1e-3, atol=1e-4)
+
+
+def test_vgg16_of_many_channels(rng, save, slim):
+    state = state_dict(rng, batch_norm=True)
+    net = SegNet((8, 8, 5), 4, encoder_weights=save(state))
+    kernel = as_numpy(net.get_layer("block1_conv1").kernel)
+    rgb = SegNet((8, 8, 3), 4, encoder_weights=save(state))
+    of_rgb = as_numpy(rgb.get_layer("block1_conv1").kernel)
+    expected = of_rgb[:, :, [0, 1, 2, 0, 1]] * np.float32(3 / 5)
+    np.testing.assert_array_equal(kernel, expected)
+    # All other layers are the same.
+    for name in _vgg16.CONVOLUTIONS[1:]:
+        np.testing.assert_array_equal(
+            net.get_layer(name).kernel, rgb.get_layer(name).kernel
+        )
+
+
+def test_the_first_convolution_of_rgb_stays_as_it_was(rng):
+    kernel = rng.standard_normal((3, 3, 3, 4)).astype("float32")
+    bias = rng.standard_normal(4).astype("float32")
+    mean = _vgg16.VGG16_MEAN
+    found, new_bias = _vgg16._for_channels(kernel, bias, mean, 3)
+    assert found is kernel
+    expected = bias - np.einsum("hwio,i->o", kernel, mean)
+    np.testing.assert_array_equal(new_bias, expected)
+
+
+@pytest.mark.numeric
 @pytest.mark.slow
 @pytest.mark.release
 def test_fully_connected_layers_of_pytorch(rng, save):
@@ -255,8 +293,6 @@ def test_encoder_weights_are_looked_at_before_a_model_is_built(
 
 
 def test_bad_encoder_weights(tmp_path, slim):
-    with pytest.raises(ValueError, match="3 channels"):
-        SegNet((8, 8, 1), 4, encoder_weights="imagenet")
     (tmp_path / "junk.weights.h5").write_bytes(b"junk")
     with pytest.raises(ValueError, match="`encoder_weights` must be None"):
         SegNet((8, 8, 3), 4, encoder_weights=tmp_path / "junk.weights.h5")
@@ -377,7 +413,7 @@ def test_imagenet_without_a_network_says_which_file_to_put_where(
     with pytest.raises(ValueError, match=r"kernels_notop\.h5 in ~/\.keras"):
         SegNet((8, 8, 3), 4, encoder_weights="imagenet")
     with pytest.raises(ValueError, match=r"tf_kernels\.h5 in ~/\.keras"):
-        _vgg16._read_keras("imagenet", ["fc6"])
+        _vgg16._read_keras("imagenet", ["fc6"], 3)
 
 
 def test_imagenet_without_a_network_does_not_try(monkeypatch, tmp_path, slim):

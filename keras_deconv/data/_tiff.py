@@ -1,0 +1,151 @@
+"""TIFF files: what they say about themselves, and bands that need rasterio."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import threading
+import warnings
+from typing import IO, Any
+
+import numpy as np
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# Numbers of tags.
+_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION = 254, 256, 257, 258, 259
+_COLORS, _ORIENTATION, _NUM_CHANNELS = 262, 274, 277
+_EXTRA_CHANNELS, _NUMBER_KIND = 338, 339
+# Of the first tag: smaller copies of another page, and its transparency.
+_NO_PAGE = 0b101
+_GRAYS, _UNSIGNED = (0, 1), 1
+# JPEG, in its old and its new form, and as DNG has it.
+_LOSSY = (6, 7, 34892)
+# Bits and kinds of numbers that Pillow reads exactly from a single channel.
+_BY_PILLOW = {
+    *((bits, _UNSIGNED) for bits in (1, 2, 4, 8, 12, 16)),
+    *((bits, 2) for bits in (16, 32)),
+    (32, 3),
+}
+# Filters of warnings are those of all threads.
+_lock = threading.Lock()
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """What a page of a TIFF file says about its pixels.
+
+    Args:
+        size: Height and width as stored.
+        num_channels: Number of channels, alpha included.
+        has_alpha: Whether the last of 2 or 4 channels is alpha.
+        depth: Bits per channel.
+        is_lossy: Whether the compression changes values.
+        orientation: The tag of that name; 1 is upright.
+        fits_pillow: Whether Pillow reads the pixels exactly.
+    """
+
+    size: tuple[int, int]
+    num_channels: int
+    has_alpha: bool
+    depth: int
+    is_lossy: bool
+    orientation: int
+    fits_pillow: bool
+
+
+def is_tiff(start: bytes) -> bool:
+    """Whether a file that starts so is a TIFF file."""
+    return start.startswith(_STARTS)
+
+
+def pages(stream: IO[bytes]) -> list[Page]:
+    """List the pages of a TIFF file, without smaller copies of a page.
+
+    Raises:
+        Exception: Of any kind, if the file is broken.
+    """
+    header = stream.read(8)
+    if header[2] == 43:  # BigTIFF
+        header += stream.read(8)
+    found = []
+    directory = ImageFileDirectory_v2(header)
+    places = set[int]()
+    while place := directory.next:
+        # In a circle, or where Pillow found no end: that stays as it was.
+        if place in places:
+            raise ValueError("The list of pages is cut off.")
+        places.add(place)
+        stream.seek(place)
+        directory = ImageFileDirectory_v2(header)
+        directory.load(stream)
+        if not directory.get(_SUBFILE, 0) & _NO_PAGE:
+            found.append(_page(directory))
+    if not found:
+        raise ValueError("The file has no page.")
+    return found
+
+
+def _page(tags: Any) -> Page:
+    if _WIDTH not in tags or _HEIGHT not in tags:
+        raise ValueError("The size of the image is missing.")
+    num_channels = tags.get(_NUM_CHANNELS, 1)
+    depth = max(tags.get(_BITS, (1,)))
+    colors = tags.get(_COLORS, 0)
+    extra = tuple(tags.get(_EXTRA_CHANNELS, ()))
+    has_alpha = extra in ((1,), (2,)) and num_channels in (2, 4)
+    if num_channels == 1:
+        kind = max(tags.get(_NUMBER_KIND, (_UNSIGNED,)))
+        fits = (depth, kind) in _BY_PILLOW
+    elif colors in _GRAYS:
+        fits = depth == 8 and num_channels == 2 and has_alpha
+    else:
+        fits = depth <= 8 and num_channels <= 4
+    orientation = tags.get(_ORIENTATION, 1)
+    return Page(
+        (tags[_HEIGHT], tags[_WIDTH]),
+        num_channels,
+        has_alpha,
+        depth,
+        tags.get(_COMPRESSION, 1) in _LOSSY,
+        orientation if orientation in range(1, 9) else 1,
+        fits,
+    )
+
+
+def read_bands(content: bytes, name: str) -> np.ndarray:
+    """Read all channels of a TIFF file, `(height, width, channels)`, exactly.
+
+    Raises:
+        ValueError: If rasterio is not installed, or cannot read the file.
+    """
+    try:
+        import rasterio
+    except ImportError:
+        raise ValueError(
+            f"{name}: This TIFF file needs the package rasterio, because of "
+            "its number of channels or its bits per channel. Install it with: "
+            "pip install 'keras-deconv[geo]'. Or convert the file to 8 bits "
+            "per channel and at most 4 channels."
+        ) from None
+    try:
+        with _lock, warnings.catch_warnings():
+            # Where on earth it is does not matter here.
+            warnings.simplefilter("ignore")
+            with (
+                rasterio.MemoryFile(content) as file,
+                # No other driver, since some read other files.
+                file.open(driver="GTiff") as bands,
+            ):
+                values = bands.read()
+    except Exception as error:
+        raise ValueError(
+            f"{name}: The file cannot be read by rasterio. Reason: "
+            f"{' '.join(str(error).split()).rstrip('.')}."
+        ) from None
+    return np.ascontiguousarray(np.moveaxis(values, 0, -1))
+
+
+def pages_of(content: bytes) -> list[Page]:
+    """Do what `pages` does, for the content of a file."""
+    return pages(io.BytesIO(content))
