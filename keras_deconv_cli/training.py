@@ -273,11 +273,18 @@ def _build_on_encoder(
             "any number of channels with --model segnet."
         )
     name = api.CHOICES["encoder"][str(options.encoder)]
-    encoder = getattr(keras.applications, name)(
-        input_shape=input_shape,
-        include_top=False,
-        weights=options.encoder_weights,
-    )
+    try:
+        encoder = getattr(keras.applications, name)(
+            input_shape=input_shape,
+            include_top=False,
+            weights=options.encoder_weights,
+        )
+    except Exception as error:  # Keras raises what it likes where it downloads
+        raise ValueError(
+            f"--encoder {options.encoder} cannot be built with "
+            f"--encoder-weights {options.encoder_weights} and --image-size "
+            f"{input_shape[0]}x{input_shape[1]}: {error}"
+        ) from error
     decoder = options.decoder
     return models.EncoderDecoder(
         encoder,

@@ -27,8 +27,12 @@ class Stage(NamedTuple):
     number: int  # 1 has the size of the image
     reduction: Change
     before: tuple[Change, ...]  # since the reduction before
-    is_image: bool  # whether what is reduced is the image itself
     after: tuple[Change, ...] = ()  # of the last stage only
+
+    @property
+    def is_image(self) -> bool:
+        """Whether what is reduced is the image itself."""
+        return self.number == 1 and self.reduction.is_of_image
 
     @property
     def features(self) -> Tensor:
@@ -49,19 +53,13 @@ def is_margin(change: Change) -> bool:
     return change.kind in (_reductions.PADDING, _reductions.CROPPING)
 
 
-def stages(changes: Sequence[Change], image_channels: int) -> list[Stage]:
+def stages(changes: Sequence[Change]) -> list[Stage]:
     """The changes of an encoder by stages; none where nothing is reduced."""
     found: list[Stage] = []
     pending: list[Change] = []
     for change in changes:
         if change.is_reduction:
-            # No convolution came before.
-            is_image = not found and (
-                change.features.shape[-1] == image_channels
-            )
-            found.append(
-                Stage(len(found) + 1, change, tuple(pending), is_image)
-            )
+            found.append(Stage(len(found) + 1, change, tuple(pending)))
             pending = []
         else:
             pending.append(change)
@@ -145,7 +143,7 @@ def undo_others(
         prefix: What names of layers begin with.
     """
     for change in reversed(changes):
-        name = f"{prefix}_{change.name}"
+        name = f"{prefix}_undo_{change.name}"
         if change.kind == _reductions.PADDING:
             x = layers.Cropping2D(change.margins, data_format=LAST, name=name)(
                 x

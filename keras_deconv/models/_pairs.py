@@ -58,7 +58,7 @@ def pairs(
     encoder, restored, unpoolings = _record(model, image_size)
     image = encoder.inputs[0]
     _, changes = _reductions.read(encoder, keras.Input(image.shape[1:]))
-    stages = _mirrored.stages(changes, image.shape[-1])
+    stages = _mirrored.stages(changes)
     if {stage.number for stage in stages} != set(unpoolings):
         raise ValueError(
             "`model` must have a layer decoder1_unpool, decoder2_unpool, ... "
@@ -123,13 +123,7 @@ def _record(
                 unpoolings[number] = WORDS.get(word, word)
         return result
 
-    graph = keras.Model(given, model.outputs[0])
-    keras.models.clone_model(
-        graph,
-        input_tensors=image,
-        clone_function=lambda layer: layer,
-        call_function=call,
-    )
+    _reductions.rebuilt(model, image, call)
     return keras.Model(image, ends[0]), restored, unpoolings
 
 

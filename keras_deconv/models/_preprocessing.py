@@ -1,5 +1,6 @@
 """What the encoders of `keras.applications` expect of RGB images in 0..255."""
 
+import itertools
 import re
 from typing import Any
 
@@ -47,11 +48,18 @@ def mode_of(encoder: keras.Model) -> str:
             "preprocessing='auto' needs an encoder of keras.applications, which"
             " is known by its name. Received: an encoder with the name "
             f"{encoder.name!r}. Pass the layer that prepares RGB images in "
-            "0..255 for it, such as keras.layers.Rescaling(1 / 255), or None."
+            "0..255 for it, such as keras.layers.Rescaling(1 / 255), or None. "
+            "Where a part of such a network was cut out, name it as before: "
+            "keras.Model(..., name='resnet50')."
         )
+    # Before the first convolution: later ones are of features.
+    first = itertools.takewhile(
+        lambda layer: not isinstance(layer, layers.Conv2D),
+        _graphs.layers_of(encoder),
+    )
     rescales = any(
         isinstance(layer, layers.Rescaling | layers.Normalization)
-        for layer in _graphs.layers_of(encoder)
+        for layer in first
     )
     if rescales:
         return "none"

@@ -5,6 +5,9 @@ has. Each call of a layer extends the paths of its inputs: a path is what
 happened to height and width between the image and a tensor.
 """
 
+import collections
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -31,16 +34,8 @@ _SLIDING: dict[type, str] = {
     layers.SeparableConv2D: SEPARABLE,
 }
 _GLOBAL = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
-# Layers that follow the rule of their kind, or keep the size.
-_TRUSTED = (
-    *_SLIDING,
-    *(layers.ZeroPadding2D, layers.Cropping2D, MaxPoolWithArgmax2D),
-    *(layers.BatchNormalization, layers.LayerNormalization),
-    *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.PReLU),
-    *(layers.Dropout, layers.SpatialDropout2D),
-)
-# What another layer is tried with where a size is not known. Primes, so
-# that no stride divides them.
+# The size of an image where it is not known. Primes, so that no stride
+# divides them.
 _TRIED = (97, 131)
 
 
@@ -58,6 +53,7 @@ class Change(NamedTuple):
     margins: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
     argmax: Tensor | None = None
     index_format: str = "window"
+    is_of_image: bool = False  # whether no layer with weights came before
 
     @property
     def is_reduction(self) -> bool:
@@ -86,15 +82,22 @@ class Path(NamedTuple):
     changes: tuple[Change, ...] = ()
     num_max_poolings: int = 0
     length: int = 0
+    has_features: bool = False  # whether a layer with weights is on it
 
-    def longer(self, *changes: Change) -> "Path":
+    def longer(self, layer: Any, *changes: Change) -> "Path":
         """The path after one more layer."""
         num = sum(c.kind == MAX_POOLING and c.is_reduction for c in changes)
         return Path(
             self.changes + changes,
             self.num_max_poolings + num,
             self.length + 1,
+            self.has_features or _makes_features(layer),
         )
+
+    @property
+    def rank(self) -> tuple[bool, int, int]:
+        """The path of the highest rank is followed where several meet."""
+        return self.has_features, self.num_max_poolings, -self.length
 
 
 class Reading(NamedTuple):
@@ -122,8 +125,7 @@ def read(
             height and width.
     """
     reader = _Reader(with_index)
-    reader.paths[id(inputs)] = Path()
-    reader.kept.append(inputs)
+    reader.start(inputs)
     features = reader.open(encoder, inputs)
     path = reader.paths.get(id(features), Path())
     if isinstance(path, str):
@@ -143,56 +145,75 @@ class _Reader:
     def __init__(self, with_index: bool) -> None:
         self.with_index = with_index
         self.paths: dict[int, Path | str] = {}
+        # The same tensors for an image of a known size.
+        self.tried: dict[int, keras.KerasTensor] = {}
         self.kept: list[Tensor] = []  # so that no id is used again
         self.poolings: dict[int, MaxPoolWithArgmax2D] = {}
+        self.names: dict[str, Any] = {}
+        self.num_calls = collections.Counter[str]()
+
+    def start(self, image: Tensor) -> None:
+        size = map(_tried, image.shape[1:3], _TRIED)
+        shape = (image.shape[0], *size, image.shape[3])
+        self.paths[id(image)] = Path()
+        self.tried[id(image)] = keras.KerasTensor(shape, image.dtype)
+        self.kept.append(image)
 
     def open(self, model: keras.Model, inputs: Tensor) -> Tensor:
-        """Call the layers of a graph one by one; the last one's output."""
-        last = inputs
-
-        def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-            nonlocal last
-            last = self.call(layer, args, kwargs)
-            return last
-
-        # Neither compiled nor of a class with a constructor of its own.
-        graph = keras.Model(model.inputs[0], model.outputs[0])
-        keras.models.clone_model(
-            graph,
-            input_tensors=inputs,
-            clone_function=lambda layer: layer,
-            call_function=call,
+        """Call the layers of a graph one by one, and return its output."""
+        return rebuilt(
+            model,
+            inputs,
+            lambda layer, *args, **kwargs: self.call(layer, args, kwargs),
         )
-        # Nothing is as deep as the layer that makes the only output, so that
-        # it is called last.
-        return keras.tree.flatten(last)[0]
 
     def call(self, layer: Any, args: Any, kwargs: Any) -> Any:
+        self._check_name(layer)
         if self._is_opened(layer):
             # Keras sets `training` of all layers alike when a model is called.
             return self.open(layer, _images((args, kwargs))[0])
         argmax = None
         if self.with_index and _is_max_pooling(layer):
             result, argmax = self._with_index(layer)(*args, **kwargs)
+            outputs = result
         elif type(layer) is MaxPoolWithArgmax2D:
             outputs = layer(*args, **kwargs)
             result, argmax = outputs
-            self._keep([argmax], "an index is not a feature map")
-            self._keep(
-                [result], self._path(layer, args, kwargs, result, argmax)
-            )
-            return outputs
+            self._keep(argmax, "an index is not a feature map")
+            self.tried[id(argmax)] = argmax
         else:
-            result = layer(*args, **kwargs)
-        for one in keras.tree.flatten(result):
-            self._keep([one], self._path(layer, args, kwargs, one, argmax))
-        return result
+            outputs = result = layer(*args, **kwargs)
+        self.num_calls[layer.name] += 1
+        results = keras.tree.flatten(result)
+        known, why = self._try(layer, args, kwargs, results)
+        for one, tried in zip(results, known, strict=True):
+            if tried is not None:
+                self.tried[id(one)] = tried
+            self._keep(one, self._path(layer, args, kwargs, one, argmax, why))
+        return outputs
+
+    def _check_name(self, layer: Any) -> None:
+        """Refuse names that Keras would refuse, without saying what to do."""
+        same = self.names.setdefault(layer.name, layer)
+        if same is not layer:
+            raise ValueError(
+                "`encoder` must have layers of different names, also in models "
+                f"inside it. Received: two layers called {layer.name!r}. Name "
+                "them apart when you build the encoder."
+            )
+        if re.fullmatch(r"image|logits|decoder\d+_.*", layer.name):
+            raise ValueError(
+                "`encoder` must leave the names 'image', 'logits' and "
+                "'decoder1_...' to the network. Received: a layer called "
+                f"{layer.name!r}. Give it another name."
+            )
 
     def _is_opened(self, layer: Any) -> bool:
         """Whether a model in the encoder is read, and not called as a layer."""
         return (
             _graphs.is_graph(layer)
             and len(layer.inputs) == len(layer.outputs) == 1
+            and len(layer.inputs[0].shape) == 4
             and _changes_size(layer)
         )
 
@@ -209,12 +230,36 @@ class _Reader:
             )
         return self.poolings[id(layer)]
 
-    def _keep(self, tensors: list[Tensor], path: Path | str) -> None:
-        self.kept += tensors
-        self.paths.update({id(tensor): path for tensor in tensors})
+    def _keep(self, tensor: Tensor, path: Path | str) -> None:
+        self.kept.append(tensor)
+        self.paths[id(tensor)] = path
+
+    def _try(
+        self, layer: Any, args: Any, kwargs: Any, results: list[Tensor]
+    ) -> tuple[Sequence[keras.KerasTensor | None], str]:
+        """What a layer makes of an image of a known size, or why not."""
+        if all(None not in one.shape[1:] for one in results):
+            return results, ""
+        given = keras.tree.map_structure(
+            lambda x: self.tried.get(id(x), x) if _is_tensor(x) else x,
+            (args, kwargs),
+        )
+        if any(_is_tensor(x) and None in x.shape[1:] for x in _flat(given)):
+            return [None] * len(results), "an input has an unknown size"
+        try:
+            spec = layer.compute_output_spec(*given[0], **given[1])
+        except Exception as error:  # whatever a layer of others raises
+            return [None] * len(results), str(error)
+        return keras.tree.flatten(spec)[: len(results)], ""
 
     def _path(
-        self, layer: Any, args: Any, kwargs: Any, result: Tensor, argmax: Any
+        self,
+        layer: Any,
+        args: Any,
+        kwargs: Any,
+        result: Tensor,
+        argmax: Any,
+        why: str,
     ) -> Path | str:
         """The path of what a layer gives."""
         if len(result.shape) != 4 or isinstance(layer, _GLOBAL):
@@ -233,59 +278,87 @@ class _Reader:
                 (path for path in known if isinstance(path, str)),
                 f"{layer.name!r} makes height and width of what has none",
             )
+        after = self._size(result)
+        if after is None:
+            return (
+                f"{layer.name!r} ({type(layer).__name__}) does not say which "
+                f"size it makes of another ({why}), so that the encoder has to "
+                "be built for images of a known size"
+            )
         if len(found) > 1:
             # What is broadcast is smaller.
-            size = result.shape[1:3]
-            same = [one for one in found if _may_be_equal(one[0], size)]
+            same = [one for one in found if self._size(one[0]) == after]
             found = same or found
-        features, path = max(
-            found, key=lambda one: (one[1].num_max_poolings, -one[1].length)
-        )
+        features, path = max(found, key=lambda one: one[1].rank)
         change = _change_of(layer, features, result, argmax)
         if isinstance(change, str):
             return change
-        before = tuple(map(_tried, features.shape[1:3], _TRIED))
-        try:
-            after = self._size_after(layer, args, kwargs, features, result)
-        except Exception as error:  # whatever a layer of others raises
-            return (
-                f"{layer.name!r} ({type(layer).__name__}) does not say what "
-                f"it makes of size {before} ({error}), so that the encoder "
-                "has to be built for images of a known size"
-            )
-        if after not in (None, _expected(change, before)):
+        before = self._size(features)
+        if before is None or after != _expected(change, before):
             return (
                 f"{layer.name!r} ({type(layer).__name__}) makes size "
                 f"{after} of {before} in a way that is not known here"
             )
-        return path.longer(*([change] if change else []))
+        if change is None:
+            return path.longer(layer)
+        count = self.num_calls[layer.name]
+        name = layer.name if count == 1 else f"{layer.name}_{count}"
+        change = change._replace(name=name, is_of_image=not path.has_features)
+        return path.longer(layer, change)
 
-    def _size_after(
-        self, layer: Any, args: Any, kwargs: Any, features: Any, result: Any
-    ) -> tuple[int, ...] | None:
-        """What a layer makes of a size; None where its kind tells it."""
-        if type(layer) in _TRUSTED:
-            return None
-        if None not in features.shape[1:3]:
-            return tuple(result.shape[1:3])
-        size = map(_tried, features.shape[1:3], _TRIED)
-        tried = keras.KerasTensor((1, *size, features.shape[3]), features.dtype)
-        if len(_images((args, kwargs))) != 1:
-            return None
-        args, kwargs = keras.tree.map_structure(
-            lambda x: tried if x is features else x, (args, kwargs)
-        )
-        spec = layer.compute_output_spec(*args, **kwargs)
-        return tuple(keras.tree.flatten(spec)[0].shape[1:3])
+    def _size(self, tensor: Tensor) -> tuple[int, ...] | None:
+        """Height and width for an image of a known size."""
+        tried = self.tried.get(id(tensor))
+        return None if tried is None else tuple(tried.shape[1:3])
+
+
+def rebuilt(
+    model: keras.Model, inputs: Tensor, call: Callable[..., Any]
+) -> Tensor:
+    """Call the layers of a graph on other inputs, and return its output.
+
+    Args:
+        model: Graph; of its inputs and outputs, the first ones count.
+        inputs: Symbolic tensor.
+        call: What calls a layer: it takes the layer and its arguments.
+    """
+    end = layers.Identity()
+    output = inputs
+
+    def call_and_note(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal output
+        if layer is end:
+            output = args[0]
+            return output
+        return call(layer, *args, **kwargs)
+
+    # Neither compiled nor of a class with a constructor of its own.
+    keras.models.clone_model(
+        keras.Model(model.inputs[0], end(model.outputs[0])),
+        input_tensors=inputs,
+        clone_function=lambda layer: layer,
+        call_function=call_and_note,
+    )
+    return output
+
+
+def _makes_features(layer: Any) -> bool:
+    """Whether what a layer gives is no image any more."""
+    return bool(layer.weights) and not isinstance(layer, layers.Normalization)
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, keras.KerasTensor)
+
+
+def _flat(arguments: Any) -> list[Any]:
+    flat: list[Any] = keras.tree.flatten(arguments)
+    return flat
 
 
 def _images(arguments: Any) -> list[Tensor]:
     """The feature maps among the arguments of a call."""
-    return [
-        x
-        for x in keras.tree.flatten(arguments)
-        if isinstance(x, keras.KerasTensor) and len(x.shape) == 4
-    ]
+    return [x for x in _flat(arguments) if _is_tensor(x) and len(x.shape) == 4]
 
 
 def _may_be_equal(tensor: Tensor, size: Any) -> bool:

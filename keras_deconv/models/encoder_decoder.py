@@ -55,9 +55,10 @@ def EncoderDecoder(  # noqa: N802
     same values. All other layers, and the weights, are the encoder's own: both
     models change together.
 
-    Where the encoder has branches, the one with the most strided max poolings
-    is followed, then the shortest. Global pooling (squeeze-and-excitation) is
-    passed over. Models inside the encoder that change the size are opened.
+    Where the encoder has branches, features are followed and not a smaller copy
+    of the image; then the branch with the most strided max poolings, then the
+    shortest. Global pooling (squeeze-and-excitation) is passed over. Models
+    inside the encoder that change the size are opened.
 
     Args:
         encoder: Functional or Sequential `keras.Model`, or a subclass of them,
@@ -102,11 +103,11 @@ def EncoderDecoder(  # noqa: N802
             Encoders are recognized by their name. Nothing is added to one that
             holds a Rescaling or Normalization layer.
         freeze_encoder: True sets `trainable` of all layers of the encoder to
-            False; its batch normalization then runs in inference mode. For
-            fine-tuning, let all but the batch normalization train:
-            `layer.trainable = not isinstance(layer,
-            keras.layers.BatchNormalization)` for each of `encoder.layers`, and
-            compile again.
+            False; its batch normalization then runs in inference mode. Other
+            models that share the encoder freeze with it. For fine-tuning, set
+            `encoder.trainable = True`, then `trainable = False` for each
+            `keras.layers.BatchNormalization` in it, those of models inside the
+            encoder included, and compile again.
         classifier_activation: None for logits, or "softmax".
         name: Name of the model.
 
@@ -114,12 +115,16 @@ def EncoderDecoder(  # noqa: N802
         A functional `keras.Model` from images `(batch, height, width,
         channels)` to float32 `(batch, height, width, num_classes)`. The layers
         of the decoder are called `decoder1_unpool`, `decoder1_conv1` and so
-        on; 1 is the stage at the size of the image.
+        on; 1 is the stage at the size of the image. What undoes a padding or a
+        convolution without strides is called `decoder1_undo_` and the name of
+        the encoder's layer.
 
     Raises:
         ValueError: If `encoder` is not such a model, if it has nothing to
             undo, or if it changes height or width in a way that cannot be
             undone (resizing, upsampling, tokens).
+        ValueError: If two layers of the encoder and of models inside it have
+            one name, or a name that the network needs.
         ValueError: If `decoder` is "max_unpool" and a reduction is not max
             pooling; if it is "mirror" and every reduction has strides of 4 or
             more, as the patches of a vision transformer.
@@ -162,7 +167,7 @@ def EncoderDecoder(  # noqa: N802
         prepared,
         with_index=decoder in (MIRROR, "max_unpool"),
     )
-    stages = _mirrored.stages(changes, images.shape[-1])
+    stages = _mirrored.stages(changes)
     _check_stages(stages, encoder, decoder)
     filters = _filters(decoder_filters, decoder_convs, stages)
     x = _decode(x, stages, filters, decoder, skips, overlap, rate)

@@ -92,8 +92,8 @@ def test_what_is_found_and_how_it_is_undone():
     }
     # A multiple of the strides that covers the kernel.
     assert model.get_layer("decoder1_unpool").kernel_size == (4, 4)
-    assert model.get_layer("decoder2_valid").kernel_size == (3, 3)
-    assert model.get_layer("decoder1_pad").cropping == ((0, 1), (2, 1))
+    assert model.get_layer("decoder2_undo_valid").kernel_size == (3, 3)
+    assert model.get_layer("decoder1_undo_pad").cropping == ((0, 1), (2, 1))
 
 
 @pytest.mark.parametrize(
@@ -145,6 +145,56 @@ def test_nails_stand_in_the_middle_of_their_windows():
     for stage, window in windows.items():
         position = model.get_layer(f"{stage}_unpool").position
         assert position == ((window - 1) // 2,) * 2
+
+
+def strided(x, filters=4, **options):
+    return layers.Conv2D(filters, 3, 2, "same", **options)(x)
+
+
+def test_the_output_may_be_one_of_several():
+    image = keras.Input((None, None, 3))
+    _, second = keras.ops.split(strided(image), 2, axis=-1)
+    encoder = keras.Model(image, second)
+    model = models.EncoderDecoder(encoder, 4, **SLIM)
+    features = _pairs.encoder_of(model, (45, 61))(images())
+    np.testing.assert_array_equal(features, encoder(images()))
+
+
+def test_layers_may_be_called_as_in_the_decoder_and_twice():
+    image = keras.Input((None, None, 3))
+    x = strided(image, name="conv0")
+    x = layers.Conv2D(4, 3, name="conv1")(x)
+    again = layers.Conv2D(4, 3, name="conv2")
+    encoder = keras.Model(image, layers.MaxPooling2D()(again(again(x))))
+    model = models.EncoderDecoder(encoder, 4, decoder_filters=8)
+    assert tuple(model(images()).shape) == (1, 45, 61, 4)
+    names = {layer.name for layer in model.layers}
+    assert {
+        *("decoder2_conv1", "decoder2_conv2", "decoder2_undo_conv1"),
+        *("decoder2_undo_conv2", "decoder2_undo_conv2_2"),
+    } <= names
+
+
+def test_features_are_followed_and_not_a_smaller_image():
+    image = keras.Input((32, 48, 3))
+    small = layers.MaxPooling2D()(layers.MaxPooling2D()(image))
+    x = strided(strided(image))
+    x = layers.MaxPooling2D()(layers.Concatenate()([x, small]))
+    model = models.EncoderDecoder(keras.Model(image, x), 4, **SLIM)
+    assert unpoolings(model) == {
+        "decoder3_unpool": "MaxUnpool2D",
+        "decoder2_unpool": "Conv2DTranspose",
+        "decoder1_unpool": "Conv2DTranspose",
+    }
+
+
+def test_features_with_the_channels_of_the_image_are_features():
+    image = keras.Input((32, 48, 8))
+    x = layers.Conv2D(8, 3, padding="same")(image)
+    encoder = keras.Model(image, layers.MaxPooling2D()(x))
+    model = models.EncoderDecoder(encoder, 4, skips="concat", **SLIM)
+    names = [layer.name for layer in model.layers]
+    assert "decoder1_skip_concatenate" in names
 
 
 def test_features_of_vgg16():
@@ -251,9 +301,8 @@ def test_frozen_encoder_stays_as_it_is():
     fit(model)
     assert not which_moved(encoder.weights, before)
     # Second phase.
-    for layer in encoder.layers:
-        is_norm = isinstance(layer, layers.BatchNormalization)
-        layer.trainable = not is_norm
+    encoder.trainable = True
+    encoder.get_layer("norm").trainable = False
     fit(model)
     moved = which_moved(encoder.weights, before)
     assert "strided/kernel" in moved
@@ -310,13 +359,20 @@ def test_auto_is_preprocess_input(mode, family):
         ("NASNet", False, "tf"),
         ("densenet121", False, "torch"),
         ("densenet121", True, "none"),
+        ("densenet121", "later", "torch"),
         ("efficientnetv2-b0", True, "none"),
         ("MobileNetV3Small", True, "none"),
     ],
 )
 def test_families_are_known_by_their_names(name, rescales, expected):
-    layer = layers.Rescaling(1.0) if rescales else layers.ReLU()
-    encoder = keras.Sequential([keras.Input((8, 8, 3)), layer], name=name)
+    rescaling = [layers.Rescaling(1.0)] if rescales else []
+    convolution = layers.Conv2D(4, 3)
+    order = (
+        [convolution, *rescaling]
+        if rescales == "later"
+        else [*rescaling, convolution]
+    )
+    encoder = keras.Sequential([keras.Input((8, 8, 3)), *order], name=name)
     assert _preprocessing.mode_of(encoder) == expected
 
 
@@ -331,6 +387,34 @@ def two_inputs():
 
 def resized():
     return sequential(layers.MaxPooling2D(), layers.UpSampling2D())
+
+
+class ResizeLike(layers.Layer):
+    """Enlarges feature maps, as feature pyramids do."""
+
+    def call(self, x, like):
+        return keras.ops.image.resize(x, keras.ops.shape(like)[1:3])
+
+    def compute_output_spec(self, x, like):
+        shape = (*like.shape[:3], x.shape[3])
+        return keras.KerasTensor(shape, x.dtype)
+
+
+def pyramid():
+    image = keras.Input((None, None, 3))
+    fine = strided(image)
+    coarse = layers.MaxPooling2D()(layers.MaxPooling2D()(fine))
+    return keras.Model(
+        image, layers.Add()([ResizeLike()(coarse, like=fine), fine])
+    )
+
+
+def namesakes():
+    blocks = [
+        keras.Sequential([keras.Input(shape), layers.Conv2D(4, 3, name="c")])
+        for shape in ((32, 32, 3), (30, 30, 4))
+    ]
+    return sequential(*blocks, layers.MaxPooling2D(), size=(32, 32))
 
 
 class SaysNoSize(layers.Layer):
@@ -357,6 +441,12 @@ class SaysNoSize(layers.Layer):
             "include_top=False",
         ),
         (lambda: sequential(layers.ReLU()), {}, "nothing to undo"),
+        (namesakes, {}, "different names.*two layers called 'c'"),
+        (
+            lambda: sequential(layers.MaxPooling2D(name="logits")),
+            {},
+            "leave the names.*called 'logits'",
+        ),
         (resized, {}, r"up_sampling2d.*makes size \(64, 64\) of \(32, 32\)"),
         (
             lambda: sequential(
@@ -398,6 +488,13 @@ class SaysNoSize(layers.Layer):
 def test_errors(build, options, words):
     with pytest.raises(ValueError, match=words):
         models.EncoderDecoder(build(), 4, **options)
+
+
+def test_merges_are_checked_for_unknown_sizes():
+    """The pyramid's branch of two more poolings has the size of the other."""
+    model = models.EncoderDecoder(pyramid(), 4, **SLIM)
+    assert unpoolings(model) == {"decoder1_unpool": "Conv2DTranspose"}
+    assert tuple(model(images()).shape) == (1, 45, 61, 4)
 
 
 def test_patches_in_one_step_when_asked_for():
