@@ -370,14 +370,8 @@ def random_images(file):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "backend",
-    [
-        "tensorflow",
-        pytest.param("jax", marks=pytest.mark.release),
-        pytest.param("torch", marks=pytest.mark.release),
-    ],
-)
+@pytest.mark.release
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_a_killed_training_gives_the_same_row(backend, tmp_path):
     pytest.importorskip(backend)
     file = tmp_path / "images.npz"

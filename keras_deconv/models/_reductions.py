@@ -344,7 +344,9 @@ def rebuilt(
 
 def _makes_features(layer: Any) -> bool:
     """Whether what a layer gives is no image any more."""
-    return bool(layer.weights) and not isinstance(layer, layers.Normalization)
+    # An operation of `keras.ops` has no such attribute.
+    has_weights = bool(getattr(layer, "weights", ()))
+    return has_weights and not isinstance(layer, layers.Normalization)
 
 
 def _is_tensor(value: Any) -> bool:

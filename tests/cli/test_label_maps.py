@@ -39,6 +39,7 @@ def mask_of(arguments):
     return mask
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [
@@ -79,6 +80,7 @@ def test_colors_of_voc(tmp_path, capsys):
     assert "Void: 12.50% of pixels" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_bands_train_and_are_predicted(tiny_models, tmp_path):
     pytest.importorskip("rasterio")
     given = write_pairs(tmp_path, np.uint8(np.eye(8))[..., None])

@@ -197,6 +197,13 @@ def test_features_with_the_channels_of_the_image_are_features():
     assert "decoder1_skip_concatenate" in names
 
 
+def test_operations_before_the_first_layer():
+    image = keras.Input((None, None, 3))
+    encoder = keras.Model(image, layers.MaxPooling2D()(strided(image / 255)))
+    model = models.EncoderDecoder(encoder, 4, **SLIM)
+    assert tuple(model(images()).shape) == (1, 45, 61, 4)
+
+
 def test_features_of_vgg16():
     encoder = vgg16()
     model = models.EncoderDecoder(encoder, 4, preprocessing="auto", **SLIM)
