@@ -60,6 +60,7 @@ def _own_data_dir(scenes_dir, tmp_path, monkeypatch):
 LONG_MODULES = (
     "keras_deconv.export.tflite",
     "keras_deconv.inference.monte_carlo",
+    "keras_deconv.models.quicknat",
     "keras_deconv.models.segnet",
 )
 
