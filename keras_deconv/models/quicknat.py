@@ -72,8 +72,8 @@ def QuickNAT(  # noqa: N802
         squeeze_excitation: Whether channel and spatial squeeze-and-excitation
             follow each block but the bottleneck (Roy, Navab and Wachinger,
             2018, https://arxiv.org/abs/1803.02579; the larger of the two
-            counts). Some of the authors' files have it: names in them hold
-            "SELayer".
+            counts). A file of `weights` needs it if names in it hold "SELayer"
+            (those of the bottleneck are not used, by the authors either).
         dropout: 0 <= rate < 1. Share of the channels dropped.
         decoder: How a decoder stage restores its size: "max_unpool" (the
             published one), "bed_of_nails", "nearest" or "conv_transpose".
