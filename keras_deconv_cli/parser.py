@@ -266,7 +266,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         type=path,
         metavar="FILE",
         help="start from weights that the authors of the network trained, with "
-        "as many classes, for 3 channels: a file that ends in "
+        "as many classes and --channels: a file that ends in "
         f"{files} (default: none)",
     )
     model.add_argument(

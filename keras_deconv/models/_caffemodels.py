@@ -107,6 +107,9 @@ def _read_blob(blob: Value, name: str, budget: Iterator[int]) -> np.ndarray:
     data: list[Any] = []
     for number, kind, value in _fields(blob, budget):
         if number == _DATA and kind in (_BYTES, _FLOAT):
+            if kind == _BYTES and data:
+                # They would have to be copied together, however large.
+                raise _DamagedError(f"layer {name!r} has floats in two pieces")
             data.append(value)
         elif number == _SHAPE and kind == _BYTES:
             shape = _read_shape(value, budget)
@@ -118,7 +121,8 @@ def _read_blob(blob: Value, name: str, budget: Iterator[int]) -> np.ndarray:
     joined = data[0] if len(data) == 1 else b"".join(data)
     if (
         len(joined) != 4 * math.prod(shape)
-        or max(shape, default=0) >= _MAX_BYTES
+        # NumPy refuses sizes beyond its limit, though one of them is 0.
+        or math.prod(n or 1 for n in shape) >= _MAX_BYTES
     ):
         raise _DamagedError(
             f"layer {name!r} has {len(joined)} bytes for floats of the shape "
@@ -147,11 +151,13 @@ def _read_shape(shape: Value, budget: Iterator[int]) -> list[int]:
 
 def _text(value: Value) -> str:
     if not isinstance(value, memoryview) or len(value) > _MAX_NAME:
-        raise _DamagedError("a layer has a name that is none")
+        raise _DamagedError(
+            f"a layer has a name of more than {_MAX_NAME} bytes"
+        )
     try:
         return bytes(value).decode()
     except UnicodeDecodeError:
-        raise _DamagedError("a layer has a name that is none") from None
+        raise _DamagedError("the name of a layer is not UTF-8") from None
 
 
 def _fields(message: Value, budget: Iterator[int]) -> Iterator[Field]:

@@ -13,6 +13,8 @@ SUFFIXES = (".pth", ".pt", ".safetensors")
 # Older versions of PyTorch run code in archives of the oldest kind, even with
 # `weights_only=True` (CVE-2025-32434).
 _OLDEST_TORCH = (2, 6)
+# Far beyond any network here; what a sparse file claims is not read.
+_MAX_BYTES = 2**32
 
 
 def read(path: Path, argument: str, advice: str = "") -> dict[str, Any]:
@@ -32,6 +34,9 @@ def read(path: Path, argument: str, advice: str = "") -> dict[str, Any]:
         ValueError: If a package is missing, or if the file is not a state dict.
     """
     try:
+        num_bytes = path.stat().st_size
+        if num_bytes > _MAX_BYTES:
+            raise ValueError(f"a file of {num_bytes} bytes")
         if path.suffix.lower() == ".safetensors":
             from safetensors.numpy import load_file
 
@@ -47,9 +52,9 @@ def read(path: Path, argument: str, advice: str = "") -> dict[str, Any]:
         # Not quoted: PyTorch advises to run the code in the file.
         is_pickle = isinstance(error, pickle.UnpicklingError)
         raise ValueError(
-            f"`{argument}` must be a PyTorch state dict if it ends in "
-            f"{', '.join(SUFFIXES)}: tensors by name and nothing else, "
-            "as from torch.save(model.state_dict(), path). Received: "
+            f"`{argument}` in a {path.suffix} file must be a PyTorch state "
+            "dict: tensors by name and nothing else, as from "
+            "torch.save(model.state_dict(), path). Received: "
             f"{str(path)!r}, which failed with {type(error).__name__}"
             + (f". {advice}" if advice and is_pickle else "")
         ) from None
@@ -98,11 +103,16 @@ def _check_is_stored(path: Path) -> None:
     """Refuse an archive that would grow: PyTorch does not compress.
 
     Raises:
-        ValueError: If the files in it have more bytes than the archive.
+        ValueError: If a file in it is compressed, or if they have more bytes
+            than the archive.
+        zipfile.BadZipFile: If the file begins as an archive and is not one.
     """
-    if not zipfile.is_zipfile(path):
-        return
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return
     with zipfile.ZipFile(path) as archive:
-        size = sum(entry.file_size for entry in archive.infolist())
-    if size > path.stat().st_size:
+        entries = archive.infolist()
+    size = sum(entry.file_size for entry in entries)
+    is_stored = all(e.compress_type == zipfile.ZIP_STORED for e in entries)
+    if not is_stored or size > path.stat().st_size:
         raise ValueError(f"an archive of {size} bytes")

@@ -273,8 +273,8 @@ def _check_keys(
     if missing or others:
         raise ValueError(
             f"`weights` must be {source}, and the model must have its "
-            f"settings. Received: {str(path)!r}. It lacks {_some(missing)}, "
-            f"and has {_some(others)} that the model does not have."
+            f"settings. Received: {str(path)!r}. Missing in the file: "
+            f"{_some(missing)}. Unknown to the model: {_some(others)}."
         )
 
 
@@ -285,7 +285,9 @@ def _renamed(
     renamed = {}
     for key, value in state.items():
         layer, _, part = key.rpartition(".")
-        renamed[f"{aliases.get(layer, layer)}.{part}"] = value
+        new = f"{aliases.get(layer, layer)}.{part}"
+        # A file with both names is that of another network.
+        renamed[key if new in state else new] = value
     return renamed
 
 

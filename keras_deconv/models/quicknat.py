@@ -83,8 +83,8 @@ def QuickNAT(  # noqa: N802
             checkpoint of a training, which holds one, is read too. Code in a
             file is never run. Where the authors save whole models, which hold
             code, make a state dict of one that you trust, where their code can
-            be imported: `torch.save(torch.load(path, weights_only=False)
-            .state_dict(), "weights.pth")`.
+            be imported: `torch.save(torch.load(path, map_location="cpu",
+            weights_only=False).state_dict(), "weights.pth")`.
         classifier_activation: None for logits, or "softmax".
         name: Name of the model.
 
@@ -155,7 +155,8 @@ def QuickNAT(  # noqa: N802
             model,
             weights,
             _names(),
-            source="a PyTorch state dict of the authors' QuickNAT",
+            source="a PyTorch state dict of the authors' QuickNAT (one with "
+            "SELayer in its names needs squeeze_excitation=True)",
             # That of the bottleneck is not used by the authors either.
             ignored=("bottleneck.SELayer.",),
         )

@@ -62,8 +62,8 @@ def ReLayNet(  # noqa: N802
             (needs safetensors), both in the extra `keras-deconv[torch]`. Code
             in a file is never run. The authors save whole models, which hold
             code; make a state dict of one that you trust, where their code can
-            be imported: `torch.save(torch.load(path, weights_only=False)
-            .state_dict(), "weights.pth")`.
+            be imported: `torch.save(torch.load(path, map_location="cpu",
+            weights_only=False).state_dict(), "weights.pth")`.
         classifier_activation: None for logits, or "softmax".
         name: Name of the model.
 

@@ -232,7 +232,7 @@ def test_code_in_a_pth_file_is_not_run(tmp_path, slim):
             return (witness.touch, ())
 
     torch.save({"features.0.weight": Evil()}, tmp_path / "evil.pth")
-    with pytest.raises(ValueError, match="must be a PyTorch state dict"):
+    with pytest.raises(ValueError, match="file must be a PyTorch state dict"):
         SegNet((8, 8, 3), 4, encoder_weights=tmp_path / "evil.pth")
     assert not witness.exists()
 
@@ -382,11 +382,11 @@ def test_files_that_are_no_state_dict(tmp_path, save, slim):
 
     for junk in (b"", b"junk" * 50, b"PK\x03\x04junk"):
         path.write_bytes(junk)
-        message("must be a PyTorch state dict.*failed with")
+        message("file must be a PyTorch state dict.*failed with")
     # A whole model, and what is no dict.
     for value in (torch.nn.Linear(2, 2), [torch.zeros(2)], {"state_dict": 5}):
         torch.save(value, path)
-        message("must be a PyTorch state dict.*failed with")
+        message("file must be a PyTorch state dict.*failed with")
     for value in ({}, {0: torch.zeros(1), "epoch": 3}):
         torch.save(value, path)
         message(r"with 0; its names begin with \[\]")
