@@ -312,6 +312,9 @@ def with_masks(model, masks):
         def call(self, inputs):
             return inputs * masks[self.name].astype("float32")
 
+        def compute_output_spec(self, inputs):
+            return keras.KerasTensor(inputs.shape, inputs.dtype)
+
     def change(layer):
         is_dropout = isinstance(layer, keras.layers.Dropout)
         return Mask(name=layer.name) if is_dropout else layer
