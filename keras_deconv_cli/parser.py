@@ -482,8 +482,8 @@ def _add_data(
         type=path,
         metavar="FILE",
         help="label file of a labeling tool, which says what the masks hold: "
-        "labelmap.txt of CVAT or VOC, label_colors.txt of CamVid, a list of "
-        "names, or a JSON object",
+        "labelmap.txt of CVAT or VOC, label_colors.txt of CamVid, a CSV "
+        "file name,r,g,b, a list of names, or a JSON object",
     )
     add(
         "--classes",

@@ -27,8 +27,10 @@ __all__ = [
     "what_is_kept",
 ]
 
-# Options that say where files are; they do not change the weights.
-_HARMLESS = {"data_dir", "manual_dir"}
+# Options that say where files are, on this machine or after reading; they do
+# not change the weights, except that more than 1000 images that are not in
+# memory have another order.
+_HARMLESS = {"data_dir", "manual_dir", "cache"}
 # What older runs did before there was an option.
 _OLDER = {
     "strategy": "one",

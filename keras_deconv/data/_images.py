@@ -63,12 +63,14 @@ class Picture:
         depth: Bits per channel of the file, which may be more or less.
         orientation: EXIF orientation of the file, 1..8; 1 is upright.
         is_lossy: Whether the compression of the file changes values.
+        name: What errors call the file.
     """
 
     image: PIL.Image.Image
     depth: int
     orientation: int
     is_lossy: bool
+    name: str
 
     @property
     def mode(self) -> str:
@@ -88,7 +90,14 @@ class Picture:
         """
         image = self.image
         if mode is not None and mode != self.mode:
-            image = image.convert(mode)
+            try:
+                image = image.convert(mode)
+            except ValueError:
+                raise ValueError(
+                    f"{self.name}: The pixels must be gray, indexed, RGB or "
+                    f"CMYK. Received: pixels of the kind {self.mode!r}, as "
+                    "Pillow calls it. Save the file as PNG, gray or RGB."
+                ) from None
         # Pillow turns TIFF files by itself, and deletes the tag.
         return upright(np.asarray(image), orientation_of(self.image))
 
@@ -184,7 +193,11 @@ def read_pixels(content: bytes, name: str, channels: int = 3) -> Pixels:
     picture = decode(content, name)
     if picture.depth == 16 and not _tiff.is_tiff(content):
         # Pillow reduces all but plain gray to 8 bits, without a word.
-        values = tf.io.decode_png(content, dtype=tf.uint16).numpy()
+        try:
+            values = tf.io.decode_png(content, dtype=tf.uint16).numpy()
+        except tf.errors.OpError:
+            reason = "TensorFlow finds errors in this PNG file; save it again"
+            raise _unreadable(name, ValueError(reason)) from None
         has_alpha = values.shape[-1] in (2, 4)
         values = _with_channels(values, has_alpha, channels, name)
         values = upright(values, picture.orientation)
@@ -274,9 +287,10 @@ def decode(content: bytes, name: str) -> Picture:
             "that you want as files of their own."
         )
     if page is not None:
-        return Picture(image, page.depth, page.orientation, page.is_lossy)
+        return Picture(image, page.depth, page.orientation, page.is_lossy, name)
     is_lossy = image.format in _JPEG or _is_lossy_webp(content)
-    return Picture(image, png_depth(content) or 8, orientation, is_lossy)
+    depth = png_depth(content) or 8
+    return Picture(image, depth, orientation, is_lossy, name)
 
 
 def _open(content: bytes) -> PIL.Image.Image:

@@ -93,6 +93,14 @@ def read_labels(path: pathlib.Path, format: MaskFormat) -> MaskPixels:
     name = printable(path)
     content = _images.read_bytes(path)
     _check_channels(content, name)
+    if (page := _page_of_numbers(content, name)) is not None:
+        values = _tiff.read_bands(content, name)[..., 0]
+        values = _in_bytes(name, _images.upright(values, page.orientation))
+        labels = values
+        if format.colors_decide:
+            colors = np.repeat(values[..., None], 3, axis=-1)
+            labels = _look_up(name, colors, format.label_of_color)
+        return MaskPixels(labels, page.orientation, page.depth)
     picture = _images.decode(content, name)
     mode, depth = picture.mode, picture.depth
     if picture.is_lossy:
@@ -118,16 +126,32 @@ def read_labels(path: pathlib.Path, format: MaskFormat) -> MaskPixels:
     return MaskPixels(labels.astype(np.uint8), picture.orientation, depth)
 
 
+def _page_of_numbers(content: bytes, name: str) -> _tiff.Page | None:
+    """Return the page of a TIFF file of numbers that Pillow cannot read."""
+    if not _tiff.is_tiff(content):
+        return None
+    page = _images.page_of(content, name)
+    is_deep = page.num_channels == 1 and page.depth > 8
+    # uint32 is right up to 2**31 there, which is enough for labels; in the
+    # other byte order Pillow does not know it.
+    fits = page.fits_pillow or (page.depth == 32 and content[:1] == b"I")
+    return page if is_deep and not fits else None
+
+
 def _check_channels(content: bytes, name: str) -> None:
     """Refuse files whose pixels are neither labels nor colors of 8 bits."""
     num_channels, depth = 1, _images.png_depth(content) or 8
+    has_alpha = True
     if depth == 16:
         # The byte after the bits says what they are: gray, colors, alpha.
         num_channels = {0: 1, 2: 3, 4: 2, 6: 4}.get(content[25], 1)
     if _tiff.is_tiff(content):
         page = _images.page_of(content, name)
         num_channels, depth = page.num_channels, page.depth
-    if num_channels > 4 or (num_channels > 1 and depth > 8):
+        has_alpha = page.has_alpha
+    are_two_bands = num_channels == 2 and not has_alpha
+    is_deep = num_channels > 1 and depth > 8
+    if num_channels > 4 or is_deep or are_two_bands:
         raise ValueError(
             f"{name}: The mask must have one channel of labels, or colors of 8 "
             f"bits per channel. Received: {num_channels} channels of {depth} "

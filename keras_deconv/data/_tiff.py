@@ -18,7 +18,7 @@ _COLORS, _ORIENTATION, _NUM_CHANNELS = 262, 274, 277
 _EXTRA_CHANNELS, _NUMBER_KIND = 338, 339
 # Of the first tag: smaller copies of another page, and its transparency.
 _NO_PAGE = 0b101
-_GRAYS, _UNSIGNED = (0, 1), 1
+_GRAYS, _RGB, _UNSIGNED = (0, 1), 2, 1
 # JPEG, in its old and its new form, and as DNG has it.
 _LOSSY = (6, 7, 34892)
 # Bits and kinds of numbers that Pillow reads exactly from a single channel.
@@ -100,7 +100,10 @@ def _page(tags: Any) -> Page:
     elif colors in _GRAYS:
         fits = depth == 8 and num_channels == 2 and has_alpha
     else:
-        fits = depth <= 8 and num_channels <= 4
+        # Pillow takes a fourth channel that nobody called alpha for alpha, or
+        # leaves it out; often it is near infrared.
+        is_clear = num_channels < 4 or colors != _RGB or has_alpha
+        fits = depth <= 8 and num_channels <= 4 and is_clear
     orientation = tags.get(_ORIENTATION, 1)
     return Page(
         (tags[_HEIGHT], tags[_WIDTH]),
@@ -117,7 +120,8 @@ def read_bands(content: bytes, name: str) -> np.ndarray:
     """Read all channels of a TIFF file, `(height, width, channels)`, exactly.
 
     Raises:
-        ValueError: If rasterio is not installed, or cannot read the file.
+        ValueError: If rasterio is not installed or cannot read the file, or
+            the file holds complex numbers.
     """
     try:
         import rasterio
@@ -125,8 +129,8 @@ def read_bands(content: bytes, name: str) -> np.ndarray:
         raise ValueError(
             f"{name}: This TIFF file needs the package rasterio, because of "
             "its number of channels or its bits per channel. Install it with: "
-            "pip install 'keras-deconv[geo]'. Or convert the file to 8 bits "
-            "per channel and at most 4 channels."
+            "pip install 'keras-deconv[geo]'. Or convert the file to gray or "
+            "RGB of 8 bits per channel."
         ) from None
     try:
         with _lock, warnings.catch_warnings():
@@ -143,6 +147,11 @@ def read_bands(content: bytes, name: str) -> np.ndarray:
             f"{name}: The file cannot be read by rasterio. Reason: "
             f"{' '.join(str(error).split()).rstrip('.')}."
         ) from None
+    if values.dtype.kind == "c":
+        raise ValueError(
+            f"{name}: The file must hold real numbers. Received: "
+            f"{values.dtype.name}. Save the real part, or the absolute value."
+        )
     return np.ascontiguousarray(np.moveaxis(values, 0, -1))
 
 

@@ -80,7 +80,8 @@ def from_folders(
     `unmatched` is `"skip"`. Images are turned by their EXIF orientation, as
     viewers show them; so are masks that have one. Images of 16 bits per
     channel, and of floats, need `value_range`. TIFF files of more than 4
-    channels, or of several channels with more than 8 bits, need rasterio:
+    channels, of several channels with more than 8 bits, or with a fourth
+    channel that is not alpha, such as near infrared, need rasterio:
     `pip install 'keras-deconv[geo]'`. Files with several pages or frames are
     an error.
 
@@ -237,8 +238,9 @@ def from_folders(
     if files is not None:
         found = only(found, files)
 
-    if image_size is None:
-        _check_cache(cache, found, channels, limits is not None)
+    # Other caches are checked when their size is known, each for itself.
+    if image_size is None or subset == "both":
+        _check_cache(cache, found, image_size, channels, limits is not None)
 
     def load(part: Files, is_training: bool, **changes: Any) -> tf.data.Dataset:
         return segmentation_pairs(
@@ -271,24 +273,35 @@ def from_folders(
 
 
 def _check_cache(
-    cache: Cache, files: Files, channels: int, is_float: bool
+    cache: Cache,
+    files: Files,
+    image_size: int | Sequence[int] | None,
+    channels: int,
+    is_float: bool,
 ) -> None:
-    """Refuse a cache of images of their own sizes that is too large.
+    """Refuse a cache of all parts together that is too large.
 
-    Sizes of some of the files are enough, spread over all of them.
+    For images of their own sizes, those of some of the files are enough, spread
+    over all of them.
     """
     if _caching.checked(cache) is not True:
         return
-    step = math.ceil(len(files) / _NUM_SIZES)
-    try:
-        size = _images.median_size(path for _, path, _ in files[::step])
-    except ValueError:
-        # It is reported when the image is loaded.
-        return
+    if image_size is not None:
+        height, width = _arguments.ints(image_size, 2, "image_size", minimum=1)
+        about = ""
+    else:
+        step = math.ceil(len(files) / _NUM_SIZES)
+        paths = [path for _, path, _ in files[::step]]
+        try:
+            height, width = _images.median_size(paths)
+        except ValueError:
+            # It is reported when the image is loaded.
+            return
+        about = "about "
     _caching.check_fits(
         cache,
-        _caching.num_bytes(len(files), size, channels, is_float),
-        f"{len(files)} examples of about {size[0]}x{size[1]} pixels",
+        _caching.num_bytes(len(files), (height, width), channels, is_float),
+        f"{len(files)} examples of {about}{height}x{width} pixels",
     )
 
 

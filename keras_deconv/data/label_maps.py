@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 import pathlib
 import re
@@ -25,27 +26,40 @@ _CVAT = re.compile(rf"([^:]+):{_NUMBER},{_NUMBER},{_NUMBER}(?::.*)?", re.ASCII)
 _NO_COLORS = re.compile(r"([^:]+):::.*")
 # CamVid: red green blue name.
 _CAMVID = re.compile(r"(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})\s+(\S.*)", re.ASCII)
+# Tables of classes, as in the CamVid of Kaggle, begin with this line.
+_CSV_HEADER = re.compile(r"name\s*,\s*r\s*,\s*g\s*,\s*b", re.IGNORECASE)
+_CSV = re.compile(rf'([^",]+),{_NUMBER},{_NUMBER},{_NUMBER}', re.ASCII)
+# Lines of other files, which are more than a name: 0 void, 1: road, 2. car,
+# or road 128 64 128.
+_NUMBERED = re.compile(r"\d+(\s*[:=,;]|[.)]?\s)", re.ASCII)
+_COLORED = re.compile(
+    r".*[\s,;:=(\[]\d{1,3}[\s,;]+\d{1,3}[\s,;]+\d{1,3}[)\]]?", re.ASCII
+)
 _HEXADECIMAL = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 _FORMS = (
-    "name:red,green,blue:: (CVAT, VOC), red green blue name (CamVid), one name "
-    'a line, or a JSON object such as {"0": "sky", "1": "road"} or '
-    '{"sky": [70, 130, 180]}'
+    "name:red,green,blue:: (CVAT, VOC), red green blue name (CamVid), CSV with "
+    "the header name,r,g,b, one name a line, or a JSON object such as "
+    '{"0": "sky", "1": "road"} or {"sky": [70, 130, 180]}'
 )
 
 
 def read_label_map(path: str | os.PathLike[str]) -> dict[str, Any]:
     r"""Read a label file of a labeling tool, as arguments of `from_folders`.
 
-    Four kinds of files are known by what is in them:
+    Five kinds of files are known by what is in them:
 
     - `labelmap.txt` of CVAT, datumaro and VOC: `name:red,green,blue::`, one
       class a line. Colors count in the masks. Where no line has a color
       (`name:::`), they are those of `color_map`, in the order of the lines.
     - `label_colors.txt` of CamVid: `red green blue name`, one class a line.
       Colors count in the masks.
+    - `class_dict.csv`, as in the CamVid of Kaggle: the line `name,r,g,b`, and
+      then such a line for each class: `sky,70,130,180`. Colors count in the
+      masks.
     - A list of names, one a line, or as a JSON array. The labels are 0, 1, 2
       and so on, in this order; after `__ignore__`, which labelme writes first,
-      they begin with 0 too.
+      they begin with 0 too. Lines with a number before the name, or a color
+      after it, are an error.
     - A JSON object from label to name (`{"0": "sky", "7": "road"}`), from name
       to label (`{"sky": 0, "road": 7}`), or from name to color
       (`{"sky": [70, 130, 180]}` or `{"sky": "#4682b4"}`).
@@ -92,9 +106,13 @@ def read_label_map(path: str | os.PathLike[str]) -> dict[str, Any]:
         names = [match[1] for match in matches if match]
         colors = color_map(min(len(names), 256))
         return _of_colors(zip(names, colors, strict=False), shown)
-    for pattern, name_first in ((_CVAT, True), (_CAMVID, False)):
+    is_table = bool(lines) and _CSV_HEADER.fullmatch(lines[0]) is not None
+    if is_table:
+        del lines[0]
+    forms = ((_CVAT, True), (_CAMVID, False))
+    for pattern, name_first in ((_CSV, True),) if is_table else forms:
         matches = [pattern.fullmatch(line) for line in lines]
-        if not any(matches):
+        if not any(matches) and not is_table:
             continue
         if not all(matches):
             wrong = lines[matches.index(None)]
@@ -102,7 +120,9 @@ def read_label_map(path: str | os.PathLike[str]) -> dict[str, Any]:
         found = [match.groups() for match in matches if match]
         return _of_colors(
             [
-                (parts[0], parts[1:]) if name_first else (parts[3], parts[:3])
+                (parts[0], [*map(int, parts[1:])])
+                if name_first
+                else (parts[3], [*map(int, parts[:3])])
                 for parts in found
             ],
             shown,
@@ -110,6 +130,14 @@ def read_label_map(path: str | os.PathLike[str]) -> dict[str, Any]:
     if lines[:1] == [_LABELME_VOID]:
         # Its label is 255 in the masks.
         del lines[0]
+    for line in lines:
+        if _NUMBERED.match(line) or _COLORED.fullmatch(line):
+            raise _refusal(
+                shown,
+                f"This line is more than a name: {line!r}. In a list of names, "
+                "the labels are 0, 1, 2 and so on. Write other labels as a "
+                "JSON object, and colors in one of the other forms.",
+            )
     return _of_labels(enumerate(lines), shown)
 
 
@@ -194,7 +222,9 @@ def _color(value: Any, shown: str) -> Color:
         match = _HEXADECIMAL.fullmatch(value)
         parts = [int(part, 16) for part in match.groups()] if match else ()
     try:
-        red, green, blue = (int(part) for part in parts)
+        if any(isinstance(part, bool) for part in parts):
+            raise TypeError
+        red, green, blue = map(operator.index, parts)
     except (TypeError, ValueError):
         red = green = blue = -1
     if not all(0 <= part <= 255 for part in (red, green, blue)):

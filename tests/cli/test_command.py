@@ -300,6 +300,9 @@ def test_a_finished_run_is_left_alone(run_folder, train_options, capsys):
     arguments = ["train", *train_options, "--output", str(run_folder)]
     assert main(arguments) == 0
     assert "is finished" in capsys.readouterr().out
+    # Where images are kept does not matter.
+    assert main([*arguments, "--cache", "disk"]) == 0
+    assert "is finished" in capsys.readouterr().out
     assert main([*arguments, "--loss", "dice", "--epochs", "9"]) == 1
     error = capsys.readouterr().err
     assert "--loss was crossentropy and is dice" in error

@@ -147,6 +147,33 @@ def _cmyk(format, **options):
     return buffer.getvalue()
 
 
+def in_lab():
+    """A TIFF file of colors that Pillow does not make gray."""
+    buffer = io.BytesIO()
+    PIL.Image.new("LAB", RGB.shape[1::-1]).save(buffer, "TIFF")
+    return buffer.getvalue()
+
+
+def infrared():
+    """A TIFF file of four bands, of which three are colors."""
+    bands = np.dstack([RGB, GRAY])
+    return geotiff(bands, photometric="rgb", alpha="unspecified")
+
+
+def untold():
+    """The same, without a word on the fourth band."""
+    # The tag that speaks of it becomes one that nobody knows.
+    tag, unknown = struct.pack("<HH", 338, 3), struct.pack("<HH", 65000, 3)
+    content = infrared()
+    assert content.count(tag) == 1
+    return content.replace(tag, unknown)
+
+
+def associated():
+    """A gray TIFF file whose values are multiplied by their alpha."""
+    return geotiff(np.dstack([GRAY, GRAY]), alpha="premultiplied")
+
+
 def images():
     """Files of 8 bits per channel that are read."""
     alpha = np.dstack([RGB, GRAY])
@@ -331,6 +358,17 @@ def faulty_images():
             "Pass channels=4",
         ),
         Kind("bands5.tif", geotiff(many), None, "Pass channels=5"),
+        # Red, green, blue and near infrared.
+        Kind("infrared.tif", infrared(), None, "Pass channels=4"),
+        Kind("infrared_untold.tif", untold(), None, "Pass channels=4"),
+        Kind("gray_associated.tif", associated(), None, "kind 'La'"),
+        # Pillow reads it; a decoder by the book does not.
+        Kind(
+            "unknown_part.png",
+            png(DEEP, 16, extra=[(b"ABCD", b"")]),
+            None,
+            broken,
+        ),
     )
 
 
@@ -376,6 +414,18 @@ def masks():
         Kind("gray16.tiff", saved(LABELS.astype(np.uint16), "TIFF"), LABELS),
         Kind("int32.tiff", saved(LABELS.astype(np.int32), "TIFF"), LABELS),
         Kind("float.tiff", saved(LABELS.astype(np.float32), "TIFF"), LABELS),
+        # Pillow does not read these.
+        *(
+            Kind(
+                f"{name}_by_rasterio.tiff",
+                geotiff(LABELS[..., None].astype(name), **options),
+                LABELS,
+            )
+            for name, options in (
+                *[("float64", {}), ("int64", {}), ("uint64", {})],
+                ("uint32", {"ENDIANNESS": "big"}),
+            )
+        ),
     )
 
 
@@ -392,6 +442,25 @@ def faulty_masks():
         Kind("rgb16.png", png(DEEP, 16), None, one_channel),
         Kind("rgb16.tif", geotiff(DEEP, photometric="rgb"), None, one_channel),
         Kind("bands.tif", geotiff(np.dstack([RGB, RGB])), None, one_channel),
+        Kind(
+            "two_bands.tif",
+            geotiff(np.dstack([LABELS, LABELS])),
+            None,
+            "2 channels of 8 bits. Save the labels",
+        ),
+        Kind(
+            "large64.tif",
+            geotiff(large[..., None].astype(np.int64)),
+            None,
+            "labels in 0..255",
+        ),
+        Kind(
+            "complex.tif",
+            geotiff(LABELS[..., None].astype(np.complex64)),
+            None,
+            "real numbers",
+        ),
+        Kind("gray_associated.tif", associated(), None, "kind 'La'"),
         Kind("pages.tif", several("TIFF"), None, "with 2 pages. Save the"),
         Kind("frames.gif", several("GIF"), None, "with 2 frames. Save the"),
         # Under the name of another format.

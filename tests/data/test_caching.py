@@ -111,6 +111,24 @@ def test_a_cache_of_images_of_their_own_sizes(tmp_path, monkeypatch):
     data.from_folders(*folders, **options)
 
 
+def test_caches_of_both_parts_together(tmp_path, monkeypatch):
+    for name in "abcd":
+        image = np.zeros((2, 3, 3), np.uint8)
+        write_png(tmp_path / "images" / f"{name}.png", image)
+        write_png(tmp_path / "masks" / f"{name}.png", image[..., :1])
+    options = {"classes": 2, "image_size": (20, 30), "batch_size": 1}
+    options |= {"validation_split": 0.5, "seed": 0}
+    folders = tmp_path / "images", tmp_path / "masks"
+    # Enough for each of the parts.
+    monkeypatch.setattr(_caching, "free_memory", lambda: 4 * 600 * 4 - 1)
+    data.from_folders(*folders, subset="training", **options)
+    with pytest.raises(ValueError, match="4 examples of 20x30 pixels"):
+        data.from_folders(*folders, subset="both", **options)
+    data.from_folders(*folders, subset="both", cache="disk", **options)
+    monkeypatch.setattr(_caching, "free_memory", lambda: 4 * 600 * 4)
+    data.from_folders(*folders, subset="both", **options)
+
+
 def test_free_memory(tmp_path, monkeypatch):
     info = tmp_path / "meminfo"
     info.write_text("MemTotal: 9000 kB\nMemAvailable:    4000 kB\n")

@@ -115,6 +115,8 @@ def test_channels():
     for content, channels, expected in (
         (geotiff(many), 5, many),
         (geotiff(many[..., :4], photometric="minisblack"), 4, many[..., :4]),
+        (file_kinds.infrared(), 4, alpha),
+        (file_kinds.untold(), 4, alpha),
         (png(alpha), 4, alpha),
         (saved(alpha, "TIFF"), 4, alpha),
         (png(alpha[..., :2]), 2, alpha[..., :2]),
@@ -129,6 +131,8 @@ def test_channels():
         assert np.abs(found.astype(float) - gray).max() <= 1
     found = read_image(png(DEEP, 16), channels=1, value_range=(0, 65535))
     assert np.abs(found - gray).max() < 0.02
+    with pytest.raises(ValueError, match=r"^x: The pixels .* kind 'LAB'"):
+        read_image(file_kinds.in_lab(), channels=1, name="x")
     for content, channels in ((png(RGB), 4), (png(GRAY), 2), (png(RGB), 5)):
         with pytest.raises(
             ValueError, match=rf"^x: .*channels={channels}, and \d in this"
@@ -150,6 +154,8 @@ def test_bands_in_folders(tmp_path):
 
 def test_what_needs_rasterio_says_so(tmp_path, monkeypatch):
     content = geotiff(np.dstack([RGB, RGB]))
+    path = tmp_path / "a.tif"
+    path.write_bytes(geotiff(LABELS[..., None].astype(np.uint32)))
     monkeypatch.setitem(sys.modules, "rasterio", None)
     with pytest.raises(
         ValueError, match=r"^x: .*pip install 'keras-deconv\[geo\]'"
@@ -157,6 +163,7 @@ def test_what_needs_rasterio_says_so(tmp_path, monkeypatch):
         read_image(content, channels=6, name="x")
     # Others do without.
     np.testing.assert_array_equal(read_image(saved(RGB, "TIFF")), RGB)
+    np.testing.assert_array_equal(labels_of(path, classes=4), LABELS)
 
 
 def test_too_many_pixels_of_bands(monkeypatch):
@@ -193,6 +200,14 @@ def test_to_tfds_does_not_change_values(tmp_path):
 def labels_of(path, **options):
     format = mask_format("x", options.pop("classes", None), **options)
     return read_labels(path, format).labels
+
+
+def test_colors_of_masks_of_64_bits(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(geotiff(LABELS[..., None].astype(np.int64)))
+    palette = [(3 - label,) * 3 for label in range(4)]
+    found = labels_of(path, classes=4, palette=palette)
+    np.testing.assert_array_equal(found, 3 - LABELS)
 
 
 def test_lossy_masks_are_rounded(tmp_path):

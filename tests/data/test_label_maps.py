@@ -40,6 +40,14 @@ KINDS = {
         "128 64 128\troad\n70 130 180\t\tsky\n0 0 0\t\tVoid\n",
         COLORS | {"void_colors": ((0, 0, 0),)},
     ),
+    "table": (
+        "name,r,g,b\nroad,128,64,128\nsky, 70, 130, 180\nVoid,0,0,0\n",
+        COLORS | {"void_colors": ((0, 0, 0),)},
+    ),
+    "names that begin with digits": (
+        "2-wheeler\n3D object\n",
+        {"labels": {0: "2-wheeler", 1: "3D object"}},
+    ),
     "names": (
         "road\r\n traffic light \n",
         {"labels": {0: "road", 1: "traffic light"}},
@@ -121,6 +129,20 @@ def test_folders_take_what_it_gives(kind, tmp_path):
         ('{"a": 0.5, "b": 1}', r"not a color in 0..255: 0\.5"),
         ('{"a": "#12345", "b": "#123456"}', "not a color in 0..255: '#12345'"),
         ("[" * 100_000, "It is not JSON"),
+        ("name,r,g,b\nroad,1,2\n", "One line has another form: 'road,1,2'"),
+        ("name,r,g,b\n", "at least two"),
+        ("0 void\n1 road\n", "more than a name: '0 void'.* JSON object"),
+        ("void\n1: road\n", "more than a name: '1: road'"),
+        ("1. sky\n2. road\n", "more than a name: '1. sky'"),
+        ("id,name\n0,sky\n", "more than a name: '0,sky'"),
+        ("name,red,green,blue\nsky,1,2,3\n", "more than a name: 'sky,1,2,3'"),
+        ("sky 1 2 3\nroad 4 5 6\n", "more than a name: 'sky 1 2 3'"),
+        (
+            '{"a": [0.9, 0.9, 0.9], "b": [1, 2, 3]}',
+            r"not a color in 0..255: \[0\.9",
+        ),
+        ('{"a": [true, 0, 0], "b": [1, 2, 3]}', r"not a color .*\[True"),
+        ('{"a": ["12", 0, 0], "b": [1, 2, 3]}', r"not a color .*\['12'"),
     ],
 )
 def test_faulty_files(text, message, tmp_path):
