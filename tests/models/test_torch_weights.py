@@ -479,7 +479,7 @@ def test_state_dicts_of_other_networks(small, tmp_path):
     )
     check_error(model, path, words)
     torch.save({f"module.{k}": v for k, v in state.items()}, path)
-    check_error(model, path, r"and has module\.encode1\.conv\.weight")
+    check_error(model, path, r"to the model: module\.encode1\.conv\.weight")
     torch.save({}, path)
     check_error(model, path, r"and 48 more\. Unknown to the model: none")
 
