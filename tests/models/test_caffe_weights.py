@@ -276,7 +276,7 @@ def holding(value):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda p: without(p, "conv2"), r"file: conv2\.weight, conv2\.bias,"),
+        (lambda p: without(p, "conv2"), r"file: conv2\.weight, conv2\.bias\."),
         (lambda p: without(p, "conv1_bn"), r"file: conv1_bn\.weight, conv1"),
         (
             lambda p: p | {"fc6": p["conv1"]},
