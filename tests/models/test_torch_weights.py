@@ -310,7 +310,8 @@ def with_masks(model, masks):
 
     class Mask(keras.layers.Layer):
         def call(self, inputs):
-            return inputs * masks[self.name].astype("float32")
+            mask = masks[self.name].astype("float32")
+            return keras.ops.multiply(inputs, keras.ops.convert_to_tensor(mask))
 
         def compute_output_spec(self, inputs):
             return keras.KerasTensor(inputs.shape, inputs.dtype)
