@@ -361,7 +361,7 @@ def faulty_images():
         # Red, green, blue and near infrared.
         Kind("infrared.tif", infrared(), None, "Pass channels=4"),
         Kind("infrared_untold.tif", untold(), None, "Pass channels=4"),
-        Kind("gray_associated.tif", associated(), None, "kind 'La'"),
+        Kind("gray_associated.tif", associated(), None, "associated.tif"),
         # Pillow reads it; a decoder by the book does not.
         Kind(
             "unknown_part.png",
@@ -460,7 +460,7 @@ def faulty_masks():
             None,
             "real numbers",
         ),
-        Kind("gray_associated.tif", associated(), None, "kind 'La'"),
+        Kind("gray_associated.tif", associated(), None, "associated.tif"),
         Kind("pages.tif", several("TIFF"), None, "with 2 pages. Save the"),
         Kind("frames.gif", several("GIF"), None, "with 2 frames. Save the"),
         # Under the name of another format.
