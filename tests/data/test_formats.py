@@ -14,9 +14,6 @@ from keras_deconv.data._masks import read_labels
 from tests.data import file_kinds
 from tests.data.file_kinds import DEEP, GRAY, LABELS, RGB, geotiff, png, saved
 
-# Pillow reads some kinds otherwise in every version.
-pytestmark = pytest.mark.oldest
-
 pytest.importorskip("rasterio")
 
 
