@@ -7,7 +7,7 @@ import statistics
 import keras
 import tensorflow as tf
 
-from keras_deconv import callbacks, data, losses, metrics
+from keras_deconv import callbacks, data, losses, metrics, models
 
 IMAGE_SIZE = (48, 64)
 BATCH_SIZE = 8
@@ -36,11 +36,14 @@ def compile_for(model, learning_rate, num_steps):
     )
 
 
-def train_and_score(build, seed, epochs, data_dir, few=""):
+def train_and_score(
+    build, seed, epochs, data_dir, few="", *, recompute_statistics=False
+):
     """The scores on the test split after one training.
 
     `build` makes the compiled network for a number of steps. Networks of one
-    seed begin with the same encoder.
+    seed begin with the same encoder. With `recompute_statistics`, the
+    statistics of batch normalization are measured once more at the end.
     """
     epoch = tf.Variable(0, dtype="int64", trainable=False)
     train, test = load(seed, epoch, data_dir, few)
@@ -50,6 +53,8 @@ def train_and_score(build, seed, epochs, data_dir, few=""):
     model.fit(
         train, epochs=epochs, shuffle=False, callbacks=[in_order], verbose=0
     )
+    if recompute_statistics:
+        models.recompute_batch_statistics(model, train, verbose=0)
     # Only now, since scores of the training images would cost time.
     num_classes = model.output_shape[-1]
     model.compile(
