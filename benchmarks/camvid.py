@@ -26,6 +26,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+import numpy as np
 
 # Files beside this one: scripts find what lies in their own folder.
 from measuring import (
@@ -54,10 +55,12 @@ from keras_deconv import callbacks, distribution
 NAME = "cam_vid"
 DECODERS = ("max_unpool", "bed_of_nails", "nearest", "conv_transpose")
 CLASS_WEIGHTS = ("median", "segnet", "enet", "none")
+DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 # What a row depends on, and its command repeats; None: as the recipe has it.
 DECISIVE = (
     *("network", "decoder", "image_size", "epochs", "batch_size"),
     *("learning_rate", "schedule", "class_weights", "l2", "augment", "seed"),
+    "dtype_policy",
 )
 SCORE = "val_global_accuracy"
 SHORT = dict(
@@ -114,11 +117,14 @@ def build(options: argparse.Namespace, arrays: Arrays) -> keras.Model:
     images = Batches(
         arrays["train_images"], arrays["train_masks"], options.batch_size
     )
+    keras.config.set_dtype_policy(options.dtype_policy)
     model = RECIPES[options.network].build(
         (*options.image_size, 3),
         len(arrays["class_names"]),
         decoder=options.decoder,
     )
+    # Only the network, since metrics count in float32.
+    keras.config.set_dtype_policy("float32")
     compile_for_training(
         model,
         arrays,
@@ -216,6 +222,35 @@ def score(
         about=about(),
         history=rows,
     )
+
+
+def draw(
+    model: keras.Model, arrays: Arrays, split: str, number: int, file: Path
+) -> None:
+    """Masks above and predictions below, for images spread over the split."""
+    from matplotlib.figure import Figure
+
+    from keras_deconv import visualize
+
+    images, masks = arrays[f"{split}_images"], arrays[f"{split}_masks"]
+    chosen = np.linspace(0, len(images) - 1, number).astype(int)
+    logits = model.predict(images[chosen], batch_size=1, verbose=0)
+    height, width = masks.shape[1:]
+    figure = Figure(
+        figsize=(2 * number, 4.2 * height / width), layout="constrained"
+    )
+    grid = figure.subplots(2, number, squeeze=False)
+    for ids, row, name in (
+        (masks[chosen], grid[0], "mask"),
+        (logits.argmax(-1), grid[1], "prediction"),
+    ):
+        for axes, pixels in zip(
+            row, visualize.color_mask(ids, arrays["palette"]), strict=True
+        ):
+            axes.imshow(pixels, interpolation="nearest")
+            axes.set(xticks=(), yticks=())
+        row[0].set_ylabel(name)
+    figure.savefig(file, dpi=100)
 
 
 # The folder of a training
@@ -317,12 +352,14 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--l2", type=float, help="decay of weights: 0; 0.0002 for enet")
     add("--augment", action="store_true", help="mirror, enlarge and brighten")
     add("--seed", default=1, type=int)
+    add("--dtype-policy", default="float32", choices=DTYPE_POLICIES)
     add("--workers", default=1, type=positive_int, help="threads for images")
     results = parser.add_argument_group("results")
     add = results.add_argument
     add("--samples", type=positive_int, help="score the mean of so many")
     add("--output", type=Path, help="folder; resumed if it holds a training")
     add("--json", type=Path, metavar="FILE", help="the row; in OUTPUT if not")
+    add("--draw", type=Path, metavar="FILE", help="class maps of four images")
     options = parser.parse_args(arguments)
     recipe = RECIPES[options.network]
     for name in DECISIVE:
@@ -379,8 +416,11 @@ def main() -> None:
     with alone(options.output):
         check_same(options)
         print(command(options), flush=True)
-        row = score(options, train(options, arrays), arrays)
+        model = train(options, arrays)
+        row = score(options, model, arrays)
     write_json(options.json, row)
+    if options.draw is not None:
+        draw(model, arrays, row["split"], 4, options.draw)
     shown = ", ".join(
         f"{short} {row['scores'][name]:.4f}" for name, short in SHORT.items()
     )

@@ -40,14 +40,17 @@ def read_tfds(
 
     Returns:
         For each split "SPLIT_images" (count, height, width, 3) in 0..255 and
-        "SPLIT_masks" (count, height, width), uint8, void as 255; the names of
-        the classes, and a weight for each class by every scheme.
+        "SPLIT_masks" (count, height, width), uint8, void as 255; the names and
+        colors of the classes, and a weight for each class by every scheme.
     """
     from keras_deconv import data
 
     where = dict(data_dir=data_dir, manual_dir=manual_dir)
     entry = data.describe(name)
-    arrays = {"class_names": np.array(entry.class_names)}
+    arrays = {
+        "class_names": np.array(entry.class_names),
+        "palette": np.array(entry.palette, "uint8"),
+    }
     for split in data.splits(name, **where):
         pairs = data.load(
             name,

@@ -10,6 +10,9 @@ from tests.cli.samples import tiny_model
 from tests.data import file_kinds
 from tests.tiny_datasets import write_png
 
+# Other versions of Pillow read some files otherwise.
+pytestmark = pytest.mark.oldest
+
 pytest.importorskip("rasterio")
 
 

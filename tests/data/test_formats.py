@@ -14,6 +14,9 @@ from keras_deconv.data._masks import read_labels
 from tests.data import file_kinds
 from tests.data.file_kinds import DEEP, GRAY, LABELS, RGB, geotiff, png, saved
 
+# Other versions of Pillow read some files otherwise.
+pytestmark = pytest.mark.oldest
+
 pytest.importorskip("rasterio")
 
 
