@@ -18,6 +18,7 @@ _COLORS, _ORIENTATION, _NUM_CHANNELS = 262, 274, 277
 _EXTRA_CHANNELS, _NUMBER_KIND = 338, 339
 # Of the first tag: smaller copies of another page, and its transparency.
 _NO_PAGE = 0b101
+_WHITE_IS_ZERO = 0
 _GRAYS, _RGB, _UNSIGNED = (0, 1), 2, 1
 # JPEG, in its old and its new form, and as DNG has it.
 _LOSSY = (6, 7, 34892)
@@ -92,6 +93,12 @@ def _page(tags: Any) -> Page:
     num_channels = tags.get(_NUM_CHANNELS, 1)
     depth = max(tags.get(_BITS, (1,)))
     colors = tags.get(_COLORS, 0)
+    if colors == _WHITE_IS_ZERO and depth > 8:
+        raise ValueError(
+            "Its smallest value stands for white, which is supported for up "
+            f"to 8 bits per channel. Received: {depth} bits. Save it with the "
+            "smallest value as black"
+        )
     extra = tuple(tags.get(_EXTRA_CHANNELS, ()))
     has_alpha = extra in ((1,), (2,)) and num_channels in (2, 4)
     if num_channels == 1:

@@ -362,6 +362,12 @@ def faulty_images():
         Kind("infrared.tif", infrared(), None, "Pass channels=4"),
         Kind("infrared_untold.tif", untold(), None, "Pass channels=4"),
         Kind("gray_associated.tif", associated(), None, "associated.tif"),
+        Kind(
+            "white16.tif",
+            geotiff(DEEP[..., :1], photometric="miniswhite"),
+            None,
+            "smallest value stands for white",
+        ),
         # Pillow reads it; a decoder by the book does not.
         Kind(
             "unknown_part.png",
