@@ -147,7 +147,9 @@ def _wrong_size(name: str, size: Any, found: Any) -> str:
 def image_size(name: str) -> tuple[int, int] | None:
     """The height and width that a model file takes, if it takes one alone."""
     model, _ = runs.load_model(name, "--model")
-    shape = model.inputs[0].shape if _graphs.is_graph(model) else ()
+    shape: tuple[Any, ...] = ()
+    if _graphs.is_graph(model):
+        shape = tuple(model.inputs[0].shape)
     if len(shape) != 4 or None in shape[1:3]:
         return None
     return int(shape[1]), int(shape[2])
