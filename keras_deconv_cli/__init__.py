@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from keras_deconv_cli import commands, errors, parser
+from keras_deconv_cli import commands, errors, modules, parser
 
 __all__ = ["main"]
 
@@ -50,7 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     command, debug = parser.parse(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if not sys.stderr.isatty():
+        # The bars of tfds are made of escape codes.
+        os.environ.setdefault("TQDM_DISABLE", "1")
     try:
+        # Before models are loaded, whose layers it registers.
+        if name := getattr(command, "module", None):
+            modules.load(name, "--import")
         kind = type(command)
         module = importlib.import_module(f"keras_deconv_cli.{_MODULES[kind]}")
         return getattr(module, kind.__name__.lower())(command)

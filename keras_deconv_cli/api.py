@@ -160,6 +160,9 @@ OPTIONS: dict[str, Option] = {
         "models.SegNet.weights",
         only_for={"model": sum(WEIGHT_FILES.values(), ())},
     ),
+    "init_from": _feeds(),
+    # A word of Python cannot name a field.
+    "module": _feeds(shown="--import"),
     "epochs": _feeds(is_decided=True),
     "learning_rate": _feeds(),
     "loss": _feeds(

@@ -76,6 +76,8 @@ class Train:
     decoder: str
     encoder_weights: str | None
     weights: str | None
+    init_from: str | None
+    module: str | None
     image_size: tuple[int, int] | None
     epochs: int | None
     batch_size: int
@@ -108,6 +110,7 @@ class Evaluate:
     split: str | None
     batch_size: int
     json: str | None
+    module: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +123,7 @@ class Predict:
     value_range: tuple[float, float] | None
     monte_carlo: int | None
     seed: int
+    module: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +136,7 @@ class Export:
     output: str
     format: str
     quantize: str | None
+    module: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +154,7 @@ class Info:
 
     subject: str | None
     data_dir: str | None
+    module: str | None
 
 
 Command = Train | Evaluate | Predict | Export | Check | Info

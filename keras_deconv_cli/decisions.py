@@ -80,10 +80,13 @@ def decide(options: commands.Train, before: runs.Run | None) -> Plan:
         _about_size(image_size, reason),
         *about_cache,
         *_about_classes(source),
-        f"Model: {options.model}, batches of {options.batch_size} images, "
-        f"{num_epochs} epoch{'' if num_epochs == 1 else 's'}"
+        f"Model: {options.encoder or options.model}, batches of "
+        f"{options.batch_size} images, {num_epochs} "
+        f"epoch{'' if num_epochs == 1 else 's'}"
         + ("" if options.epochs else " (assumed; change it with --epochs)"),
     ]
+    # So that the run knows it, and may be trained longer.
+    options = dataclasses.replace(options, epochs=num_epochs)
     num_epochs = 1 if options.smoke else num_epochs
     return Plan(options, source, names, image_size, num_epochs, tuple(lines))
 

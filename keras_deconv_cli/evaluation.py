@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from keras_deconv import _files, losses, metrics
 from keras_deconv.data._pairs import list_pictures, name_of
-from keras_deconv_cli import commands, runs, sources, splits
+from keras_deconv_cli import commands, progress, runs, sources, splits
 
 __all__ = ["Scores", "evaluate", "measure"]
 
@@ -117,7 +117,7 @@ def evaluate(options: commands.Evaluate) -> int:
         shuffle=False,
         cache=False,
     )
-    scores = measure(model, dataset, run)
+    scores = measure(model, dataset, run, progress.verbosity())
     print(scores)
     if options.json:
         _write_json(

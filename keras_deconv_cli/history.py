@@ -57,7 +57,10 @@ class History(keras.callbacks.Callback):
         self.model_file = folder / runs.MODEL_FILE
         self.patience = patience
         self.replicas = replicas
+        # Epochs before this one do not count for `patience`.
+        self.start = 0
         self.backup = distribution.EpochBackup(replicas, folder / RESUME)
+        self.is_new = not self.backup.exists
         self.num_done = self.backup.restore(model)
         # An epoch that is in the file but not backed up is repeated.
         self.rows = self._read_rows(self.num_done)
@@ -68,7 +71,8 @@ class History(keras.callbacks.Callback):
         if not self.patience or not self.rows:
             return False
         scores = [float(row[_SCORE]) for row in self.rows]
-        return len(scores) - 1 - scores.index(max(scores)) >= self.patience
+        after_best = scores.index(max(scores)) + 1
+        return len(scores) - max(after_best, self.start) >= self.patience
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None

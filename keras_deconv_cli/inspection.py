@@ -14,7 +14,7 @@ import keras_deconv
 from keras_deconv import data
 from keras_deconv.data._catalog import names
 from keras_deconv.data._sets import Color
-from keras_deconv_cli import api, commands, runs, sources
+from keras_deconv_cli import api, commands, progress, runs, sources
 
 __all__ = ["check", "info"]
 
@@ -45,6 +45,7 @@ def check(options: commands.Check) -> int:
         source.num_classes,
         class_names=source.class_names,
         allow_missing_classes=options.allow_missing_classes,
+        verbose=progress.verbosity(),
     )
     print(api.in_options(str(report)))
     if report.absent_classes and not options.allow_missing_classes:

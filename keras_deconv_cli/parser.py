@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any, TypeVar
 
-from keras_deconv_cli import commands
+from keras_deconv_cli import commands, modules
 from keras_deconv_cli.api import (
     CHOICES,
     FOLDER_ARGUMENTS,
@@ -28,7 +28,8 @@ from keras_deconv_cli.api import (
 __all__ = ["classes", "parse"]
 
 MAX_SEED = 2**31 - 1
-_MODEL = "segnet_basic"
+_MODEL, _DECODER = "segnet_basic", "max_unpool"
+_MODEL_SUFFIX = ".keras"
 _Kind = TypeVar("_Kind")
 
 _MODEL_HELP = "folder that train wrote, or a .keras file"
@@ -55,7 +56,8 @@ The command writes model.keras, history.csv, per_class.csv, previews/ and
 run.json into --output. model.keras is the model with the best validation mean
 IoU; without validation it is the last one. Existing files of these names are
 never replaced unless the folder holds a run. If training stops, or the process
-is killed, repeat the same command to resume after the last finished epoch.
+is killed, repeat the same command to resume after the last finished epoch. To
+train a run longer, finished or not, repeat it with a larger --epochs.
 
 On several GPUs each device processes its share of every batch. --strategy
 mirrored uses all GPUs of this host. To train on several hosts, start the same
@@ -231,7 +233,16 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         "of folders: rest)",
     )
     model = command.add_argument_group("model")
-    _add_choice(model, "model", "", _MODEL)
+    model.add_argument(
+        "--model",
+        default=_MODEL,
+        type=network,
+        metavar="MODEL",
+        help=f"{', '.join(CHOICES['model'])}; or a network of your own: "
+        "package.module:function, which is called with input_shape and "
+        "num_classes, or a .keras file, which is trained further (default: "
+        "%(default)s)",
+    )
     _add_choice(
         model,
         "encoder",
@@ -248,7 +259,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         "decoder",
         "how pooling is undone (max_unpool with --encoder: what is not max "
         "pooling by transposed convolution): ",
-        "max_unpool",
+        _DECODER,
     )
     model.add_argument(
         "--encoder-weights",
@@ -270,6 +281,15 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         f"{files} (default: none)",
     )
     model.add_argument(
+        "--init-from",
+        type=path,
+        metavar="MODEL",
+        help="start from the weights of another model, a folder that train "
+        "wrote or a .keras file: those of all layers with the same name and "
+        "shapes, so the number of classes may differ (default: none)",
+    )
+    _add_import(model)
+    model.add_argument(
         "--image-size",
         type=size,
         metavar="HEIGHTxWIDTH",
@@ -282,7 +302,8 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     add(
         "--epochs",
         type=integer(1),
-        help="number of epochs (default: 6, or more if there are few images)",
+        help="number of epochs (default: 6, or more if there are few images). "
+        "Repeat the command with a larger number to train a run longer",
     )
     add(
         "--batch-size",
@@ -386,6 +407,7 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--json", type=path, metavar="PATH", help="also write the scores here"
     )
+    _add_import(command)
 
 
 def _add_predict(command: argparse.ArgumentParser) -> None:
@@ -413,6 +435,7 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
         type=integer(0, MAX_SEED),
         help="seed of --monte-carlo (default: %(default)s)",
     )
+    _add_import(command)
 
 
 def _add_export(command: argparse.ArgumentParser) -> None:
@@ -428,6 +451,7 @@ def _add_export(command: argparse.ArgumentParser) -> None:
     _add_choice(command, "format", "", "saved_model")
     _add_choice(command, "quantize", "for tflite: ")
     _add_where(command)
+    _add_import(command)
 
 
 def _add_check(command: argparse.ArgumentParser) -> None:
@@ -447,6 +471,7 @@ def _add_info(command: argparse.ArgumentParser) -> None:
         help=f"{_MODEL_HELP}, or the name of a dataset",
     )
     _add_where(command, with_manual_dir=False)
+    _add_import(command)
 
 
 def _add_data(
@@ -610,6 +635,17 @@ def _add_where(group: Any, with_manual_dir: bool = True) -> None:
         )
 
 
+def _add_import(group: Any) -> None:
+    group.add_argument(
+        "--import",
+        dest="module",
+        type=module,
+        metavar="MODULE",
+        help="Python module that registers the layers of a model, for models "
+        "with layers of your own; its code runs (default: none)",
+    )
+
+
 def _add_split(data: Any, default: str) -> None:
     data.add_argument(
         "--split",
@@ -650,6 +686,8 @@ def _problem(options: argparse.Namespace) -> str | None:
                     return f"{flag(name)} goes with --images"
     if options.kind is commands.Train and (problem := _val_problem(options)):
         return problem
+    if options.kind is commands.Train and (problem := _model_problem(options)):
+        return problem
     if options.kind is commands.Train and options.encoder:
         if options.model != _MODEL:
             return (
@@ -688,6 +726,57 @@ def _val_problem(options: argparse.Namespace) -> str | None:
             "with --val-images, which are all for validation"
         )
     return None
+
+
+def _model_problem(options: argparse.Namespace) -> str | None:
+    """What is wrong with the options for a network of the user."""
+    if options.init_from:
+        for name in ("weights", "encoder_weights"):
+            if getattr(options, name):
+                return (
+                    f"--init-from gives the weights, so it does not go with "
+                    f"{flag(name)}"
+                )
+    if options.model in CHOICES["model"]:
+        return None
+    if options.decoder != _DECODER:
+        return (
+            f"--decoder is for {', '.join(CHOICES['model'])}, not for "
+            f"{options.model}"
+        )
+    if options.model.endswith(_MODEL_SUFFIX):
+        for name in ("init_from", "mixed_precision"):
+            if getattr(options, name):
+                return (
+                    f"{flag(name)} does not go with --model {options.model}, "
+                    "which is trained as it is"
+                )
+    return None
+
+
+def network(text: str) -> str:
+    """A network of the library, a function, or the path of a file."""
+    name, colon, function = text.partition(":")
+    is_function = modules.is_name(name) and function.isidentifier()
+    if text in CHOICES["model"] or (colon and is_function):
+        return text
+    if text.endswith(_MODEL_SUFFIX):
+        return path(text)
+    raise argparse.ArgumentTypeError(
+        f"{text!r} must be one of {', '.join(CHOICES['model'])}; a function "
+        "of your own, such as package.module:function; or a file that ends "
+        f"in {_MODEL_SUFFIX}"
+    )
+
+
+def module(text: str) -> str:
+    """The name of a Python module."""
+    if not modules.is_name(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be the name of a Python module, such as "
+            "package.module"
+        )
+    return text
 
 
 def path(text: str) -> str:

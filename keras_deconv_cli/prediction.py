@@ -23,7 +23,7 @@ from keras_deconv.data._images import (
     read_image,
 )
 from keras_deconv.data._pairs import list_files, list_pictures
-from keras_deconv_cli import api, commands, runs
+from keras_deconv_cli import api, commands, progress, runs
 from keras_deconv_cli.errors import explain
 
 __all__ = ["predict"]
@@ -42,7 +42,9 @@ def predict(options: commands.Predict) -> int:
     channels = model.input_shape[-1]
     runs.make_folder(output)
     failures = []
-    progress = keras.utils.Progbar(len(files), unit_name="image")
+    bar = keras.utils.Progbar(
+        len(files), verbose=progress.verbosity(), unit_name="image"
+    )
     for file, name in zip(files, _output_names(files), strict=True):
         try:
             image = read_image(file, channels=channels, value_range=limits)
@@ -64,7 +66,7 @@ def predict(options: commands.Predict) -> int:
                 # Errors of reading begin with the name already.
                 reason = str(explain(error)).removeprefix(f"{shown}: ")
             failures.append(f"{shown} cannot be labeled: {reason}")
-        progress.add(1)
+        bar.add(1)
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     number = len(files) - len(failures)

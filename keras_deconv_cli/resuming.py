@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from keras_deconv import _files, distribution
+from keras_deconv import _files
 from keras_deconv_cli import api, commands, runs
 from keras_deconv_cli.history import HISTORY, RESUME
 
@@ -22,6 +22,7 @@ __all__ = [
     "default_output",
     "delete_leftovers",
     "delete_leftovers_if_free",
+    "earlier_epochs",
     "is_finished",
     "resumed",
     "what_is_kept",
@@ -30,7 +31,7 @@ __all__ = [
 # Options that say where files are, on this machine or after reading; they do
 # not change the weights, except that more than 1000 images that are not in
 # memory have another order.
-_HARMLESS = {"data_dir", "manual_dir", "cache"}
+_HARMLESS = {"data_dir", "manual_dir", "cache", "module"}
 # What older runs did before there was an option.
 _OLDER = {
     "strategy": "one",
@@ -61,22 +62,60 @@ def resumed(
     return _as_before(options, before, folder), before
 
 
-def is_finished(before: runs.Run | None, folder: pathlib.Path) -> bool:
+def is_finished(
+    options: commands.Train, before: runs.Run | None, folder: pathlib.Path
+) -> bool:
     """Whether nothing is left to do; the user is told so."""
-    if before is None or not before.is_finished:
+    if before is None or not before.is_finished or _is_longer(options, before):
         return False
     print(
-        f"The training in {folder} is finished. To train again give "
-        "another --output, or delete the folder."
+        f"The training in {folder} is finished. To train longer give a larger "
+        "--epochs. To train again give another --output, or delete the folder."
     )
     return True
 
 
+def _is_longer(options: commands.Train, before: runs.Run) -> bool:
+    """Whether there are more epochs than the run was to have."""
+    number = before.options.get("epochs")
+    if not number or not options.epochs or options.smoke:
+        return False
+    return bool(options.epochs > number)
+
+
+def earlier_epochs(
+    options: commands.Train,
+    before: runs.Run | None,
+    num_done: int,
+    folder: pathlib.Path,
+) -> list[dict[str, int]]:
+    """The numbers of epochs that the run had before, for `run.json`.
+
+    Raises:
+        ValueError: the last epoch of a finished run is not there.
+    """
+    if before is None:
+        return []
+    if not _is_longer(options, before):
+        return before.earlier_epochs
+    number = before.options["epochs"]
+    if before.is_finished and not num_done:
+        raise ValueError(
+            "--epochs can be raised only while the last epoch is kept. "
+            f"Received: --epochs {options.epochs} for {folder}, which has "
+            f"{number} and no backup in {RESUME}. Start another run from its "
+            f"model: --init-from {folder} --output OTHER"
+        )
+    print(
+        f"Trained for {options.epochs} epochs instead of {number}: from epoch "
+        f"{num_done + 1} on, the learning rate is that of {options.epochs}."
+    )
+    return [*before.earlier_epochs, {"epochs": number, "trained": num_done}]
+
+
 def delete_leftovers(folder: pathlib.Path) -> None:
-    """Deletes what a training left that was killed when all was done."""
-    one = distribution.Replicas()
-    distribution.EpochBackup(one, folder / RESUME).delete()
-    for each in (folder, folder / PREVIEWS):
+    """Deletes what was half written when a training was killed."""
+    for each in (folder, folder / RESUME, folder / PREVIEWS):
         _files.clean(each)
 
 
@@ -123,6 +162,9 @@ def default_output(options: commands.Train) -> str:
     """The folder of a training that was started without --output."""
     name = options.data.dataset or pathlib.Path(str(options.data.images)).name
     network = options.encoder or options.model
+    # A file without its folders, a function without its module.
+    network = pathlib.Path(network).name.removesuffix(".keras")
+    network = network.rpartition(":")[2]
     return f"runs/{re.sub(r'[^A-Za-z0-9]+', '_', name)}_{network}"
 
 
@@ -155,8 +197,10 @@ def _as_before(
     options = dataclasses.replace(options, **changes)
     differences = [
         f"{api.flag(name)} was {recorded.get(name)} and is {value}"
+        + (" (it can only be raised)" if name == "epochs" else "")
         for name, value in options.record().items()
         if name not in _HARMLESS
+        and not (name == "epochs" and _is_longer(options, before))
         and recorded.get(name, _OLDER.get(name)) != value
     ]
     if differences:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -20,7 +21,7 @@ import keras_deconv
 from keras_deconv import _arguments, _files, data, models  # noqa: F401
 from keras_deconv._arguments import VOID
 from keras_deconv.data._sets import generic_names
-from keras_deconv_cli import api, commands
+from keras_deconv_cli import api, commands, modules
 
 __all__ = [
     "MAX_CLASSES",
@@ -28,8 +29,10 @@ __all__ = [
     "RUN_FILE",
     "Run",
     "load",
+    "load_model",
     "make_folder",
     "read",
+    "reason_of",
 ]
 
 MODEL_FILE = "model.keras"
@@ -57,6 +60,9 @@ class Run:
             model was trained with.
         files: for folders, the names of the pairs of each of these splits.
         is_finished: whether the training is complete.
+        earlier_epochs: what `--epochs` was before it was raised, in order:
+            {"epochs": 6, "trained": 4} if 4 epochs were done when the learning
+            rate decayed over 6.
         versions: of the packages that trained.
 
     Raises:
@@ -72,6 +78,9 @@ class Run:
     splits: dict[str, str] = dataclasses.field(default_factory=dict)
     files: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     is_finished: bool = False
+    earlier_epochs: list[dict[str, int]] = dataclasses.field(
+        default_factory=list
+    )
     versions: dict[str, str] = dataclasses.field(
         default_factory=lambda: {
             "keras_deconv": keras_deconv.__version__,
@@ -106,6 +115,16 @@ class Run:
             isinstance(self.is_finished, bool),
             "is_finished must be true or false",
             self.is_finished,
+        )
+        _check(
+            _is_list(self.earlier_epochs, dict)
+            and all(
+                part.keys() == {"epochs", "trained"}
+                and _is_list([*part.values()], int, 0)
+                for part in self.earlier_epochs
+            ),
+            'earlier_epochs must be a list of {"epochs": int, "trained": int}',
+            self.earlier_epochs,
         )
         _check(
             isinstance(self.versions, dict),
@@ -232,6 +251,12 @@ def _check_options(options: Any) -> None:
         "options must have train_split, a text without control characters",
         options.get("train_split"),
     )
+    epochs = options.get("epochs")
+    _check(
+        epochs is None or _is_list([epochs], int, 1),
+        "options must have epochs, an int above 0 or null",
+        epochs,
+    )
     images, classes = options["images"], options.get("classes")
     _check(
         bool(options["dataset"]) != bool(images),
@@ -311,39 +336,88 @@ def make_folder(folder: pathlib.Path) -> None:
         ) from error
 
 
+def load_model(path: str, option: str) -> tuple[keras.Model, pathlib.Path]:
+    """Loads the model of a run folder, or a model file, whatever it does.
+
+    Args:
+        path: of the folder or the file.
+        option: what the user calls it.
+
+    Returns:
+        The model, not compiled, and its file.
+
+    Raises:
+        ValueError: there is no model, or its layers are not known.
+    """
+    file = pathlib.Path(path).expanduser()
+    if (file / "saved_model.pb").exists():
+        raise ValueError(
+            f"{option} must be {_MODEL}. Received: {path!r}, a SavedModel, "
+            "which tf.saved_model.load and servers load. Give the model that "
+            "it was exported from."
+        )
+    if file.is_dir():
+        file = file / MODEL_FILE
+    if not file.is_file():
+        raise ValueError(
+            f"{option} must be {_MODEL}. Received: {path!r}, but there is no "
+            f"file '{file}'."
+        )
+    if not zipfile.is_zipfile(file):
+        raise ValueError(
+            f"{option} must be {_MODEL}. Received: '{file}', which is another "
+            "file or is not complete."
+        )
+    try:
+        model = keras.saving.load_model(file, compile=False, safe_mode=True)
+    except Exception as error:  # Whatever foreign layers lead to.
+        raise ValueError(
+            f"{option} must be {_MODEL} whose layers are known. "
+            f"Received: '{file}', of which Keras says: {reason_of(error)} "
+            f"{_about_layers(file.parent)}"
+        ) from error
+    return model, file
+
+
+def reason_of(error: Exception) -> str:
+    """The line of an error of Keras that says what is wrong.
+
+    Around it, Keras tells where that is, and with which arguments.
+    """
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].startswith("Exception encountered when"):
+        lines = [re.sub("\x1b\\[[0-9]*m", "", lines[1])]
+    for line in lines:
+        if line.startswith("Exception encountered: "):
+            lines = [line.removeprefix("Exception encountered: ")]
+            break
+    line = lines[0] if lines else type(error).__name__
+    line = line.partition(" Full object config: ")[0]
+    return line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}..."
+
+
+def _about_layers(folder: pathlib.Path) -> str:
+    """How to load layers of the user, whose code is never run unasked."""
+    with contextlib.suppress(ValueError):
+        run = read(folder)
+        options = run.options if run else {}
+        model, colon, _ = str(options.get("model")).partition(":")
+        name = options.get("module") or (colon and model)
+        if modules.is_name(name):
+            return (
+                f"The run was trained with the module {name}. If you trust "
+                f"its code, add --import {name}."
+            )
+    return "For layers of your own, add --import MODULE, which registers them."
+
+
 def load(path: str) -> tuple[keras.Model, Run]:
     """Loads the model of a run folder, or a model file.
 
     Raises:
         ValueError: there is no model, or it does not segment images.
     """
-    file = pathlib.Path(path).expanduser()
-    if (file / "saved_model.pb").exists():
-        raise ValueError(
-            f"MODEL must be {_MODEL}. Received: {path!r}, a SavedModel, which "
-            "tf.saved_model.load and servers load. Give the model that it was "
-            "exported from."
-        )
-    if file.is_dir():
-        file = file / MODEL_FILE
-    if not file.is_file():
-        raise ValueError(
-            f"MODEL must be {_MODEL}. Received: {path!r}, but there is no "
-            f"file '{file}'."
-        )
-    if not zipfile.is_zipfile(file):
-        raise ValueError(
-            f"MODEL must be {_MODEL}. Received: '{file}', which is another "
-            "file or is not complete."
-        )
-    try:
-        model = keras.saving.load_model(file, compile=False, safe_mode=True)
-    except Exception as error:  # Whatever foreign layers lead to.
-        reason = str(error).split("\n")[0][:200]
-        raise ValueError(
-            f"MODEL must be {_MODEL} whose layers are known. "
-            f"Received: '{file}', of which Keras says: {reason}"
-        ) from error
+    model, file = load_model(path, "MODEL")
     takes, gives = model.input_shape, model.output_shape
     if not (
         isinstance(takes, tuple)

@@ -22,14 +22,17 @@ from keras_deconv import (
     models,
 )
 from keras_deconv._arguments import VOID
+from keras_deconv._graphs import gives_probabilities
 from keras_deconv_cli import (
     api,
     commands,
     decisions,
     evaluation,
+    progress,
     resuming,
     runs,
     sources,
+    user_models,
 )
 from keras_deconv_cli.decisions import Plan
 from keras_deconv_cli.history import History
@@ -50,7 +53,7 @@ def train(options: commands.Train) -> int:
         options.results.output or resuming.default_output(options)
     )
     options, before = resuming.resumed(options, folder)
-    if resuming.is_finished(before, folder):
+    if resuming.is_finished(options, before, folder):
         resuming.delete_leftovers_if_free(folder)
         return 0
     # Before anything is computed.
@@ -61,7 +64,7 @@ def train(options: commands.Train) -> int:
             stack.enter_context(resuming.alone(folder))
             # Another training may have ended since.
             options, before = resuming.resumed(options, folder)
-            if resuming.is_finished(before, folder):
+            if resuming.is_finished(options, before, folder):
                 resuming.delete_leftovers(folder)
                 return 0
         else:
@@ -90,6 +93,9 @@ def _train(
         _require("tensorboard", "Or leave out --tensorboard.")
     if options.data.dataset:
         _prepare(options.data, replicas)
+    if options.model.endswith(".keras") and not options.image_size:
+        size = user_models.image_size(options.model)
+        options = dataclasses.replace(options, image_size=size)
     plan = decisions.decide(options, before)
     print(*plan.lines, f"Writing to {folder}", sep="\n")
     for split in plan.splits.values():
@@ -101,7 +107,7 @@ def _train(
         palette=[list(color) for color in source.palette],
         image_size=list(plan.image_size),
         ignore_class=VOID,
-        options=options.record(),
+        options=plan.options.record(),
         value_range=list(source.value_range) if source.value_range else None,
         splits=plan.splits,
         files=plan.files,
@@ -119,6 +125,8 @@ def _train(
     with replicas.scope():
         channels = train_set.element_spec[0].shape[-1]
         model = _build_model(plan, loss, num_batches, channels)
+    if options.model not in api.CHOICES["model"] and before is None:
+        _check_user_model(model, plan, replicas)
     history = History(
         folder,
         model,
@@ -126,9 +134,23 @@ def _train(
         replicas,
         has_score="validation" in plan.splits,
     )
+    earlier = resuming.earlier_epochs(
+        plan.options, before, history.num_done, folder
+    )
+    if earlier:
+        run = dataclasses.replace(run, earlier_epochs=earlier)
+        history.start = earlier[-1]["trained"]
     _say_start(history, plan.num_epochs)
+    is_initialized = bool(options.init_from) and history.is_new
+    if is_initialized:
+        with replicas.scope():
+            for line in user_models.initialize(model, str(options.init_from)):
+                print(line)
     if replicas.is_chief:
         run.write(folder)
+    if is_initialized:
+        # From here on the file is not needed.
+        history.backup.write(model, 0)
     try:
         _fit(model, history, train_set, validation, run, plan, epoch)
     except KeyboardInterrupt:
@@ -143,6 +165,17 @@ def _train(
         _close(history, one_by_one, run)
     # A process that ends early stops the others.
     replicas.wait()
+
+
+def _check_user_model(
+    model: keras.Model, plan: Plan, replicas: distribution.Replicas
+) -> None:
+    name = plan.options.model
+    if replicas.num_processes == 1:
+        user_models.check_runs(name, model, plan.image_size)
+    if replicas.is_chief:
+        with replicas.alone(model):
+            user_models.check_saves(name, model)
 
 
 def _require(package: str, way_out: str) -> None:
@@ -225,10 +258,15 @@ def _build_model(
     options, num_classes = plan.options, plan.source.num_classes
     input_shape = (*plan.image_size, channels)
     with _precision(options.mixed_precision):
-        if options.encoder:
+        if options.model not in api.CHOICES["model"]:
+            model = user_models.build(options.model, input_shape, num_classes)
+        elif options.encoder:
             model = _build_on_encoder(options, input_shape, num_classes)
         else:
             model = _build_published(options, input_shape, num_classes)
+        if gives_probabilities(model):
+            config = {**loss.get_config(), "from_logits": False}
+            loss = type(loss).from_config(config)
         decay = keras.optimizers.schedules.CosineDecay(
             options.learning_rate, plan.num_epochs * num_batches
         )
@@ -413,6 +451,7 @@ def _fit(
         initial_epoch=history.num_done,
         # Last, so that an epoch that fails above is not backed up.
         callbacks=[*watchers, history],
+        verbose=progress.verbosity(),
     )
 
 
@@ -424,7 +463,8 @@ def _close(
     print(f"Saved {history.model_file}")
     # Before the scores, which may fail and can be repeated with evaluate.
     dataclasses.replace(run, is_finished=True).write(folder)
-    history.backup.delete()
+    # The backup stays: with a larger --epochs the training goes on from it.
+    resuming.delete_leftovers(folder)
     if validation is not None:
         model, _ = runs.load(str(folder))
         scores = evaluation.measure(model, validation, run, verbose=0)

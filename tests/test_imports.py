@@ -139,7 +139,7 @@ visualize: _arguments _labels models._pairs
 
 # The same for the command, with modules of the package by their full names.
 COMMAND_TABLE = """
-__init__: commands errors parser
+__init__: commands errors modules parser
 __main__: __init__
 api:
 commands:
@@ -147,29 +147,31 @@ decisions: commands keras_deconv.data keras_deconv.data._caching
     keras_deconv.data._images runs sources splits
 errors: api keras_deconv.data._errors
 evaluation: commands keras_deconv._files keras_deconv.data._pairs
-    keras_deconv.losses keras_deconv.metrics runs sources splits
+    keras_deconv.losses keras_deconv.metrics progress runs sources splits
 exporting: api commands runs sources
 history: keras_deconv._files keras_deconv.distribution runs
 inspection: api commands keras_deconv keras_deconv.data
-    keras_deconv.data._catalog keras_deconv.data._sets runs sources
-parser: api commands
+    keras_deconv.data._catalog keras_deconv.data._sets progress runs sources
+modules:
+parser: api commands modules
 prediction: api commands errors keras_deconv._files keras_deconv._graphs
     keras_deconv._resizing keras_deconv.data._errors
     keras_deconv.data._images keras_deconv.data._pairs
-    keras_deconv.inference keras_deconv.visualize runs
-resuming: api commands history keras_deconv._files keras_deconv.distribution
-    runs
+    keras_deconv.inference keras_deconv.visualize progress runs
+progress:
+resuming: api commands history keras_deconv._files runs
 runs: api commands keras_deconv keras_deconv._arguments keras_deconv._files
-    keras_deconv.data keras_deconv.data._sets keras_deconv.models
+    keras_deconv.data keras_deconv.data._sets keras_deconv.models modules
 sources: api commands keras_deconv.data keras_deconv.data._catalog
     keras_deconv.data._mask_formats keras_deconv.data._pairs
     keras_deconv.data._sets keras_deconv.data._splits
     keras_deconv.data.sources splits
 splits:
 training: api commands decisions evaluation history keras_deconv._arguments
-    keras_deconv._files keras_deconv.callbacks keras_deconv.data
-    keras_deconv.distribution keras_deconv.metrics keras_deconv.models resuming
-    runs sources
+    keras_deconv._files keras_deconv._graphs keras_deconv.callbacks
+    keras_deconv.data keras_deconv.distribution keras_deconv.metrics
+    keras_deconv.models progress resuming runs sources user_models
+user_models: keras_deconv._graphs modules runs
 """
 
 

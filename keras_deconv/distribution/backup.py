@@ -58,6 +58,11 @@ class EpochBackup(keras.callbacks.Callback):
         self.replicas = replicas
         self.folder = Path(folder)
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is a backup."""
+        return bool(self._files())
+
     def restore(self, model: keras.Model) -> int:
         """Loads the last backup into a compiled model.
 

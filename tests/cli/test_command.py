@@ -1,5 +1,6 @@
 """The command: what it writes, what it says, and how it goes on."""
 
+import contextlib
 import csv
 import json
 import math
@@ -63,7 +64,12 @@ def quick_options(train_options):
 @pytest.fixture(scope="module")
 def run_folder(train_options, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "first"
-    assert main(["train", *train_options, "--output", str(folder)]) == 0
+    arguments = ["train", *train_options, "--output", str(folder)]
+    with (
+        folder.with_name("log.txt").open("w") as log,
+        contextlib.redirect_stdout(log),
+    ):
+        assert main(arguments) == 0
     return folder
 
 
@@ -198,6 +204,7 @@ def test_mistakes_end_with_1_and_one_line(
         ("image_size", ["x", [0, 0], [16], [16, 24.0], [True, 24]]),
         ("ignore_class", [None, "255", 256]),
         ("is_finished", ["yes", 1]),
+        ("earlier_epochs", [None, [2], [{"epochs": 2}]]),
         ("versions", [None]),
         ("options", [[1], "x", None, {"model": "segnet"}]),
         ("options.dataset", [5, None]),
@@ -205,6 +212,7 @@ def test_mistakes_end_with_1_and_one_line(
         ("options.data_dir", [5]),
         ("options.val_masks", [[]]),
         ("options.train_split", [None, 5]),
+        ("options.epochs", ["2", 0]),
     ],
 )
 def test_a_run_file_that_was_edited_is_refused(
@@ -281,7 +289,7 @@ def test_train_writes_everything(run_folder):
     found = {path.name for path in run_folder.iterdir()}
     assert found == {
         *["model.keras", "history.csv", "per_class.csv", "previews"],
-        "run.json",
+        *["run.json", ".resume"],
     }
     assert len(list((run_folder / "previews").iterdir())) == 2
     record = json.loads((run_folder / "run.json").read_text())
@@ -295,6 +303,12 @@ def test_train_writes_everything(run_folder):
     assert [row["epoch"] for row in rows[::6]] == list("01")
 
 
+def test_bars_are_for_terminals(run_folder):
+    log = run_folder.with_name("log.txt").read_text()
+    assert not set(log) & set("\x1b\b\r")
+    assert len([line for line in log.splitlines() if "mean_iou:" in line]) == 2
+
+
 def test_a_finished_run_is_left_alone(run_folder, train_options, capsys):
     before = (run_folder / "model.keras").read_bytes()
     arguments = ["train", *train_options, "--output", str(run_folder)]
@@ -303,10 +317,10 @@ def test_a_finished_run_is_left_alone(run_folder, train_options, capsys):
     # Where images are kept does not matter.
     assert main([*arguments, "--cache", "disk"]) == 0
     assert "is finished" in capsys.readouterr().out
-    assert main([*arguments, "--loss", "dice", "--epochs", "9"]) == 1
+    assert main([*arguments, "--loss", "dice", "--epochs", "1"]) == 1
     error = capsys.readouterr().err
     assert "--loss was crossentropy and is dice" in error
-    assert "--epochs was 2 and is 9" in error
+    assert "--epochs was 2 and is 1 (it can only be raised)" in error
     assert f"delete {run_folder}" in error
     assert (run_folder / "model.keras").read_bytes() == before
 
@@ -448,7 +462,7 @@ def test_a_killed_training_goes_on(
     )
     by_class = (tmp_path / "run" / "per_class.csv").read_text()
     assert by_class.count("pavement") == 2
-    assert not backups.exists()
+    assert [file.name for file in backups.iterdir()] == ["backup-2.weights.h5"]
 
 
 def history_of(folder, model):
@@ -491,7 +505,15 @@ def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):
     assert (tmp_path / "model.keras").stat().st_mtime_ns == written
     assert [row["epoch"] for row in read_history(tmp_path)] == list("0123")
     # Killed after that: there is nothing more to train.
-    assert history_of(tmp_path, model).is_stuck
+    kept = history_of(tmp_path, model)
+    assert kept.is_stuck
+    # With more epochs, those after the last one count.
+    kept.start = kept.num_done
+    assert not kept.is_stuck
+    kept.rows.append(kept.rows[-1])
+    assert not kept.is_stuck
+    kept.rows.append(kept.rows[-1])
+    assert kept.is_stuck
 
 
 @pytest.mark.parametrize(
@@ -528,7 +550,8 @@ def test_files_of_others_are_not_deleted(
         file.write_text("mine")
     assert main(["train", *quick_options, "--output", str(tmp_path)]) == 0
     assert all(file.read_text() == "mine" for file in mine)
-    assert [file.name for file in mine[2].parent.iterdir()] == ["notes.txt"]
+    left = {file.name for file in mine[2].parent.iterdir()}
+    assert left == {"notes.txt", "backup-1.weights.h5"}
 
 
 @pytest.mark.slow
@@ -692,6 +715,7 @@ def test_evaluate_measures_as_the_library(
         == 0
     )
     printed = capsys.readouterr().out
+    assert "\x1b" not in printed
     for words in ("global accuracy", "boundary F1", "pavement"):
         assert words in printed
     scores = json.loads(written.read_text())
@@ -782,6 +806,7 @@ def test_predict_writes_masks_of_the_size_of_the_picture(
     )
     printed = capsys.readouterr()
     assert "Wrote 3 labeled images" in printed.out
+    assert "\x1b" not in printed.out
     assert (
         "broken.jpg cannot be labeled: The file cannot be read." in printed.err
     )

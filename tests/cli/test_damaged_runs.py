@@ -299,7 +299,8 @@ def test_of_two_processes_at_once_the_first_one_trains(scenes_dir, tmp_path):
         assert first.wait(300) == 0
     assert runs.load(str(folder))[1].is_finished
     assert len(read_history(folder)) == num_epochs
-    names = ["history.csv", "model.keras", "per_class.csv", "run.json"]
+    names = [".resume", "history.csv", "model.keras", "per_class.csv"]
+    names += ["run.json"]
     assert sorted(os.listdir(folder)) == names
 
 
@@ -325,7 +326,10 @@ def finished(tmp_path, monkeypatch):
 def test_what_a_finished_training_left_is_deleted(finished, capsys):
     assert main(["train", "scenes", "--output", str(finished)]) == 0
     assert "is finished" in capsys.readouterr().out
-    assert sorted(os.listdir(finished)) == ["previews", "run.json"]
+    kept = [".resume", "previews", "run.json"]
+    assert sorted(os.listdir(finished)) == kept
+    # The last epoch, for a training that goes on with more of them.
+    assert os.listdir(finished / ".resume") == ["backup-3.weights.h5"]
     assert os.listdir(finished / "previews") == ["0.png"]
 
 

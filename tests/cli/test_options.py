@@ -113,7 +113,7 @@ def test_every_argument_is_one_of_the_library():
     # The others are the command's own, those of Keras, or choose a function.
     assert {n for n, o in api.OPTIONS.items() if not o.arguments} == {
         *("augment", "early_stopping", "encoder", "epochs", "format"),
-        *("inputs", "json", "label_map"),
+        *("init_from", "inputs", "json", "label_map", "module"),
         *("learning_rate", "loss", "mixed_precision", "model", "model_path"),
         *("smoke", "subject", "tensorboard"),
     }
@@ -208,7 +208,14 @@ def test_options_become_a_typed_command():
         ("train --preview-every -1", "integer >= 0"),
         ("train --image-size 0x0", "HEIGHTxWIDTH"),
         ("train --image-size 64", "such as 180x240"),
-        ("train --model unet", "segnet_basic"),
+        ("train --model unet", "a function of your own, such as"),
+        ("train --model ../nets:unet", "a file that ends in .keras"),
+        ("train --model nets:unet --decoder nearest", "not for nets:unet"),
+        ("train --model nets:unet --weights x.pth", "not for nets:unet"),
+        ("train --encoder vgg16 --model nets:unet", "does not go with --mod"),
+        ("train --model x.keras --init-from y.keras", "trained as it is"),
+        ("train --init-from x.keras --weights y.pth", "gives the weights"),
+        ("evaluate m --import a;b", "name of a Python module"),
         ("train --classes 1", "2 to 255"),
         ("train --void-labels 256", "0 to 255"),
         ("train --labels 0", "0=background,255=building"),
