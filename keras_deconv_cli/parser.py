@@ -154,6 +154,8 @@ def parse(
         )
     if "results" in _field_names(options.kind):
         parts["results"] = _pick(commands.Results, options)
+    if "view" in _field_names(options.kind):
+        parts["view"] = _pick(commands.View, options)
     return _pick(options.kind, options, **parts), options.debug
 
 
@@ -383,6 +385,7 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         type=integer(1),
         help="images per batch (default: %(default)s)",
     )
+    _add_view(command)
     command.add_argument(
         "--json", type=path, metavar="PATH", help="also write the scores here"
     )
@@ -400,6 +403,7 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
         help="folder to write to",
     )
     _add_value_range(command, "that of the training")
+    _add_view(command)
     add(
         "--monte-carlo",
         type=integer(1),
@@ -569,6 +573,38 @@ def _add_data(
     return data
 
 
+def _add_view(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--at",
+        choices=CHOICES["at"],
+        metavar="SIZE",
+        help="size at which the network sees an image: training, that of the "
+        "training, to which the image is resized; or original, its own "
+        "(default: training)",
+    )
+    add(
+        "--tile",
+        type=tile,
+        metavar="N|HEIGHTxWIDTH",
+        help="predict images at their own size in tiles of this size, such as "
+        "512; for images that do not fit into memory with --at original",
+    )
+    add(
+        "--overlap",
+        type=integer(0),
+        metavar="N",
+        help="pixels that neighboring tiles share (default: an eighth of "
+        "--tile)",
+    )
+    add(
+        "--flip",
+        action="store_true",
+        help="average the probabilities with those of the mirror image, which "
+        "takes twice the time",
+    )
+
+
 def _add_value_range(
     group: Any, default: str = "none, for 8-bit images"
 ) -> None:
@@ -628,7 +664,11 @@ def _problem(options: argparse.Namespace) -> str | None:
             options.masks,
             any(given[name] for name in meaning) or None,
         ]
-        if any(folders) and not all(folders):
+        if options.kind is commands.Evaluate and not folders[2]:
+            # The training says what masks hold.
+            if bool(options.images) != bool(options.masks):
+                return "--images and --masks go together"
+        elif any(folders) and not all(folders):
             return (
                 "--images, --masks and --classes (or --labels, --foreground, "
                 "or --label-map) go together"
@@ -648,6 +688,8 @@ def _problem(options: argparse.Namespace) -> str | None:
                     continue
                 if given[name] not in (None, getattr(commands.Data, name)):
                     return f"{flag(name)} goes with --images"
+    if "flip" in given and (problem := _view_problem(options)):
+        return problem
     if options.kind is commands.Train and (problem := _val_problem(options)):
         return problem
     if options.kind is commands.Train and options.encoder:
@@ -690,6 +732,27 @@ def _val_problem(options: argparse.Namespace) -> str | None:
     return None
 
 
+def _view_problem(options: argparse.Namespace) -> str | None:
+    """What is wrong with the options for how the network sees images."""
+    if options.tile and options.at:
+        return (
+            "--tile predicts images at their own size, so it does not go with "
+            "--at"
+        )
+    if options.overlap is not None and not options.tile:
+        return "--overlap is what tiles share, so it goes with --tile"
+    if options.tile and (options.overlap or 0) >= min(options.tile):
+        return (
+            f"--overlap must be less than --tile. Received: {options.overlap}"
+            f" and {options.tile[0]}x{options.tile[1]}"
+        )
+    if getattr(options, "monte_carlo", None):
+        for name in ("tile", "flip"):
+            if getattr(options, name):
+                return f"--monte-carlo does not go with {flag(name)}"
+    return None
+
+
 def path(text: str) -> str:
     """A path that means the same in every working directory."""
     return os.path.abspath(os.path.expanduser(text))
@@ -715,6 +778,19 @@ def size(text: str) -> tuple[int, int]:
             f"{text!r} must be HEIGHTxWIDTH in pixels, such as 180x240"
         )
     return int(match[1]), int(match[2])
+
+
+def tile(text: str) -> tuple[int, int]:
+    """Height and width; one number for both."""
+    if re.fullmatch(r"[1-9]\d*", text, re.ASCII):
+        return int(text), int(text)
+    try:
+        return size(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be a number of pixels, or HEIGHTxWIDTH, such as "
+            "512 or 384x512"
+        ) from None
 
 
 def integer(low: int, high: float = math.inf) -> Callable[[str], int]:

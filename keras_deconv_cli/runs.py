@@ -9,16 +9,16 @@ import pathlib
 import re
 import tempfile
 import unicodedata
-import zipfile
 from typing import Any
 
 import keras
 
 import keras_deconv
 
-# Importing models is what makes Keras know the layers of a saved one.
-from keras_deconv import _arguments, _files, data, models  # noqa: F401
+from keras_deconv import _arguments, _files, _runs
 from keras_deconv._arguments import VOID
+from keras_deconv._palettes import default_palette
+from keras_deconv._runs import MAX_CLASSES, MODEL_FILE, RUN_FILE
 from keras_deconv.data._sets import generic_names
 from keras_deconv_cli import api, commands
 
@@ -32,10 +32,6 @@ __all__ = [
     "read",
 ]
 
-MODEL_FILE = "model.keras"
-RUN_FILE = "run.json"
-# The label after them is void in every mask.
-MAX_CLASSES = VOID
 # Characters of a wrong value that are printed.
 _MAX_SHOWN = 200
 
@@ -315,68 +311,16 @@ def load(path: str) -> tuple[keras.Model, Run]:
     """Loads the model of a run folder, or a model file.
 
     Raises:
-        ValueError: there is no model, or it does not segment images.
+        ValueError: there is no model, it does not segment images, or it does
+            not belong to the `run.json` beside it.
     """
-    file = pathlib.Path(path).expanduser()
-    if (file / "saved_model.pb").exists():
-        raise ValueError(
-            f"MODEL must be {_MODEL}. Received: {path!r}, a SavedModel, which "
-            "tf.saved_model.load and servers load. Give the model that it was "
-            "exported from."
-        )
-    if file.is_dir():
-        file = file / MODEL_FILE
-    if not file.is_file():
-        raise ValueError(
-            f"MODEL must be {_MODEL}. Received: {path!r}, but there is no "
-            f"file '{file}'."
-        )
-    if not zipfile.is_zipfile(file):
-        raise ValueError(
-            f"MODEL must be {_MODEL}. Received: '{file}', which is another "
-            "file or is not complete."
-        )
-    try:
-        model = keras.saving.load_model(file, compile=False, safe_mode=True)
-    except Exception as error:  # Whatever foreign layers lead to.
-        reason = str(error).split("\n")[0][:200]
-        raise ValueError(
-            f"MODEL must be {_MODEL} whose layers are known. "
-            f"Received: '{file}', of which Keras says: {reason}"
-        ) from error
+    model, file = _runs.load_model(path)
     takes, gives = model.input_shape, model.output_shape
-    if not (
-        isinstance(takes, tuple)
-        and isinstance(gives, tuple)
-        and len(takes) == len(gives) == 4
-        and takes[-1]
-        and gives[-1]
-    ):
-        raise ValueError(
-            "MODEL must map images (batch, height, width, channels) to classes "
-            f"(batch, height, width, num_classes). Received: '{file}', which "
-            f"maps {takes} to {gives}."
-        )
-    if not 2 <= gives[-1] <= MAX_CLASSES:
-        raise ValueError(
-            f"MODEL must give scores for 2 to {MAX_CLASSES} classes. "
-            f"Received: '{file}', which gives {gives[-1]}. Train a model with "
-            "a single sigmoid again with two outputs, one of them for the "
-            "background."
-        )
     run = read(file.parent)
     if run is None:
         run = _foreign(takes, gives[-1])
-    if run.num_classes != gives[-1]:
-        raise ValueError(
-            f"'{file}' and '{RUN_FILE}' beside it must belong together. "
-            f"Received: {gives[-1]} classes and {run.num_classes}."
-        )
+    _runs.check_belongs(file, gives[-1], run.num_classes)
     return model, run
-
-
-_MODEL = f"a folder that keras-deconv train wrote, with {MODEL_FILE}, or a "
-_MODEL += ".keras file"
 
 
 def _foreign(takes: tuple[Any, ...], num_classes: int) -> Run:
@@ -384,6 +328,6 @@ def _foreign(takes: tuple[Any, ...], num_classes: int) -> Run:
     image_size = None if None in takes[1:3] else list(takes[1:3])
     return Run(
         class_names=list(generic_names(num_classes)),
-        palette=[list(color) for color in data.color_map(num_classes)],
+        palette=[list(color) for color in default_palette(num_classes)],
         image_size=image_size,
     )
