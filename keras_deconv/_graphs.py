@@ -145,20 +145,21 @@ def of_any_size(model: keras.Model) -> keras.Model:
         return model
     if model in _OF_ANY_SIZE:
         return _OF_ANY_SIZE[model]
+    cause: Exception | None = None
     try:
         result = _with_any_size(model)
         gives = tuple(result.outputs[0].shape)
+        reason = f"It always gives scores of shape {gives}."
     except Exception as error:  # Whatever the layers say about sizes.
-        gives, reason = (), f": {error}"
-    else:
-        reason = f": it always gives scores of shape {gives}"
+        gives, cause = (), error
+        reason = "It has a layer that takes one size only."
     if len(gives) != 4 or set(gives[:3]) != {None}:
         raise ValueError(
             "`model` must accept images of any size. Received: "
             f"{model.name!r}, which takes images of {takes[1]}x{takes[2]} "
             f"pixels only. Predict with tiles of this size: tile={takes[1:3]}. "
-            f"Reason{reason}"
-        )
+            f"{reason}"
+        ) from cause
     _OF_ANY_SIZE[model] = result
     return result
 

@@ -147,8 +147,7 @@ def _images_of(model_file: pathlib.Path, num_classes: int) -> Images:
     # Lists in lists in lists end in a RecursionError.
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{file} must be as keras-deconv train writes it. "
-            f"Received: {error}"
+            f"{file} must be as keras-deconv train writes it. Received: {error}"
         ) from error
     check_belongs(model_file, num_classes, of_run)
     return found

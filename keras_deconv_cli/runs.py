@@ -14,7 +14,6 @@ from typing import Any
 import keras
 
 import keras_deconv
-
 from keras_deconv import _arguments, _files, _runs
 from keras_deconv._arguments import VOID
 from keras_deconv._palettes import default_palette

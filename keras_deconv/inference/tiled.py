@@ -501,10 +501,10 @@ def _check_overlap(
         for t, n in zip(tile, overlap, strict=True)
     ):
         raise ValueError(
-            "`overlap` must be less than the tile by `stride` or more, where "
-            "the tile counts in multiples of it. Received: overlap="
-            f"{overlap}, tile={tile}, stride={stride}. Take larger tiles or a "
-            "smaller overlap; or give `stride`, if the model's is smaller."
+            f"`overlap` must be less than the tile by the stride, {stride}, or "
+            "more, where the tile counts in multiples of it. Received: "
+            f"overlap={overlap}, tile={tile}. Take larger tiles or a smaller "
+            "overlap."
         )
 
 
