@@ -517,8 +517,10 @@ def _num_labels(mask: Any, ignore_class: IgnoreClass) -> int:
     if mask.dtype.kind not in "iu":
         return 1
     void = _arguments.ignore_class(ignore_class)
-    labels = mask[~np.isin(mask, [] if void is None else void)]
-    return int(min(max(labels.max(initial=0), 0), MAX_COLORS - 1)) + 1
+    is_void = np.isin(mask, [] if void is None else void)
+    # 255 classes where 255 is void.
+    limit = MAX_COLORS - int(void == _arguments.VOID)
+    return int(np.clip(mask[~is_void].max(initial=0) + 1, 1, limit))
 
 
 def _share_title(num_wrong: int, num_counted: int) -> str:

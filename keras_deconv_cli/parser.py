@@ -77,24 +77,35 @@ With TensorFlow use --strategy multi_worker and the environment variable
 _EVALUATE = """\
 Evaluate a model: global accuracy, class accuracy, mean IoU and boundary F1,
 overall and per class. Without a dataset, the model is evaluated on the test
-split of its training dataset, or else on the validation split.
+split of its training dataset, or else on the validation split. With --images and
+--masks alone, masks are read as those of the training.
 
   keras-deconv evaluate runs/scenes_segnet_basic
+  keras-deconv evaluate runs/photos_segnet_basic --images new --masks new_masks
   keras-deconv evaluate model.keras cam_vid --manual-dir CamVid
+
+Images and masks are resized to the image size of the training. With --at, --tile
+or --flip, the masks that predict writes with these options are compared, at the
+size of the images.
 """
 
 _PREDICT = """\
 Label images of any size. An IMAGE is a file, a folder, or a pattern such as
 'photos/*.jpg'. Each image is resized to the image size of the training. The
-probabilities are resized back, so each mask has the size of its image.
+probabilities are resized back, so each mask has the size of its image. With
+--at original or --tile, the network sees images at their own size.
 
   keras-deconv predict runs/scenes_segnet_basic photos/ --output labeled
+  keras-deconv predict runs/scenes_segnet_basic large.tif --output labeled \\
+      --tile 512 --overlap 64
 
-For street.jpg the command writes street_mask.png (class ids),
-street_color.png and street_overlay.png. Images with the same name in several
-folders get the folder names as a prefix. Hidden files in folders are ignored;
-other files that are not images are named. --output must be outside these
-folders. Images that cannot be labeled are skipped; the exit code is then 1.
+For street.jpg the command writes street_mask.png, whose pixels are class ids
+and look black in a viewer, and in the colors of the classes street_color.png
+and street_overlay.png. Images with the same name in several folders get the
+folder names as a prefix, and a number where names are still equal. Hidden files
+in folders are ignored; other files that are not images are named. --output must
+be outside these folders. Images that cannot be labeled are skipped; the exit
+code is then 1.
 """
 
 _EXPORT = """\
@@ -478,7 +489,8 @@ def _add_data(
         type=path,
         metavar="DIR",
         help="folder of your own images, with --masks and --classes, --labels, "
-        "--foreground or --label-map",
+        "--foreground or --label-map"
+        + ("" if default else " (default: masks as those of the training)"),
     )
     add("--masks", type=path, metavar="DIR", help="folder of their masks")
     add(

@@ -302,7 +302,7 @@ def most_probable(
 def read(
     path: str | os.PathLike[str],
     channels: int,
-    value_range: tuple[float, float] | None,
+    value_range: Sequence[float] | None,
 ) -> np.ndarray:
     """Read a file for a model of so many channels.
 
