@@ -406,7 +406,7 @@ def palette(value: Any, num_classes: int | None = None) -> np.ndarray:
         raise ValueError(
             "`palette` must hold one (red, green, blue) of ints in 0..255 for "
             f"each class{number}. Received: palette={value!r}. "
-            "data.color_map(num_classes) makes one."
+            "visualize.default_palette(num_classes) makes one."
         )
     return colors.astype("uint8")
 

@@ -1,5 +1,6 @@
 """What the graph of a model tells: layers, ends, and whether it is one."""
 
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -89,6 +90,11 @@ def gives_probabilities(model: keras.Model) -> bool:
     return _last_activation(model) == "softmax"
 
 
+def ends_in_probabilities(model: keras.Model) -> bool:
+    """Whether a model ends in a softmax or a sigmoid."""
+    return _last_activation(model) in ("softmax", "sigmoid")
+
+
 def _last_activation(model: keras.Model) -> str:
     """The name of what a model ends in, such as "softmax" or "linear"."""
     last = _last_operation(model)
@@ -120,6 +126,56 @@ def check_from_logits(model: keras.Model, from_logits: Any) -> None:
             "other, is not taken. Received: from_logits=True, and "
             f"{model.name!r} ends in a {name}"
         )
+
+
+# Each is compiled once.
+_OF_ANY_SIZE: weakref.WeakKeyDictionary[keras.Model, keras.Model] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def of_any_size(model: keras.Model) -> keras.Model:
+    """The same layers, with the same weights, for images of any size.
+
+    Raises:
+        ValueError: If a layer takes one size only, or scores are of one size.
+    """
+    takes = tuple(model.inputs[0].shape)
+    if set(takes[1:3]) == {None}:
+        return model
+    if model in _OF_ANY_SIZE:
+        return _OF_ANY_SIZE[model]
+    cause: Exception | None = None
+    try:
+        result = _with_any_size(model)
+        gives = tuple(result.outputs[0].shape)
+        reason = f"It always gives scores of shape {gives}."
+    except Exception as error:  # Whatever the layers say about sizes.
+        gives, cause = (), error
+        reason = "It has a layer that takes one size only."
+    if len(gives) != 4 or set(gives[:3]) != {None}:
+        raise ValueError(
+            "`model` must accept images of any size. Received: "
+            f"{model.name!r}, which takes images of {takes[1]}x{takes[2]} "
+            f"pixels only. Predict with tiles of this size: tile={takes[1:3]}. "
+            f"{reason}"
+        ) from cause
+    _OF_ANY_SIZE[model] = result
+    return result
+
+
+def _with_any_size(model: keras.Model) -> keras.Model:
+    images = model.inputs[0]
+    # A Sequential model as a Functional one.
+    return keras.models.clone_model(
+        keras.Model(images, model.outputs[0], name=model.name),
+        input_tensors=keras.Input(
+            (None, None, images.shape[-1]), dtype=images.dtype
+        ),
+        clone_function=lambda layer: (
+            _with_any_size(layer) if is_graph(layer) else layer
+        ),
+    )
 
 
 def batch_norms(model: keras.Model) -> list[Any]:

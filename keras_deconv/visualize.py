@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_deconv import _arguments, _labels
+from keras_deconv import _arguments, _labels, _palettes
 from keras_deconv._labels import IgnoreClass
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "VOID_COLOR",
     "color_mask",
+    "default_palette",
     "draw_predictions",
     "draw_stages",
     "draw_uncertainty",
@@ -36,7 +37,7 @@ Palette = Sequence[Sequence[int]] | np.ndarray
 Legend = list[tuple[str, str]]
 
 VOID_COLOR = (255, 255, 255)
-"""White, which no palette of the catalog gives to a class."""
+"""White, which neither the default palette nor one of the catalog has."""
 
 ERROR_COLOR = (230, 0, 60)
 # Encoder and decoder in a figure of stages: Okabe and Ito's blue and orange.
@@ -46,6 +47,8 @@ STAGE_HEIGHT = 0.75
 STAGE_WIDTHS = (2.0, 3.6, 2.0)
 # Weights of red, green and blue in the brightness of a color (Rec. 601).
 BRIGHTNESS = (0.299, 0.587, 0.114)
+# The largest number of colors that differ, and of labels in 8 bits.
+MAX_COLORS = 256
 
 # Sizes in figures: inches, and points for the text.
 CELL_AREA = 4.6
@@ -56,8 +59,43 @@ TEXT_SIZE = 9.0
 POINTS_PER_INCH = 72
 
 
+def default_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
+    """Return colors for classes that do not have any.
+
+    The first eight are those of Okabe and Ito, which differ for color-blind
+    readers too, with a gray in place of black; all others are darker and
+    lighter shades of them. A class has the same color whatever the number of
+    classes. None is black or white, which is the color of void.
+
+    Reference: Okabe and Ito, 2008, "Color Universal Design",
+    https://jfly.uni-koeln.de/color.
+
+    Args:
+        num_classes: int in 1..256.
+
+    Returns:
+        Tuple of `num_classes` distinct (red, green, blue) in 0..255.
+
+    Raises:
+        ValueError: If `num_classes` is not an int in 1..256.
+
+    Example:
+        >>> from keras_deconv.visualize import default_palette
+        >>> default_palette(3)
+        ((90, 90, 90), (230, 159, 0), (86, 180, 233))
+    """
+    if _arguments.positive_int(num_classes, "num_classes") > MAX_COLORS:
+        raise ValueError(
+            f"`num_classes` must be at most {MAX_COLORS}, for colors to be "
+            f"distinct. Received: num_classes={num_classes!r}"
+        )
+    return _palettes.default_palette(num_classes)
+
+
 def color_mask(
-    mask: Any, palette: Palette, ignore_class: IgnoreClass = 255
+    mask: Any,
+    palette: Palette | None = None,
+    ignore_class: IgnoreClass = 255,
 ) -> np.ndarray:
     """Paint each class of a mask in its color, and void in white.
 
@@ -65,15 +103,16 @@ def color_mask(
         mask: Array of any integer dtype `(..., height, width)`: class ids, or
             void.
         palette: One (red, green, blue) in 0..255 for each class; for a set of
-            the catalog `data.describe(name).palette`.
+            the catalog `data.describe(name).palette`. Defaults to
+            `default_palette`.
         ignore_class: int, tuple of ints or None. Labels that are void.
 
     Returns:
         uint8 array `(..., height, width, 3)`.
 
     Raises:
-        ValueError: Labels that are neither class nor void, no integers, or no
-            palette.
+        ValueError: Labels that are neither class nor void, no integers, or not
+            a palette.
 
     Edge cases:
         A label that is both void and a class is void, as in the metrics.
@@ -83,7 +122,7 @@ def color_mask(
         >>> color_mask([[0, 1, 255]], [(0, 0, 0), (128, 0, 64)]).tolist()
         [[[0, 0, 0], [128, 0, 64], [255, 255, 255]]]
     """
-    colors = _arguments.palette(palette)
+    colors = _colors(palette, _num_labels(mask, ignore_class))
     ids = _class_ids(mask, "mask", len(colors), ignore_class)
     return _paint(ids, colors)
 
@@ -91,7 +130,7 @@ def color_mask(
 def overlay(
     image: Any,
     mask: Any,
-    palette: Palette,
+    palette: Palette | None = None,
     *,
     opacity: float = 0.5,
     ignore_class: IgnoreClass = 255,
@@ -103,7 +142,8 @@ def overlay(
             gray, `(..., height, width, 1)` or `(..., height, width)`.
         mask: Array of any integer dtype `(..., height, width)`: class ids, or
             void.
-        palette: One (red, green, blue) in 0..255 for each class.
+        palette: One (red, green, blue) in 0..255 for each class. Defaults to
+            `default_palette`.
         opacity: float in 0..1. Share of the color: 0 is the image, 1 the mask.
         ignore_class: int, tuple of ints or None. Labels that are void; there
             the image stays as it is.
@@ -127,7 +167,7 @@ def overlay(
             "`opacity` must be a float in 0..1 (0 is the image, 1 the mask). "
             f"Received: opacity={opacity!r}"
         )
-    colors = _arguments.palette(palette)
+    colors = _colors(palette, _num_labels(mask, ignore_class))
     ids = _class_ids(mask, "mask", len(colors), ignore_class)
     rgb = _rgb(image, "image", ids.shape)
     mixed = (1 - opacity) * rgb + opacity * _paint(ids, colors)
@@ -140,8 +180,8 @@ def draw_predictions(
     predictions: Any,
     truths: Any = None,
     *,
-    class_names: Sequence[str],
-    palette: Palette,
+    class_names: Sequence[str] | None = None,
+    palette: Palette | None = None,
     ignore_class: IgnoreClass = 255,
     names: Sequence[str] | None = None,
     channels: Sequence[int] | None = None,
@@ -164,8 +204,10 @@ def draw_predictions(
             width)` or `(batch, height, width, 1)`. None: image, prediction and
             the prediction laid over the image are drawn.
         class_names: One str per class; for a set of the catalog
-            `data.describe(name).class_names`.
-        palette: One (red, green, blue) in 0..255 for each class.
+            `data.describe(name).class_names`. Defaults to class_0, class_1 and
+            so on.
+        palette: One (red, green, blue) in 0..255 for each class. Defaults to
+            `default_palette`.
         ignore_class: int, tuple of ints or None. Labels that are void.
         names: One str per image, such as its file, to stand above it.
         channels: Sequence of three ints >= 0, the channels that are drawn as
@@ -198,13 +240,15 @@ def draw_predictions(
         ...     predictions=[[[0, 1, 1], [0, 0, 0]]],
         ...     truths=[[[0, 0, 1], [0, 0, 255]]],
         ...     class_names=("sky", "road"),
-        ...     palette=((128, 128, 128), (128, 64, 128)),
         ... )
         >>> [axis.get_title() for axis in figure.axes]
         ['image', 'truth', 'prediction', 'wrong: 20.0 %']
     """
-    colors = _arguments.palette(palette)
-    class_names = _arguments.class_names(class_names, len(colors))
+    colors, class_names = _described(
+        _num_classes(predictions, truths, class_names, ignore_class),
+        class_names,
+        palette,
+    )
     predicted = _predicted_ids(predictions, len(colors), ignore_class)
     visible = _visible(images, channels, value_range)
     rgb = _rgb(visible, "images", predicted.shape)
@@ -341,8 +385,8 @@ def draw_uncertainty(
     images: Any,
     prediction: Any,
     *,
-    class_names: Sequence[str],
-    palette: Palette,
+    class_names: Sequence[str] | None = None,
+    palette: Palette | None = None,
     names: Sequence[str] | None = None,
 ) -> Figure:
     """Draw what a model predicts and how sure it is, row by row.
@@ -356,8 +400,9 @@ def draw_uncertainty(
             gray, `(batch, height, width, 1)` or `(batch, height, width)`: what
             the model was given.
         prediction: `inference.MonteCarloPrediction` of these images.
-        class_names: One str per class.
-        palette: One (red, green, blue) in 0..255 for each class.
+        class_names: One str per class. Defaults to class_0, class_1 and so on.
+        palette: One (red, green, blue) in 0..255 for each class. Defaults to
+            `default_palette`.
         names: One str per image, such as its file, to stand above it.
 
     Returns:
@@ -381,8 +426,11 @@ def draw_uncertainty(
         >>> figure.axes[3].get_title()
         'predictive entropy (nats)'
     """
-    colors = _arguments.palette(palette)
-    class_names = _arguments.class_names(class_names, len(colors))
+    colors, class_names = _described(
+        _num_classes(prediction.class_ids, None, class_names, None),
+        class_names,
+        palette,
+    )
     ids = _class_ids(
         prediction.class_ids, "prediction.class_ids", len(colors), None
     )
@@ -420,6 +468,59 @@ def draw_uncertainty(
                 _draw_color_bar(drawn)
     _write_names(figure, axes, names)
     return figure
+
+
+def _colors(palette: Palette | None, num_classes: int) -> np.ndarray:
+    if palette is None:
+        palette = _palettes.default_palette(num_classes)
+    return _arguments.palette(palette)
+
+
+def _described(
+    num_classes: int,
+    class_names: Sequence[str] | None,
+    palette: Palette | None,
+) -> tuple[np.ndarray, Sequence[str]]:
+    """A color and a name for each class, whatever of them is given.
+
+    Raises:
+        ValueError: If there is not one name per color.
+    """
+    colors = _colors(palette, num_classes)
+    if class_names is None:
+        return colors, [f"class_{number}" for number in range(len(colors))]
+    return colors, _arguments.class_names(class_names, len(colors))
+
+
+def _num_classes(
+    predictions: Any,
+    truths: Any,
+    class_names: Sequence[str] | None,
+    ignore_class: IgnoreClass,
+) -> int:
+    """How many classes there are, as far as anything says."""
+    if class_names is not None:
+        return len(_arguments.class_names(class_names))
+    scores = np.asarray(predictions)
+    if scores.dtype.kind not in "iu" and scores.ndim:
+        return max(1, min(scores.shape[-1], MAX_COLORS))
+    return max(
+        _num_labels(mask, ignore_class)
+        for mask in (predictions, truths)
+        if mask is not None
+    )
+
+
+def _num_labels(mask: Any, ignore_class: IgnoreClass) -> int:
+    """The largest label that is not void, and 1; errors come later."""
+    mask = np.asarray(mask)
+    if mask.dtype.kind not in "iu":
+        return 1
+    void = _arguments.ignore_class(ignore_class)
+    is_void = np.isin(mask, [] if void is None else void)
+    # 255 classes where 255 is void.
+    limit = MAX_COLORS - int(void == _arguments.VOID)
+    return int(np.clip(mask[~is_void].max(initial=0) + 1, 1, limit))
 
 
 def _share_title(num_wrong: int, num_counted: int) -> str:

@@ -195,8 +195,15 @@ OPTIONS: dict[str, Option] = {
     "preview_every": _feeds("callbacks.PredictionPreview.every"),
     "tensorboard": _feeds(),
     # The other commands.
-    "model_path": _feeds(shown="MODEL"),
+    "model_path": _feeds("inference.predict.model", shown="MODEL"),
     "json": _feeds(),
+    "at": _feeds(
+        "inference.predict.image_size",
+        choices={"training": "", "original": "original"},
+    ),
+    "tile": _feeds("inference.predict.tile"),
+    "overlap": _feeds("inference.predict.overlap"),
+    "flip": _feeds("inference.predict.flip"),
     "inputs": _feeds(shown="IMAGE"),
     "monte_carlo": _feeds("inference.predict_monte_carlo.samples"),
     "output": _feeds("export.to_saved_model.path"),
@@ -240,6 +247,7 @@ def words_for(name: str) -> str:
     return (" and " if len(words) == 2 else ", ").join(words)
 
 
+_SIZES = ("--image-size", "--tile")
 # Where several options feed an argument, the first one is named.
 _SHOWN = {
     argument.rpartition(".")[2]: flag(name)
@@ -290,7 +298,7 @@ def _as_option(name: str, text: str) -> str:
         text = value
     elif isinstance(value, dict):
         text = ",".join(f"{key}={item}" for key, item in value.items())
-    elif isinstance(value, tuple | list) and option == "--image-size":
+    elif isinstance(value, tuple | list) and option in _SIZES:
         text = "x".join(map(str, value[:2]))
     elif name in ("palette", "void_colors") and value:
         with contextlib.suppress(TypeError, ValueError):

@@ -21,6 +21,7 @@ __all__ = [
     "Predict",
     "Results",
     "Train",
+    "View",
 ]
 
 
@@ -102,10 +103,21 @@ class Train:
 
 
 @dataclasses.dataclass(frozen=True)
+class View:
+    """How a network sees images; what is None or False is as in training."""
+
+    at: str | None
+    tile: tuple[int, int] | None
+    overlap: int | None
+    flip: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Evaluate:
     """`keras-deconv evaluate`."""
 
     data: Data
+    view: View
     model_path: str
     split: str | None
     batch_size: int
@@ -117,6 +129,7 @@ class Evaluate:
 class Predict:
     """`keras-deconv predict`."""
 
+    view: View
     model_path: str
     inputs: tuple[str, ...]
     output: str

@@ -8,15 +8,23 @@ import os
 import pathlib
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from keras_deconv import _files, losses, metrics
+from keras_deconv import _files, metrics
 from keras_deconv.data._pairs import list_pictures, name_of
-from keras_deconv_cli import commands, progress, runs, sources, splits
+from keras_deconv_cli import (
+    commands,
+    prediction,
+    progress,
+    runs,
+    sources,
+    splits,
+)
 
 __all__ = ["Scores", "evaluate", "measure"]
 
@@ -63,7 +71,7 @@ def evaluate(options: commands.Evaluate) -> int:
     given = sources.resolved(options.data)
     if given.channels is None:
         given = dataclasses.replace(given, channels=model.input_shape[-1])
-    options = dataclasses.replace(options, data=given)
+    options = dataclasses.replace(options, data=_as_trained(given, run))
     is_own = not (options.data.dataset or options.data.images)
     source = _source(options, run, is_own)
     if source.num_classes != run.num_classes:
@@ -109,14 +117,24 @@ def evaluate(options: commands.Evaluate) -> int:
             "The model was selected on this split: on other images the scores "
             "may be lower."
         )
+    is_viewed = options.view != commands.View(None, None, None, False)
+    size = None if is_viewed else run.image_size
+    if is_viewed:
+        print(
+            "The masks that predict writes with these options are compared, at "
+            "the size of their images."
+        )
     dataset = source.load(
         split,
-        image_size=run.image_size,
+        image_size=size,
         # Without a size, images may differ in theirs.
-        batch_size=options.batch_size if run.image_size else 1,
+        batch_size=options.batch_size if size else 1,
         shuffle=False,
         cache=False,
     )
+    if is_viewed:
+        label = prediction.labeler(model, run, options.view)
+        model, dataset = _unchanged(), _labeled(dataset, label)
     scores = measure(model, dataset, run, progress.verbosity())
     print(scores)
     if options.json:
@@ -132,6 +150,41 @@ def evaluate(options: commands.Evaluate) -> int:
             },
         )
     return 0
+
+
+def _as_trained(given: commands.Data, run: runs.Run) -> commands.Data:
+    """Completes data by what the training says of its own.
+
+    Folders without a word on what their masks hold are read as those of the
+    training, or as masks of the classes of the model.
+    """
+    before = run.data
+    if given.dataset:
+        if before is None or _base_name(given) != _base_name(before):
+            return given
+        return dataclasses.replace(
+            given,
+            data_dir=given.data_dir or before.data_dir,
+            manual_dir=given.manual_dir or before.manual_dir,
+        )
+    if not given.images or any((given.classes, given.labels, given.foreground)):
+        return given
+    if before is None or not before.images:
+        names = ", ".join(f"{i} {n}" for i, n in enumerate(run.class_names))
+        print(
+            f"Values in the masks: {names} (assumed; change it with --classes, "
+            "--labels or --label-map)"
+        )
+        return dataclasses.replace(given, classes=tuple(run.class_names))
+    print("The masks are read as those of the training.")
+    default = commands.Data()
+    changes = {
+        field.name: getattr(given, field.name)
+        for field in dataclasses.fields(given)
+        if getattr(given, field.name) != getattr(default, field.name)
+    }
+    changes |= {"val_images": None, "val_masks": None}
+    return dataclasses.replace(before, **changes)
 
 
 def _source(
@@ -161,6 +214,30 @@ def _source(
         unmatched=options.data.unmatched,
     )
     return sources.find(data, run.files)
+
+
+def _labeled(
+    dataset: tf.data.Dataset, label: Callable[[np.ndarray], np.ndarray]
+) -> tf.data.Dataset:
+    """The masks that a model gives images, in place of the images."""
+    _, truths = dataset.element_spec
+
+    def pairs() -> Iterator[tuple[np.ndarray, tf.Tensor]]:
+        for images, masks in dataset:
+            yield np.stack([label(image) for image in images.numpy()]), masks
+
+    labeled = tf.data.Dataset.from_generator(
+        pairs,
+        output_signature=(tf.TensorSpec((None, None, None), "uint8"), truths),
+    )
+    number = dataset.cardinality()
+    return labeled.apply(tf.data.experimental.assert_cardinality(number))
+
+
+def _unchanged() -> keras.Model:
+    """A model of class ids that gives them back."""
+    class_ids = keras.Input((None, None), dtype="uint8")
+    return keras.Model(class_ids, class_ids)
 
 
 def _shares(
@@ -207,7 +284,7 @@ def measure(
     run: runs.Run,
     verbose: int = 1,
 ) -> Scores:
-    """Evaluates a model on a dataset, in one pass."""
+    """Evaluates a model of images, or of class ids, in one pass."""
     num_classes, void = run.num_classes, run.ignore_class
     by_class = {
         "accuracy": metrics.ClassAccuracy(num_classes, ignore_class=void),
@@ -215,7 +292,7 @@ def measure(
         "boundary_f1": metrics.BoundaryF1(num_classes, ignore_class=void),
     }
     model.compile(
-        loss=losses.SegmentationCrossentropy(ignore_class=void),
+        loss=_no_loss,
         metrics=[
             metrics.GlobalAccuracy(num_classes, ignore_class=void),
             *by_class.values(),
@@ -233,6 +310,11 @@ def measure(
             for name in run.class_names
         },
     )
+
+
+def _no_loss(truths: Any, scores: Any) -> Any:
+    """Stands for the loss that Keras asks for, and nobody reads."""
+    return keras.ops.zeros((1,))
 
 
 def _row(scores: dict[str, float | None]) -> str:

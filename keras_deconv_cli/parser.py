@@ -79,24 +79,35 @@ With TensorFlow use --strategy multi_worker and the environment variable
 _EVALUATE = """\
 Evaluate a model: global accuracy, class accuracy, mean IoU and boundary F1,
 overall and per class. Without a dataset, the model is evaluated on the test
-split of its training dataset, or else on the validation split.
+split of its training dataset, or else on the validation split. With --images and
+--masks alone, masks are read as those of the training.
 
   keras-deconv evaluate runs/scenes_segnet_basic
+  keras-deconv evaluate runs/photos_segnet_basic --images new --masks new_masks
   keras-deconv evaluate model.keras cam_vid --manual-dir CamVid
+
+Images and masks are resized to the image size of the training. With --at, --tile
+or --flip, the masks that predict writes with these options are compared, at the
+size of the images.
 """
 
 _PREDICT = """\
 Label images of any size. An IMAGE is a file, a folder, or a pattern such as
 'photos/*.jpg'. Each image is resized to the image size of the training. The
-probabilities are resized back, so each mask has the size of its image.
+probabilities are resized back, so each mask has the size of its image. With
+--at original or --tile, the network sees images at their own size.
 
   keras-deconv predict runs/scenes_segnet_basic photos/ --output labeled
+  keras-deconv predict runs/scenes_segnet_basic large.tif --output labeled \\
+      --tile 512 --overlap 64
 
-For street.jpg the command writes street_mask.png (class ids),
-street_color.png and street_overlay.png. Images with the same name in several
-folders get the folder names as a prefix. Hidden files in folders are ignored;
-other files that are not images are named. --output must be outside these
-folders. Images that cannot be labeled are skipped; the exit code is then 1.
+For street.jpg the command writes street_mask.png, whose pixels are class ids
+and look black in a viewer, and in the colors of the classes street_color.png
+and street_overlay.png. Images with the same name in several folders get the
+folder names as a prefix, and a number where names are still equal. Hidden files
+in folders are ignored; other files that are not images are named. --output must
+be outside these folders. Images that cannot be labeled are skipped; the exit
+code is then 1.
 """
 
 _EXPORT = """\
@@ -156,6 +167,8 @@ def parse(
         )
     if "results" in _field_names(options.kind):
         parts["results"] = _pick(commands.Results, options)
+    if "view" in _field_names(options.kind):
+        parts["view"] = _pick(commands.View, options)
     return _pick(options.kind, options, **parts), options.debug
 
 
@@ -404,6 +417,7 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         type=integer(1),
         help="images per batch (default: %(default)s)",
     )
+    _add_view(command)
     command.add_argument(
         "--json", type=path, metavar="PATH", help="also write the scores here"
     )
@@ -422,6 +436,7 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
         help="folder to write to",
     )
     _add_value_range(command, "that of the training")
+    _add_view(command)
     add(
         "--monte-carlo",
         type=integer(1),
@@ -499,7 +514,8 @@ def _add_data(
         type=path,
         metavar="DIR",
         help="folder of your own images, with --masks and --classes, --labels, "
-        "--foreground or --label-map",
+        "--foreground or --label-map"
+        + ("" if default else " (default: masks as those of the training)"),
     )
     add("--masks", type=path, metavar="DIR", help="folder of their masks")
     add(
@@ -594,6 +610,38 @@ def _add_data(
     return data
 
 
+def _add_view(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--at",
+        choices=CHOICES["at"],
+        metavar="SIZE",
+        help="size at which the network sees an image: training, that of the "
+        "training, to which the image is resized; or original, its own "
+        "(default: training)",
+    )
+    add(
+        "--tile",
+        type=tile,
+        metavar="N|HEIGHTxWIDTH",
+        help="predict images at their own size in tiles of this size, such as "
+        "512; for images that do not fit into memory with --at original",
+    )
+    add(
+        "--overlap",
+        type=integer(0),
+        metavar="N",
+        help="pixels that neighboring tiles share (default: an eighth of "
+        "--tile)",
+    )
+    add(
+        "--flip",
+        action="store_true",
+        help="average the probabilities with those of the mirror image, which "
+        "takes twice the time",
+    )
+
+
 def _add_value_range(
     group: Any, default: str = "none, for 8-bit images"
 ) -> None:
@@ -664,7 +712,11 @@ def _problem(options: argparse.Namespace) -> str | None:
             options.masks,
             any(given[name] for name in meaning) or None,
         ]
-        if any(folders) and not all(folders):
+        if options.kind is commands.Evaluate and not folders[2]:
+            # The training says what masks hold.
+            if bool(options.images) != bool(options.masks):
+                return "--images and --masks go together"
+        elif any(folders) and not all(folders):
             return (
                 "--images, --masks and --classes (or --labels, --foreground, "
                 "or --label-map) go together"
@@ -684,6 +736,8 @@ def _problem(options: argparse.Namespace) -> str | None:
                     continue
                 if given[name] not in (None, getattr(commands.Data, name)):
                     return f"{flag(name)} goes with --images"
+    if "flip" in given and (problem := _view_problem(options)):
+        return problem
     if options.kind is commands.Train and (problem := _val_problem(options)):
         return problem
     if options.kind is commands.Train and (problem := _model_problem(options)):
@@ -779,6 +833,27 @@ def module(text: str) -> str:
     return text
 
 
+def _view_problem(options: argparse.Namespace) -> str | None:
+    """What is wrong with the options for how the network sees images."""
+    if options.tile and options.at:
+        return (
+            "--tile predicts images at their own size, so it does not go with "
+            "--at"
+        )
+    if options.overlap is not None and not options.tile:
+        return "--overlap is what tiles share, so it goes with --tile"
+    if options.tile and (options.overlap or 0) >= min(options.tile):
+        return (
+            f"--overlap must be less than --tile. Received: {options.overlap}"
+            f" and {options.tile[0]}x{options.tile[1]}"
+        )
+    if getattr(options, "monte_carlo", None):
+        for name in ("tile", "flip"):
+            if getattr(options, name):
+                return f"--monte-carlo does not go with {flag(name)}"
+    return None
+
+
 def path(text: str) -> str:
     """A path that means the same in every working directory."""
     return os.path.abspath(os.path.expanduser(text))
@@ -804,6 +879,19 @@ def size(text: str) -> tuple[int, int]:
             f"{text!r} must be HEIGHTxWIDTH in pixels, such as 180x240"
         )
     return int(match[1]), int(match[2])
+
+
+def tile(text: str) -> tuple[int, int]:
+    """Height and width; one number for both."""
+    if re.fullmatch(r"[1-9]\d*", text, re.ASCII):
+        return int(text), int(text)
+    try:
+        return size(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be a number of pixels, or HEIGHTxWIDTH, such as "
+            "512 or 384x512"
+        ) from None
 
 
 def integer(low: int, high: float = math.inf) -> Callable[[str], int]:

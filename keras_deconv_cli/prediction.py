@@ -9,24 +9,22 @@ import pathlib
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_deconv import _files, _resizing, inference, visualize
+from keras_deconv import _files, inference, visualize
 from keras_deconv._graphs import gives_probabilities
 from keras_deconv.data._errors import printable
-from keras_deconv.data._images import (
-    IMAGE_SUFFIXES,
-    ChannelsError,
-    read_image,
-)
+from keras_deconv.data._images import IMAGE_SUFFIXES
 from keras_deconv.data._pairs import list_files, list_pictures
+from keras_deconv.inference import photos
 from keras_deconv_cli import api, commands, progress, runs
 from keras_deconv_cli.errors import explain
 
-__all__ = ["predict"]
+__all__ = ["labeler", "predict"]
 
 # How many files that are left out are named.
 _NUM_SHOWN = 5
@@ -38,6 +36,7 @@ def predict(options: commands.Predict) -> int:
     _check_is_outside(output, options.inputs)
     files = _find(options.inputs)
     model, run = runs.load(options.model_path)
+    label = labeler(model, run, options.view)
     limits = options.value_range or run.value_range
     channels = model.input_shape[-1]
     runs.make_folder(output)
@@ -45,10 +44,12 @@ def predict(options: commands.Predict) -> int:
     bar = keras.utils.Progbar(
         len(files), verbose=progress.verbosity(), unit_name="image"
     )
-    for file, name in zip(files, _output_names(files), strict=True):
+    names = _output_names(files)
+    _say_numbered(files, names)
+    for file, name in zip(files, names, strict=True):
         try:
-            image = read_image(file, channels=channels, value_range=limits)
-            _label(model, run, image, output, name, options)
+            image = photos.read(file, channels, limits)
+            _label(label, run, image, output, name, options)
         except UserWarning:  # The fault of the model, not of an image.
             raise ValueError(
                 "--monte-carlo needs a model with dropout, such as "
@@ -57,14 +58,8 @@ def predict(options: commands.Predict) -> int:
             ) from None
         except (OSError, ValueError, tf.errors.OpError) as error:
             shown = api.plain(printable(file))
-            if isinstance(error, ChannelsError):
-                reason = (
-                    f"It has {error.found} channels, and the model takes "
-                    f"{channels}."
-                )
-            else:
-                # Errors of reading begin with the name already.
-                reason = str(explain(error)).removeprefix(f"{shown}: ")
+            # Errors of reading begin with the name already.
+            reason = str(explain(error)).removeprefix(f"{shown}: ")
             failures.append(f"{shown} cannot be labeled: {reason}")
         bar.add(1)
     for failure in failures:
@@ -73,7 +68,34 @@ def predict(options: commands.Predict) -> int:
     if number:
         skipped = f"; skipped {len(failures)}" if failures else ""
         print(f"Wrote {number} labeled images to {output}{skipped}")
+        print(
+            "Pixels of NAME_mask.png are class ids (0, 1, 2, ...), which look "
+            "black in a viewer. NAME_color.png and NAME_overlay.png show them "
+            "in colors."
+        )
     return 1 if failures else 0
+
+
+def labeler(
+    model: keras.Model, run: runs.Run, view: commands.View
+) -> photos.Labeler:
+    """Makes what gives an image its mask.
+
+    Raises:
+        ValueError: the model cannot see images as the options say.
+    """
+    image_size: Any = run.image_size
+    if view.tile:
+        image_size = None
+    elif view.at == photos.ORIGINAL:
+        image_size = view.at
+    return photos.labeler(
+        model,
+        image_size=image_size,
+        tile=view.tile,
+        overlap=view.overlap,
+        flip=view.flip,
+    )
 
 
 def _check_is_outside(output: pathlib.Path, arguments: Sequence[str]) -> None:
@@ -135,14 +157,8 @@ def _output_names(files: Sequence[pathlib.Path]) -> list[str]:
     That is the name of the file; if several files have it, the names of the
     folders come first, and a number last where names are still equal.
     """
-    absolute = [file.absolute() for file in files]
-    stems = collections.Counter(file.stem for file in absolute)
-    common = os.path.commonpath([file.parent for file in absolute])
     names: dict[str, None] = {}
-    for file in absolute:
-        name = file.stem
-        if stems[name] > 1:
-            name = "_".join(file.relative_to(common).with_suffix("").parts)
+    for name in _plain_names(files):
         number = 1
         unique = name
         while unique in names:
@@ -152,8 +168,36 @@ def _output_names(files: Sequence[pathlib.Path]) -> list[str]:
     return list(names)
 
 
+def _plain_names(files: Sequence[pathlib.Path]) -> list[str]:
+    absolute = [file.absolute() for file in files]
+    stems = collections.Counter(file.stem for file in absolute)
+    common = os.path.commonpath([file.parent for file in absolute])
+    return [
+        "_".join(file.relative_to(common).with_suffix("").parts)
+        if stems[file.stem] > 1
+        else file.stem
+        for file in absolute
+    ]
+
+
+def _say_numbered(files: Sequence[pathlib.Path], names: Sequence[str]) -> None:
+    numbered = [
+        f"{api.plain(printable(file))} as {api.plain(name)}"
+        for file, plain, name in zip(
+            files, _plain_names(files), names, strict=True
+        )
+        if name != plain
+    ]
+    if numbered:
+        more = ", ..." if len(numbered) > _NUM_SHOWN else ""
+        print(
+            "Some images have the same name. The masks of these get a number: "
+            f"{', '.join(numbered[:_NUM_SHOWN])}{more}"
+        )
+
+
 def _label(
-    model: keras.Model,
+    label: photos.Labeler,
     run: runs.Run,
     image: np.ndarray,
     output: pathlib.Path,
@@ -165,14 +209,10 @@ def _label(
     def file(kind: str) -> pathlib.Path:
         return output / f"{name}_{kind}.png"
 
-    size = image.shape[:2]
-    batch = image[None]
-    if run.image_size:
-        batch = _resizing.images(batch, run.image_size)
-    batch = np.asarray(batch, "float32")
     if options.monte_carlo:
-        sampled = _sample(model, batch, options)
-        probabilities = _finite(sampled.probabilities)
+        batch = label.batch(image)
+        sampled = _sample(label.model, batch, options)
+        mask = photos.most_probable(sampled.probabilities, image.shape[:2])
         figure = visualize.draw_uncertainty(
             _visible(batch),
             sampled,
@@ -182,8 +222,7 @@ def _label(
         with _files.replaced(file("uncertainty")) as part:
             figure.savefig(part)
     else:
-        probabilities = _finite(_probabilities(model, batch))
-    mask = _most_probable(probabilities, size)
+        mask = label(image)
     void = run.ignore_class
     for kind, pixels in (
         ("mask", mask[..., None]),
@@ -205,37 +244,6 @@ def _label(
 def _visible(images: np.ndarray) -> np.ndarray:
     """The channels that are drawn: three of many, one of two."""
     return images[..., : 3 if images.shape[-1] >= 3 else 1]
-
-
-def _most_probable(
-    probabilities: np.ndarray, size: tuple[int, int]
-) -> np.ndarray:
-    """The class of each pixel, from probabilities resized to `size`.
-
-    Class by class, since all of them at the size of a photo take gigabytes.
-    """
-    mask = np.zeros(size, "uint8")
-    highest = np.full(size, -np.inf, "float32")
-    for number in range(probabilities.shape[-1]):
-        scores = probabilities[..., number : number + 1]
-        resized = _resizing.scores(scores, size).numpy()[0, ..., 0]
-        # The first of equal ones, as argmax.
-        mask[resized > highest] = number
-        np.maximum(resized, highest, out=highest)
-    return mask
-
-
-def _finite(probabilities: np.ndarray) -> np.ndarray:
-    if not np.isfinite(probabilities).all():
-        raise ValueError("The model's scores are not finite.")
-    return probabilities
-
-
-def _probabilities(model: keras.Model, batch: np.ndarray) -> np.ndarray:
-    scores = np.asarray(model.predict_on_batch(batch), "float32")
-    if gives_probabilities(model):
-        return scores
-    return keras.ops.convert_to_numpy(keras.ops.softmax(scores))
 
 
 def _sample(

@@ -10,16 +10,15 @@ import pathlib
 import re
 import tempfile
 import unicodedata
-import zipfile
 from typing import Any
 
 import keras
 
 import keras_deconv
-
-# Importing models is what makes Keras know the layers of a saved one.
-from keras_deconv import _arguments, _files, data, models  # noqa: F401
+from keras_deconv import _arguments, _files, _runs
 from keras_deconv._arguments import VOID
+from keras_deconv._palettes import default_palette
+from keras_deconv._runs import MAX_CLASSES, MODEL_FILE, RUN_FILE
 from keras_deconv.data._sets import generic_names
 from keras_deconv_cli import api, commands, modules
 
@@ -32,13 +31,8 @@ __all__ = [
     "load_model",
     "make_folder",
     "read",
-    "reason_of",
 ]
 
-MODEL_FILE = "model.keras"
-RUN_FILE = "run.json"
-# The label after them is void in every mask.
-MAX_CLASSES = VOID
 # Characters of a wrong value that are printed.
 _MAX_SHOWN = 200
 
@@ -349,51 +343,11 @@ def load_model(path: str, option: str) -> tuple[keras.Model, pathlib.Path]:
     Raises:
         ValueError: there is no model, or its layers are not known.
     """
-    file = pathlib.Path(path).expanduser()
-    if (file / "saved_model.pb").exists():
-        raise ValueError(
-            f"{option} must be {_MODEL}. Received: {path!r}, a SavedModel, "
-            "which tf.saved_model.load and servers load. Give the model that "
-            "it was exported from."
-        )
-    if file.is_dir():
-        file = file / MODEL_FILE
-    if not file.is_file():
-        raise ValueError(
-            f"{option} must be {_MODEL}. Received: {path!r}, but there is no "
-            f"file '{file}'."
-        )
-    if not zipfile.is_zipfile(file):
-        raise ValueError(
-            f"{option} must be {_MODEL}. Received: '{file}', which is another "
-            "file or is not complete."
-        )
     try:
-        model = keras.saving.load_model(file, compile=False, safe_mode=True)
-    except Exception as error:  # Whatever foreign layers lead to.
-        raise ValueError(
-            f"{option} must be {_MODEL} whose layers are known. "
-            f"Received: '{file}', of which Keras says: {reason_of(error)} "
-            f"{_about_layers(file.parent)}"
-        ) from error
-    return model, file
-
-
-def reason_of(error: Exception) -> str:
-    """The line of an error of Keras that says what is wrong.
-
-    Around it, Keras tells where that is, and with which arguments.
-    """
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    if len(lines) > 1 and lines[0].startswith("Exception encountered when"):
-        lines = [re.sub("\x1b\\[[0-9]*m", "", lines[1])]
-    for line in lines:
-        if line.startswith("Exception encountered: "):
-            lines = [line.removeprefix("Exception encountered: ")]
-            break
-    line = lines[0] if lines else type(error).__name__
-    line = line.partition(" Full object config: ")[0]
-    return line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}..."
+        return _runs.read_model(path, option)
+    except _runs.UnknownLayersError as error:
+        hint = _about_layers(error.file.parent)
+        raise ValueError(f"{error} {hint}") from error.__cause__
 
 
 def _about_layers(folder: pathlib.Path) -> str:
@@ -415,42 +369,17 @@ def load(path: str) -> tuple[keras.Model, Run]:
     """Loads the model of a run folder, or a model file.
 
     Raises:
-        ValueError: there is no model, or it does not segment images.
+        ValueError: there is no model, it does not segment images, or it does
+            not belong to the `run.json` beside it.
     """
     model, file = load_model(path, "MODEL")
+    _runs.check_segments(model, f"'{file}'")
     takes, gives = model.input_shape, model.output_shape
-    if not (
-        isinstance(takes, tuple)
-        and isinstance(gives, tuple)
-        and len(takes) == len(gives) == 4
-        and takes[-1]
-        and gives[-1]
-    ):
-        raise ValueError(
-            "MODEL must map images (batch, height, width, channels) to classes "
-            f"(batch, height, width, num_classes). Received: '{file}', which "
-            f"maps {takes} to {gives}."
-        )
-    if not 2 <= gives[-1] <= MAX_CLASSES:
-        raise ValueError(
-            f"MODEL must give scores for 2 to {MAX_CLASSES} classes. "
-            f"Received: '{file}', which gives {gives[-1]}. Train a model with "
-            "a single sigmoid again with two outputs, one of them for the "
-            "background."
-        )
     run = read(file.parent)
     if run is None:
         run = _foreign(takes, gives[-1])
-    if run.num_classes != gives[-1]:
-        raise ValueError(
-            f"'{file}' and '{RUN_FILE}' beside it must belong together. "
-            f"Received: {gives[-1]} classes and {run.num_classes}."
-        )
+    _runs.check_belongs(file, gives[-1], run.num_classes)
     return model, run
-
-
-_MODEL = f"a folder that keras-deconv train wrote, with {MODEL_FILE}, or a "
-_MODEL += ".keras file"
 
 
 def _foreign(takes: tuple[Any, ...], num_classes: int) -> Run:
@@ -458,6 +387,6 @@ def _foreign(takes: tuple[Any, ...], num_classes: int) -> Run:
     image_size = None if None in takes[1:3] else list(takes[1:3])
     return Run(
         class_names=list(generic_names(num_classes)),
-        palette=[list(color) for color in data.color_map(num_classes)],
+        palette=[list(color) for color in default_palette(num_classes)],
         image_size=image_size,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_deconv import _graphs
+from keras_deconv import _graphs, _runs
 from keras_deconv_cli import modules, runs
 
 __all__ = ["build", "check_runs", "check_saves", "image_size", "initialize"]
@@ -170,7 +170,7 @@ def check_runs(
     except Exception as error:  # Whatever layers of somebody else raise.
         raise ValueError(
             f"--model must take images of size {image_size}. Received: {name}, "
-            f"which raises {type(error).__name__}: {runs.reason_of(error)} "
+            f"which raises {type(error).__name__}: {_runs.reason_of(error)} "
             "Another --image-size may help."
         ) from error
     scores = keras.ops.convert_to_numpy(keras.ops.cast(scores, "float32"))
@@ -215,7 +215,7 @@ def check_saves(name: str, model: keras.Model) -> None:
                 else "the loaded weights are not those that were saved"
             )
         except Exception as error:  # Whatever layers of somebody else raise.
-            reason = runs.reason_of(error)
+            reason = _runs.reason_of(error)
     if reason:
         raise ValueError(
             "--model must give a network that can be saved and loaded. Give "

@@ -31,7 +31,9 @@ _kernels.windows: _backends _shapes
 _labels: _backends
 _locks:
 _network:
+_palettes:
 _resizing:
+_runs: _arguments _files models
 _shapes:
 callbacks: _arguments _backends _files _labels visualize
 config: _arguments
@@ -39,7 +41,7 @@ data: data._sets data.augmentation data.camvid data.checking data.folders
     data.frequencies data.label_maps data.pipeline data.scenes data.sources
     data.writing
 data._caching:
-data._catalog: _arguments data._sets
+data._catalog: _arguments _palettes data._sets
 data._epochs: data._errors
 data._errors:
 data._images: data._errors data._tiff data._value_ranges
@@ -48,7 +50,7 @@ data._masks: data._errors data._images data._mask_formats data._sets
     data._stray_labels data._tiff
 data._pairs: _arguments data._errors data._images data._masks
 data._preparation: _files
-data._sets: _arguments
+data._sets: _arguments _palettes
 data._splits: _arguments
 data._stray_labels: data._sets
 data._tiff:
@@ -86,10 +88,14 @@ export.saved_model: _arguments _graphs _resizing config export._models
     inference.monte_carlo
 export.tflite: _arguments _batches _kernels.fused config
     export._channel_ranges export._models
-inference: inference.monte_carlo inference.sliding_window inference.tiled
+inference: inference.monte_carlo inference.photos inference.sliding_window
+    inference.tiled
+inference._scores: _graphs
 inference.monte_carlo: _arguments _backends _batches _graphs _locks
+inference.photos: _arguments _graphs _locks _resizing _runs data._errors
+    data._images data._pairs inference._scores inference.tiled
 inference.sliding_window: _arguments _batches _graphs _locks
-inference.tiled: _arguments _backends _graphs _locks
+inference.tiled: _arguments _backends _graphs _locks inference._scores
 initializers: _arguments
 layers: layers.cropping layers.fixed_unpooling layers.max_pooling
     layers.max_unpooling
@@ -134,7 +140,7 @@ ops.index_formats: _arguments _backends _kernels.positions _kernels.windows
     _shapes ops._layout
 ops.pooling: _arguments _backends _kernels _kernels.windows _shapes
     ops._layout
-visualize: _arguments _labels models._pairs
+visualize: _arguments _labels _palettes models._pairs
 """
 
 # The same for the command, with modules of the package by their full names.
@@ -147,7 +153,7 @@ decisions: commands keras_deconv.data keras_deconv.data._caching
     keras_deconv.data._images runs sources splits
 errors: api keras_deconv.data._errors
 evaluation: commands keras_deconv._files keras_deconv.data._pairs
-    keras_deconv.losses keras_deconv.metrics progress runs sources splits
+    keras_deconv.metrics prediction progress runs sources splits
 exporting: api commands runs sources
 history: keras_deconv._files keras_deconv.distribution runs
 inspection: api commands keras_deconv keras_deconv.data
@@ -155,13 +161,14 @@ inspection: api commands keras_deconv keras_deconv.data
 modules:
 parser: api commands modules
 prediction: api commands errors keras_deconv._files keras_deconv._graphs
-    keras_deconv._resizing keras_deconv.data._errors
-    keras_deconv.data._images keras_deconv.data._pairs
-    keras_deconv.inference keras_deconv.visualize progress runs
+    keras_deconv.data._errors keras_deconv.data._images
+    keras_deconv.data._pairs keras_deconv.inference
+    keras_deconv.inference.photos keras_deconv.visualize progress runs
 progress:
-resuming: api commands history keras_deconv._files runs
+resuming: api commands history keras_deconv._files keras_deconv.distribution
+    runs
 runs: api commands keras_deconv keras_deconv._arguments keras_deconv._files
-    keras_deconv.data keras_deconv.data._sets keras_deconv.models modules
+    keras_deconv._palettes keras_deconv._runs keras_deconv.data._sets modules
 sources: api commands keras_deconv.data keras_deconv.data._catalog
     keras_deconv.data._mask_formats keras_deconv.data._pairs
     keras_deconv.data._sets keras_deconv.data._splits
@@ -171,7 +178,7 @@ training: api commands decisions evaluation history keras_deconv._arguments
     keras_deconv._files keras_deconv._graphs keras_deconv.callbacks
     keras_deconv.data keras_deconv.distribution keras_deconv.metrics
     keras_deconv.models progress resuming runs sources user_models
-user_models: keras_deconv._graphs modules runs
+user_models: keras_deconv._graphs keras_deconv._runs modules runs
 """
 
 

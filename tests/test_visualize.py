@@ -97,6 +97,68 @@ def test_void_may_be_other_labels_several_or_none():
         visualize.color_mask([[0, 255]], PALETTE, None)
 
 
+# Machado, Oliveira and Fernandes, 2009: how colors look without receptors for
+# red, green or blue, in linear RGB.
+COLOR_BLINDNESS = {
+    "none": np.eye(3),
+    "red": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "green": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "blue": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+
+
+def differences(palette, kind):
+    """Distances of all pairs of colors in CIELAB; 2 is just noticeable."""
+    colors = np.array(palette) / 255
+    linear = np.where(
+        colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4
+    )
+    seen = np.clip(linear @ np.transpose(COLOR_BLINDNESS[kind]), 0, 1)
+    to_xyz = [
+        [0.4124, 0.3576, 0.1805],
+        [0.2126, 0.7152, 0.0722],
+        [0.0193, 0.1192, 0.9505],
+    ]
+    xyz = seen @ np.transpose(to_xyz) / (0.9505, 1, 1.089)
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116).T
+    lab = np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+    return np.linalg.norm(lab[:, None] - lab[None], axis=-1)
+
+
+@pytest.mark.parametrize("kind", COLOR_BLINDNESS)
+def test_the_default_palette_is_for_all_readers(kind):
+    palette = visualize.default_palette(256)
+    assert len(set(palette)) == 256
+    assert all(20 < max(color) and min(color) < 230 for color in palette)
+    assert min(palette[0]) > 80
+    first = differences(palette[:8], kind)[~np.eye(8, dtype=bool)]
+    assert first.min() > 15
+    # Class ids of things that are side by side are often adjacent.
+    assert np.diagonal(differences(palette, kind), 1).min() > 4
+    # The colors of VOC look alike without receptors for red or green.
+    voc = differences(data.color_map(8), kind)[~np.eye(8, dtype=bool)]
+    assert (voc.min() > 15) == (kind == "none")
+
+
+def test_a_class_has_one_color_in_all_palettes():
+    assert visualize.default_palette(3) == visualize.default_palette(9)[:3]
+    for wrong in (0, 257, 2.5):
+        with pytest.raises(ValueError, match="`num_classes` must be"):
+            visualize.default_palette(wrong)
+
+
 def test_every_class_of_the_catalog_differs_from_void():
     for name in _catalog.names():
         palette = data.describe(name).palette
@@ -136,6 +198,29 @@ def test_columns_and_legend_hold_what_occurs():
     assert is_red.tolist() == [[False, True, False], [False] * 3]
     # Not the car, which is neither there nor predicted.
     assert legend(figure) == ["sky", "road", "void"]
+
+
+def test_without_names_and_palette():
+    for truths, predictions, names in (
+        (TRUTHS, PREDICTIONS, ["class_0", "class_1", "void"]),
+        (None, PREDICTIONS, ["class_0", "class_1"]),
+        (None, np.eye(4)[PREDICTIONS], ["class_0", "class_1"]),
+    ):
+        figure = visualize.draw_predictions(IMAGES, predictions, truths)
+        assert legend(figure) == names
+        palette = visualize.default_palette(2)
+        expected = visualize.color_mask(PREDICTIONS[0], palette)
+        found = pictures(figure)[1 if truths is None else 2]
+        np.testing.assert_array_equal(found, expected)
+    colors = visualize.color_mask([[0, 3, 255]])
+    palette = visualize.default_palette(4)
+    assert colors[0].tolist() == [[*palette[0]], [*palette[3]], [255] * 3]
+    figure = visualize.draw_predictions(
+        IMAGES, PREDICTIONS, class_names=("sky", "road", "car")
+    )
+    assert legend(figure) == ["sky", "road"]
+    with pytest.raises(ValueError, match="other labels: 256"):
+        visualize.color_mask([[256]])
 
 
 def test_without_truths_the_prediction_lies_over_the_image():

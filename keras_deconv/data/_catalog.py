@@ -10,7 +10,8 @@ from typing import Any
 import tensorflow as tf
 
 from keras_deconv._arguments import VOID
-from keras_deconv.data._sets import SegmentationSet, color_map, plain_set
+from keras_deconv._palettes import default_palette
+from keras_deconv.data._sets import SegmentationSet, plain_set
 
 
 def known_set(name: str) -> SegmentationSet:
@@ -309,7 +310,7 @@ _CATALOG = {
             image_key="image",
             mask_key="segmentation_mask",
             class_names=("background", "bird"),
-            palette=color_map(2),
+            palette=default_palette(2),
             labels={shade: int(shade > 127) for shade in range(256)},
             splits=("train", "test"),
         ),
@@ -319,7 +320,7 @@ _CATALOG = {
             image_key="frames",
             mask_key="segmentations",
             class_names=("background", "object"),
-            palette=color_map(2),
+            palette=default_palette(2),
             labels={0: 0, **dict.fromkeys(range(1, VOID), 1)},
             void_labels=(VOID,),
             frames_key="video",

@@ -155,6 +155,22 @@ def read_image(
     return in_range(read_pixels(content, name, channels), limits, name)
 
 
+def from_array(
+    values: np.ndarray,
+    name: str,
+    channels: int,
+    value_range: tuple[float, float] | None,
+) -> np.ndarray:
+    """Treat an array `(height, width, channels)` as `read_image` does a file.
+
+    Raises:
+        ValueError: If it has another number of channels, or does not fit
+            `value_range`.
+    """
+    values = _with_channels(values, False, channels, name)
+    return in_range(Pixels(values, 1, "array"), value_range, name)
+
+
 def in_range(
     pixels: Pixels, value_range: tuple[float, float] | None, name: str
 ) -> np.ndarray:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_deconv import _arguments
 from keras_deconv._arguments import VOID
+from keras_deconv._palettes import default_palette
 
 Color: TypeAlias = tuple[int, int, int]
 
@@ -181,7 +182,7 @@ def plain_set(
 ) -> SegmentationSet:
     """Describes a set whose labels are classes, and 255 void."""
     description: dict[str, Any] = {
-        "palette": color_map(len(class_names)),
+        "palette": default_palette(len(class_names)),
         "labels": {label: label for label in range(len(class_names))},
         "void_labels": (VOID,),
     }

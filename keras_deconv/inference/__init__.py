@@ -1,14 +1,17 @@
-"""Prediction beyond `model.predict`: by samples, pixel by pixel, by tiles."""
+"""Prediction beyond `model.predict`: of photos, by samples, by tiles."""
 
 from keras_deconv.inference.monte_carlo import (
     MonteCarloPrediction,
     predict_monte_carlo,
 )
+from keras_deconv.inference.photos import Prediction, predict
 from keras_deconv.inference.sliding_window import predict_sliding_window
 from keras_deconv.inference.tiled import predict_tiled
 
 __all__ = [
     "MonteCarloPrediction",
+    "Prediction",
+    "predict",
     "predict_monte_carlo",
     "predict_sliding_window",
     "predict_tiled",

@@ -16,6 +16,7 @@ from keras_deconv._graphs import (
     every_layer,
     is_graph,
 )
+from keras_deconv.inference._scores import predict_probabilities, predict_scores
 
 __all__ = ["predict_tiled"]
 
@@ -34,6 +35,7 @@ def predict_tiled(
     margin: int | Sequence[int] | None = None,
     stride: int | None = None,
     class_ids: bool = False,
+    flip: bool = False,
     output: Any = None,
     batch_size: int = 1,
     verbose: int = 1,
@@ -85,6 +87,9 @@ def predict_tiled(
             and convolutions along a path, 32 for `models.SegNet`. None: as
             found from the sizes of the tensors in the model.
         class_ids: False for scores, True for the class of the largest.
+        flip: Whether to average the probabilities of each tile with those of
+            its mirror image (left and right swapped), mirrored back. It takes
+            twice the time.
         output: Where to write to, `(height, width, num_classes)` of float32 or
             float64, or for class ids `(height, width)` of integers. Anything
             that has `shape` and `dtype` and takes slices of rows, as `image`;
@@ -96,8 +101,9 @@ def predict_tiled(
 
     Returns:
         `output`, or a new array: float32 `(height, width, num_classes)` of what
-        the model gives, logits or probabilities; for class ids `(height,
-        width)` of uint8, or int32 with more than 256 classes.
+        the model gives, logits or probabilities, or of probabilities with
+        `flip`; for class ids `(height, width)` of uint8, or int32 with more
+        than 256 classes.
 
     Raises:
         ValueError: An argument breaks the rule that the error names, or the
@@ -166,18 +172,13 @@ def predict_tiled(
     takes, num_classes = model.inputs[0].shape[1:], model.outputs[0].shape[-1]
     image = _check_image(image, takes[-1])
     size = tuple(image.shape[:2])
-    tile = _check_tile(tile, takes)
-    overlap = _arguments.ints(overlap, 2, "overlap", 0)
+    tile, overlap, stride = check_tiles(model, tile, overlap, stride)
     margin = _check_margin(margin, overlap)
     batch_size = _arguments.positive_int(batch_size, "batch_size")
     _check_class_ids(class_ids, num_classes)
+    _arguments.boolean(flip, "flip")
     shape = size if class_ids else (*size, num_classes)
     target = _check_output(output, image, shape, class_ids, num_classes)
-    if stride is None:
-        stride = _stride(model)
-    else:
-        stride = _arguments.positive_int(stride, "stride")
-    _check_overlap(overlap, tile, stride)
     tile = tuple(
         min(t, s) if fixed is None else t
         for t, s, fixed in zip(tile, size, takes[:2], strict=True)
@@ -200,7 +201,9 @@ def predict_tiled(
             inside, row_weights = rows.weights(row)
             for first in range(0, len(columns.starts), batch_size):
                 lefts = columns.starts[first : first + batch_size]
-                scores = _predict(model, image, top, lefts, tile, batch_size)
+                scores = _predict(
+                    model, image, top, lefts, tile, batch_size, flip
+                )
                 for column, left in enumerate(lefts, first):
                     across, column_weights = columns.weights(column)
                     weights = row_weights[:, None] * column_weights
@@ -223,6 +226,27 @@ def predict_tiled(
             band[: len(rest)] = rest
             band[len(rest) :] = 0
     return target if output is None else output
+
+
+def check_tiles(
+    model: keras.Model,
+    tile: int | Sequence[int] | None,
+    overlap: int | Sequence[int],
+    stride: int | None = None,
+) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """Tile, overlap and stride as `predict_tiled` needs them.
+
+    Raises:
+        ValueError: They do not fit each other or the model.
+    """
+    tile = _check_tile(tile, model.inputs[0].shape[1:])
+    overlap = _arguments.ints(overlap, 2, "overlap", 0)
+    if stride is None:
+        stride = stride_of(model)
+    else:
+        stride = _arguments.positive_int(stride, "stride")
+    _check_overlap(overlap, tile, stride)
+    return tile, overlap, stride
 
 
 class _Axis(NamedTuple):
@@ -310,6 +334,7 @@ def _predict(
     lefts: Sequence[int],
     tile: tuple[int, ...],
     batch_size: int,
+    flip: bool,
 ) -> np.ndarray:
     """Scores of some tiles of one row.
 
@@ -318,10 +343,8 @@ def _predict(
     """
     tiles = [_read(image, (top, left), tile) for left in lefts]
     tiles += tiles[-1:] * (batch_size - len(tiles))
-    predictions = model.predict_on_batch(np.stack(tiles))
-    [scores] = keras.tree.flatten(predictions)
-    # Replicas of a distribution strategy each give all: cut.
-    scores = np.asarray(scores, "float32")[: len(lefts)]
+    predict = predict_probabilities if flip else predict_scores
+    scores = predict(model, np.stack(tiles))[: len(lefts)]
     if not np.isfinite(scores).all():
         raise ValueError(
             "`model` must give finite scores, which can be blended. Received: "
@@ -349,7 +372,7 @@ def _read(
     return np.pad(pixels, [*missing, (0, 0)], "symmetric")
 
 
-def _stride(model: keras.Model) -> int:
+def stride_of(model: keras.Model) -> int:
     """How far the input has to move for every tensor to move by whole pixels.
 
     Read from how sizes inside the model grow with the size of the image.
@@ -478,10 +501,10 @@ def _check_overlap(
         for t, n in zip(tile, overlap, strict=True)
     ):
         raise ValueError(
-            "`overlap` must be less than the tile by `stride` or more, where "
-            "the tile counts in multiples of it. Received: overlap="
-            f"{overlap}, tile={tile}, stride={stride}. Take larger tiles or a "
-            "smaller overlap; or give `stride`, if the model's is smaller."
+            f"`overlap` must be less than the tile by the stride, {stride}, or "
+            "more, where the tile counts in multiples of it. Received: "
+            f"overlap={overlap}, tile={tile}. Take larger tiles or a smaller "
+            "overlap."
         )
 
 

@@ -17,6 +17,7 @@ from keras_deconv import (
     callbacks,
     data,
     distribution,
+    inference,
     losses,
     metrics,
     models,
@@ -136,6 +137,12 @@ def model_file(tmp_path_factory):
             "with dropout",
         ),
         ("predict {model} {tmp}/p.png --output {here}", "--output must be a"),
+        (
+            "predict {tmp}/dense.keras {tmp}/p.png --at original --output o",
+            "MODEL must accept images of any size. Received: 'dense', which "
+            "takes images of 8x8 pixels only. Predict with tiles of this size: "
+            "--tile 8x8.",
+        ),
         ("predict {model} {tmp}/p.png --output /dev/null", "--output must be"),
         ("train {data} --output /dev/null", "--output must be a folder"),
         ("export {model} --output /dev/null", "--output must be a regular"),
@@ -166,6 +173,12 @@ def test_mistakes_end_with_1_and_one_line(
     if "other" in arguments:
         other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
         other.save(tmp_path / "other.keras")
+    if "dense" in arguments:
+        inputs = keras.Input((8, 8, 3))
+        x = keras.layers.Dense(128)(keras.layers.Flatten()(inputs))
+        outputs = keras.layers.Reshape((8, 8, 2))(x)
+        dense = keras.Model(inputs, outputs, name="dense")
+        dense.save(tmp_path / "dense.keras")
     for number in ("1", "256"):
         path = tmp_path / f"{number}.keras"
         if number + " classes" in arguments:
@@ -867,6 +880,34 @@ def test_predict_at_the_size_of_the_picture(tmp_path):
     assert mask.shape == (96, 128, 1)
 
 
+def test_predict_gives_what_the_library_gives(tmp_path, capsys):
+    tiny_model((*SIZE, 3), 3).save(tmp_path / "model.keras")
+    folder = tmp_path / "in"
+    image = data.draw_scene(0)[0]
+    tiny_datasets.write_png(folder / "color.png", image)
+    tiny_datasets.write_png(folder / "gray.png", image[:50, :, :1])
+    (folder / "gray.jpg").write_bytes(tf.io.encode_jpeg(image).numpy())
+    names = ["color", "gray", "gray_2"]
+    for number, (words, options) in enumerate(
+        (
+            ("", {}),
+            ("--at original --flip", {"image_size": "original", "flip": True}),
+            ("--tile 32x40 --overlap 9", {"tile": (32, 40), "overlap": 9}),
+        )
+    ):
+        output = tmp_path / str(number)
+        arguments = ["predict", str(tmp_path / "model.keras"), str(folder)]
+        assert main([*arguments, "--output", str(output), *words.split()]) == 0
+        found = inference.predict(tmp_path / "model.keras", folder, **options)
+        for name, (_, _, mask) in zip(names, found, strict=True):
+            written = (output / f"{name}_mask.png").read_bytes()
+            pixels = tf.io.decode_png(written)[..., 0]
+            np.testing.assert_array_equal(pixels, mask)
+    printed = capsys.readouterr().out
+    assert f"get a number: {folder}/gray.png as gray_2\n" in printed
+    assert "NAME_mask.png are class ids" in printed
+
+
 @pytest.mark.slow
 def test_predict_says_how_sure_it_is(run_folder, tmp_path):
     tiny_datasets.write_png(tmp_path / "street.png", data.draw_scene(0)[0])
@@ -876,27 +917,6 @@ def test_predict_says_how_sure_it_is(run_folder, tmp_path):
     figure = tmp_path / "out" / "street_uncertainty.png"
     assert figure.stat().st_size > 5000
     assert (tmp_path / "out" / "street_mask.png").exists()
-
-
-@pytest.mark.numeric
-@pytest.mark.parametrize("size", [(5, 7), (12, 9), (61, 83)])
-def test_class_by_class_is_as_all_at_once(size, rng, monkeypatch):
-    # Few values, so that many are equal.
-    scores = rng.integers(0, 3, (1, 12, 9, 21)).astype("float32")
-    scores[0, :4, :4] = 0
-    resize = tf.image.resize
-    expected = np.argmax(resize(scores, size)[0], axis=-1)
-    num_channels = []
-
-    def watch(images, *arguments):
-        num_channels.append(images.shape[-1])
-        return resize(images, *arguments)
-
-    monkeypatch.setattr(tf.image, "resize", watch)
-    found = prediction._most_probable(scores, size)
-    np.testing.assert_array_equal(found, expected)
-    assert found.dtype == "uint8"
-    assert set(num_channels) == {1}
 
 
 def test_pictures_are_found_once(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from keras_deconv import _files, _network, export
+from keras_deconv import _files, _network, export, inference
 from keras_deconv_cli import decisions, evaluation, main, parser, runs, sources
 from tests import networks, tiny_datasets
 from tests.cli.samples import read_history, tiny_model, write_scenes
@@ -843,3 +843,79 @@ def test_colors_are_classes(tiny_models, tmp_path, capsys):
     assert "is finished" in capsys.readouterr().out
     assert main(["evaluate", str(run)]) == 0
     assert re.search("^disk +[0-9]", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_no_option_of_a_training_is_repeated(tiny_models, tmp_path, capsys):
+    """Gray images of 12 bits, and masks in colors with a suffix."""
+    colors = np.uint8([[70, 130, 180], [0, 0, 0], [255, 255, 255]])
+    for part, first in (("train", 0), ("test", 4)):
+        for number in range(first, first + 4):
+            image, disk = draw(number)
+            deep = tf.io.encode_png(np.uint16(image[..., :1]) * 16).numpy()
+            mask = np.uint8(disk)
+            mask[0, 0] = 2
+            for kind, name, content in (
+                ("images", f"{number}.png", deep),
+                ("masks", f"{number}_mask.png", encoded(colors[mask])),
+            ):
+                path = tmp_path / part / kind / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+
+    def folders(part):
+        place = tmp_path / part
+        return ["--images", f"{place}/images", "--masks", f"{place}/masks"]
+
+    run = tmp_path / "run"
+    given = ["--classes", "ground,disk", "--palette", "4682b4,000000"]
+    given += ["--void-colors", "ffffff", "--mask-suffix", "_mask"]
+    given += ["--channels", "1", "--value-range", "0,4080"]
+    arguments = ["train", *folders("train"), *given, *FAST, "--epochs", "1"]
+    assert main([*arguments, "--output", str(run)]) == 0
+
+    def scores(*arguments):
+        written = tmp_path / "scores.json"
+        command = ["evaluate", str(run), "--json", str(written), *arguments]
+        assert main(command) == 0
+        return json.loads(written.read_text())
+
+    capsys.readouterr()
+    of_test = scores(*folders("test"))
+    printed = capsys.readouterr().out
+    assert "The masks are read as those of the training." in printed
+    assert "0 to 4080 become 0 to 255" in printed
+    assert of_test == scores(*folders("test"), *given)
+
+    # The masks that are compared are those that predict writes.
+    out = tmp_path / "out"
+    view = ["--at", "original", "--flip"]
+    arguments = ["predict", str(run), f"{tmp_path}/test/images", *view]
+    assert main([*arguments, "--output", str(out)]) == 0
+    found = inference.predict(
+        run, tmp_path / "test" / "images", image_size="original", flip=True
+    )
+    correct, number = 0, 0
+    for path, _, mask in found:
+        written = tf.io.decode_png((out / f"{path.stem}_mask.png").read_bytes())
+        np.testing.assert_array_equal(written[..., 0], mask)
+        color = tf.io.decode_png((out / f"{path.stem}_color.png").read_bytes())
+        np.testing.assert_array_equal(color, colors[mask])
+        counted = np.ones((32, 32), bool)
+        counted[0, 0] = False
+        correct += ((mask == draw(int(path.stem))[1]) & counted).sum()
+        number += counted.sum()
+    accuracy = scores(*folders("test"), *view)["global_accuracy"]
+    np.testing.assert_allclose(accuracy, correct / number, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_folders_hold_the_classes_of_a_model_from_elsewhere(tmp_path, capsys):
+    folders = write_disks(tmp_path, (0, 1), number=2)
+    tiny_model((32, 32, 3), 2).save(tmp_path / "model.keras")
+    command = ["evaluate", str(tmp_path / "model.keras"), *folders]
+    assert main(command) == 0
+    assert (
+        "Values in the masks: 0 class_0, 1 class_1 (assumed; change it with "
+        "--classes, --labels or --label-map)\n"
+    ) in capsys.readouterr().out

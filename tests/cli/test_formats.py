@@ -64,7 +64,7 @@ def test_predict_accounts_for_every_file(tmp_path, capsys):
     assert lines[0].startswith("warning: 3 files are left out")
     assert all(name in lines[0] for name in others)
     assert len(lines) == 1 + num_failed
-    assert printed.out.splitlines()[-1] == (
+    assert printed.out.splitlines()[-2] == (
         f"Wrote {len(kinds) - num_failed} labeled images to {tmp_path}/out; "
         f"skipped {num_failed}"
     )

@@ -14,6 +14,7 @@ import pytest
 import keras_deconv
 from keras_deconv import data, distribution, export, losses, models
 from keras_deconv.export import tflite
+from keras_deconv.inference import photos
 from keras_deconv.models import _blocks, encoder_decoder
 from keras_deconv_cli import api, commands, main, parser
 
@@ -66,6 +67,7 @@ def test_words_are_those_of_the_library():
         "format": objects(export),
         "quantize": set(tflite.QUANTIZATIONS),
         "unmatched": {"error", "skip"},
+        "at": {"", photos.ORIGINAL},
         "cache": {"memory", "disk", ""},
     }
     # Those are all functions that make weights of frequencies.
@@ -82,7 +84,7 @@ def test_words_are_those_of_the_library():
 
 def fields_of(*kinds):
     fields = [field for kind in kinds for field in dataclasses.fields(kind)]
-    return {field.name for field in fields} - {"data", "results"}
+    return {field.name for field in fields} - {"data", "results", "view"}
 
 
 def test_every_option_is_in_the_table(capsys, monkeypatch):
@@ -90,7 +92,7 @@ def test_every_option_is_in_the_table(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "1000")
     kinds = commands.Command.__args__
     assert api.OPTIONS.keys() == fields_of(
-        *kinds, commands.Data, commands.Results
+        *kinds, commands.Data, commands.Results, commands.View
     )
     flags = set()
     for kind in kinds:
@@ -114,7 +116,7 @@ def test_every_argument_is_one_of_the_library():
     assert {n for n, o in api.OPTIONS.items() if not o.arguments} == {
         *("augment", "early_stopping", "encoder", "epochs", "format"),
         *("init_from", "inputs", "json", "label_map", "module"),
-        *("learning_rate", "loss", "mixed_precision", "model", "model_path"),
+        *("learning_rate", "loss", "mixed_precision", "model"),
         *("smoke", "subject", "tensorboard"),
     }
     # Every argument about folders is an option, but for those of splits.
@@ -269,6 +271,16 @@ def test_options_become_a_typed_command():
         ("evaluate", "MODEL"),
         ("predict model picture", "--output"),
         ("predict m p --output o --monte-carlo 0", "integer >= 1"),
+        ("predict m p --output o --tile 0", "such as 512 or 384x512"),
+        ("predict m p --output o --tile 64 --at original", "own size"),
+        ("predict m p --output o --overlap 8", "it goes with --tile"),
+        (
+            "predict m p --output o --tile 64x96 --overlap 64",
+            "less than --tile. Received: 64 and 64x96",
+        ),
+        ("predict m p --output o --flip --monte-carlo 2", "with --flip"),
+        ("evaluate m --overlap 8", "it goes with --tile"),
+        ("evaluate m --images a", "--images and --masks go together"),
         ("export model", "--output"),
         ("export model --output o --quantize int8", "is for tflite"),
         ("export model --output o --format tflite --quantize x", "float16"),

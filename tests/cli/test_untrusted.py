@@ -104,7 +104,7 @@ def repack(good, path, name, change):
 def test_broken_and_foreign_models(make, good, tmp_path, capsys):
     path = tmp_path / "model.keras"
     make(good, path)
-    with pytest.raises(ValueError, match="MODEL must be a folder that"):
+    with pytest.raises(ValueError, match="`model` must be a folder that"):
         runs.load(str(path))
     assert main(["info", str(path)]) == 1
     error = capsys.readouterr().err
