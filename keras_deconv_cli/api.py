@@ -180,6 +180,7 @@ OPTIONS: dict[str, Option] = {
         only_for={"loss": ("crossentropy", "focal")},
     ),
     "augment": _feeds(),
+    "crop": _feeds("data.augmentation.crop"),
     "mixed_precision": _feeds(
         choices={"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
     ),
@@ -237,6 +238,7 @@ def words_for(name: str) -> str:
     return (" and " if len(words) == 2 else ", ").join(words)
 
 
+_SIZES = ("--image-size", "--crop")
 # Where several options feed an argument, the first one is named.
 _SHOWN = {
     argument.rpartition(".")[2]: flag(name)
@@ -287,7 +289,7 @@ def _as_option(name: str, text: str) -> str:
         text = value
     elif isinstance(value, dict):
         text = ",".join(f"{key}={item}" for key, item in value.items())
-    elif isinstance(value, tuple | list) and option == "--image-size":
+    elif isinstance(value, tuple | list) and option in _SIZES:
         text = "x".join(map(str, value[:2]))
     elif name in ("palette", "void_colors") and value:
         with contextlib.suppress(TypeError, ValueError):

@@ -77,6 +77,7 @@ class Train:
     encoder_weights: str | None
     weights: str | None
     image_size: tuple[int, int] | None
+    crop: tuple[int, int] | None
     epochs: int | None
     batch_size: int
     cache: str

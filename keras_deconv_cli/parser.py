@@ -323,6 +323,14 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="mirror, enlarge and brighten images at random",
     )
+    add(
+        "--crop",
+        type=size,
+        metavar="HEIGHTxWIDTH",
+        help="train on parts of this size, cut out of images of --image-size "
+        "at random; validation and prediction use whole images (default: "
+        "train on whole images)",
+    )
     _add_choice(training, "mixed_precision", "faster on GPUs: ")
     add(
         "--early-stopping",
@@ -650,6 +658,8 @@ def _problem(options: argparse.Namespace) -> str | None:
                     return f"{flag(name)} goes with --images"
     if options.kind is commands.Train and (problem := _val_problem(options)):
         return problem
+    if options.kind is commands.Train and (problem := _crop_problem(options)):
+        return problem
     if options.kind is commands.Train and options.encoder:
         if options.model != _MODEL:
             return (
@@ -686,6 +696,29 @@ def _val_problem(options: argparse.Namespace) -> str | None:
         return (
             "--val-split decides how --images are divided, so it does not go "
             "with --val-images, which are all for validation"
+        )
+    return None
+
+
+def _crop_problem(options: argparse.Namespace) -> str | None:
+    """What is wrong with the size of the parts to train on."""
+    if options.crop is None:
+        return None
+    if options.image_size is None:
+        return (
+            "--crop goes with --image-size, the size that images are resized "
+            "to before a part is cut out"
+        )
+    if options.encoder == "nasnetmobile":
+        return (
+            "--crop does not go with --encoder nasnetmobile, which takes "
+            "images of one size only"
+        )
+    (height, width), (rows, columns) = options.image_size, options.crop
+    if rows > height or columns > width:
+        return (
+            "--crop must not be larger than --image-size. Received: --crop "
+            f"{rows}x{columns}, --image-size {height}x{width}"
         )
     return None
 

@@ -186,7 +186,11 @@ def _load_train(plan: Plan, epoch: tf.Variable) -> tf.data.Dataset:
     options = plan.options
     augment = None
     if options.augment:
-        augment = data.augmentation(scale=(1.0, 1.5), brightness=0.1)
+        augment = data.augmentation(
+            scale=(1.0, 1.5), brightness=0.1, crop=options.crop
+        )
+    elif options.crop:
+        augment = data.augmentation(flip=False, crop=options.crop)
     train_set = plan.source.load(
         plan.splits["train"],
         image_size=plan.image_size,
@@ -223,12 +227,16 @@ def _build_model(
     plan: Plan, loss: keras.losses.Loss, num_batches: int, channels: int
 ) -> keras.Model:
     options, num_classes = plan.options, plan.source.num_classes
-    input_shape = (*plan.image_size, channels)
+    # Parts to train on, and whole images to validate on.
+    size = (None, None) if options.crop else plan.image_size
+    input_shape = (*size, channels)
     with _precision(options.mixed_precision):
         if options.encoder:
             model = _build_on_encoder(options, input_shape, num_classes)
         else:
             model = _build_published(options, input_shape, num_classes)
+        if options.crop:
+            _check_crop(model, options.crop)
         decay = keras.optimizers.schedules.CosineDecay(
             options.learning_rate, plan.num_epochs * num_batches
         )
@@ -245,8 +253,22 @@ def _build_model(
     return model
 
 
+def _check_crop(model: keras.Model, crop: tuple[int, int]) -> None:
+    """Refuse a size that is too small for the network."""
+    shape = (1, *crop, model.input_shape[-1])
+    try:
+        model.compute_output_shape(shape)
+    except ValueError as error:
+        raise ValueError(
+            "--crop must be large enough for the network. Received: --crop "
+            f"{crop[0]}x{crop[1]} with {model.name}: {error}"
+        ) from error
+
+
 def _build_published(
-    options: commands.Train, input_shape: tuple[int, ...], num_classes: int
+    options: commands.Train,
+    input_shape: tuple[int | None, ...],
+    num_classes: int,
 ) -> keras.Model:
     weights = {}
     if options.encoder_weights:
@@ -263,7 +285,9 @@ def _build_published(
 
 
 def _build_on_encoder(
-    options: commands.Train, input_shape: tuple[int, ...], num_classes: int
+    options: commands.Train,
+    input_shape: tuple[int | None, ...],
+    num_classes: int,
 ) -> keras.Model:
     is_rgb = input_shape[-1] == 3
     if options.encoder_weights == "imagenet" and not is_rgb:
@@ -282,8 +306,8 @@ def _build_on_encoder(
     except Exception as error:  # Keras raises what it likes where it downloads
         raise ValueError(
             f"--encoder {options.encoder} cannot be built with "
-            f"--encoder-weights {options.encoder_weights} and --image-size "
-            f"{input_shape[0]}x{input_shape[1]}: {error}"
+            f"--encoder-weights {options.encoder_weights} for images of shape "
+            f"{input_shape}: {error}"
         ) from error
     decoder = options.decoder
     return models.EncoderDecoder(
