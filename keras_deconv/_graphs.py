@@ -108,9 +108,8 @@ def check_from_logits(model: keras.Model, from_logits: Any) -> None:
     if len(shape) < 2 or shape[-1] == 1:
         raise ValueError(
             "`model` must give two classes or more along the last axis: the "
-            "softmax of one is 1. A binary model needs a logit for each of its "
-            f"two classes. Received: {model.name!r} with outputs of shape "
-            f"{shape}"
+            f"softmax of one is 1. Received: {model.name!r} with outputs of "
+            f"shape {shape}. {_arguments.TWO_LOGITS}"
         )
     name = _last_activation(model)
     if from_logits and name in ("softmax", "sigmoid"):

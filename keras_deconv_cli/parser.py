@@ -783,8 +783,9 @@ def classes(text: str) -> int | tuple[str, ...]:
     number = int(text)
     if not 2 <= number <= 255:
         raise argparse.ArgumentTypeError(
-            f"{text!r} must be a number from 2 to 255, or as many different "
-            "names of one line with commas between them"
+            f"{text!r} must be a number from 2 to 255 (background and "
+            "foreground are two classes), or as many different names of one "
+            "line with commas between them"
         )
     return number
 

@@ -360,9 +360,8 @@ def load(path: str) -> tuple[keras.Model, Run]:
     if not 2 <= gives[-1] <= MAX_CLASSES:
         raise ValueError(
             f"MODEL must give scores for 2 to {MAX_CLASSES} classes. "
-            f"Received: '{file}', which gives {gives[-1]}. Train a model with "
-            "a single sigmoid again with two outputs, one of them for the "
-            "background."
+            f"Received: '{file}', which gives {gives[-1]}."
+            + (f" {_arguments.TWO_LOGITS}" if gives[-1] == 1 else "")
         )
     run = read(file.parent)
     if run is None:

@@ -120,7 +120,7 @@ def model_file(tmp_path_factory):
         ("evaluate {tmp}/truncated.keras", "is not complete"),
         ("evaluate {tmp}/other.keras", "to classes"),
         ("evaluate {tmp}/layer.keras", "layers are known"),
-        ("predict {1 classes} {tmp}/p.png --output {tmp}/o", "gives 1."),
+        ("predict {1 classes} {tmp}/p.png --output {tmp}/o", "num_classes=2: "),
         ("evaluate {1 classes}", "2 to 255 classes"),
         ("evaluate {256 classes}", "2 to 255 classes"),
         ("evaluate {model}", "DATASET, or --images, must be given"),
