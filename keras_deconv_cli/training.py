@@ -254,7 +254,13 @@ def _build_model(
 
 
 def _check_crop(model: keras.Model, crop: tuple[int, int]) -> None:
-    """Refuse a size that is too small for the network."""
+    """Refuse a network for one size, and a size too small for the network."""
+    size = model.input_shape[1:3]
+    if size != (None, None):
+        raise ValueError(
+            "--crop needs a network for images of any size. Received: "
+            f"{model.name}, which takes images of {size[0]}x{size[1]}"
+        )
     shape = (1, *crop, model.input_shape[-1])
     try:
         model.compute_output_shape(shape)

@@ -678,6 +678,11 @@ def test_training_on_crops(
     assert "--crop was [8, 12] and is [8, 8]" in capsys.readouterr().err
 
 
+def test_crops_need_a_network_for_any_size():
+    with pytest.raises(ValueError, match=r"^--crop needs .* images of 16x24"):
+        training._check_crop(tiny_model((*SIZE, 3), 2), (8, 12))
+
+
 @pytest.mark.slow
 def test_a_network_that_learned_crops_takes_whole_images(
     scenes_dir, tmp_path, capsys
