@@ -9,18 +9,29 @@ from keras import layers
 from keras_deconv import _arguments
 
 
-def check_graph(model: Any) -> None:
-    """Refuse what is no model, is not built, or has several ends.
+def check_graph(model: Any, name: str = "model") -> None:
+    """Refuse what is not a graph, or has several ends.
+
+    Args:
+        model: What should be a model.
+        name: The argument that it was passed as.
 
     Raises:
         ValueError: As described.
     """
-    if not is_graph(model) or not (
-        len(model.inputs) == len(model.outputs) == 1
-    ):
+    if not is_graph(model):
         raise ValueError(
-            "`model` must be a built Functional or Sequential model with one "
-            f"input and one output. Received: {model!r}"
+            f"`{name}` must be a built Functional or Sequential keras.Model, "
+            "or a subclass of them without a `call` of its own. Received: "
+            f"{name}={model!r}. A Sequential model is built by an Input as its "
+            "first layer."
+        )
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            f"`{name}` must have one input and one output. Received: "
+            f"{model.name!r} with {len(model.inputs)} inputs and "
+            f"{len(model.outputs)} outputs. Make a model of one of them: "
+            "keras.Model(model.inputs[0], model.outputs[-1])."
         )
 
 
@@ -40,10 +51,14 @@ def check_is_segmentation(model: keras.Model) -> None:
 
 
 def is_graph(layer: Any) -> bool:
-    """Whether it is a Functional model, or a Sequential one that is built."""
-    return isinstance(layer, keras.Model) and bool(
-        getattr(layer, "inputs", None)
-    )
+    """Whether it is a Functional model, or a Sequential one that is built.
+
+    A subclass with a `call` of its own does something else than its graph.
+    """
+    if not isinstance(layer, keras.Model) or not getattr(layer, "inputs", None):
+        return False
+    kind = next(kind for kind in type(layer).__mro__ if "call" in vars(kind))
+    return kind.__module__.partition(".")[0] == "keras"
 
 
 def layers_of(model: keras.Model) -> Iterator[layers.Layer]:

@@ -115,6 +115,7 @@ def test_class_ids_are_not_scores():
 
 
 @pytest.mark.backend
+@pytest.mark.filterwarnings("ignore:(?s).*structure of `inputs`")
 @pytest.mark.parametrize("activation", [None, "sigmoid"])
 def test_zeros_as_first_logit_give_the_same(activation, tmp_path):
     model = one_logit(activation)

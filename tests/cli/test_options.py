@@ -14,7 +14,7 @@ import pytest
 import keras_deconv
 from keras_deconv import data, distribution, export, losses, models
 from keras_deconv.export import tflite
-from keras_deconv.models import _blocks, encoder_decoder
+from keras_deconv.models import _blocks, _mirrored
 from keras_deconv_cli import api, commands, main, parser
 
 
@@ -55,7 +55,7 @@ def test_words_are_those_of_the_library():
             },
         ),
         "encoder": words["encoder"] & set(vars(keras.applications)),
-        "skips": set(encoder_decoder.SKIPS),
+        "skips": set(_mirrored.SKIPS),
         "decoder": set(_blocks.DECODERS),
         "loss": objects(losses),
         "class_weights": {
