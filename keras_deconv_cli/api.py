@@ -160,6 +160,18 @@ OPTIONS: dict[str, Option] = {
         "models.SegNet.weights",
         only_for={"model": sum(WEIGHT_FILES.values(), ())},
     ),
+    "extra_classifier": _feeds(
+        "models.SegNet.extra_classifier",
+        only_for={"model": ("segnet", "bayesian_segnet")},
+    ),
+    "squeeze_excitation": _feeds(
+        "models.QuickNAT.squeeze_excitation", only_for={"model": ("quicknat",)}
+    ),
+    "decoder_activation": _feeds(
+        "models.ENet.decoder_activation",
+        choices=_same("relu", "prelu"),
+        only_for={"model": ("enet",)},
+    ),
     "epochs": _feeds(is_decided=True),
     "learning_rate": _feeds(),
     "loss": _feeds(
@@ -285,6 +297,8 @@ def _as_option(name: str, text: str) -> str:
         return f"no {option}"
     if name == "cache" and isinstance(value, bool):
         text = "memory" if value else "none"
+    elif value is True:
+        return option
     elif name in CHOICES and isinstance(value, str):
         text = value
     elif isinstance(value, dict):

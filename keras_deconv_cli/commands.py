@@ -76,6 +76,9 @@ class Train:
     decoder: str
     encoder_weights: str | None
     weights: str | None
+    extra_classifier: bool
+    squeeze_excitation: bool
+    decoder_activation: str | None
     image_size: tuple[int, int] | None
     crop: tuple[int, int] | None
     epochs: int | None

@@ -269,6 +269,23 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         "as many classes and --channels: a file that ends in "
         f"{files} (default: none)",
     )
+    for name, text in (
+        ("extra_classifier", "one convolution more at the end"),
+        ("squeeze_excitation", "weigh channels and pixels after each stage"),
+    ):
+        model.add_argument(
+            flag(name),
+            action="store_true",
+            help=f"for {words_for(name)}: {text}, as some trained --weights "
+            "need it",
+        )
+    model.add_argument(
+        flag("decoder_activation"),
+        choices=CHOICES["decoder_activation"],
+        metavar="ACTIVATION",
+        help=f"for {words_for('decoder_activation')}: relu, or prelu as in the "
+        "network that its authors trained on Cityscapes (default: relu)",
+    )
     model.add_argument(
         "--image-size",
         type=size,
@@ -677,7 +694,8 @@ def _problem(options: argparse.Namespace) -> str | None:
         return "--skips goes with --encoder"
     for name, option in OPTIONS.items():
         for other, words in option.only_for.items():
-            if given.get(name) in (None, "none") or given[other] in words:
+            is_given = given.get(name) not in (None, "none", False)
+            if not is_given or given[other] in words:
                 continue
             reason = f", not for {given[other]}"
             if name == "class_weights":

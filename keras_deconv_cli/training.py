@@ -39,6 +39,11 @@ __all__ = ["train"]
 # Number of examples of a split that are checked before the training.
 _NUM_CHECKED = 32
 _NUM_SMOKE_BATCHES = 2
+# Arguments that some networks have.
+_NETWORK_OPTIONS = (
+    *("encoder_weights", "weights", "extra_classifier"),
+    *("squeeze_excitation", "decoder_activation"),
+)
 # Words of --cache, and the arguments of the library.
 _CACHES = {"memory": True, "disk": "disk", "none": False}
 
@@ -276,16 +281,16 @@ def _build_published(
     input_shape: tuple[int | None, ...],
     num_classes: int,
 ) -> keras.Model:
-    weights = {}
-    if options.encoder_weights:
-        weights["encoder_weights"] = options.encoder_weights
-    if options.weights:
-        weights["weights"] = options.weights
+    given = {
+        name: getattr(options, name)
+        for name in _NETWORK_OPTIONS
+        if getattr(options, name)
+    }
     model: keras.Model = api.find("model", options.model)(
         input_shape,
         num_classes,
         decoder=api.CHOICES["decoder"][options.decoder],
-        **weights,
+        **given,
     )
     return model
 

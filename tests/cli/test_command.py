@@ -23,6 +23,7 @@ from keras_deconv import (
 from keras_deconv_cli import (
     history,
     main,
+    parser,
     prediction,
     runs,
     training,
@@ -717,6 +718,27 @@ def test_a_training_starts_from_weights(scenes_dir, rng, tmp_path):
         np.testing.assert_allclose(
             model.get_layer(ours).kernel, expected, atol=1e-9
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "layer"),
+    [
+        ("segnet --extra-classifier", "decoder1_conv2"),
+        ("quicknat --squeeze-excitation", "block1_excite1"),
+        ("enet --decoder-activation prelu", "bottleneck5_0_prelu"),
+    ],
+)
+def test_networks_of_trained_files(arguments, layer):
+    built = [
+        training._build_published(parser.parse(given)[0], (64, 96, 1), 3)
+        for given in (
+            ["train", "--model", *arguments.split()],
+            ["train", "--model", arguments.split()[0]],
+        )
+    ]
+    names = [{layer.name for layer in model.layers} for model in built]
+    assert layer in names[0] - names[1]
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import pytest
 import keras_deconv
 from keras_deconv import data, distribution, export, losses, models
 from keras_deconv.export import tflite
-from keras_deconv.models import _blocks, _mirrored
+from keras_deconv.models import _blocks, _mirrored, enet
 from keras_deconv_cli import api, commands, main, parser
 
 
@@ -57,6 +57,7 @@ def test_words_are_those_of_the_library():
         "encoder": words["encoder"] & set(vars(keras.applications)),
         "skips": set(_mirrored.SKIPS),
         "decoder": set(_blocks.DECODERS),
+        "decoder_activation": set(enet.ACTIVATIONS),
         "loss": objects(losses),
         "class_weights": {
             *("", "data.median_frequency_weights", "data.enet_weights")
@@ -251,6 +252,12 @@ def test_options_become_a_typed_command():
         ("train --encoder vgg16 --model segnet", "does not go with --model"),
         ("train --encoder vgg16 --weights x.pth", "an --encoder has --enc"),
         ("train --model deconvnet --weights x.pth", "not for deconvnet"),
+        (
+            "train --model enet --extra-classifier",
+            "--extra-classifier is for segnet and bayesian_segnet, not for ene",
+        ),
+        ("train --squeeze-excitation", "is for quicknat, not for segnet_b"),
+        ("train --decoder-activation prelu", "is for enet, not for segnet_b"),
         ("train --skips add", "--skips goes with --encoder"),
         ("train --encoder vgg", "resnet50"),
         ("train --loss dice --class-weights median", "crossentropy and focal"),
@@ -319,6 +326,7 @@ def test_names_of_classes_are_without_blanks_around_them():
         ("value_range=(0, 4095).", "--value-range 0,4095."),
         ("input_shape=(48, 64, 3)", "--image-size 48x64"),
         ("crop=(8, 12)", "--crop 8x12"),
+        ("needs squeeze_excitation=True)", "needs --squeeze-excitation)"),
         ("foreground=None", "no --foreground"),
         ("cache='disk' or cache=False, or", "--cache disk or --cache none, or"),
         ("name='pets'", "DATASET 'pets'"),
