@@ -26,6 +26,16 @@ INDEX_FORMATS = ("window", "flat", "plane")
 OVERLAPS = ("sum", "mean")
 VOID = 255
 """The label of pixels that count neither in training nor in scores."""
+TWO_CLASSES = (
+    "A binary model needs num_classes=2: one logit for the background and one "
+    "for the foreground."
+)
+TWO_LOGITS = (
+    f"{TWO_CLASSES} A model with one logit z becomes such a model with zeros "
+    "for the background: "
+    "keras.ops.concatenate([keras.ops.zeros_like(z), z], axis=-1)."
+)
+"""What to do with a model, or with predictions, of one logit per pixel."""
 FLOAT32_MAX = float(np.finfo("float32").max)
 
 
@@ -258,8 +268,8 @@ def num_classes(value: object) -> int:
     result = _as_int(value)
     if result is None or result < 2:
         raise ValueError(
-            "`num_classes` must be an int >= 2 (void is not a class; foreground"
-            f" and background are two). Received: num_classes={value!r}"
+            "`num_classes` must be an int >= 2; void is not a class. Received: "
+            f"num_classes={value!r}. {TWO_CLASSES}"
         )
     return result
 

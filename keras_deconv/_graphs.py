@@ -10,18 +10,29 @@ from keras import layers
 from keras_deconv import _arguments
 
 
-def check_graph(model: Any) -> None:
-    """Refuse what is no model, is not built, or has several ends.
+def check_graph(model: Any, name: str = "model") -> None:
+    """Refuse what is not a graph, or has several ends.
+
+    Args:
+        model: What should be a model.
+        name: The argument that it was passed as.
 
     Raises:
         ValueError: As described.
     """
-    if not is_graph(model) or not (
-        len(model.inputs) == len(model.outputs) == 1
-    ):
+    if not is_graph(model):
         raise ValueError(
-            "`model` must be a built Functional or Sequential model with one "
-            f"input and one output. Received: {model!r}"
+            f"`{name}` must be a built Functional or Sequential keras.Model, "
+            "or a subclass of them without a `call` of its own. Received: "
+            f"{name}={model!r}. A Sequential model is built by an Input as its "
+            "first layer."
+        )
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            f"`{name}` must have one input and one output. Received: "
+            f"{model.name!r} with {len(model.inputs)} inputs and "
+            f"{len(model.outputs)} outputs. Make a model of one of them: "
+            "keras.Model(model.inputs[0], model.outputs[-1])."
         )
 
 
@@ -41,10 +52,14 @@ def check_is_segmentation(model: keras.Model) -> None:
 
 
 def is_graph(layer: Any) -> bool:
-    """Whether it is a Functional model, or a Sequential one that is built."""
-    return isinstance(layer, keras.Model) and bool(
-        getattr(layer, "inputs", None)
-    )
+    """Whether it is a Functional model, or a Sequential one that is built.
+
+    A subclass with a `call` of its own does something else than its graph.
+    """
+    if not isinstance(layer, keras.Model) or not getattr(layer, "inputs", None):
+        return False
+    kind = next(kind for kind in type(layer).__mro__ if "call" in vars(kind))
+    return kind.__module__.partition(".")[0] == "keras"
 
 
 def layers_of(model: keras.Model) -> Iterator[layers.Layer]:
@@ -114,9 +129,8 @@ def check_from_logits(model: keras.Model, from_logits: Any) -> None:
     if len(shape) < 2 or shape[-1] == 1:
         raise ValueError(
             "`model` must give two classes or more along the last axis: the "
-            "softmax of one is 1. A binary model needs a logit for each of its "
-            f"two classes. Received: {model.name!r} with outputs of shape "
-            f"{shape}"
+            f"softmax of one is 1. Received: {model.name!r} with outputs of "
+            f"shape {shape}. {_arguments.TWO_LOGITS}"
         )
     name = _last_activation(model)
     if from_logits and name in ("softmax", "sigmoid"):

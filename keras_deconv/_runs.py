@@ -166,9 +166,8 @@ def check_segments(model: keras.Model, shown: str) -> None:
     if not 2 <= gives[-1] <= MAX_CLASSES:
         raise ValueError(
             f"`model` must give scores for 2 to {MAX_CLASSES} classes. "
-            f"Received: {shown}, which gives {gives[-1]}. Train a model with "
-            "a single sigmoid again with two outputs, one of them for the "
-            "background."
+            f"Received: {shown}, which gives {gives[-1]}."
+            + (f" {_arguments.TWO_LOGITS}" if gives[-1] == 1 else "")
         )
 
 

@@ -198,6 +198,7 @@ class PredictionPreview(keras.callbacks.Callback):
                 "The model must give one number for each of the "
                 f"{num_classes} `class_names`. Received: a model whose "
                 f"output_shape={shape}"
+                + (f". {_arguments.TWO_LOGITS}" if shape[-1] == 1 else "")
             )
         self._undrawn = None
         self.output_dir.mkdir(parents=True, exist_ok=True)

@@ -127,9 +127,9 @@ class SegmentationLoss(keras.losses.Loss):
         if num_classes is None or num_classes < 2:
             raise ValueError(
                 "`y_pred` must end with an axis of two or more classes, whose "
-                "size is known. For a single score per pixel use "
-                "keras.losses.BinaryCrossentropy. "
-                f"Received: y_pred.shape={shape}"
+                f"size is known. Received: y_pred.shape={shape}. "
+                f"{_arguments.TWO_LOGITS} "
+                "keras.losses.BinaryCrossentropy takes one logit per pixel."
             )
         return num_classes
 

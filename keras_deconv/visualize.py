@@ -586,13 +586,15 @@ def _predicted_ids(
     predictions = np.asarray(predictions)
     if predictions.dtype.kind not in "iu":
         if predictions.ndim != 4 or predictions.shape[-1] != num_classes:
+            way_out = "A single one becomes a batch by prediction[None]."
+            if predictions.shape[-1:] == (1,):
+                way_out = _arguments.TWO_LOGITS
             raise ValueError(
                 "`predictions` must be class ids, integers (batch, height, "
                 "width), or logits or probabilities (batch, height, width, "
                 f"{num_classes}), one for each color of `palette`. Received: "
                 f"predictions.shape={predictions.shape}, "
-                f"dtype={predictions.dtype.name}. A single one becomes a batch "
-                "by prediction[None]."
+                f"dtype={predictions.dtype.name}. {way_out}"
             )
         predictions = predictions.argmax(-1)
     predictions = _without_last_axis(predictions)

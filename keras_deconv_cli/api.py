@@ -163,6 +163,18 @@ OPTIONS: dict[str, Option] = {
     "init_from": _feeds(),
     # A word of Python cannot name a field.
     "module": _feeds(shown="--import"),
+    "extra_classifier": _feeds(
+        "models.SegNet.extra_classifier",
+        only_for={"model": ("segnet", "bayesian_segnet")},
+    ),
+    "squeeze_excitation": _feeds(
+        "models.QuickNAT.squeeze_excitation", only_for={"model": ("quicknat",)}
+    ),
+    "decoder_activation": _feeds(
+        "models.ENet.decoder_activation",
+        choices=_same("relu", "prelu"),
+        only_for={"model": ("enet",)},
+    ),
     "epochs": _feeds(is_decided=True),
     "learning_rate": _feeds(),
     "loss": _feeds(
@@ -183,6 +195,7 @@ OPTIONS: dict[str, Option] = {
         only_for={"loss": ("crossentropy", "focal")},
     ),
     "augment": _feeds(),
+    "crop": _feeds("data.augmentation.crop"),
     "mixed_precision": _feeds(
         choices={"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
     ),
@@ -247,7 +260,7 @@ def words_for(name: str) -> str:
     return (" and " if len(words) == 2 else ", ").join(words)
 
 
-_SIZES = ("--image-size", "--tile")
+_SIZES = ("--image-size", "--crop", "--tile")
 # Where several options feed an argument, the first one is named.
 _SHOWN = {
     argument.rpartition(".")[2]: flag(name)
@@ -294,6 +307,8 @@ def _as_option(name: str, text: str) -> str:
         return f"no {option}"
     if name == "cache" and isinstance(value, bool):
         text = "memory" if value else "none"
+    elif value is True:
+        return option
     elif name in CHOICES and isinstance(value, str):
         text = value
     elif isinstance(value, dict):

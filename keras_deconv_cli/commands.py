@@ -79,7 +79,11 @@ class Train:
     weights: str | None
     init_from: str | None
     module: str | None
+    extra_classifier: bool
+    squeeze_excitation: bool
+    decoder_activation: str | None
     image_size: tuple[int, int] | None
+    crop: tuple[int, int] | None
     epochs: int | None
     batch_size: int
     cache: str

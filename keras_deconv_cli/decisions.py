@@ -78,6 +78,7 @@ def decide(options: commands.Train, before: runs.Run | None) -> Plan:
         _about_splits(source, names, options),
         *_about_unused(num_unused),
         _about_size(image_size, reason),
+        *_about_crop(options),
         *about_cache,
         *_about_classes(source),
         f"Model: {options.encoder or options.model}, batches of "
@@ -201,6 +202,11 @@ def _about_size(size: tuple[int, int], reason: str) -> str:
     if not reason:
         return text
     return f"{text}, {reason} (assumed; change it with --image-size)"
+
+
+def _about_crop(options: commands.Train) -> Iterator[str]:
+    if options.crop:
+        yield "Training on random parts of {}x{}".format(*options.crop)
 
 
 def _about_cache(

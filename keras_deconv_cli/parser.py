@@ -293,6 +293,23 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         "as many classes and --channels: a file that ends in "
         f"{files} (default: none)",
     )
+    for name, text in (
+        ("extra_classifier", "one convolution more at the end"),
+        ("squeeze_excitation", "weigh channels and pixels after each stage"),
+    ):
+        model.add_argument(
+            flag(name),
+            action="store_true",
+            help=f"for {words_for(name)}: {text}, as some trained --weights "
+            "need it",
+        )
+    model.add_argument(
+        flag("decoder_activation"),
+        choices=CHOICES["decoder_activation"],
+        metavar="ACTIVATION",
+        help=f"for {words_for('decoder_activation')}: relu, or prelu as in the "
+        "network that its authors trained on Cityscapes (default: relu)",
+    )
     model.add_argument(
         "--init-from",
         type=path,
@@ -356,6 +373,14 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         "--augment",
         action="store_true",
         help="mirror, enlarge and brighten images at random",
+    )
+    add(
+        "--crop",
+        type=size,
+        metavar="HEIGHTxWIDTH",
+        help="train on parts of this size, cut out of images of --image-size "
+        "at random; validation and prediction use whole images (default: "
+        "train on whole images)",
     )
     _add_choice(training, "mixed_precision", "faster on GPUs: ")
     add(
@@ -742,6 +767,8 @@ def _problem(options: argparse.Namespace) -> str | None:
         return problem
     if options.kind is commands.Train and (problem := _model_problem(options)):
         return problem
+    if options.kind is commands.Train and (problem := _crop_problem(options)):
+        return problem
     if options.kind is commands.Train and options.encoder:
         if options.model != _MODEL:
             return (
@@ -759,7 +786,8 @@ def _problem(options: argparse.Namespace) -> str | None:
         return "--skips goes with --encoder"
     for name, option in OPTIONS.items():
         for other, words in option.only_for.items():
-            if given.get(name) in (None, "none") or given[other] in words:
+            is_given = given.get(name) not in (None, "none", False)
+            if not is_given or given[other] in words:
                 continue
             reason = f", not for {given[other]}"
             if name == "class_weights":
@@ -854,6 +882,29 @@ def _view_problem(options: argparse.Namespace) -> str | None:
     return None
 
 
+def _crop_problem(options: argparse.Namespace) -> str | None:
+    """What is wrong with the size of the parts to train on."""
+    if options.crop is None:
+        return None
+    if options.image_size is None:
+        return (
+            "--crop goes with --image-size, the size that images are resized "
+            "to before a part is cut out"
+        )
+    if options.encoder == "nasnetmobile":
+        return (
+            "--crop does not go with --encoder nasnetmobile, which takes "
+            "images of one size only"
+        )
+    (height, width), (rows, columns) = options.image_size, options.crop
+    if rows > height or columns > width:
+        return (
+            "--crop must not be larger than --image-size. Received: --crop "
+            f"{rows}x{columns}, --image-size {height}x{width}"
+        )
+    return None
+
+
 def path(text: str) -> str:
     """A path that means the same in every working directory."""
     return os.path.abspath(os.path.expanduser(text))
@@ -927,8 +978,9 @@ def classes(text: str) -> int | tuple[str, ...]:
     number = int(text)
     if not 2 <= number <= 255:
         raise argparse.ArgumentTypeError(
-            f"{text!r} must be a number from 2 to 255, or as many different "
-            "names of one line with commas between them"
+            f"{text!r} must be a number from 2 to 255 (background and "
+            "foreground are two classes), or as many different names of one "
+            "line with commas between them"
         )
     return number
 

@@ -41,6 +41,8 @@ _OLDER = {
     "lossy_masks": False,
     "channels": 3,
     "cache": "memory",
+    "extra_classifier": False,
+    "squeeze_excitation": False,
 }
 # What is written into the folder of a run besides run.json.
 BY_CLASS, PREVIEWS, TENSORBOARD = "per_class.csv", "previews", "tensorboard"

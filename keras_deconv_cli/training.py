@@ -42,6 +42,11 @@ __all__ = ["train"]
 # Number of examples of a split that are checked before the training.
 _NUM_CHECKED = 32
 _NUM_SMOKE_BATCHES = 2
+# Arguments that some networks have.
+_NETWORK_OPTIONS = (
+    *("encoder_weights", "weights", "extra_classifier"),
+    *("squeeze_excitation", "decoder_activation"),
+)
 # Words of --cache, and the arguments of the library.
 _CACHES = {"memory": True, "disk": "disk", "none": False}
 
@@ -219,7 +224,11 @@ def _load_train(plan: Plan, epoch: tf.Variable) -> tf.data.Dataset:
     options = plan.options
     augment = None
     if options.augment:
-        augment = data.augmentation(scale=(1.0, 1.5), brightness=0.1)
+        augment = data.augmentation(
+            scale=(1.0, 1.5), brightness=0.1, crop=options.crop
+        )
+    elif options.crop:
+        augment = data.augmentation(flip=False, crop=options.crop)
     train_set = plan.source.load(
         plan.splits["train"],
         image_size=plan.image_size,
@@ -256,7 +265,9 @@ def _build_model(
     plan: Plan, loss: keras.losses.Loss, num_batches: int, channels: int
 ) -> keras.Model:
     options, num_classes = plan.options, plan.source.num_classes
-    input_shape = (*plan.image_size, channels)
+    # Parts to train on, and whole images to validate on.
+    size = (None, None) if options.crop else plan.image_size
+    input_shape = (*size, channels)
     with _precision(options.mixed_precision):
         if options.model not in api.CHOICES["model"]:
             model = user_models.build(options.model, input_shape, num_classes)
@@ -264,6 +275,8 @@ def _build_model(
             model = _build_on_encoder(options, input_shape, num_classes)
         else:
             model = _build_published(options, input_shape, num_classes)
+        if options.crop:
+            _check_crop(model, options.crop)
         if gives_probabilities(model):
             config = {**loss.get_config(), "from_logits": False}
             loss = type(loss).from_config(config)
@@ -283,25 +296,47 @@ def _build_model(
     return model
 
 
+def _check_crop(model: keras.Model, crop: tuple[int, int]) -> None:
+    """Refuse a network for one size, and a size too small for the network."""
+    size = model.input_shape[1:3]
+    if size != (None, None):
+        raise ValueError(
+            "--crop needs a network for images of any size. Received: "
+            f"{model.name}, which takes images of {size[0]}x{size[1]}"
+        )
+    shape = (1, *crop, model.input_shape[-1])
+    try:
+        model.compute_output_shape(shape)
+    except ValueError as error:
+        raise ValueError(
+            "--crop must be large enough for the network. Received: --crop "
+            f"{crop[0]}x{crop[1]} with {model.name}: {error}"
+        ) from error
+
+
 def _build_published(
-    options: commands.Train, input_shape: tuple[int, ...], num_classes: int
+    options: commands.Train,
+    input_shape: tuple[int | None, ...],
+    num_classes: int,
 ) -> keras.Model:
-    weights = {}
-    if options.encoder_weights:
-        weights["encoder_weights"] = options.encoder_weights
-    if options.weights:
-        weights["weights"] = options.weights
+    given = {
+        name: getattr(options, name)
+        for name in _NETWORK_OPTIONS
+        if getattr(options, name)
+    }
     model: keras.Model = api.find("model", options.model)(
         input_shape,
         num_classes,
         decoder=api.CHOICES["decoder"][options.decoder],
-        **weights,
+        **given,
     )
     return model
 
 
 def _build_on_encoder(
-    options: commands.Train, input_shape: tuple[int, ...], num_classes: int
+    options: commands.Train,
+    input_shape: tuple[int | None, ...],
+    num_classes: int,
 ) -> keras.Model:
     is_rgb = input_shape[-1] == 3
     if options.encoder_weights == "imagenet" and not is_rgb:
@@ -320,8 +355,8 @@ def _build_on_encoder(
     except Exception as error:  # Keras raises what it likes where it downloads
         raise ValueError(
             f"--encoder {options.encoder} cannot be built with "
-            f"--encoder-weights {options.encoder_weights} and --image-size "
-            f"{input_shape[0]}x{input_shape[1]}: {error}"
+            f"--encoder-weights {options.encoder_weights} for images of shape "
+            f"{input_shape}: {error}"
         ) from error
     decoder = options.decoder
     return models.EncoderDecoder(

@@ -215,7 +215,7 @@ LAYER_CASES = [
     LayerCase(
         "crop_like2d",
         keras_deconv.layers.CropLike2D,
-        dict(data_format="channels_first"),
-        _with_like((2, 3, 4, 6), (2, 1, 3, 5)),
+        dict(data_format="channels_first", center=True),
+        _with_like((2, 3, 4, 7), (2, 1, 3, 5)),
     ),
 ]

@@ -55,7 +55,7 @@ class ChannelsError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
+class DecodedImage:
     """An image file that is open, with its pixels loaded.
 
     Args:
@@ -206,8 +206,8 @@ def read_pixels(content: bytes, name: str, channels: int = 3) -> Pixels:
             )
             values = upright(values, page.orientation)
             return Pixels(values, page.orientation, "TIFF")
-    picture = decode(content, name)
-    if picture.depth == 16 and not _tiff.is_tiff(content):
+    decoded = decode(content, name)
+    if decoded.depth == 16 and not _tiff.is_tiff(content):
         # Pillow reduces all but plain gray to 8 bits, without a word.
         try:
             values = tf.io.decode_png(content, dtype=tf.uint16).numpy()
@@ -216,27 +216,27 @@ def read_pixels(content: bytes, name: str, channels: int = 3) -> Pixels:
             raise _unreadable(name, ValueError(reason)) from None
         has_alpha = values.shape[-1] in (2, 4)
         values = _with_channels(values, has_alpha, channels, name)
-        values = upright(values, picture.orientation)
-    elif picture.is_deep:
-        values = picture.array()[..., None]
+        values = upright(values, decoded.orientation)
+    elif decoded.is_deep:
+        values = decoded.array()[..., None]
         # In the byte order of this machine, which TensorFlow wants.
         values = values.astype(values.dtype.newbyteorder("="))
         values = _with_channels(values, False, channels, name)
     else:
-        values = _shallow(picture, channels, name)
-    return Pixels(values, picture.orientation, str(picture.image.format))
+        values = _shallow(decoded, channels, name)
+    return Pixels(values, decoded.orientation, str(decoded.image.format))
 
 
-def _shallow(picture: Picture, channels: int, name: str) -> np.ndarray:
+def _shallow(decoded: DecodedImage, channels: int, name: str) -> np.ndarray:
     """Return uint8 pixels with a number of channels."""
-    mode = picture.mode
+    mode = decoded.mode
     has_alpha = mode in _ALPHA
     if channels in (1, 3) and mode != "RGBX":
-        values = picture.array("L" if channels == 1 else "RGB")
+        values = decoded.array("L" if channels == 1 else "RGB")
         return values[..., None] if channels == 1 else values
     if mode in _FOUR or mode == "LA":
-        return _with_channels(picture.array(), has_alpha, channels, name)
-    values = picture.array("L" if mode in ("1", "L") else "RGB")
+        return _with_channels(decoded.array(), has_alpha, channels, name)
+    values = decoded.array("L" if mode in ("1", "L") else "RGB")
     values = values[..., None] if values.ndim == 2 else values
     return _with_channels(values, False, channels, name)
 
@@ -270,7 +270,7 @@ def _with_channels(
     )
 
 
-def decode(content: bytes, name: str) -> Picture:
+def decode(content: bytes, name: str) -> DecodedImage:
     """Open a complete image file with Pillow.
 
     Raises:
@@ -303,10 +303,12 @@ def decode(content: bytes, name: str) -> Picture:
             "that you want as files of their own."
         )
     if page is not None:
-        return Picture(image, page.depth, page.orientation, page.is_lossy, name)
+        return DecodedImage(
+            image, page.depth, page.orientation, page.is_lossy, name
+        )
     is_lossy = image.format in _JPEG or _is_lossy_webp(content)
     depth = png_depth(content) or 8
-    return Picture(image, depth, orientation, is_lossy, name)
+    return DecodedImage(image, depth, orientation, is_lossy, name)
 
 
 def _open(content: bytes) -> PIL.Image.Image:

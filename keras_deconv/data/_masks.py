@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_deconv.data import _images, _tiff
 from keras_deconv.data._errors import printable
-from keras_deconv.data._images import Picture, Pixels
+from keras_deconv.data._images import DecodedImage, Pixels
 from keras_deconv.data._mask_formats import MaskFormat
 from keras_deconv.data._sets import class_table
 from keras_deconv.data._stray_labels import stray_labels_text
@@ -101,16 +101,16 @@ def read_labels(path: pathlib.Path, format: MaskFormat) -> MaskPixels:
             colors = np.repeat(values[..., None], 3, axis=-1)
             labels = _look_up(name, colors, format.label_of_color)
         return MaskPixels(labels, page.orientation, page.depth)
-    picture = _images.decode(content, name)
-    mode, depth = picture.mode, picture.depth
-    if picture.is_lossy:
-        values = _rounded(name, picture, format)
-    elif picture.is_deep:
-        values = _in_bytes(name, picture.array())
+    decoded = _images.decode(content, name)
+    mode, depth = decoded.mode, decoded.depth
+    if decoded.is_lossy:
+        values = _rounded(name, decoded, format)
+    elif decoded.is_deep:
+        values = _in_bytes(name, decoded.array())
     elif mode in (*_INDEXED, *_GRAY) and not format.colors_decide:
-        values = picture.array()
+        values = decoded.array()
     else:
-        values = picture.array("RGB")
+        values = decoded.array("RGB")
     if format.colors_decide:
         if values.ndim == 2:
             values = np.repeat(values[..., None], 3, axis=-1)
@@ -123,7 +123,7 @@ def read_labels(path: pathlib.Path, format: MaskFormat) -> MaskPixels:
             labels = labels // np.uint8(255 // (2**depth - 1))
     else:
         labels = _without_palette(name, values, format)
-    return MaskPixels(labels.astype(np.uint8), picture.orientation, depth)
+    return MaskPixels(labels.astype(np.uint8), decoded.orientation, depth)
 
 
 def _page_of_numbers(content: bytes, name: str) -> _tiff.Page | None:
@@ -173,7 +173,9 @@ def _in_bytes(name: str, values: np.ndarray) -> np.ndarray:
     return values.astype(np.uint8)
 
 
-def _rounded(name: str, picture: Picture, format: MaskFormat) -> np.ndarray:
+def _rounded(
+    name: str, decoded: DecodedImage, format: MaskFormat
+) -> np.ndarray:
     """Bring values that compression has changed back to labels or colors.
 
     Returns:
@@ -185,11 +187,11 @@ def _rounded(name: str, picture: Picture, format: MaskFormat) -> np.ndarray:
     if not format.is_lossy_allowed:
         raise ValueError(
             f"{name}: The mask must be a file that keeps every value. "
-            f"Received: {picture.image.format} with lossy compression, which "
+            f"Received: {decoded.image.format} with lossy compression, which "
             "changes labels at the edges of objects. Save masks as PNG. If all "
             "values are within 2 of a label, lossy_masks=True rounds them."
         )
-    values = picture.array("RGB").astype(int)
+    values = decoded.array("RGB").astype(int)
     is_gray = bool((np.ptp(values, axis=-1) <= _MAX_LOSS).all())
     by_color = bool(format.label_of_color) and (
         format.colors_decide or not is_gray

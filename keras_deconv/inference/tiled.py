@@ -539,9 +539,8 @@ def _check_sizes(model: keras.Model, tile: tuple[int, ...]) -> None:
 def _check_class_ids(class_ids: Any, num_classes: int) -> None:
     if _arguments.boolean(class_ids, "class_ids") and num_classes < 2:
         raise ValueError(
-            "`class_ids` must be False for a model of one class, which is the "
-            "largest everywhere. Compare its scores with a threshold. "
-            "Received: class_ids=True"
+            "`class_ids` must be False for a model with one score per pixel. "
+            f"Received: class_ids=True. {_arguments.TWO_LOGITS}"
         )
 
 

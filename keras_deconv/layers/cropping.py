@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_deconv import _backends
+from keras_deconv import _arguments, _backends
 from keras_deconv.layers._base import SpatialLayer
 
 __all__ = ["CropLike2D"]
@@ -13,7 +13,7 @@ __all__ = ["CropLike2D"]
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class CropLike2D(SpatialLayer):
-    """Cut rows and columns off the end, to the size of another tensor.
+    """Cut rows and columns off, to the size of another tensor.
 
     What a transposed convolution needs to restore an odd size: it can only
     give multiples of its strides.
@@ -21,6 +21,8 @@ class CropLike2D(SpatialLayer):
     Args:
         data_format: "channels_last", "channels_first" or None for the one of
             the Keras configuration.
+        center: bool. True cuts off as many at the beginning as at the end (of
+            an odd number, one more at the end); False cuts off the end only.
         **kwargs: `name`, `dtype`, `trainable`, as in any Keras layer.
 
     Call arguments:
@@ -28,10 +30,11 @@ class CropLike2D(SpatialLayer):
         like: Tensor of at most that height and width; unknown ones allowed.
 
     Returns:
-        `inputs[:, :like_height, :like_width]`.
+        `inputs[:, :like_height, :like_width]`, or the middle of `inputs`.
 
     Raises:
-        ValueError: `like` is larger than the inputs.
+        ValueError: If `like` is larger than the inputs, or `center` is not a
+            bool.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -42,16 +45,32 @@ class CropLike2D(SpatialLayer):
 
     num_spatial_dims = 2
 
+    def __init__(
+        self,
+        data_format: str | None = None,
+        center: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(data_format=data_format, **kwargs)
+        self.center = _arguments.boolean(center, "center")
+
     def call(self, inputs: Any, like: Any) -> Any:
         self._check_traced_sizes()
         like = ops.convert_to_tensor(like)
         shapes = map(_backends.static_shape, (inputs, like))
         self.compute_output_shape(*shapes)
         inputs = self._require_larger(inputs, like)
-        height, width = self._spatial_size(_backends.shape(like))
+        before, after = (
+            self._spatial_size(_backends.shape(x)) for x in (inputs, like)
+        )
+        rows, columns = (
+            slice(start, start + to)
+            for n, to in zip(before, after, strict=True)
+            for start in [(n - to) // 2 if self.center else 0]
+        )
         if self.data_format == "channels_last":
-            return inputs[:, :height, :width]
-        return inputs[:, :, :height, :width]
+            return inputs[:, rows, columns]
+        return inputs[:, :, rows, columns]
 
     def _require_larger(self, inputs: Any, like: Any) -> Any:
         """`compute_output_shape` for sizes not known until run time."""
@@ -78,6 +97,9 @@ class CropLike2D(SpatialLayer):
                 f"{target}"
             )
         return self._with_spatial_size(inputs_shape, target)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "center": self.center}
 
     def compute_output_spec(self, inputs: Any, like: Any) -> keras.KerasTensor:
         self._note_open_sizes(inputs, like)

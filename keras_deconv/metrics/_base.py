@@ -10,6 +10,11 @@ from keras import ops
 from keras_deconv import _arguments, _backends, _labels
 from keras_deconv._labels import IgnoreClass, Tensor
 
+_ONE_SCORE = (
+    f" {_arguments.TWO_LOGITS} keras.metrics.BinaryIoU takes one score per "
+    "pixel, with a threshold."
+)
+
 
 class SegmentationMetric(keras.metrics.Metric):
     """Reads labels and predictions; subclasses keep what they need of them.
@@ -98,7 +103,7 @@ class SegmentationMetric(keras.metrics.Metric):
                     "A float `y_pred` must end with an axis of at least "
                     f"num_classes={self.num_classes} logits or probabilities. "
                     f"Received: y_pred.shape={shape}. Cast class ids to an "
-                    "integer dtype."
+                    "integer dtype." + (_ONE_SCORE if num_channels == 1 else "")
                 )
             # NaN is no prediction: outside the classes, and wrong.
             is_nan = ops.any(ops.isnan(y_pred), axis=-1)

@@ -19,6 +19,7 @@ Tensor = Any
 
 # Each reduction by its counterpart.
 MIRROR = "mirror"
+SKIPS = ("concat", "add")
 
 
 class Stage(NamedTuple):
@@ -117,7 +118,7 @@ def undo_reduction(
         filters,
         kernel,
         strides=change.strides,
-        padding=change.padding,
+        padding="valid",
         data_format=LAST,
         kernel_initializer="he_normal",
         name=name,
@@ -202,6 +203,23 @@ def project_and_unpool(
     return unpool(x, argmax, like=like)
 
 
+def check_skips(value: object, name: str) -> str | bool:
+    """Whether and how features of the encoder join.
+
+    Raises:
+        ValueError: If `value` is neither False nor one of `SKIPS`.
+    """
+    if value is False:
+        return False
+    normal = value.lower() if isinstance(value, str) else ""
+    if normal not in SKIPS:
+        raise ValueError(
+            f"`{name}` must be False, 'concat' or 'add'. Received: "
+            f"{name}={value!r}"
+        )
+    return normal
+
+
 def join(x: Tensor, features: Tensor, skips: str, name: str) -> Tensor:
     """Values and the encoder's features, side by side or added."""
     if skips == "concat":
@@ -237,10 +255,12 @@ def _covering_kernel(change: Change) -> tuple[int, ...]:
 def _fit(x: Tensor, change: Change, kernel: Sequence[int], name: str) -> Tensor:
     """Lay out windows of `kernel` where those of the reduction were.
 
-    Both have the same center, up to half a pixel. Where no window was, there
-    are zeros.
+    Both have the same center, up to half a pixel. (With padding="same", windows
+    smaller than their strides are off by up to half the difference.) With
+    padding="valid", there are zeros where no window was.
     """
-    if change.padding == "valid":
+    is_same = change.padding == "same"
+    if not is_same:
         cut, added = [], []
         for k, s, window in zip(
             kernel, change.strides, change.window, strict=True
@@ -256,6 +276,6 @@ def _fit(x: Tensor, change: Change, kernel: Sequence[int], name: str) -> Tensor:
             x = layers.ZeroPadding2D(
                 added, data_format=LAST, name=f"{name}_pad"
             )(x)
-    return CropLike2D(data_format=LAST, name=f"{name}_crop")(
-        x, like=change.features
-    )
+    # Keras adds as much before the image as after it, or one less.
+    crop = CropLike2D(data_format=LAST, center=is_same, name=f"{name}_crop")
+    return crop(x, like=change.features)

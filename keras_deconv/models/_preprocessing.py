@@ -88,14 +88,17 @@ def prepare(images: Tensor, mode: str) -> Tensor:
     """
     if mode == "none":
         return images
-    scale: Any
-    offset: Any
+    name = "preprocessing"
     if mode == "tf":
-        scale, offset = 1 / 127.5, -1.0
-    elif mode == "torch":
-        scale = (1 / (255 * TORCH_STD.astype("float64"))).tolist()
-        offset = (-TORCH_MEAN / TORCH_STD.astype("float64")).tolist()
-    else:
+        return layers.Rescaling(1 / 127.5, -1.0, name=name)(images)
+    if mode == "caffe":
         images = ops.flip(images, axis=-1)  # to BGR
-        scale, offset = 1.0, [-float(str(m)) for m in VGG16_MEAN[::-1]]
-    return layers.Rescaling(scale, offset, name="preprocessing")(images)
+        offset = [-float(str(mean)) for mean in VGG16_MEAN[::-1]]
+        return layers.Rescaling(1.0, offset, name=name)(images)
+    # Rescaling by channels would follow keras.config.image_data_format.
+    return layers.Normalization(
+        axis=-1,
+        mean=(255 * TORCH_MEAN.astype("float64")).tolist(),
+        variance=((255 * TORCH_STD.astype("float64")) ** 2).tolist(),
+        name=name,
+    )(images)

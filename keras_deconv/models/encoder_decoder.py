@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+from keras import layers
 
 from keras_deconv import _arguments, _graphs
 from keras_deconv.models import (
@@ -12,7 +13,7 @@ from keras_deconv.models import (
     _preprocessing,
     _reductions,
 )
-from keras_deconv.models._mirrored import MIRROR, Stage
+from keras_deconv.models._mirrored import MIRROR, Stage, check_skips
 
 __all__ = ["EncoderDecoder"]
 
@@ -20,11 +21,17 @@ Tensor = Any
 Preprocessing = Callable[[Tensor], Tensor] | str | None
 
 DECODERS = (MIRROR, *_blocks.DECODERS)
-SKIPS = ("concat", "add")
 # Filters at the size of the image, where the encoder has none: at least these.
 MIN_FILTERS = 16
 # A step that enlarges more than this is not a mirror image of anything.
 LARGE_STRIDES = 4
+# Layers of Keras that change where things are in an image, in training.
+_MOVING = (
+    *(layers.AugMix, layers.CutMix, layers.MixUp, layers.RandAugment),
+    *(layers.RandomCrop, layers.RandomElasticTransform, layers.RandomFlip),
+    *(layers.RandomPerspective, layers.RandomRotation, layers.RandomShear),
+    *(layers.RandomTranslation, layers.RandomZoom),
+)
 
 
 def EncoderDecoder(  # noqa: N802
@@ -120,9 +127,11 @@ def EncoderDecoder(  # noqa: N802
         the encoder's layer.
 
     Raises:
-        ValueError: If `encoder` is not such a model, if it has nothing to
-            undo, or if it changes height or width in a way that cannot be
-            undone (resizing, upsampling, tokens).
+        ValueError: If `encoder` is not such a model, or has a `call` of its
+            own; if it or `preprocessing` has layers that move pixels at random
+            in training, as RandomFlip does.
+        ValueError: If `encoder` has nothing to undo, or if it changes height or
+            width in a way that cannot be undone (resizing, upsampling, tokens).
         ValueError: If two layers of the encoder and of models inside it have
             one name, or a name that the network needs.
         ValueError: If `decoder` is "max_unpool" and a reduction is not max
@@ -153,8 +162,7 @@ def EncoderDecoder(  # noqa: N802
     _arguments.num_classes(num_classes)
     _arguments.classifier_activation(classifier_activation)
     decoder = _arguments.choice(decoder, "decoder", DECODERS)
-    if skips is not False:
-        skips = _arguments.choice(skips, "skips", SKIPS)
+    skips = check_skips(skips, "skips")
     overlap = _arguments.overlap(overlap)
     rate = _arguments.rate(dropout, "dropout")
     _arguments.boolean(freeze_encoder, "freeze_encoder")
@@ -181,19 +189,8 @@ def EncoderDecoder(  # noqa: N802
 
 
 def _check_encoder(encoder: Any) -> None:
-    if not _graphs.is_graph(encoder):
-        raise ValueError(
-            "`encoder` must be a Functional or Sequential keras.Model that is "
-            f"built. Received: encoder={encoder!r}. A Sequential model is built"
-            " by an Input as its first layer."
-        )
-    if len(encoder.inputs) != 1 or len(encoder.outputs) != 1:
-        raise ValueError(
-            "`encoder` must have one input and one output. Received: "
-            f"{encoder.name!r} with {len(encoder.inputs)} inputs and "
-            f"{len(encoder.outputs)} outputs. Make a model of one of them: "
-            "keras.Model(encoder.inputs[0], encoder.outputs[-1])."
-        )
+    _graphs.check_graph(encoder, "encoder")
+    _check_stays(encoder, "encoder")
     takes, gives = encoder.inputs[0].shape, encoder.outputs[0].shape
     if not len(takes) == len(gives) == 4 or None in (takes[-1], gives[-1]):
         raise ValueError(
@@ -204,6 +201,23 @@ def _check_encoder(encoder: Any) -> None:
             "or cut it: keras.Model(encoder.input, "
             "encoder.get_layer(name).output)."
         )
+
+
+def _check_stays(layer: keras.Layer, name: str) -> None:
+    """Refuse layers after which pixels are where the mask does not have them.
+
+    Raises:
+        ValueError: As described.
+    """
+    for inner in _graphs.every_layer(layer):
+        if isinstance(inner, _MOVING):
+            raise ValueError(
+                f"`{name}` must not move pixels at random, since the mask does "
+                f"not move with them. Received: a layer {inner.name!r} "
+                f"({type(inner).__name__}). Leave it out, and change image and "
+                "mask together with the `augment` of the dataset, such as "
+                "data.augmentation()."
+            )
 
 
 def _check_stages(stages: list[Stage], encoder: Any, decoder: str) -> None:
@@ -219,7 +233,9 @@ def _check_stages(stages: list[Stage], encoder: Any, decoder: str) -> None:
             "decoder='max_unpool' needs an encoder in which every reduction "
             "is max pooling. Received: an encoder that also reduces by "
             f"{', '.join(others)}. Use decoder='mirror', which undoes these by "
-            "transposed convolution."
+            "transposed convolution. (Of layers for max pooling, "
+            "keras.layers.MaxPooling2D and MaxPoolWithArgmax2D are undone by "
+            "unpooling, not subclasses of them, which may pool in another way.)"
         )
     strides = [min(one.strides) for one in reductions]
     if decoder == MIRROR and min(strides) >= LARGE_STRIDES:
@@ -246,6 +262,7 @@ def _prepare(
             "`preprocessing` must be None, 'auto' or a Keras layer. Received: "
             f"preprocessing={preprocessing!r}"
         )
+    _check_stays(preprocessing, "preprocessing")
     prepared = preprocessing(images)
     if tuple(prepared.shape) != tuple(images.shape):
         raise ValueError(

@@ -41,7 +41,7 @@ def unpool_stage(
             restored, unknown ones included.
         argmax: The index that `MaxPoolWithArgmax2D` gave for it.
         filters: int >= 1. Filters of the convolutions. None takes the channels
-            of `pooled_from`.
+            of `pooled_from`; required with `num_convs=0`.
         num_convs: int >= 0. Number of 3x3 convolutions, each with batch
             normalization and ReLU.
         skip: Whether `pooled_from` joins after the unpooling: False, "concat"
@@ -55,8 +55,9 @@ def unpool_stage(
             `<name>_conv1` and so on.
 
     Returns:
-        Symbolic tensor with the height and width of `pooled_from` and
-        `filters` channels.
+        Symbolic tensor with the height and width of `pooled_from`. It has
+        `filters` channels; with `num_convs=0`, those of `pooled_from`, or twice
+        as many with `skip="concat"`.
 
     Raises:
         ValueError: If an argument is not as described, or if `argmax` does not
@@ -77,8 +78,12 @@ def unpool_stage(
         (1, 45, 61, 8)
     """
     num_convs = _arguments.natural_int(num_convs, "num_convs")
-    if skip is not False:
-        skip = _arguments.choice(skip, "skip", ("concat", "add"))
+    skip = _mirrored.check_skips(skip, "skip")
+    if filters is not None and not num_convs:
+        raise ValueError(
+            "`filters` must be None with num_convs=0: they are those of the "
+            f"convolutions. Received: filters={filters!r}"
+        )
     if filters is None:
         filters = pooled_from.shape[-1]
     filters = _arguments.positive_int(filters, "filters")

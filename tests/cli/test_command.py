@@ -25,6 +25,7 @@ from keras_deconv import (
 from keras_deconv_cli import (
     history,
     main,
+    parser,
     prediction,
     runs,
     training,
@@ -99,6 +100,12 @@ def model_file(tmp_path_factory):
             "train --model deconvnet {data}",
             "--image-size must have a height and width of at least 193",
         ),
+        pytest.param(
+            "train --model deconvnet {data} --image-size 200x200 --crop 64x96",
+            "--crop must be large enough for the network. Received: --crop "
+            "64x96 with deconvnet",
+            marks=pytest.mark.slow,
+        ),
         (
             "train --weights {tmp}/none.caffemodel {data}",
             "--weights must be None or the path of an existing file",
@@ -121,7 +128,7 @@ def model_file(tmp_path_factory):
         ("evaluate {tmp}/truncated.keras", "is not complete"),
         ("evaluate {tmp}/other.keras", "to classes"),
         ("evaluate {tmp}/layer.keras", "layers are known"),
-        ("predict {1 classes} {tmp}/p.png --output {tmp}/o", "gives 1."),
+        ("predict {1 classes} {tmp}/p.png --output {tmp}/o", "num_classes=2: "),
         ("evaluate {1 classes}", "2 to 255 classes"),
         ("evaluate {256 classes}", "2 to 255 classes"),
         ("evaluate {model}", "DATASET, or --images, must be given"),
@@ -658,6 +665,76 @@ def test_every_option_of_training(tiny_models, scenes_dir, tmp_path, capsys):
     assert keras.config.dtype_policy().name == "float32"
 
 
+def is_part(part, whole):
+    """Whether an image was cut out of another one."""
+    height, width, _ = part.shape
+    windows = np.lib.stride_tricks.sliding_window_view(
+        whole, (height, width), axis=(0, 1)
+    )
+    part = np.moveaxis(part, -1, 0)
+    return np.isclose(windows, part).all(axis=(2, 3, 4)).any()
+
+
+@pytest.mark.parametrize(
+    "more", [[], pytest.param(["--augment"], marks=pytest.mark.slow)]
+)
+def test_training_on_crops(
+    more, tiny_models, scenes_dir, tmp_path, monkeypatch, capsys
+):
+    seen = []
+
+    def fit(model, history, train_set, validation, *rest):
+        seen.extend(iter(train_set.take(1)))
+        seen.append(validation.element_spec[0].shape[1:])
+
+    # A training is complete without steps.
+    monkeypatch.setattr(training, "_fit", fit)
+    monkeypatch.setattr(training, "_close", lambda *rest: None)
+    output = tmp_path / "run"
+    arguments = [
+        *["train", "--smoke", "--data-dir", str(scenes_dir), *more],
+        *["--image-size", "16x24", "--output", str(output)],
+    ]
+    assert main([*arguments, "--crop", "8x12"]) == 0
+    assert "on random parts of 8x12" in capsys.readouterr().out
+    [(image, _), validation_shape] = seen
+    assert image.shape == (8, 8, 12, 3)
+    assert validation_shape == (16, 24, 3)
+    whole = data.load(
+        *["scenes", "train"],
+        image_size=SIZE,
+        batch_size=8,
+        shuffle=False,
+        data_dir=scenes_dir,
+    )
+    [(whole, _)] = whole.take(1)
+    # Nothing else is changed unless --augment says so.
+    assert more or all(map(is_part, image, whole))
+    assert runs.read(output).options["crop"] == [8, 12]
+    assert main([*arguments, "--crop", "8x8"]) == 1
+    assert "--crop was [8, 12] and is [8, 8]" in capsys.readouterr().err
+
+
+def test_crops_need_a_network_for_any_size():
+    with pytest.raises(ValueError, match=r"^--crop needs .* images of 16x24"):
+        training._check_crop(tiny_model((*SIZE, 3), 2), (8, 12))
+
+
+@pytest.mark.slow
+def test_a_network_that_learned_crops_takes_whole_images(
+    scenes_dir, tmp_path, capsys
+):
+    arguments = [
+        *["train", "--smoke", "--data-dir", str(scenes_dir)],
+        *["--image-size", "16x24", "--crop", "8x12", "--preview-every", "1"],
+    ]
+    assert main([*arguments, "--output", str(tmp_path / "run")]) == 0
+    assert "Validation scores" in capsys.readouterr().out
+    model, run = runs.load(str(tmp_path / "run"))
+    assert model.input_shape == (None, None, None, 3)
+    assert run.image_size == [16, 24]
+
+
 @pytest.mark.slow
 def test_a_training_starts_from_weights(scenes_dir, rng, tmp_path):
     params = caffe_files.basic_params(rng, networks.SLIM_BASIC, num_classes=6)
@@ -677,6 +754,27 @@ def test_a_training_starts_from_weights(scenes_dir, rng, tmp_path):
         np.testing.assert_allclose(
             model.get_layer(ours).kernel, expected, atol=1e-9
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "layer"),
+    [
+        ("segnet --extra-classifier", "decoder1_conv2"),
+        ("quicknat --squeeze-excitation", "block1_excite1"),
+        ("enet --decoder-activation prelu", "bottleneck5_0_prelu"),
+    ],
+)
+def test_networks_of_trained_files(arguments, layer):
+    built = [
+        training._build_published(parser.parse(given)[0], (64, 96, 1), 3)
+        for given in (
+            ["train", "--model", *arguments.split()],
+            ["train", "--model", arguments.split()[0]],
+        )
+    ]
+    names = [{layer.name for layer in model.layers} for model in built]
+    assert layer in names[0] - names[1]
 
 
 @pytest.mark.slow

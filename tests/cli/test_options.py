@@ -15,7 +15,7 @@ import keras_deconv
 from keras_deconv import data, distribution, export, losses, models
 from keras_deconv.export import tflite
 from keras_deconv.inference import photos
-from keras_deconv.models import _blocks, encoder_decoder
+from keras_deconv.models import _blocks, _mirrored, enet
 from keras_deconv_cli import api, commands, main, parser
 
 
@@ -56,8 +56,9 @@ def test_words_are_those_of_the_library():
             },
         ),
         "encoder": words["encoder"] & set(vars(keras.applications)),
-        "skips": set(encoder_decoder.SKIPS),
+        "skips": set(_mirrored.SKIPS),
         "decoder": set(_blocks.DECODERS),
+        "decoder_activation": set(enet.ACTIVATIONS),
         "loss": objects(losses),
         "class_weights": {
             *("", "data.median_frequency_weights", "data.enet_weights")
@@ -218,6 +219,16 @@ def test_options_become_a_typed_command():
         ("train --model x.keras --init-from y.keras", "trained as it is"),
         ("train --init-from x.keras --weights y.pth", "gives the weights"),
         ("evaluate m --import a;b", "name of a Python module"),
+        ("train --crop 8", "HEIGHTxWIDTH"),
+        ("train --crop 8x8", "--crop goes with --image-size"),
+        (
+            "train --crop 8x25 --image-size 16x24",
+            "larger than --image-size. Received: --crop 8x25, --image-size 16",
+        ),
+        (
+            "train --crop 8x8 --image-size 9x9 --encoder nasnetmobile",
+            "--crop does not go with --encoder nasnetmobile",
+        ),
         ("train --classes 1", "2 to 255"),
         ("train --void-labels 256", "0 to 255"),
         ("train --labels 0", "0=background,255=building"),
@@ -250,6 +261,12 @@ def test_options_become_a_typed_command():
         ("train --encoder vgg16 --model segnet", "does not go with --model"),
         ("train --encoder vgg16 --weights x.pth", "an --encoder has --enc"),
         ("train --model deconvnet --weights x.pth", "not for deconvnet"),
+        (
+            "train --model enet --extra-classifier",
+            "--extra-classifier is for segnet and bayesian_segnet, not for ene",
+        ),
+        ("train --squeeze-excitation", "is for quicknat, not for segnet_b"),
+        ("train --decoder-activation prelu", "is for enet, not for segnet_b"),
         ("train --skips add", "--skips goes with --encoder"),
         ("train --encoder vgg", "resnet50"),
         ("train --loss dice --class-weights median", "crossentropy and focal"),
@@ -327,6 +344,8 @@ def test_names_of_classes_are_without_blanks_around_them():
         ("labels={0: 0, V: 1}", "--labels {0: 0, V: 1}"),
         ("value_range=(0, 4095).", "--value-range 0,4095."),
         ("input_shape=(48, 64, 3)", "--image-size 48x64"),
+        ("crop=(8, 12)", "--crop 8x12"),
+        ("needs squeeze_excitation=True)", "needs --squeeze-excitation)"),
         ("foreground=None", "no --foreground"),
         ("cache='disk' or cache=False, or", "--cache disk or --cache none, or"),
         ("name='pets'", "DATASET 'pets'"),

@@ -797,7 +797,7 @@ def test_mistakes_of_all_formats(function, model, tmp_path, monkeypatch):
     if function is export.to_onnx:
         formats.missing_is_skipped("tf2onnx", "onnx")
     for arguments, words in (
-        ((two_inputs(), path), "`model` must be a built Functional"),
+        ((two_inputs(), path), "`model` must have one input and one output"),
         ((keras.Sequential(), path), "`model` must be a built Functional"),
         ((model, tmp_path / "file" / "model"), "where files can be written"),
         ((model, tmp_path / "folder"), "`path` must be a f"),

@@ -557,7 +557,7 @@ def test_uncertainty_is_larger_where_the_image_is_unclear():
         (dict(model=None), "`model` must be a built"),
         (
             dict(model=graph(lambda x: [x + 1] * 2, shape=(16, 24, 3))),
-            "`model` must be a built .* one output",
+            "`model` must have one input and one output",
         ),
         (
             dict(model=graph(keras.layers.Dense(1), shape=(16, 24, 3))),

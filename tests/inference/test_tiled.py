@@ -571,7 +571,7 @@ OTHER = keras.Input((16, 16, 3))
         (
             lambda: convolutions(1, num_classes=1),
             dict(class_ids=True),
-            "False for a model of one class",
+            "False for a model with one score per pixel",
         ),
         (lambda: convolutions(1), dict(image=IMAGE[None]), "one image"),
         (lambda: convolutions(1), dict(image=IMAGE[..., :2]), "3 channels"),

@@ -1,5 +1,6 @@
 """A decoder for any encoder: what is undone by what, sizes and errors."""
 
+import functools
 import gc
 import itertools
 
@@ -9,7 +10,12 @@ import pytest
 from keras import layers
 
 from keras_deconv import MaxPoolWithArgmax2D, losses, models
-from keras_deconv.models import _pairs, _preprocessing, _reductions
+from keras_deconv.models import (
+    _mirrored,
+    _pairs,
+    _preprocessing,
+    _reductions,
+)
 from tests import formats, indices, networks
 from tests.paths import ROOT
 
@@ -140,6 +146,50 @@ def test_every_window_can_be_undone(decoder, padding):
                 keras.Model(image, x), 2, decoder=decoder, **SLIM
             )
             assert model.output_shape == (None, size, size, 2)
+
+
+def rows_of(tensor):
+    """Which rows are not 0, by their weights, in the mean."""
+    weights = np.abs(as_numpy(tensor)).sum(axis=(0, 2, 3))
+    return np.average(np.arange(len(weights)), weights=weights)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize(
+    ("window", "strides"), [(2, 2), (3, 2), (3, 3), (4, 3), (4, 4), (7, 4)]
+)
+def test_transposed_windows_have_the_centers_of_the_windows(
+    window, strides, padding
+):
+    ones = dict(use_bias=False, kernel_initializer="ones")
+    for size in range(6 * strides, 7 * strides):
+        image = keras.Input((size, size, 1))
+        geometry = (window,) * 2, (strides,) * 2, padding
+        conv = layers.Conv2D(1, *geometry, **ones)
+        reduced = conv(image)
+        change = _reductions.Change(
+            _reductions.CONVOLUTION, "conv", image, reduced, *geometry
+        )
+        undone = _mirrored.undo_reduction(
+            reduced,
+            change,
+            decoder="conv_transpose",
+            filters=1,
+            overlap="sum",
+            name="undo",
+        )
+        undo = keras.Model([reduced, image], undone)
+        kernel = undo.get_layer("undo").kernel
+        kernel.assign(np.ones(kernel.shape))
+        # One value in the middle: what it is made of, and what it becomes.
+        value = np.zeros((1, *reduced.shape[1:]), "float32")
+        value[:, reduced.shape[1] // 2] = 1
+        shape = keras.ops.zeros((1, size, size, 1))
+        written = rows_of(undo([keras.ops.convert_to_tensor(value), shape]))
+        pixels = np.zeros((size, size, size, 1), "float32")
+        pixels[np.arange(size), np.arange(size)] = 1  # image i has row i
+        read = as_numpy(conv(pixels))[:, reduced.shape[1] // 2, 0, 0]
+        assert abs(np.flatnonzero(read).mean() - written) <= 0.5, size
 
 
 def test_nails_stand_in_the_middle_of_their_windows():
@@ -344,6 +394,18 @@ def test_preprocessing_of_another_layer():
     np.testing.assert_array_equal(*features)
 
 
+@pytest.fixture
+def data_format(request):
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format(request.param)
+    yield
+    keras.config.set_image_data_format(before)
+
+
+@pytest.mark.parametrize(
+    "data_format", ["channels_last", "channels_first"], indirect=True
+)
+@pytest.mark.usefixtures("data_format")
 @pytest.mark.parametrize(
     ("mode", "family"),
     [("caffe", "vgg16"), ("tf", "mobilenet_v2"), ("torch", "densenet")],
@@ -352,7 +414,9 @@ def test_auto_is_preprocess_input(mode, family):
     image = keras.Input((None, None, 3))
     model = keras.Model(image, _preprocessing.prepare(image, mode))
     x = images()
-    expected = getattr(keras.applications, family).preprocess_input(x.copy())
+    expected = getattr(keras.applications, family).preprocess_input(
+        x.copy(), "channels_last"
+    )
     # The order of two operations differs. Both have values of up to 1 or, for
     # caffe, 255, where there is nothing to round.
     eps = 0 if mode == "caffe" else 8 * np.finfo("float32").eps
@@ -427,6 +491,21 @@ def namesakes():
     return sequential(*blocks, layers.MaxPooling2D(), size=(32, 32))
 
 
+class OwnCall(keras.Model):
+    """Does something else than the graph that it is made of."""
+
+    def __init__(self, **kwargs):
+        image = keras.Input((64, 64, 3))
+        super().__init__(image, layers.MaxPooling2D()(image), **kwargs)
+
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs + 1)
+
+
+class OtherPooling(layers.MaxPooling2D):
+    """Might pool in another way."""
+
+
 class SaysNoSize(layers.Layer):
     """Cannot be asked what it makes of a size."""
 
@@ -442,8 +521,36 @@ class SaysNoSize(layers.Layer):
 @pytest.mark.parametrize(
     ("build", "options", "words"),
     [
-        (lambda: keras.Sequential([layers.ReLU()]), {}, "that is built"),
-        (lambda: "resnet50", {}, "must be a Functional or Sequential"),
+        (
+            lambda: keras.Sequential([layers.ReLU()]),
+            {},
+            "must be a built Functional or Sequential.*an Input as its first",
+        ),
+        (lambda: "resnet50", {}, "must be a built Functional or Sequential"),
+        (OwnCall, {}, "without a `call` of its own"),
+        (
+            lambda: sequential(OwnCall()),
+            {},
+            r"OwnCall\) makes size .* in a way that is not known",
+        ),
+        (
+            lambda: sequential(
+                keras.Sequential([layers.RandomFlip(name="flip")]),
+                layers.MaxPooling2D(),
+            ),
+            {},
+            r"`encoder` must not move pixels at random.*'flip' \(RandomFlip\)",
+        ),
+        (
+            lambda: sequential(layers.MaxPooling2D()),
+            dict(preprocessing=layers.RandomRotation(0.1)),
+            "`preprocessing` must not move pixels at random",
+        ),
+        (
+            lambda: sequential(OtherPooling()),
+            dict(decoder="max_unpool"),
+            "not subclasses of them",
+        ),
         (two_inputs, {}, "one input and one output.*2 inputs"),
         (
             lambda: sequential(layers.GlobalAveragePooling2D()),
@@ -484,7 +591,11 @@ class SaysNoSize(layers.Layer):
             dict(decoder_filters=(8, 8)),
             "one int per reduction.*has 5",
         ),
-        (vgg16_without_values, dict(skips=True), "`skips` must be one of"),
+        (
+            vgg16_without_values,
+            dict(skips=True),
+            "`skips` must be False, 'concat' or",
+        ),
         (
             vgg16_without_values,
             dict(decoder="unpool"),
@@ -500,6 +611,23 @@ def test_errors(build, options, words):
         models.EncoderDecoder(build(), 4, **options)
 
 
+def test_a_subclass_without_a_call_is_an_encoder():
+    class Backbone(keras.Model):
+        def __init__(self, **kwargs):
+            image = keras.Input((64, 64, 3))
+            super().__init__(image, layers.MaxPooling2D()(image), **kwargs)
+
+    model = models.EncoderDecoder(Backbone(), 4, **SLIM)
+    assert unpoolings(model) == {"decoder1_unpool": "MaxUnpool2D"}
+
+
+def test_layers_that_change_colors_at_random_may_stay():
+    colors = layers.RandomBrightness(0.1, name="colors")
+    encoder = sequential(colors, layers.MaxPooling2D())
+    model = models.EncoderDecoder(encoder, 4, **SLIM)
+    assert model.get_layer("colors") is colors
+
+
 def test_merges_are_checked_for_unknown_sizes():
     """The pyramid's branch of two more poolings has the size of the other."""
     model = models.EncoderDecoder(pyramid(), 4, **SLIM)
@@ -512,6 +640,23 @@ def test_patches_in_one_step_when_asked_for():
     for decoder in ("conv_transpose", "nearest", "bed_of_nails"):
         model = models.EncoderDecoder(encoder, 4, decoder=decoder, **SLIM)
         assert model.output_shape == (None, 67, 80, 4)
+
+
+def test_a_stage_without_convolutions_has_no_filters():
+    image = keras.Input((None, None, 3))
+    x, argmax = MaxPoolWithArgmax2D(padding="same")(image)
+    stage = functools.partial(
+        models.unpool_stage,
+        *(x, image, argmax),
+        padding="same",
+        num_convs=0,
+        name="decoder1",
+    )
+    assert stage(skip="concat").shape[-1] == 6
+    with pytest.raises(ValueError, match="`filters` must be None"):
+        stage(filters=32)
+    with pytest.raises(ValueError, match="`skip` must be False, 'concat'"):
+        stage(skip=True)
 
 
 def test_stage_built_by_hand():
