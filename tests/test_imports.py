@@ -165,8 +165,7 @@ prediction: api commands errors keras_deconv._files keras_deconv._graphs
     keras_deconv.data._pairs keras_deconv.inference
     keras_deconv.inference.photos keras_deconv.visualize progress runs
 progress:
-resuming: api commands history keras_deconv._files keras_deconv.distribution
-    runs
+resuming: api commands history keras_deconv._files runs
 runs: api commands keras_deconv keras_deconv._arguments keras_deconv._files
     keras_deconv._palettes keras_deconv._runs keras_deconv.data._sets modules
 sources: api commands keras_deconv.data keras_deconv.data._catalog
