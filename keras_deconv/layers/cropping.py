@@ -60,17 +60,16 @@ class CropLike2D(SpatialLayer):
         shapes = map(_backends.static_shape, (inputs, like))
         self.compute_output_shape(*shapes)
         inputs = self._require_larger(inputs, like)
-        before, after = (
-            self._spatial_size(_backends.shape(x)) for x in (inputs, like)
-        )
-        rows, columns = (
-            slice(start, start + to)
-            for n, to in zip(before, after, strict=True)
-            for start in [(n - to) // 2 if self.center else 0]
-        )
+        sizes = [self._spatial_size(_backends.shape(x)) for x in (inputs, like)]
+        rows, columns = map(self._kept, *sizes)
         if self.data_format == "channels_last":
             return inputs[:, rows, columns]
         return inputs[:, :, rows, columns]
+
+    def _kept(self, length: Any, target: Any) -> slice:
+        """What is left of an axis."""
+        start = (length - target) // 2 if self.center else 0
+        return slice(start, start + target)
 
     def _require_larger(self, inputs: Any, like: Any) -> Any:
         """`compute_output_shape` for sizes not known until run time."""

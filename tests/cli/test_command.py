@@ -652,7 +652,8 @@ def test_every_option_of_training(tiny_models, scenes_dir, tmp_path, capsys):
     for number, options in enumerate(
         [
             "--loss dice --mixed-precision bfloat16 --val-split none",
-            "--loss focal --class-weights median --train-split train[:8]",
+            "--loss focal --class-weights median --train-split train[:8] "
+            "--crop 8x12",
             "--class-weights enet --train-split train[:8] --early-stopping 1 "
             "--model enet --decoder bed_of_nails",
         ]
