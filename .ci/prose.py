@@ -69,7 +69,7 @@ RULES = {
     # Subject, verb, object.
     "inverted": [
         start(r"Of (?!course\b)"),
-        start(r"(?:Not|Never) \w+(?:ed|en|un)\b"),
+        start(r"(?:Not|Never) \w+(?:ed|en|un)\b|And then\b"),
         start(r"\w+ed (?:is|are|was|were) (?:the|its|all|what)\b"),
         words(r"so (?:is|are|was|were|do|does|did|has|have)"),
         words(r"says? of (?:the|them|it|its|all|others?)"),
@@ -83,7 +83,7 @@ RULES = {
     "dialect": [
         words(r"anew|alike|elsewhere|whichever|wherever|lest|hardly"),
         words(r"a must|by us|of ours|another one|besides|many replicas"),
-        words(r"(?:of )?one's own|of (?:its|their) own|and then"),
+        words(r"(?:of )?one's own|of (?:its|their) own"),
         words(r"unlike (?:numbers|sizes)|goes well|so many"),
     ],
     "term": [
