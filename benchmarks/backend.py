@@ -1,4 +1,4 @@
-"""The option that chooses Keras' backend, which is read before Keras."""
+"""The option for the backend. It is parsed before Keras is imported."""
 
 import argparse
 
@@ -7,11 +7,11 @@ option.add_argument(
     "--backend",
     choices=("tensorflow", "torch"),
     default="tensorflow",
-    help="backend of Keras that runs our kernels (default: tensorflow)",
+    help="backend of Keras that runs the kernels (default: tensorflow)",
 )
 
 
 def chosen() -> str:
-    """What the command line says."""
+    """Return the backend from the command line."""
     known, _ = option.parse_known_args()
     return known.backend

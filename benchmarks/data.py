@@ -1,11 +1,11 @@
-"""Measure how fast `data` feeds, beside how fast a network trains.
+"""Compare the speed of data loading with the speed of training.
 
     python benchmarks/data.py
 
-Drawn street scenes are written at the image size, as PNG and JPEG files in
-folders and as a tfds data set. They are read back in several ways, and trained
-on with SegNet-Basic, in turns. A pipeline that is not several times as fast as
-the training would hold it up. See benchmarks/README.md.
+The script draws street scenes and writes them as PNG and JPEG files in folders
+and as a tfds dataset. It reads them in several ways and trains SegNet-Basic on
+them, in turns. Data loading should be several times as fast as training, so
+that training does not wait for it. See benchmarks/README.md.
 """
 
 import argparse
@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import tensorflow as tf
 
-# The file beside this one: scripts find what lies in their own folder.
+# The file next to this one.
 from measuring import (
     about,
     image_size,
@@ -53,7 +53,7 @@ FOLDERS = {"folder of PNG": "images", "folder of JPEG": "photos"}
 
 
 def prepare(folder: Path, options: argparse.Namespace) -> None:
-    """Writes scenes of the image size, in folders and as a tfds data set."""
+    """Write scenes to folders and to a tfds dataset."""
     for number in range(options.images):
         image, mask = data.draw_scene(number, options.image_size)
         for kind, pixels in (("images", image), ("masks", mask[..., None])):
@@ -107,7 +107,7 @@ def read_all(dataset: tf.data.Dataset) -> None:
 def training(
     dataset: tf.data.Dataset, options: argparse.Namespace
 ) -> Callable[[], Any]:
-    """An epoch on the images, as `fit` does it."""
+    """Return a call that trains for one epoch with `fit`."""
     num_classes = data.describe("scenes").num_classes
     model = models.SegNetBasic((*options.image_size, 3), num_classes)
     model.compile("adam", losses.SegmentationCrossentropy())
@@ -151,8 +151,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--images", type=positive_int, help="64, or 8 with --smoke")
     add("--batch-size", default=8, type=positive_int)
     add("--repetitions", type=positive_int, help="5, or 2 with --smoke")
-    add("--json", type=Path, metavar="FILE", help="write the numbers there")
-    add("--smoke", action="store_true", help="tiny sizes, in seconds")
+    add("--json", type=Path, metavar="FILE", help="write the numbers to FILE")
+    add("--smoke", action="store_true", help="tiny sizes; takes seconds")
     options = parser.parse_args(arguments)
     size, images, repetitions = (
         ((24, 40), 8, 2) if options.smoke else ((180, 240), 64, 5)

@@ -1,4 +1,4 @@
-"""What the backends of Keras do differently on a GPU: places, time, memory."""
+"""Devices, timing and memory on the backends of Keras."""
 
 import time
 from collections.abc import Callable
@@ -8,18 +8,18 @@ import keras
 import numpy as np
 from measuring import gpu_name
 
-# So long at least is what is measured at once; a clock tells no less.
+# Measurements take at least this time, because clocks have a limited precision.
 SECONDS_AT_ONCE = 0.02
 MAX_CALLS_AT_ONCE = 200
 
 
 def accelerator() -> str:
-    """The device of Keras that is measured: the CPU where there is no GPU."""
+    """Return the name of the GPU, or of the CPU if there is no GPU."""
     return "cpu:0" if gpu_name() is None else "gpu:0"
 
 
 def place(array: np.ndarray, dtype: str, device: str) -> Any:
-    """A tensor on a device; NumPy may not have its dtype."""
+    """Create a tensor on a device. NumPy does not need to know its dtype."""
     with keras.device(device):
         return keras.ops.cast(keras.ops.convert_to_tensor(array), dtype)
 
@@ -36,7 +36,7 @@ def is_on(tensor: Any, device: str) -> bool:
 
 
 def as_numpy(tensor: Any) -> np.ndarray:
-    """Integers as they are; float32 holds what half precision holds."""
+    """Convert a tensor to NumPy, half precision to float32."""
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     if dtype in ("float16", "bfloat16"):
         tensor = keras.ops.cast(tensor, "float32")
@@ -44,7 +44,7 @@ def as_numpy(tensor: Any) -> np.ndarray:
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """As a layer of a network runs: in eager code only on PyTorch."""
+    """Compile a function as Keras compiles models: not on PyTorch."""
     backend = keras.config.backend()
     if backend == "jax":
         import jax
@@ -60,7 +60,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 def with_gradient(
     function: Callable[[Any], Any], x: Any, upstream: Any
 ) -> tuple[Any, Any]:
-    """What a function gives, and its gradient for an upstream one."""
+    """Return the result of a function and its gradient."""
     backend = keras.config.backend()
     if backend == "jax":
         import jax
@@ -82,7 +82,7 @@ def with_gradient(
 
 
 def copy(x: Any) -> Any:
-    """A tensor of its own with the same numbers: the measure of all else."""
+    """Copy a tensor. Other times are compared with this one."""
     backend = keras.config.backend()
     if backend == "jax":
         import jax.numpy as jnp
@@ -91,13 +91,13 @@ def copy(x: Any) -> Any:
     if backend == "tensorflow":
         import tensorflow as tf
 
-        # Nothing in TensorFlow copies a tensor that is not changed.
+        # TensorFlow does not copy a tensor without changing it.
         return tf.add(x, 1)
     return x.clone()
 
 
 def wait(result: Any) -> None:
-    """Waits until a device has done all that it was asked for."""
+    """Wait until the device has finished all work."""
     backend = keras.config.backend()
     if backend == "jax":
         import jax
@@ -117,10 +117,10 @@ def wait(result: Any) -> None:
 def in_turns(
     calls: dict[Any, Callable[[], Any]], repetitions: int
 ) -> dict[Any, list[float]]:
-    """Seconds of every call, each as one of many that follow each other.
+    """Measure the seconds of each call, taking turns.
 
-    So that the GPU does not wait for Python between them. Repetitions take
-    turns, as in `measuring`.
+    Each measurement runs many calls in a row, so that the GPU does not wait for
+    Python between them.
     """
     for call in calls.values():
         wait(call())  # compiles
@@ -163,7 +163,7 @@ def _seconds_by_events(call: Callable[[], Any], num_calls: int) -> float:
 
 
 def peak_bytes() -> int | None:
-    """The most memory of the GPU that this process has had; None on a CPU."""
+    """Return the peak GPU memory of this process, or None on a CPU."""
     if gpu_name() is None:
         return None
     backend = keras.config.backend()

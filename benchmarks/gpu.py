@@ -1,14 +1,14 @@
-"""Everything a GPU should answer, in one command of some minutes.
+"""Run all measurements on a GPU with one command, in a few minutes.
 
     KERAS_BACKEND=jax python benchmarks/gpu.py
     KERAS_BACKEND=torch python benchmarks/gpu.py --minutes 5
     KERAS_BACKEND=jax python benchmarks/gpu.py --camvid camvid.npz --minutes 4
 
-Results on the GPU against the CPU, bandwidth of pooling and unpooling, `fit`
-of two networks, and PyTorch's own layers, in this order. Each part runs in a
-process of its own, and is printed and written when it ends. It needs Keras,
-NumPy, JAX or PyTorch, and the source of this package on PYTHONPATH, but no
-network. See benchmarks/README.md.
+The parts are: correctness (GPU against CPU), bandwidth of pooling and
+unpooling, `fit` of two networks, and PyTorch's own layers, in this order. Each
+part runs in a new process and is printed and written when it ends. The script
+requires Keras, NumPy, JAX or PyTorch, and the source of this package on
+PYTHONPATH. It does not use the network. See benchmarks/README.md.
 """
 
 import argparse
@@ -26,13 +26,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Parts run one after the other, and memory is measured.
+# Parts run one after the other and measure memory.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import keras
 import numpy as np
 
-# Files beside this one: scripts find what lies in their own folder.
+# Files next to this one.
 from devices import (
     accelerator,
     as_numpy,
@@ -79,7 +79,7 @@ SMOKE_FITS = [FITS[1], FITS[-2]]
 NUM_CLASSES = 11
 SEED = 0
 
-# Of a network that has been trained for the minutes that were given.
+# Added to --minutes, to score the network after its training.
 MAX_SCORING_SECONDS = 180
 
 Row = dict[str, Any]
@@ -90,7 +90,7 @@ Report = Callable[[Row], None]
 
 
 class Case(NamedTuple):
-    """A pooling, and the unpooling that belongs to it."""
+    """The arguments of a pooling and its unpooling."""
 
     size: tuple[int, ...]
     pool_size: tuple[int, ...]
@@ -114,7 +114,7 @@ class Case(NamedTuple):
 
     @property
     def num_terms(self) -> int:
-        """So many windows at most cover a cell, and their values are summed."""
+        """The largest number of windows, and so of terms of a sum, per cell."""
         return math.prod(
             -(-k // s)
             for k, s in zip(self.pool_size, self.strides, strict=True)
@@ -144,7 +144,7 @@ def random_cases(number: int) -> Iterator[Case]:
         yield Case(
             size=draw(4, longest, rank),
             pool_size=pool_size,
-            # Half of them overlap, some have gaps between the windows.
+            # Half of the windows may overlap, and some have gaps between them.
             strides=pool_size if index % 2 else draw(1, 4, rank),
             padding=str(rng.choice(["valid", "same"])),
             data_format=str(rng.choice(["channels_last", "channels_first"])),
@@ -155,7 +155,7 @@ def random_cases(number: int) -> Iterator[Case]:
 
 
 def arithmetic(case: Case) -> Callable[..., dict[str, Any]]:
-    """Pooling, unpooling and the gradients of both."""
+    """Return a function for pooling, unpooling and the gradients of both."""
     window = dict(
         pool_size=case.pool_size,
         strides=case.strides,
@@ -188,10 +188,11 @@ def arithmetic(case: Case) -> Callable[..., dict[str, Any]]:
 
 
 def draw_inputs(case: Case, number: int) -> list[np.ndarray]:
-    """What is pooled and unpooled, and two upstream gradients.
+    """Draw the inputs of pooling and unpooling, and two upstream gradients.
 
-    The first of each case are normal; the others are small integers, with ties,
-    infinities and NaN in what is pooled, whose sums are exact in every dtype.
+    The first inputs of each case have a normal distribution. The others are
+    small integers, so that their sums are exact in every dtype. The inputs of
+    pooling also contain ties, infinities and NaN.
     """
     rng = np.random.default_rng((SEED, number))
     shapes = [
@@ -209,13 +210,13 @@ def draw_inputs(case: Case, number: int) -> list[np.ndarray]:
 
 
 def allowed(case: Case, name: str, arrays: list[np.ndarray]) -> float:
-    """How far two right results may be from each other.
+    """Return the largest possible difference of two correct results.
 
-    Choosing and copying is exact, and so are sums of small integers. Otherwise
-    a sum of n numbers up to 1 rounds n - 1 times, each time a number up to n
-    by half a unit in its last place, and there are two sums. A mean
-    may be counted from its largest value on: differences of numbers up to 1,
-    their sum, a division and a sum round by 2 n + 3 such half units.
+    Selecting, copying and sums of small integers are exact. A sum of n numbers
+    up to 1 rounds n - 1 times. Each time, a number up to n changes by half a
+    unit in its last place, and two sums are compared. A mean may be computed
+    relative to its largest value: differences of numbers up to 1, their sum, a
+    division and a sum round by 2 n + 3 such half units.
     """
     is_sum = name == "gradient_of_pooling" or (
         name == "unpooled" and case.overlap == "sum"
@@ -234,7 +235,7 @@ def allowed(case: Case, name: str, arrays: list[np.ndarray]) -> float:
 def differs(
     actual: np.ndarray, expected: np.ndarray, bound: float
 ) -> tuple[bool, float]:
-    """Whether arrays differ by more than the bound, and by how much."""
+    """Return whether arrays differ by more than a bound, and their distance."""
     if actual.shape != expected.shape or actual.dtype != expected.dtype:
         return True, math.inf
     same = (actual == expected) | ((actual != actual) & (expected != expected))
@@ -248,7 +249,7 @@ def differs(
 
 
 def check_case(case: Case, num_inputs: int) -> Iterator[Row]:
-    """What differs between the devices, and between two runs on the GPU."""
+    """Compare both devices, and two runs on the GPU."""
     run = compiled(arithmetic(case))
     places = (accelerator(), "cpu:0")
     for number in range(num_inputs):
@@ -277,7 +278,7 @@ def check_case(case: Case, num_inputs: int) -> Iterator[Row]:
 
 def measure_correctness(options: argparse.Namespace, report: Report) -> None:
     cases, num_inputs = list(random_cases(60)), 5
-    if options.smoke:  # one of each rank and dtype
+    if options.smoke:  # one case per rank and dtype
         cases, num_inputs = cases[:9:4], 2
     totals = {
         dtype: dict(
@@ -304,14 +305,14 @@ def measure_correctness(options: argparse.Namespace, report: Report) -> None:
             total["not_repeated"] += not found["is_repeated"]
             if found["is_wrong"]:
                 print(f"wrong: {case}: {found}", flush=True)
-        # Each time all, since the part may be stopped.
+        # Reported after each case, since the part may be stopped.
         report(dict(key=total["dtype"], **total))
     for index_format in INDEX_FORMATS[: 1 if options.smoke else None]:
         report(repeat(index_format, options.smoke))
 
 
 def repeat(index_format: str, is_small: bool) -> Row:
-    """Whether large sums of rounded numbers are repeated to the bit."""
+    """Test whether large sums of rounded numbers are reproducible."""
     case = Case(
         size=(11, 13) if is_small else (91, 119),
         pool_size=(3, 3),
@@ -369,7 +370,7 @@ OPERATIONS = ("pool", "unpool", "both", "train")
 
 
 class Candidate(NamedTuple):
-    """A way to pool and unpool, and the bytes of its index per window."""
+    """An implementation, and the bytes of its index per window."""
 
     pool: Callable[[Any], tuple]
     unpool: Callable[..., Any]
@@ -409,7 +410,7 @@ def compiled_by_torch() -> Candidate:
 
 
 def scatter(pooled: Any, argmax: Any, shape: tuple[int, ...]) -> Any:
-    """As it is pasted from answer to answer: one scatter over all images."""
+    """Unpool with a common recipe: one scatter over all images."""
     first = keras.ops.arange(shape[0], dtype=argmax.dtype)
     first = keras.ops.reshape(first * math.prod(shape[1:]), (-1, 1, 1, 1))
     flat = keras.ops.scatter(
@@ -423,7 +424,7 @@ def scatter(pooled: Any, argmax: Any, shape: tuple[int, ...]) -> Any:
 def torch_candidates(
     shape: tuple[int, ...], dtype: str
 ) -> dict[str, Candidate]:
-    """PyTorch's own functions, in both of its memory formats."""
+    """Return PyTorch's own functions, in both of its memory formats."""
     from torch.nn import functional
 
     def arrange(x: Any, is_last: bool) -> Any:
@@ -456,7 +457,7 @@ def measure_bandwidth(
         shapes, dtypes = SMOKE_SHAPES, DTYPES[1:]
     for shape, dtype in itertools.product(shapes, dtypes):
         found = find(shape, dtype)
-        # Compiling takes a minute, and a compiler.
+        # Compiling takes a minute and requires a compiler.
         if shape != SHAPES[-1]:
             found.pop(COMPILED, None)
         for row in bandwidths(shape, dtype, found, 2 if options.smoke else 7):
@@ -507,7 +508,7 @@ def bandwidths(
 def prepared(
     candidate: Candidate, x: Any, upstream: Any
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """The operations of a candidate, with all tensors made beforehand."""
+    """Return the operations of a candidate, with all inputs created."""
     pool, unpool = map(candidate.prepare, (candidate.pool, candidate.unpool))
     pooled = pool(x)
     yield "pool", functools.partial(pool, x)
@@ -519,7 +520,7 @@ def prepared(
 
     if candidate.prepare is compiled:
         train = compiled(functools.partial(with_gradient, forward))
-    else:  # PyTorch compiles the gradient with what runs forward.
+    else:  # PyTorch compiles the gradient with the forward pass.
         train = functools.partial(with_gradient, candidate.prepare(forward))
     yield "train", functools.partial(train, x, upstream)
 
@@ -527,10 +528,10 @@ def prepared(
 def num_bytes(
     operation: str, shape: tuple[int, ...], itemsize: int, index_bytes: int
 ) -> int:
-    """What an operation reads and writes at the least.
+    """Return the minimum number of bytes that an operation reads and writes.
 
-    The gradient moves as much as what runs forward: it reads the upstream
-    gradient at the index, and puts what it found back.
+    The gradient moves as many bytes as the forward pass. It reads the upstream
+    gradient at the index and writes the values back.
     """
     cells = math.prod(shape)
     one_way = cells * itemsize + cells // 4 * (itemsize + index_bytes)
@@ -541,7 +542,7 @@ def num_bytes(
 
 
 class EpochSeconds(keras.callbacks.Callback):
-    """How long each epoch takes, the first with all that is compiled."""
+    """Measures the seconds of each epoch. The first one compiles."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -551,12 +552,12 @@ class EpochSeconds(keras.callbacks.Callback):
         self.start = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        # The loss of the epoch is in the logs: the device has finished.
+        # The logs contain the loss of the epoch, so the device has finished.
         self.seconds.append(time.perf_counter() - self.start)
 
 
 class Load(NamedTuple):
-    """What is trained on."""
+    """The size of the training."""
 
     image_size: tuple[int, int] = (360, 480)
     batch_size: int = 8
@@ -625,7 +626,7 @@ def fit_row(
 
 
 def measure_torch_segnet(options: argparse.Namespace, report: Report) -> None:
-    """SegNet written in PyTorch alone, in a loop of one's own."""
+    """Train SegNet in plain PyTorch, with a plain training loop."""
     import torch
     from torch_segnet import SegNet, epoch_seconds
 
@@ -653,13 +654,14 @@ def measure_torch_segnet(options: argparse.Namespace, report: Report) -> None:
         )
 
 
-# CamVid in some minutes.
+# CamVid in a few minutes.
 
 
 def measure_camvid(options: argparse.Namespace, report: Report) -> None:
-    """SegNet-Basic, trained for a time and scored.
+    """Train SegNet-Basic for a given time and score it.
 
-    The learning rate falls to 0 by a cosine of the time. The last epoch counts.
+    The learning rate follows a cosine of the time and ends at 0. The scores are
+    those of the last epoch.
     """
     arrays = unpack(options.camvid)
     recipe = RECIPES["segnet_basic"]
@@ -713,11 +715,11 @@ def measure_camvid(options: argparse.Namespace, report: Report) -> None:
     )
 
 
-# Parts, each in a process of its own.
+# Parts, each in a new process.
 
 
 class Part(NamedTuple):
-    """A measurement, how long it may take, and a backend that it needs."""
+    """A measurement, its time limit and the backend that it requires."""
 
     title: str
     measure: Callable[[argparse.Namespace, Report], None]
@@ -726,7 +728,7 @@ class Part(NamedTuple):
 
 
 def parts(options: argparse.Namespace) -> dict[str, Part]:
-    """What is measured, most important first."""
+    """Return all parts, the most important first."""
     if options.camvid is not None:
         return {"camvid": Part("CamVid", measure_camvid)}
     found = {
@@ -759,7 +761,7 @@ def parts(options: argparse.Namespace) -> dict[str, Part]:
 def run_part(
     options: argparse.Namespace, name: str, part: Part, max_seconds: float
 ) -> tuple[str, list[Row]]:
-    """How a part ended, and the rows that it wrote until then."""
+    """Run a part in a new process and return its status and rows."""
     file = options.output / ".rows.jsonl"
     file.write_text("")
     command = [sys.executable, __file__, "--child", name, "--rows", str(file)]
@@ -786,7 +788,7 @@ def run_part(
         status = "stopped"
     lines = file.read_text().splitlines(keepends=True)
     file.unlink()
-    # The last line may not have been finished.
+    # The last line may be incomplete.
     return status, [json.loads(line) for line in lines if line[-1] == "\n"]
 
 
@@ -801,19 +803,19 @@ def run_child(options: argparse.Namespace) -> None:
 
 
 def run_here(options: argparse.Namespace, part: Part) -> tuple[str, list[Row]]:
-    """As `run_part`, in this process: imports take longer than tiny parts."""
+    """Run a part in this process, since imports take longer than tiny parts."""
     rows: list[Row] = []
     part.measure(options, rows.append)
     return "done", rows
 
 
 def newest(rows: list[Row]) -> list[Row]:
-    """One row of each key: parts report again what has changed."""
+    """Return the last row of each key. Parts report changed rows again."""
     return list({row["key"]: row for row in rows}.values())
 
 
 def tables(rows: list[Row]) -> Iterator[tuple[str | None, list[Row]]]:
-    """Rows of one kind together; what does not fit a table is left out."""
+    """Group rows by table, without the values that do not fit into one."""
     names = dict.fromkeys(row.get("table") for row in rows)
     for name in names:
         yield (
@@ -866,21 +868,21 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--minutes", type=float, default=8.0, help="for all parts; default 8")
-    add("--only", action="append", metavar="PART", help="may be repeated")
+    add("--minutes", type=float, default=8.0, help="in total (default: 8)")
+    add("--only", action="append", metavar="PART", help="can be repeated")
     add("--list", action="store_true", help="print the names of the parts")
     add("--output", type=Path, default=Path("runs/gpu"), help="folder")
-    add("--camvid", type=Path, metavar="FILE", help="train on what it holds")
-    add("--smoke", action="store_true", help="tiny sizes, on a CPU too")
+    add("--camvid", type=Path, metavar="FILE", help="train on this file")
+    add("--smoke", action="store_true", help="tiny sizes, also on a CPU")
     add("--child", help=argparse.SUPPRESS)
     add("--rows", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.minutes <= 0:
-        parser.error("--minutes must be > 0.")
+        parser.error("--minutes must be greater than 0.")
     known = parts(options)
     for name in options.only or ():
         if name not in known:
-            parser.error(f"--only {name} is none of: {', '.join(known)}.")
+            parser.error(f"--only {name} is not one of: {', '.join(known)}.")
     return options
 
 
@@ -903,7 +905,7 @@ def main() -> int:
         end += MAX_SCORING_SECONDS
     for name, part in chosen.items():
         start = time.monotonic()
-        status, rows = "left out", []
+        status, rows = "skipped", []
         if start < end:
             is_first = not report["parts"]
             is_here = part.backend in (None, report["backend"])

@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing in turns, processes, tables, options."""
+"""Shared by the benchmarks: timing, processes, tables and options."""
 
 import argparse
 import datetime
@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-# Neither Keras nor a backend is imported here: scripts choose the backend
-# first, and those for GPUs run where TensorFlow is not installed.
+# This file does not import Keras or a backend. Scripts choose the backend
+# first, and those for GPUs also run without TensorFlow.
 
-# Thread pools of one library spin for a while when another's turn has come.
+# The thread pool of one library still spins when the next library takes its
+# turn.
 PAUSE_SECONDS = 0.01
 PACKAGES = ("tensorflow", "jax", "torch", "keras", "keras-deconv", "numpy")
 
@@ -28,7 +29,7 @@ PACKAGES = ("tensorflow", "jax", "torch", "keras", "keras-deconv", "numpy")
 def in_turns(
     calls: dict[Any, Callable[[], Any]], repetitions: int
 ) -> dict[Any, list[float]]:
-    """Seconds of every call, all calls once in each repetition."""
+    """Measure the seconds of each call. Each repetition runs all calls once."""
     times = {key: [] for key in calls}
     for repetition in range(-1, repetitions):
         for key, call in calls.items():
@@ -40,12 +41,12 @@ def in_turns(
 
 
 def seconds_of(call: Callable[[], Any]) -> float:
-    """From call to completed result; freeing the result does not count."""
+    """Measure the time until the result is complete, without freeing it."""
     import tensorflow as tf
 
     start = time.perf_counter()
     result = call()
-    # Waits for GPUs; on CPUs results are there when a call returns.
+    # Waits for GPUs. On CPUs, results are complete when a call returns.
     tf.test.experimental.sync_devices()
     seconds = time.perf_counter() - start
     del result
@@ -53,13 +54,13 @@ def seconds_of(call: Callable[[], Any]) -> float:
 
 
 def summary(seconds: list[float]) -> tuple[float, float]:
-    """Median and distance of the quartiles, in milliseconds."""
+    """Return the median and the interquartile range in milliseconds."""
     low, median, high = np.percentile(seconds, (25, 50, 75)) * 1e3
     return float(median), float(high - low)
 
 
 def run_again(script: str, arguments: list[str]) -> dict[str, Any]:
-    """Run a script in a process of its own that prints JSON at its end."""
+    """Run a script in a new process and return the JSON of its last line."""
     result = subprocess.run(
         [sys.executable, script, *arguments], capture_output=True, text=True
     )
@@ -72,13 +73,13 @@ def run_again(script: str, arguments: list[str]) -> dict[str, Any]:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had so far."""
+    """Return the peak memory of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def about() -> dict[str, Any]:
-    """Where and with what this runs."""
+    """Return the device, date and versions of this run."""
     return dict(
         device=device_name(),
         cores=os.cpu_count(),
@@ -89,13 +90,13 @@ def about() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that are installed, and of this one."""
+    """Return the versions of the installed packages and of this one."""
     found = {}
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            if name == "keras-deconv":  # its source is on PYTHONPATH
+            if name == "keras-deconv":  # on PYTHONPATH, not installed
                 import keras_deconv
 
                 found[name] = keras_deconv.__version__
@@ -103,7 +104,7 @@ def versions() -> dict[str, str]:
 
 
 def device_name() -> str:
-    """The GPU that the backend of Keras uses, else the CPU."""
+    """Return the name of the GPU that Keras uses, or of the CPU."""
     return gpu_name() or cpu_name()
 
 
@@ -128,7 +129,7 @@ def gpu_name() -> str | None:
     if not gpus:
         return None
     details = tf.config.experimental.get_device_details(gpus[0])
-    return details.get("device_name", "GPU of unknown name")
+    return details.get("device_name", "unknown GPU")
 
 
 def cpu_name() -> str:
@@ -151,7 +152,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def markdown_table(rows: list[dict[str, Any]]) -> str:
-    """A Markdown table, numbers to the right."""
+    """Format a Markdown table. Numbers are aligned to the right."""
     heads = list(rows[0])
     lines = [[cell(row[head]) for head in heads] for row in rows]
     widths = [
@@ -184,13 +185,13 @@ def write_json(file: Path | None, report: Any) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Writes a file that is complete whenever it is there."""
+    """Write a file atomically, so that it is never incomplete."""
     part = file.with_name(f".{file.name}.part")
     try:
         part.write_text(text)
         part.replace(file)
     except OSError as error:
-        sys.exit(f"{file} cannot be written: {error.strerror}.")
+        sys.exit(f"Cannot write {file}: {error.strerror}.")
 
 
 def positive_int(text: str) -> int:

@@ -3,8 +3,8 @@
     python benchmarks/models.py              # times, side by side
     python benchmarks/models.py --memory     # one process per network
 
-The yardstick is the same network with what Keras has by itself, MaxPooling2D
-and UpSampling2D. See benchmarks/README.md.
+The baseline is the same network with MaxPooling2D and UpSampling2D of Keras.
+See benchmarks/README.md.
 """
 
 import argparse
@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 
-# The file beside this one: scripts find what lies in their own folder.
+# The file next to this one.
 from measuring import (
     about,
     image_size,
@@ -39,7 +39,7 @@ from keras_deconv import losses, models
 
 
 def vgg16(shape: tuple[int, ...], num_classes: int, decoder: str) -> Any:
-    """VGG16 of Keras; the convolutions of the decoder are always the same."""
+    """VGG16 of Keras with the same decoder convolutions in all cases."""
     encoder = keras.applications.VGG16(
         include_top=False, weights=None, input_shape=shape
     )
@@ -57,7 +57,7 @@ NUM_CLASSES = 11
 
 
 def build(options: argparse.Namespace, decoder: str) -> keras.Model:
-    """A compiled network; every one begins with random weights."""
+    """Return a compiled network with random weights."""
     model = segnet(
         MODELS[options.model], options.image_size, NUM_CLASSES, decoder
     )
@@ -125,7 +125,7 @@ def measure_memory(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def memory_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Peak of this process after two training steps, and what they added."""
+    """Measure the peak memory of two training steps in this process."""
     train = calls(build(options, options.memory_of), options)["train"]
     before = peak_bytes()
     train()
@@ -148,10 +148,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--image-size", type=image_size, help="360x480, or 32x40 with --smoke")
     add("--batch-size", type=positive_int, help="4, or 1 with --smoke")
     add("--repetitions", type=positive_int, help="5, or 2 with --smoke")
-    add("--json", type=Path, metavar="FILE", help="write the numbers there")
-    add("--smoke", action="store_true", help="tiny sizes, in seconds")
+    add("--json", type=Path, metavar="FILE", help="write the numbers to FILE")
+    add("--smoke", action="store_true", help="tiny sizes; takes seconds")
     add("--memory", action="store_true", help="peak memory of training")
-    add("--memory-of", choices=DECODERS, help="the same of one, as JSON")
+    add("--memory-of", choices=DECODERS, help="memory of one, as JSON")
     options = parser.parse_args(arguments)
     size, batch, repetitions = (
         ((32, 40), 1, 2) if options.smoke else ((360, 480), 4, 5)

@@ -1,12 +1,12 @@
-"""Measure what it costs to share a batch among replicas.
+"""Measure the overhead of sharing a batch among replicas.
 
     python benchmarks/scaling.py
 
-SegNet-Basic is trained with one batch size on one device, on two devices made
-of the CPU and in two processes, with TensorFlow and with JAX. All of them share
-the cores of this machine, so nothing gets faster: the ratio to one device says
-what sharing costs. Candidates run in turns, each in processes of its own. See
-benchmarks/README.md.
+The script trains SegNet-Basic with the same batch size on one device, on two
+devices of one CPU and in two processes, with TensorFlow and with JAX. All
+devices share the cores of this machine, so training does not get faster. The
+ratio to one device is the overhead. Candidates take turns, each in its own
+processes. See docs/scaling.md.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# The file beside this one: scripts find what lies in their own folder.
+# The file next to this one.
 from measuring import (
     about,
     image_size,
@@ -39,8 +39,8 @@ from measuring import (
 from keras_deconv import distribution, losses, models
 
 NUM_CLASSES = 11
-# Backend, strategy, processes, devices of each; the first of a backend is what
-# the others are compared with.
+# Backend, strategy, number of processes, devices per process. The first one of
+# a backend is the baseline of the others.
 CANDIDATES = [
     ("tensorflow", "one", 1, 1),
     ("tensorflow", "mirrored", 1, 2),
@@ -52,7 +52,7 @@ CANDIDATES = [
 
 
 class Timer(keras.callbacks.Callback):
-    """Seconds of every epoch; the first one compiles."""
+    """Measures the seconds of every epoch. The first one compiles."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Timer(keras.callbacks.Callback):
 
 
 def seconds_per_step(options: argparse.Namespace) -> float:
-    """Trains here, as one of the processes of a candidate."""
+    """Train in this process, which is one process of a candidate."""
     strategy, num_devices = options.strategy, options.devices
     if num_devices > 1 and keras.config.backend() == "jax":
         import jax
@@ -107,7 +107,7 @@ def seconds_per_step(options: argparse.Namespace) -> float:
 def run(
     candidate: tuple[str, str, int, int], options: argparse.Namespace
 ) -> float:
-    """Seconds per step of a candidate, in processes of its own."""
+    """Measure the seconds per step of a candidate in new processes."""
     backend, strategy, num_processes, num_devices = candidate
     height, width = options.image_size
     arguments = [
@@ -193,11 +193,11 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--image-size", type=image_size, help="90x120, or 24x40 with --smoke")
     add("--batch-size", default=4, type=positive_int)
-    add("--steps", type=positive_int, help="of an epoch: 4, or 2")
+    add("--steps", type=positive_int, help="per epoch: 4, or 2 with --smoke")
     add("--repetitions", type=positive_int, help="3, or 1 with --smoke")
-    add("--json", type=Path, metavar="FILE", help="write the numbers there")
-    add("--smoke", action="store_true", help="tiny sizes; a minute or two")
-    # Given to the processes of a candidate.
+    add("--json", type=Path, metavar="FILE", help="write the numbers to FILE")
+    add("--smoke", action="store_true", help="tiny sizes; takes minutes")
+    # For the processes of a candidate.
     add("--strategy", help=argparse.SUPPRESS)
     add("--devices", type=positive_int, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,12 +1,12 @@
-"""Ask an exported SegNet-Basic for labels again and again, from two threads.
+"""Call an exported SegNet-Basic many times from two threads.
 
     python benchmarks/serving.py
 
-A SavedModel is written, and loaded by a process that knows nothing of
-keras_deconv. Batches of several sizes are labeled in random order; how long
-calls take is printed, and memory and graphs before and after. The exit status
-is 1 if memory grows or anything is traced after the warm-up. See
-benchmarks/README.md.
+The script writes a SavedModel and loads it in a process that does not import
+keras_deconv. It predicts batches of several sizes in random order. It prints
+the time of the calls, and the memory and the number of graphs before and after.
+The exit status is 1 if memory grows, or if TensorFlow traces a function after
+the warm-up. See benchmarks/README.md.
 """
 
 import argparse
@@ -30,7 +30,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import tensorflow as tf
 
-# The file beside this one: scripts find what lies in their own folder.
+# The file next to this one.
 from measuring import (
     about,
     image_size,
@@ -44,18 +44,18 @@ from measuring import (
 
 NUM_CLASSES = 11
 BATCH_SIZES = (1, 2, 4, 8, 16)
-# Of the calls to come, so that memory pools have grown.
+# A fraction of the calls. It lets the memory pools grow.
 WARM_UP_SHARE = 0.15
-# 4 kB for each of 2,000 calls: the class ids of one small image, and less than
-# anything else that a call gets or gives.
+# 4 kB per call for 2,000 calls, the size of the class ids of one small image.
+# All other inputs and outputs of a call are larger.
 ALLOWED_BYTES = 8e6
 RETRACE_EVERY = 10
-# So that it can be seen that the check finds something.
+# Faults that the checks must find.
 FAULTS = ("leak", "retrace")
 
 
 def export(folder: str) -> None:
-    # Not where it is served.
+    # The process that serves the model does not import these.
     import keras
 
     from keras_deconv import export, models
@@ -66,7 +66,7 @@ def export(folder: str) -> None:
 
 
 def resident_bytes() -> int:
-    """Memory that this process has now; outside of Linux the most so far."""
+    """Return the memory of this process, or its peak if not on Linux."""
     status = Path("/proc/self/statm")
     if not status.exists():
         return peak_bytes()
@@ -74,13 +74,13 @@ def resident_bytes() -> int:
 
 
 def num_graphs() -> int:
-    """Graphs that are alive. Functions keep those that they have traced."""
+    """Count live graphs. Functions keep the graphs that they traced."""
     gc.collect()
     return sum(isinstance(item, tf.Graph) for item in gc.get_objects())
 
 
 def serve(folder: str, options: argparse.Namespace) -> dict[str, Any]:
-    """What was measured in this process, which loads the SavedModel."""
+    """Load the SavedModel, call it, and return the measurements."""
     loaded = tf.saved_model.load(folder)
     label = loaded.signatures["serving_default"]
     if options.fault == "retrace":
@@ -116,12 +116,12 @@ def serve(folder: str, options: argparse.Namespace) -> dict[str, Any]:
         return seconds, resident_bytes()
 
     def plan(number: int) -> list[tuple[tuple[int, int], int]]:
-        """Every kind equally often, in random order."""
+        """Return every kind equally often, in random order."""
         chosen = [kinds[i % len(kinds)] for i in range(number)]
         random.Random(number).shuffle(chosen)
         return chosen
 
-    # The largest in all threads at once is the most that memory has to hold.
+    # Memory peaks if all threads predict the largest batch at the same time.
     largest = max(kinds, key=lambda kind: math.prod(kind[0]) * kind[1])
     warm_up = plan(max(round(options.calls * WARM_UP_SHARE), len(kinds)))
     planned = plan(options.calls)
@@ -156,10 +156,10 @@ def row(
 
 
 def memory_of(samples: Sequence[int]) -> dict[str, Any]:
-    """Growth in bytes, by the median and by a line through all samples.
+    """Return the growth in bytes: between medians, and of a fitted line.
 
-    Medians of the first and last fifth: single values go up and down by what
-    the calls of the moment need.
+    The medians are those of the first and last fifth, because single samples
+    include the memory of running calls.
     """
     fifth = max(len(samples) // 5, 1)
     before, after = np.median(samples[:fifth]), np.median(samples[-fifth:])
@@ -175,11 +175,11 @@ def memory_of(samples: Sequence[int]) -> dict[str, Any]:
 
 
 def complaints(report: dict[str, Any]) -> list[str]:
-    """What is not as it must be."""
+    """Return a message for each check that failed."""
     found = []
     before, after = report["graphs"]
     if after > before:
-        found.append(f"{after - before} graphs came after the warm-up.")
+        found.append(f"{after - before} graphs were added after the warm-up.")
     memory = report["memory"]
     if memory["growth"] > ALLOWED_BYTES:
         found.append(
@@ -187,7 +187,7 @@ def complaints(report: dict[str, Any]) -> list[str]:
             f"{ALLOWED_BYTES / 1e6:.0f} MB are allowed."
         )
     if report["knows_keras_deconv"]:
-        found.append("The process that served had imported keras_deconv.")
+        found.append("The serving process imported keras_deconv.")
     return found
 
 
@@ -202,17 +202,17 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         dest="image_sizes",
         action="append",
         type=image_size,
-        help="may be repeated; 24x32, 31x43 and 45x60, or 9x13 and 16x24 "
-        "with --smoke",
+        help="can be repeated; default: 24x32, 31x43 and 45x60, or 9x13 and "
+        "16x24 with --smoke",
     )
     add("--calls", type=positive_int, help="2000, or 200 with --smoke")
     add("--threads", default=2, type=positive_int)
-    add("--json", type=Path, metavar="FILE", help="write the numbers there")
-    add("--smoke", action="store_true", help="tiny sizes, in seconds")
+    add("--json", type=Path, metavar="FILE", help="write the numbers to FILE")
+    add("--smoke", action="store_true", help="tiny sizes; takes seconds")
     add(
         "--fault",
         choices=FAULTS,
-        help="keep all outputs, or trace again and again: it has to be found",
+        help="keep all outputs, or retrace; the checks must find it",
     )
     add("--serve", metavar="FOLDER", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

@@ -1,7 +1,8 @@
-"""SegNet as one writes it in PyTorch, with nothing of this package.
+"""SegNet in plain PyTorch, without this package.
 
-`MaxPool2d(return_indices=True)` and `MaxUnpool2d`, convolutions with bias,
-batch normalization and ReLU: the layers and parameters of `models.SegNet`.
+It uses `MaxPool2d(return_indices=True)` and `MaxUnpool2d`, convolutions with
+bias, batch normalization and ReLU. It has the layers and parameters of
+`models.SegNet`.
 """
 
 import itertools
@@ -17,7 +18,7 @@ VOID = 255
 
 
 class SegNet(torch.nn.Module):
-    """As published: five stages down on VGG-16, five up."""
+    """SegNet as published: a VGG-16 encoder and a decoder of five stages."""
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ def epoch_seconds(
     is_mixed: bool,
     num_epochs: int,
 ) -> list[float]:
-    """Trains on images in their order, and returns the seconds of epochs."""
+    """Train on images in order and return the seconds of each epoch."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     memory_format = getattr(torch, memory_format)
     model = model.to(device, memory_format=memory_format).train()
@@ -90,7 +91,7 @@ def epoch_seconds(
         start = time.perf_counter()
         for first in range(0, len(images), batch_size):
             chosen = slice(first, first + batch_size)
-            # As NumPy has them: channels last in memory.
+            # Channels are last in memory, as in NumPy.
             x = torch.from_numpy(images[chosen]).to(device).movedim(-1, 1)
             x = x.contiguous(memory_format=memory_format)
             y = torch.from_numpy(masks[chosen]).to(device).long()

@@ -1,12 +1,12 @@
-"""Measure pooling and unpooling against the other ways to do them.
+"""Compare pooling and unpooling with other implementations.
 
-    python benchmarks/unpool.py              # times, side by side
-    python benchmarks/unpool.py --memory     # one process per candidate
-    python benchmarks/unpool.py --compile    # what first calls cost
-    python benchmarks/unpool.py --backend torch   # ours on PyTorch
+    python benchmarks/unpool.py              # times
+    python benchmarks/unpool.py --memory     # peak memory, one process each
+    python benchmarks/unpool.py --compile    # time of first calls
+    python benchmarks/unpool.py --backend torch   # the layers on PyTorch
 
-Everything that is compared runs in one process and in turns, so that what the
-machine does besides hits all alike. See benchmarks/README.md.
+All candidates run in one process and take turns, so that other programs on the
+machine affect all of them equally. See benchmarks/README.md.
 """
 
 import argparse
@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# Files beside this one: scripts find what lies in their own folder.
+# Files next to this one.
 import backend
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-# Keras reads it once, when it is imported.
+# Keras reads this variable when it is imported.
 os.environ["KERAS_BACKEND"] = backend.chosen()
 
 import keras
@@ -50,7 +50,7 @@ try:
 except ImportError:
     torch = None
 
-# Here functions are traced anew on purpose, which TensorFlow warns of.
+# TensorFlow warns about retracing, which is intended here.
 tf.get_logger().setLevel("ERROR")
 
 COPY = "copy"
@@ -60,7 +60,7 @@ RECIPE = "argmax + scatter_nd"
 KERAS = "keras upsampling"
 TORCH_FIRST = "torch channels_first"
 TORCH_LAST = "torch channels_last"
-# With --backend torch, each in both index formats.
+# With --backend torch, in both index formats.
 EAGER = "ours eager, {}"
 COMPILED = "ours compiled, {}"
 
@@ -68,7 +68,7 @@ OPERATIONS = ("pool", "unpool", "both", "train")
 
 
 class Case(NamedTuple):
-    """Shape of what is pooled, channels last, and the windows on it."""
+    """The shape of the input, channels last, and the windows."""
 
     shape: tuple[int, ...]
     pool_size: int = 2
@@ -89,7 +89,7 @@ class Case(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """One way to do it: functions by operation, and how to call them."""
+    """An implementation: functions by operation, and how to call them."""
 
     functions: dict[str, Callable[..., Any]]
     convert: Callable[[np.ndarray], Any]
@@ -122,7 +122,7 @@ SMOKE_CASES = (
 
 
 def candidates(case: Case) -> dict[str, Candidate]:
-    """All ways that there are for the rank of the case, without the copy."""
+    """Return all implementations for the rank of a case, without the copy."""
     if keras.config.backend() == "torch":
         return candidates_on_torch(case)
     ours = tensorflow_functions(*our_functions(case))
@@ -141,7 +141,7 @@ def candidates(case: Case) -> dict[str, Candidate]:
 
 
 def candidates_on_torch(case: Case) -> dict[str, Candidate]:
-    """Ours on PyTorch, eager and compiled, and PyTorch's own."""
+    """Return the layers on PyTorch, and PyTorch's own functions."""
     found = {}
     for index_format in ("window", "plane"):
         functions = differentiated_by_torch(*our_functions(case, index_format))
@@ -160,7 +160,7 @@ def torch_candidates(case: Case) -> dict[str, Candidate]:
     found = {
         TORCH_FIRST: Candidate(functions, channels_first, functools.partial)
     }
-    if case.rank > 1:  # PyTorch knows the other layout from 2 axes on.
+    if case.rank > 1:  # PyTorch needs two axes for the other layout.
         found[TORCH_LAST] = Candidate(
             functions, channels_last, functools.partial
         )
@@ -189,7 +189,7 @@ def our_functions(
 
 
 def recipe_functions(case: Case) -> tuple[Callable, Callable]:
-    """What is pasted from answer to answer; it sums where windows overlap."""
+    """A common recipe. It adds the values of overlapping windows."""
 
     def pool(x: Any) -> tuple:
         return tf.nn.max_pool_with_argmax(
@@ -212,14 +212,14 @@ def recipe_functions(case: Case) -> tuple[Callable, Callable]:
 
 
 def keras_functions(case: Case) -> tuple[Callable, Callable]:
-    """What networks do that remember nothing: no unpooling, but its rival."""
+    """Pooling and upsampling without an index."""
     pooling = getattr(keras.layers, f"MaxPooling{case.rank}D")(
         case.pool_size,
         case.strides,
         padding="same",
         data_format="channels_last",
     )
-    # The one of a single axis knows one data format.
+    # The layer for one axis does not have the argument.
     options = {} if case.rank == 1 else {"data_format": "channels_last"}
     upsampling = getattr(keras.layers, f"UpSampling{case.rank}D")(
         case.strides, **options
@@ -243,7 +243,7 @@ def tensorflow_functions(
 
 
 def torch_functions(case: Case) -> dict[str, Callable]:
-    """PyTorch's own; its unpooling keeps one of several values on a cell."""
+    """PyTorch's own. Unpooling keeps one of several values on a cell."""
     max_pool = getattr(torch.nn.functional, f"max_pool{case.rank}d")
     max_unpool = getattr(torch.nn.functional, f"max_unpool{case.rank}d")
 
@@ -291,7 +291,7 @@ def gradient_by_torch(both: Callable) -> Callable:
 
 
 def compile_by_torch(function: Callable, *tensors: Any) -> Callable[[], Any]:
-    """Compile what runs forward; PyTorch compiles its gradient with it."""
+    """Compile the forward pass. PyTorch then compiles its gradient too."""
     forward = getattr(function, "forward", None)
     if forward is None:
         function = torch.compile(function, fullgraph=True)
@@ -301,7 +301,7 @@ def compile_by_torch(function: Callable, *tensors: Any) -> Callable[[], Any]:
 
 
 def channels_last(x: np.ndarray) -> Any:
-    """As NumPy has it in memory; PyTorch names the axes in its own order."""
+    """Keep the memory of NumPy, with the axis order of PyTorch."""
     return torch.from_numpy(x).movedim(-1, 1)
 
 
@@ -315,7 +315,7 @@ def trace(function: Callable, *tensors: Any) -> Callable[[], Any]:
 
 
 def trace_plain(function: Callable, *tensors: Any) -> Callable[[], Any]:
-    """Traced for sizes that are not known, which is where it is used."""
+    """Trace for unknown sizes, the case in which plain kernels are used."""
     signature = [
         tf.TensorSpec([*[None] * (len(t.shape) - 1), t.shape[-1]], t.dtype)
         for t in tensors
@@ -377,7 +377,7 @@ def inputs(case: Case) -> tuple[np.ndarray, np.ndarray]:
 def prepared_calls(
     candidate: Candidate, x: np.ndarray, upstream: np.ndarray
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Each operation of a candidate, with all tensors made beforehand."""
+    """Return each operation of a candidate, with all inputs created."""
     x, upstream = candidate.convert(x), candidate.convert(upstream)
     pool = candidate.prepare(candidate.functions["pool"], x)
     arguments = dict(pool=(x,), unpool=pool(), both=(x,), train=(x, upstream))
@@ -386,7 +386,7 @@ def prepared_calls(
 
 
 def ratios(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """How many times as long the others take as ours, by operation."""
+    """Divide the times of the others by those of the package."""
     for operation in OPERATIONS:
         found = {
             row["candidate"]: row["milliseconds"]
@@ -412,9 +412,9 @@ def ratios(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def ratios_on_torch(
     operation: str, found: dict[str, float]
 ) -> Iterator[dict[str, Any]]:
-    """How many times as long ours take as PyTorch's own, in each layout."""
+    """Divide the times of the package by those of PyTorch's functions."""
     natives = [name for name in (TORCH_FIRST, TORCH_LAST) if name in found]
-    if not natives:  # where windows overlap
+    if not natives:  # overlapping windows
         return
     for name, milliseconds in found.items():
         if name not in natives:
@@ -439,10 +439,10 @@ def measure_memory(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def memory_of(name: str, smoke: bool) -> dict[str, Any]:
     case = SMOKE_HEADLINE if smoke else HEADLINE
-    # What libraries set up once, at their first call, is not measured.
+    # The first call of each library sets it up, which is not measured.
     first = Case((2, 8, 8, 4))
     training_call(candidates(first)[name], *inputs(first))()
-    arrays = inputs(case)  # kept, or their room would be used again
+    arrays = inputs(case)  # kept, so that their memory is not reused
     call = training_call(candidates(case)[name], *arrays)
     before = peak_bytes()
     call()
@@ -470,7 +470,7 @@ def training_call(
 def kept_bytes(
     case: Case, name: str, x: np.ndarray, upstream: np.ndarray
 ) -> int:
-    """Bytes that the backward pass reads of the forward pass, input too."""
+    """Count the bytes of the forward pass that the backward pass reads."""
     candidate = candidates(case)[name]
     if keras.config.backend() == "torch" or name in (TORCH_FIRST, TORCH_LAST):
         return kept_by_torch(training_call(candidate, x, upstream))
@@ -492,7 +492,7 @@ def kept_by_torch(call: Callable[[], Any]) -> int:
 def kept_by_tensorflow(
     candidate: Candidate, x: np.ndarray, upstream: np.ndarray
 ) -> int:
-    """Walk the graph: what operations of the backward half read of before."""
+    """Find the results of the forward pass that the backward pass reads."""
     forward = backward = ()
 
     def train(x: Any, upstream: Any) -> Any:
@@ -510,7 +510,7 @@ def kept_by_tensorflow(
     read = {
         tensor.name: source(tensor)
         for operation in backward
-        # Who asks for the shape alone needs no values.
+        # These operations use only the shape.
         if operation.type not in ("Shape", "ShapeN", "Size", "ZerosLike")
         for tensor in operation.inputs
         if tensor.op.name in forward
@@ -524,7 +524,7 @@ def kept_by_tensorflow(
 
 
 def source(tensor: Any) -> Any:
-    """The tensor whose memory this one shares."""
+    """Return the tensor whose memory this tensor shares."""
     while tensor.op.type in (
         "Identity",
         "IdentityN",
@@ -543,24 +543,23 @@ def measure_compilation(smoke: bool) -> list[dict[str, Any]]:
 
 
 def first_predictions(smoke: bool) -> list[dict[str, Any]]:
-    """First call of a prediction function, for image sizes not seen before.
+    """Measure the first call of a prediction function with new image sizes.
 
-    No two levels of these sizes are the same, so that nothing is compiled
-    already.
+    The feature maps of these sizes all differ, so nothing is compiled yet.
     """
     build = keras_deconv.models.SegNet
-    # Four of five stages are large enough to be compiled.
+    # The first four of five stages are large enough to be compiled.
     sizes = [(320, 448), (352, 480), (384, 512)]
     if smoke:
         build = keras_deconv.models.SegNetBasic
         sizes = [(48, 64)]
     model = build((None, None, 3), 11)
-    # What is set up once, whatever the size, is not measured.
+    # Set-up that does not depend on the size is not measured.
     for prepare in (trace_plain, trace):
         seconds_of_first_prediction(model, (32, 32), prepare)
     times = {PLAIN: [], FUSED: []}
     for size in sizes:
-        # Convolutions of a new size are set up once, whoever comes first.
+        # The first call with a size sets up the convolutions for both.
         seconds_of_first_prediction(model, size, trace_plain)
         for name, prepare in ((PLAIN, trace_plain), (FUSED, trace)):
             times[name].append(
@@ -582,11 +581,11 @@ def seconds_of_first_prediction(
 
 
 def eager_calls(smoke: bool) -> list[dict[str, Any]]:
-    """Pool and unpool outside of `tf.function`, each time another size."""
+    """Measure eager pooling and unpooling with new sizes."""
     num_sizes, channels = (2, 4) if smoke else (8, 64)
     rows = []
     times = {n: {PLAIN: [], FUSED: []} for n in (1, 2, 3)}
-    # One size more: the first of all asks whether there is a compiler.
+    # The first size is not measured: it checks for a compiler.
     for i in range(-1, num_sizes):
         case = Case((1, 98 + 2 * i, 130 + 2 * i, channels))
         both = tensorflow_functions(*our_functions(case))["both"]
@@ -632,27 +631,28 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--case", action="append", metavar="NAME", help="may be repeated")
+    add("--case", action="append", metavar="NAME", help="can be repeated")
     add("--list", action="store_true", help="print the names of the cases")
     add("--repetitions", type=positive_int, help="15, or 2 with --smoke")
-    add("--json", type=Path, metavar="FILE", help="write the numbers there")
-    add("--smoke", action="store_true", help="tiny sizes, in seconds")
+    add("--json", type=Path, metavar="FILE", help="write the numbers to FILE")
+    add("--smoke", action="store_true", help="tiny sizes; takes seconds")
     add("--memory", action="store_true", help="peak memory of training")
-    add("--memory-of", metavar="CANDIDATE", help="the same of one, as JSON")
-    add("--compile", action="store_true", help="what first calls cost")
+    add("--memory-of", metavar="CANDIDATE", help="memory of one, as JSON")
+    add("--compile", action="store_true", help="time of first calls")
     options = parser.parse_args(arguments)
     if options.backend == "torch" and options.compile:
-        parser.error("--compile measures XLA: it needs --backend tensorflow.")
-    if options.smoke:  # or nothing would be compiled
+        parser.error("--compile requires --backend tensorflow.")
+    if options.smoke:  # otherwise nothing would be compiled
         config.enable_compiled_kernels(min_elements=0)
     cases = {c.name: c for c in (SMOKE_CASES if options.smoke else CASES)}
     for name in options.case or ():
         if name not in cases:
-            parser.error(f"--case {name} is none of: {', '.join(cases)}.")
+            parser.error(f"--case {name} is not one of: {', '.join(cases)}.")
     known = candidates(SMOKE_HEADLINE)
     if options.memory_of is not None and options.memory_of not in known:
         parser.error(
-            f"--memory-of {options.memory_of} is none of: {', '.join(known)}."
+            f"--memory-of {options.memory_of} is not one of: "
+            f"{', '.join(known)}."
         )
     options.cases = [cases[name] for name in options.case or cases]
     options.repetitions = options.repetitions or (2 if options.smoke else 15)

@@ -1,4 +1,4 @@
-"""Networks with the upsampling that Keras has by itself, to compare with."""
+"""Networks with the upsampling layers of Keras, for comparison."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ def segnet(
     num_classes: int,
     decoder: str,
 ) -> keras.Model:
-    """A network with one of our decoders, or with `BASELINE`."""
+    """Build a network with one of the decoders, or with `BASELINE`."""
     is_baseline = decoder == BASELINE
     model = build(
         (*image_size, 3),
@@ -37,7 +37,7 @@ def with_keras_upsampling(layer: keras.Layer) -> keras.Layer:
 
 
 class CroppedUpSampling2D(keras.layers.UpSampling2D):
-    """Keras' layer; cut where an odd size was rounded up in pooling."""
+    """`UpSampling2D` that crops the output to an odd size."""
 
     def call(self, values: Any, like: Any) -> Any:
         return super().call(values)[:, : like.shape[1], : like.shape[2]]

@@ -1,10 +1,10 @@
-"""Compare four ways to undo pooling: one encoder, four decoders, some seeds.
+"""Compare four decoders for the same encoder.
 
     python examples/compare_decoders.py
 
-trains SegNet-Basic with every decoder and seed on drawn street scenes (some
-ten minutes on two CPU cores) and writes into compare_decoders/: table.md,
-table.json and scores.png. Whatever comes out is reported.
+Train SegNet-Basic with every decoder and several seeds on drawn street scenes.
+This takes about ten minutes on two CPU cores. Write table.md, table.json and
+scores.png to the folder compare_decoders/.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import keras
 import matplotlib.pyplot as plt
 import tensorflow as tf
 
-# A file beside this one: scripts find what lies in their own folder.
+# The file next to this one.
 from comparing import (
     BATCH_SIZE,
     IMAGE_SIZE,
@@ -42,10 +42,10 @@ parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
 add = parser.add_argument
-add("--data-dir", help="where tfds keeps prepared data sets")
+add("--data-dir", help="folder of prepared datasets")
 add("--epochs", default=6, type=int)
 add("--output", default="compare_decoders", type=Path)
-add("--seeds", default=3, type=int, help="how many, from 0 on")
+add("--seeds", default=3, type=int, help="number of seeds, from 0")
 add("--smoke", action="store_true", help="one seed, one epoch, two decoders")
 options = parser.parse_args()
 if min(options.epochs, options.seeds) < 1:
@@ -59,14 +59,14 @@ num_classes = data.describe("scenes").num_classes
 
 
 def build(decoder, num_steps):
-    """A compiled network."""
+    """Return a compiled network."""
     model = models.SegNetBasic((*IMAGE_SIZE, 3), num_classes, decoder=decoder)
     compile_for(model, 2e-3, num_steps)
     return model
 
 
 def index_bytes(model):
-    """What the decoder is handed over of one image, besides the last map."""
+    """Return the size of the indices that the decoder gets for one image."""
     return sum(
         math.prod(layer.output[1].shape[1:])
         * tf.as_dtype(layer.output[1].dtype).size
@@ -76,7 +76,7 @@ def index_bytes(model):
 
 
 def skip_bytes(model):
-    """What it would be handed if the maps before pooling were kept."""
+    """Return the size of all feature maps before pooling, for one image."""
     return sum(
         math.prod(layer.input.shape[1:]) * tf.as_dtype(layer.input.dtype).size
         for layer in model.layers
@@ -85,7 +85,7 @@ def skip_bytes(model):
 
 
 def times_in_turns(by_decoder, repetitions):
-    """Seconds of a training step and of a prediction, median of the turns."""
+    """Measure a training step and a prediction: the median of all turns."""
     images = tf.random.uniform((BATCH_SIZE, *IMAGE_SIZE, 3), maxval=255)
     labels = tf.zeros((BATCH_SIZE, *IMAGE_SIZE), "int32")
     times = {}
@@ -117,7 +117,7 @@ for decoder, model in by_decoder.items():
     }
 instead = skip_bytes(by_decoder["max_unpool"])
 
-# Scores: decoders in turns, so that a stopped run compares what it has.
+# Scores: decoders take turns, so that an interrupted run compares all.
 scores = {decoder: [] for decoder in decoders}
 for seed in range(num_seeds):
     for decoder in decoders:
@@ -148,11 +148,12 @@ for decoder, row in rows.items():
         f"| {with_spread(row['boundary_f1'])} |"
     )
 notes = f"""
-Scenes of {IMAGE_SIZE[0]}x{IMAGE_SIZE[1]}, epochs: {epochs}, seeds: {num_seeds};
-mean and standard deviation over the seeds. Boundaries match within one pixel.
-The maps before pooling would be {instead:,} bytes per image.
-{os.cpu_count()} cores, {datetime.date.today()}, TensorFlow {tf.__version__},
-Keras {keras.__version__}.
+Scenes of {IMAGE_SIZE[0]}x{IMAGE_SIZE[1]} pixels, {epochs} epochs, {num_seeds}
+seeds. The scores are the mean and standard deviation over the seeds. Boundaries
+match within one pixel. The feature maps before pooling would take {instead:,}
+bytes per image. Measured on {os.cpu_count()} CPU cores,
+{datetime.date.today()}, with TensorFlow {tf.__version__} and Keras
+{keras.__version__}.
 """
 table = "\n".join(table) + "\n" + notes
 print(f"\n{table}")
@@ -195,6 +196,6 @@ for axis, title, (name, color) in zip(
     axis.locator_params(axis="x", nbins=5)
     axis.grid(axis="x", alpha=0.4)
     axis.spines[["top", "right"]].set_visible(False)
-axes[-1].set_xlabel("a circle for each seed, a bar for their mean")
+axes[-1].set_xlabel("circles: seeds; bar: mean")
 figure.savefig(options.output / "scores.png", dpi=120)
 print(f"Saved table.md, table.json and scores.png in {options.output}")

@@ -1,11 +1,12 @@
-"""Train a SegNet on many GPUs, of one host or of many.
+"""Train a SegNet on several GPUs, on one host or on several.
 
-All GPUs of this host, with TensorFlow:
+To use all GPUs of this host with TensorFlow:
 
     python examples/train_distributed.py --strategy mirrored
 
-Many hosts, with JAX: the same on each of them, with 1 as PROCESS_ID on the
-second one, and so on; --data-dir and --output are folders that all of them see:
+To use several hosts with JAX, run these commands on each host. Count
+PROCESS_ID from 0. --data-dir and --output must name folders that all hosts
+share:
 
     export KERAS_BACKEND=jax
     export KERAS_DISTRIBUTION_JOB_ADDRESSES=host0:12345
@@ -13,10 +14,11 @@ second one, and so on; --data-dir and --output are folders that all of them see:
     export KERAS_DISTRIBUTION_PROCESS_ID=0
     python examples/train_distributed.py --strategy data_parallel
 
-With TensorFlow it is --strategy multi_worker, and TF_CONFIG names the
-processes. To try it without GPUs, --cpu-devices 2 makes two of the CPU.
-If a process is killed, start all of them again: they go on after the last
-finished epoch. docs/scaling.md says what to use when.
+With TensorFlow, use --strategy multi_worker and list the processes in
+TF_CONFIG. To test the script without GPUs, split the CPU into two devices with
+--cpu-devices 2. If a process is killed, start all of them again. Training
+continues after the last finished epoch. docs/scaling.md compares the
+strategies.
 """
 
 import argparse
@@ -45,15 +47,15 @@ parser = argparse.ArgumentParser(
 )
 add = parser.add_argument
 add("--strategy", default="one", choices=distribution.STRATEGIES)
-add("--batch-size", default=8, type=int, help="of all replicas together")
+add("--batch-size", default=8, type=int, help="images on all replicas")
 add("--epochs", default=6, type=int)
-add("--data-dir", help="where tfds keeps prepared data sets")
+add("--data-dir", help="folder of prepared datasets")
 add("--output", default="runs/distributed", type=Path)
-add("--cpu-devices", default=1, type=int, help="devices made of one CPU")
-add("--smoke", action="store_true", help="a few images alone")
+add("--cpu-devices", default=1, type=int, help="number of devices on the CPU")
+add("--smoke", action="store_true", help="use few images")
 options = parser.parse_args()
 
-# Devices and processes: before anything is computed.
+# Set up devices and processes before any computation.
 if options.cpu_devices > 1 and keras.config.backend() == "jax":
     import jax
 
@@ -64,10 +66,10 @@ elif options.cpu_devices > 1:
         [tf.config.LogicalDeviceConfiguration()] * options.cpu_devices,
     )
 replicas = distribution.connect(options.strategy)
-# The same weights in all processes.
+# All processes start with the same weights.
 keras.utils.set_random_seed(SEED)
 
-# Data: the whole set; what belongs to which replica is settled in fit.
+# Data: every process loads the whole dataset; fit divides each batch.
 if replicas.is_chief:
     data.splits("scenes", data_dir=options.data_dir)
 replicas.wait()
@@ -85,7 +87,7 @@ train, validation = data.load(
 )
 scenes = data.describe("scenes")
 
-# Model, loss and metrics: as on one device, but within the scope.
+# Model, loss and metrics: as on one device, but in the scope.
 epochs = 2 if options.smoke else options.epochs
 with replicas.scope():
     model = models.SegNetBasic((*IMAGE_SIZE, 3), scenes.num_classes)
@@ -97,7 +99,7 @@ with replicas.scope():
         metrics=[metrics.MeanIoU(scenes.num_classes)],
     )
 
-# Training: it goes on where a former one was killed.
+# Training: resumes after the last epoch that was saved.
 backup = distribution.EpochBackup(replicas, options.output / "backup")
 history = replicas.fit(
     model,
@@ -109,7 +111,7 @@ history = replicas.fit(
     verbose=2,
 )
 
-# Results: one process writes.
+# Results: only one process writes files.
 if replicas.is_chief:
     with replicas.alone(model):
         model.save(options.output / "model.keras")

@@ -1,16 +1,19 @@
 # %% [markdown]
-# # Unpooling in pictures
+# # Pooling and unpooling in figures
 
 # %% [markdown]
-"""Pictures of what pooling loses, and of what each unpooling gives back.
+"""Draw the figures of docs/layers.md and docs/story.md.
 
     python examples/unpooling_pictures.py
 
-draws into unpooling_pictures/: grids.png (a 4x4 example in numbers),
-index_formats.png (what the index counts), odd_sizes.png (a size that pooling
-forgets), feature_map.png (pooling and unpooling of a map of a network that it
-trains for half a minute) and matrix.png (a convolution as a matrix, and its
-transpose).
+The figures are written to the folder unpooling_pictures/:
+
+- grids.png: a 4x4 example of pooling and three ways to undo it
+- index_formats.png: the index formats
+- odd_sizes.png: unpooling to an odd size
+- feature_map.png: pooling and unpooling of a feature map. The script trains a
+  network for half a minute to get it.
+- matrix.png: a convolution as a matrix, and its transpose
 """
 
 # %%
@@ -33,17 +36,17 @@ from keras_deconv import data, losses, models, ops
 # Okabe and Ito's colors, which color-blind readers tell apart.
 COLORS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442")
 GRAY = "#767676"
-# Points, on pictures six inches wide: readable on a phone.
+# In points. Figures are six inches wide, so that phones show readable text.
 TEXT_SIZE = 12
 SEED = 0
 
 parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
-parser.add_argument("--data-dir", help="where tfds keeps prepared data sets")
+parser.add_argument("--data-dir", help="folder of prepared datasets")
 parser.add_argument("--output", default="unpooling_pictures", type=Path)
-parser.add_argument("--smoke", action="store_true", help="hardly any training")
-# A notebook has no command line: there the environment holds the options.
+parser.add_argument("--smoke", action="store_true", help="train very little")
+# A notebook does not have a command line. It reads options from a variable.
 is_notebook = "ipykernel" in sys.modules
 notebook_options = os.environ.get("EXAMPLE_OPTIONS", "").split()
 options = parser.parse_args(notebook_options if is_notebook else None)
@@ -59,10 +62,11 @@ plt.rcParams.update(
 )
 
 # %% [markdown]
-# ## A 4x4 example in numbers
+# ## A 4x4 example
 #
-# Max pooling keeps the largest value of each 2x2 window. It may remember where
-# in the window that was: 0 and 1 are above 2 and 3.
+# Max pooling keeps the largest value of each 2x2 window. The index is the
+# position of this value in its window. Positions 0 and 1 are in the upper row,
+# 2 and 3 in the lower row.
 
 # %%
 values = np.array([[1, 5, 2, 1], [3, 2, 7, 4], [6, 2, 1, 3], [2, 1, 2, 8]])
@@ -82,21 +86,21 @@ LOST = {
 
 
 def plane(tensor):
-    """Height and width of the one image with one channel."""
+    """Return the only channel of the only image."""
     return keras.ops.convert_to_numpy(tensor)[0, :, :, 0].astype(int)
 
 
 def compare(restored, before):
-    """How many cells are as before, other than before, and left empty."""
+    """Count the cells with the old value, a wrong value, and no value."""
     is_right = restored == before
     is_empty = (restored == 0) & ~is_right
     return is_right.sum(), (~is_right & ~is_empty).sum(), is_empty.sum()
 
 
 def draw_grid(axis, numbers, colors, title, note="", gray=None):
-    """Draw numbers in their cells; a cell without a color stays white.
+    """Draw numbers in their cells. A cell without a color stays white.
 
-    Gray are the cells where `gray` is true, else the zeros in white cells.
+    Numbers are gray where `gray` is true. By default, zeros in white cells are.
     """
     rows, columns = numbers.shape
     axis.imshow([[to_rgb(c or "white") for c in line] for line in colors])
@@ -123,7 +127,7 @@ def draw_windows(axis, num_windows):
 
 
 def colors_of(numbers):
-    """Each maximum has its color, wherever it is."""
+    """Return the colors of cells: each maximum has its own color."""
     of_maximum = dict(zip(plane(pooled).ravel(), COLORS, strict=True))
     return [[of_maximum.get(n) for n in line] for line in numbers]
 
@@ -142,16 +146,16 @@ for axis, (name, tensor) in zip(axes[1], restored.items(), strict=True):
 figure.savefig(options.output / "grids.png")
 
 # %% [markdown]
-# None of the three is an inverse. Nearest and bed of nails forget the index;
-# max unpooling puts every maximum back where it was, and leaves the other
-# three cells of a window empty. The convolution that follows fills them.
+# None of the three is an inverse of pooling. Nearest and bed of nails unpooling
+# do not use the index. Max unpooling puts every maximum back at its position
+# and leaves the other three cells of the window empty. The next convolution
+# fills them.
 #
-# ## What the index counts
+# ## Index formats
 #
-# There are four ways to write down where a maximum was. All four count from 0;
-# the package computes each of them, and `ops.convert_argmax` goes from one to
-# another. Each cell shows its own number; colored are the maxima, and their
-# numbers are the index.
+# There are four formats for the position of a maximum. All of them count from
+# 0. `ops.convert_argmax` converts between them. Each cell shows its number in
+# the format. The maxima are colored, and their numbers are the index.
 
 # %%
 FORMATS = {
@@ -161,7 +165,7 @@ FORMATS = {
     "onnx": "images, channels,\nrows and columns.\nONNX",
 }
 NUM_IMAGES, SIZE, NUM_CHANNELS = 2, (4, 4), 2
-# Every number once, so that no maximum is a tie.
+# Every number occurs once, so there are no ties.
 mixed = np.random.default_rng(SEED).permutation(
     np.arange(NUM_IMAGES * NUM_CHANNELS * 16) + 1
 )
@@ -173,7 +177,7 @@ is_maximum = (
 
 
 def numbers_of_cells(index_format):
-    """The number of every cell: as if each in turn were the maximum."""
+    """Return the number that each cell would have as the maximum."""
     numbers = 0
     for place in range(4):
         here = np.full(pooled.shape, place, "uint8")
@@ -189,7 +193,7 @@ def numbers_of_cells(index_format):
 
 
 def colors_of_channel(image, channel):
-    """A color for the maximum of each window."""
+    """Return the colors of cells: the maximum of each window has one."""
     colors = np.full(SIZE, None)
     for (row, column), _ in np.ndenumerate(colors):
         if is_maximum[image, row, column, channel]:
@@ -208,7 +212,7 @@ for line, (name, numbers) in zip(axes, drawn.items(), strict=True):
         [step] = np.unique(numbers[1] - numbers[0])
         more = f"{step} more" if step else "the same"
         text = f"{FORMATS[name]}\n\nimage 1: {more}"
-        # What pooling returns in this format.
+        # The index that pooling returns in this format.
         index = (
             ops.convert_argmax(argmax, "window", name, input_size=SIZE)
             if name == "onnx"
@@ -233,14 +237,16 @@ for line, (name, numbers) in zip(axes, drawn.items(), strict=True):
 figure.savefig(options.output / "index_formats.png")
 
 # %% [markdown]
-# The window index alone does not depend on the size of the image, its channels
-# or the batch. That is why it fits into a byte and cannot point outside.
+# Only the window index does not depend on the size of the image, its channels
+# or the batch. Therefore, it fits into one byte and cannot point outside of the
+# window.
 #
-# ## An odd size
+# ## Odd sizes
 #
-# Sizes of 5x7 and 6x8 pool to the same 3x4. Which one it was, only the tensor
-# that was pooled can say: `like`. With "same" the last windows are cut off at
-# the edge; with "valid" what is left over belongs to no window.
+# Sizes of 5x7 and 6x8 both pool to 3x4. Pass the tensor that was pooled as
+# `like` to restore the right one. With "same" padding, the last windows are cut
+# off at the border. With "valid" padding, the remaining cells do not belong to
+# any window.
 
 # %%
 odd = np.random.default_rng(5).integers(1, 10, (5, 7))
@@ -254,7 +260,7 @@ for column, padding in zip(axes.T, ("same", "valid"), strict=True):
     unpooled = unpool(like=odd_batch)
     colors = np.full((6, 8), None)
     for row, place in np.argwhere(plane(unpooled)):
-        # Windows side by side have different colors.
+        # Neighboring windows have different colors.
         colors[row, place] = COLORS[row // 2 % 2 * 2 + place // 2 % 2]
     for axis, tensor, title in (
         (column[0], odd_batch, f'x, pooled "{padding}"'),
@@ -279,8 +285,8 @@ figure.savefig(options.output / "odd_sizes.png")
 # %% [markdown]
 # ## A feature map of a trained network
 #
-# The same with what the first convolution of a SegNet-Basic sees in a street
-# scene, after a short training.
+# The same for a feature map of a street scene: the output of the first
+# convolution of SegNet-Basic after a short training.
 
 # %%
 scenes = data.describe("scenes")
@@ -301,7 +307,7 @@ first_stage = keras.Model(
     model.input, model.get_layer("block1_conv1_relu").output
 )
 features = keras.ops.convert_to_numpy(first_stage(image[None]))
-# The channel that has most to tell; a part of it, so that cells are seen.
+# The channel with the most contrast. It is cropped, so that cells are visible.
 channel = features.std(axis=(0, 1, 2)).argmax()
 rows, columns = slice(32, 72), slice(40, 80)
 feature_map = features[:, rows, columns, channel, None]
@@ -318,15 +324,15 @@ maps = {
 figure, axes = plt.subplots(3, 2, figsize=(6, 9), layout="constrained")
 axes = axes.ravel()
 axes[0].imshow(image[rows, columns])
-axes[0].set_title("a part of a scene")
+axes[0].set_title("part of a scene")
 for axis, (name, tensor) in zip(axes[1:], maps.items(), strict=True):
-    picture = keras.ops.convert_to_numpy(tensor)[0, :, :, 0]
+    cells = keras.ops.convert_to_numpy(tensor)[0, :, :, 0]
     title = name
     if name in restored:
-        num_right, num_wrong, _ = compare(picture, feature_map[0, :, :, 0])
-        right, wrong = (100 * n / picture.size for n in (num_right, num_wrong))
+        num_right, num_wrong, _ = compare(cells, feature_map[0, :, :, 0])
+        right, wrong = (100 * n / cells.size for n in (num_right, num_wrong))
         title = f"{name}\n{right:.0f} % right, {wrong:.0f} % wrong"
-    drawn = axis.imshow(picture, cmap="cividis", vmin=0, vmax=feature_map.max())
+    drawn = axis.imshow(cells, cmap="cividis", vmin=0, vmax=feature_map.max())
     axis.set_title(title)
 for axis in axes:
     axis.set_xticks([])
@@ -339,10 +345,11 @@ figure.savefig(options.output / "feature_map.png")
 # %% [markdown]
 # ## Convolution as a matrix, and its transpose
 #
-# Transposed convolution also makes small maps larger. A 3x3 kernel takes a 4x4
-# image to 2x2; with the images as vectors that is a matrix of 4 rows and 16
-# columns, one row per output. Transposed convolution is the transpose of that
-# matrix. It restores the size, and not the values: no inverse.
+# Transposed convolution also makes feature maps larger. A convolution with a
+# 3x3 kernel maps a 4x4 image to 2x2 outputs. If images are written as vectors,
+# the convolution is a matrix with 4 rows, one per output, and 16 columns.
+# Transposed convolution multiplies by the transpose of that matrix. It restores
+# the size but not the values, so it is not an inverse.
 
 # %%
 kernel = np.arange(1, 10).reshape(3, 3)
@@ -351,7 +358,7 @@ x = values
 y = (matrix @ x.ravel()).reshape(2, 2)
 back = (matrix.T @ y.ravel()).reshape(4, 4)
 
-# What Keras computes is the same.
+# Keras computes the same.
 kernel_4d = kernel.astype("float32")[:, :, None, None]
 by_keras = keras.ops.conv(batch, kernel_4d)
 back_by_keras = keras.ops.conv_transpose(by_keras, kernel_4d, 1)
@@ -390,6 +397,6 @@ for place, numbers, colors, title in (
 figure.savefig(options.output / "matrix.png")
 
 # %% [markdown]
-# A matrix with 4 rows cannot be inverted: 16 numbers do not come back out of
-# 4. What a decoder learns is not to undo the encoder, but to say what was
-# there.
+# A matrix with 4 rows and 16 columns does not have an inverse, because 4
+# numbers cannot determine 16. A decoder does not learn to invert the encoder.
+# It learns to predict the classes.

@@ -187,7 +187,7 @@ def test_serving_sees_what_is_traced_again():
         *("--fault", "retrace"),
     )
     assert result.returncode == 1
-    assert "graphs came after the warm-up" in result.stderr
+    assert "graphs were added after the warm-up" in result.stderr
 
 
 def test_mistake_ends_in_one_sentence(monkeypatch, capsys):
@@ -197,7 +197,7 @@ def test_mistake_ends_in_one_sentence(monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         runpy.run_path(script, run_name="__main__")
     assert end.value.code == 2
-    assert "--case 9x9 is none of: 8x180x240x64, " in capsys.readouterr().err
+    assert "--case 9x9 is not one of: 8x180x240x64, " in capsys.readouterr().err
 
 
 # On a GPU.

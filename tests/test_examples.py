@@ -82,7 +82,7 @@ def test_encoders_are_compared(tmp_path):
     [
         ("compare_encoders.py", ["--epochs", "0"], "must be at least 1"),
         ("compare_decoders.py", ["--seeds", "0"], "must be at least 1"),
-        ("why_unpooling.py", ["--camvid", "nowhere"], "nowhere is no folder"),
+        ("why_unpooling.py", ["--camvid", "nowhere"], "is not a folder"),
     ],
 )
 def test_mistake_ends_in_one_sentence(
