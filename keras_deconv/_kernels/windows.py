@@ -56,11 +56,6 @@ class Windows(NamedTuple):
         )
 
 
-def _maximum(a: Length, b: Length) -> Length:
-    known = isinstance(a, int) and isinstance(b, int)
-    return max(a, b) if known else ops.maximum(a, b)
-
-
 def cast_length(length: Length, dtype: str) -> Length:
     """A length in the dtype of positions; one that is known is just an int."""
     return ops.cast(length, dtype) if ops.is_tensor(length) else length
@@ -81,9 +76,9 @@ def lay_windows(
             start = _shapes.padding_before(n, m or 0, k, s, padding)
         elif padding == "same":
             m = (n + s - 1) // s
-            start = _maximum((m - 1) * s + k - n, 0) // 2
+            start = _backends.longer((m - 1) * s + k - n, 0) // 2
         else:
-            m, start = _maximum((n - k) // s + 1, 0), 0
+            m, start = _backends.longer((n - k) // s + 1, 0), 0
         num_windows.append(m)
         before.append(start)
     return Windows(
@@ -108,22 +103,18 @@ def _pad_or_crop(
 ) -> Tensor:
     """Give the spatial axes `lengths`, with `before` new cells in front.
 
-    A negative `before` takes cells away; a `fill` of None mirrors the border.
+    A negative `before` takes cells away; a `fill` of None repeats the border.
     """
     size = _backends.shape(x)[1:-1]
     after = [to - n - b for to, n, b in zip(lengths, size, before, strict=True)]
     pads = [
-        (_maximum(b, 0), _maximum(a, 0))
+        (_backends.longer(b, 0), _backends.longer(a, 0))
         for b, a in zip(before, after, strict=True)
     ]
     if any(not isinstance(p, int) or p > 0 for pair in pads for p in pair):
-        pads = [(0, 0), *pads, (0, 0)]
-        if fill is None:
-            x = ops.pad(x, pads, mode="symmetric")
-        else:
-            x = _backends.pad(x, pads, fill)
+        x = _backends.pad(x, [(0, 0), *pads, (0, 0)], fill)
     if any(not isinstance(n, int) or n < 0 for n in (*before, *after)):
-        x = _slice(x, [_maximum(-b, 0) for b in before], lengths)
+        x = _slice(x, [_backends.longer(-b, 0) for b in before], lengths)
     if not all(isinstance(n, int) for n in lengths):
         # Converters lose sight of the channels, which convolutions ask for.
         batch, *_, inner = _backends.shape(x)
@@ -400,7 +391,7 @@ def fit(
     """Move blocks by `before` cells, and crop or pad them to `size`.
 
     A `fill` of None repeats the last value: the new cells at the end are fewer
-    than a block, so that a mirrored border holds that value alone.
+    than a block, so that the border, mirrored or not, holds that value alone.
     """
     return _pad_or_crop(x, before, size, fill)
 
