@@ -483,7 +483,7 @@ def test_callbacks_take_the_highest_score(tmp_path):
         masks,
         verbose=0,
         validation_data=(images, masks),
-        callbacks=sum(callbacks.values(), []),
+        callbacks=[one for group in callbacks.values() for one in group],
     )
     for monitor, group in callbacks.items():
         for callback in group:

@@ -237,7 +237,7 @@ def exported_by_jax(function, constraints=()):
 @pytest.mark.backend
 @with_jax
 @pytest.mark.parametrize(
-    "pool_size, padding, constraints",
+    ("pool_size", "padding", "constraints"),
     [(3, "same", []), (2, "valid", ["h >= 8", "w >= 8"])],
 )
 def test_jax_exports_unknown_sizes(pool_size, padding, constraints, rng):
