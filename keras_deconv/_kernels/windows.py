@@ -39,6 +39,7 @@ class Windows(NamedTuple):
     pool_size: tuple[int, ...]
     strides: tuple[int, ...]
     before: tuple[Length, ...]
+    are_padded: bool = False  # whether they may reach beyond the input
 
     @property
     def reach(self) -> tuple[int, ...]:
@@ -76,7 +77,9 @@ def lay_windows(
             start = _shapes.padding_before(n, m or 0, k, s, padding)
         elif padding == "same":
             m = (n + s - 1) // s
-            start = _backends.longer((m - 1) * s + k - n, 0) // 2
+            # Half of at most k - 1 cells, rounded down.
+            padded = _backends.longer((m - 1) * s + k - n, 0)
+            start = padded // 2 if k > 2 else 0
         else:
             m, start = _backends.longer((n - k) // s + 1, 0), 0
         num_windows.append(m)
@@ -87,10 +90,11 @@ def lay_windows(
         tuple(pool_size),
         tuple(strides),
         tuple(before),
+        are_padded=padding == "same",
     )
 
 
-def _offsets(pool_size: Sequence[int]) -> list[tuple[int, ...]]:
+def offsets(pool_size: Sequence[int]) -> list[tuple[int, ...]]:
     """Offsets inside a window in row-major order."""
     return list(itertools.product(*map(range, pool_size)))
 
@@ -171,7 +175,7 @@ def cells(x: Tensor, windows: Windows, fill: Any) -> list[Tensor]:
             return piece
         return _slice(piece, firsts, windows.num_windows)
 
-    return [cell(offset) for offset in _offsets(windows.pool_size)]
+    return [cell(offset) for offset in offsets(windows.pool_size)]
 
 
 def _first_inside(windows: Windows, dtype: str) -> Tensor | None:
@@ -202,7 +206,10 @@ def along(axis: int, x: Tensor, num_spatial_dims: int) -> Tensor:
 
 
 def pool(
-    x: Tensor, windows: Windows, dtype: str = "int32"
+    x: Tensor,
+    windows: Windows,
+    dtype: str = "int32",
+    cells: Callable[[Tensor, Windows, Any], list[Tensor]] = cells,
 ) -> tuple[Tensor, Tensor]:
     """Maximum of each window, and its index in `dtype`.
 
@@ -316,7 +323,7 @@ def _block_index(windows: Windows, shift: tuple[int, ...]) -> list[int]:
     """
     outside = math.prod(windows.pool_size)
     result = []
-    for cell in _offsets(windows.strides):
+    for cell in offsets(windows.strides):
         index = 0
         for c, b, k, s in zip(
             cell, shift, windows.pool_size, windows.strides, strict=True
@@ -368,7 +375,7 @@ def bed_of_nails(
     values: Tensor, windows: Windows, position: Sequence[int]
 ) -> Tensor:
     """Put each value on one cell of its block, 0 elsewhere."""
-    here = [int(o != tuple(position)) for o in _offsets(windows.strides)]
+    here = [int(o != tuple(position)) for o in offsets(windows.strides)]
     zero = ops.zeros((1,) * 5, dtype="int32")
     chosen = _choose(zero, here, windows.strides)
     return spread(values, windows.strides, chosen)

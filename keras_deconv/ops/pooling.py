@@ -218,7 +218,6 @@ def _require_window(
         return inputs
     size = _shapes.spatial_size(_backends.shape(inputs), data_format)
 
-
     def rules() -> Iterator[Any]:
         return (n >= k for n, k in zip(size, pool_size, strict=True))
 
