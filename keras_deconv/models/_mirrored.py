@@ -104,13 +104,13 @@ def undo_reduction(
             data_format=LAST,
             position=tuple((k - 1) // 2 for k in change.window),
             name=name,
-        )(x, like=change.features)
+        )(x, change.features)
     if decoder == "nearest":
         unpool = NearestUnpool2D(
             change.strides, None, change.padding, data_format=LAST, name=name
         )
         if change.padding == "same" or change.window == change.strides:
-            return unpool(x, like=change.features)
+            return unpool(x, change.features)
         return _fit(unpool(x), change, change.strides, name)
     kernel = _covering_kernel(change)
     x = layers.Conv2DTranspose(
@@ -199,7 +199,7 @@ def project_and_unpool(
             use_bias=False,
             name=f"{unpool.name}_projection",
         )
-    return unpool(x, argmax, like=like)
+    return unpool(x, argmax, like)
 
 
 def join(x: Tensor, features: Tensor, skips: str, name: str) -> Tensor:
@@ -256,6 +256,4 @@ def _fit(x: Tensor, change: Change, kernel: Sequence[int], name: str) -> Tensor:
             x = layers.ZeroPadding2D(
                 added, data_format=LAST, name=f"{name}_pad"
             )(x)
-    return CropLike2D(data_format=LAST, name=f"{name}_crop")(
-        x, like=change.features
-    )
+    return CropLike2D(data_format=LAST, name=f"{name}_crop")(x, change.features)
