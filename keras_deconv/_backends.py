@@ -65,6 +65,9 @@ def shape(tensor: Any) -> tuple:
 
 def static_shape(tensor: Any) -> tuple[int | None, ...]:
     """The shape as known now; a length that is not known is None."""
+    if keras.config.backend() == "jax":
+        # `jax.export` puts expressions such as "h // 2" in place of lengths.
+        return tuple(n if isinstance(n, int) else None for n in tensor.shape)
     if not is_traced_for_file():
         return tuple(tensor.shape)
     import torch
@@ -102,6 +105,34 @@ def has_open_sizes() -> bool:
     return False
 
 
+def are_decidable(rules: Iterable[Any]) -> bool:
+    """Whether comparisons of lengths, from a generator, have an answer.
+
+    Those of the expressions that `jax.export` has for lengths may not.
+    """
+    if keras.config.backend() != "jax":
+        return True
+    import jax
+
+    try:
+        all(rules)
+    except jax.errors.InconclusiveDimensionOperation:
+        return False
+    return True
+
+
+def longer(a: Any, b: Any) -> Any:
+    """The larger of two lengths, which are not known if they are not ints."""
+    if isinstance(a, int) and isinstance(b, int):
+        return max(a, b)
+    if keras.config.backend() == "jax":
+        import jax
+
+        # Lengths stay expressions; as tensors they could not make a shape.
+        return jax.core.max_dim(a, b)
+    return keras.ops.maximum(a, b)
+
+
 def maximum(a: Any, b: Any) -> Any:
     """`keras.ops.maximum`, which on PyTorch narrows 64 bits to 32.
 
@@ -131,12 +162,20 @@ def any_nan(tensors: Sequence[Any], largest: Any) -> Any:
 
 
 def pad(tensor: Any, pads: Sequence[tuple[Any, Any]], value: Any) -> Any:
-    """`keras.ops.pad` with a value.
+    """`keras.ops.pad` with a value; None is for borders of equal cells.
 
     Keras makes an object with a name of its own there, which `torch.compile`
     does not take inside a function with a gradient of its own.
     """
-    if keras.config.backend() != "torch":
+    backend = keras.config.backend()
+    if value is None:
+        if backend == "jax":
+            import jax
+
+            # Mirroring has to know how many cells are added.
+            return jax.numpy.pad(tensor, pads, mode="edge")
+        return keras.ops.pad(tensor, pads, mode="symmetric")
+    if backend != "torch":
         return keras.ops.pad(tensor, pads, constant_values=value)
     import torch
 
@@ -191,12 +230,17 @@ def require(condition: Any, *message: Any, before: Any = None) -> Any:
 def require_lengths(rules: Iterable[Any], *message: Any, before: Any) -> Any:
     """Where sizes are not known, refuse at run time what does not fit.
 
+    TensorFlow's graphs can; other backends leave the rules alone, since those
+    of `jax.export` may not be decidable.
+
     Args:
-        rules: Comparisons of lengths. Those that are known now, and not
-            tensors, have been checked already.
+        rules: Comparisons of lengths, from a generator. Those that are known
+            now, and not tensors, have been checked already.
         *message: What to say, with the lengths that came.
         before: Tensor that is returned, and computed from after that.
     """
+    if keras.config.backend() != "tensorflow":
+        return before
     unknown = [
         rule
         for rule in rules

@@ -71,7 +71,7 @@ def label_map(
         )
     received = ops.shape(y_true)
     return _backends.require_lengths(
-        [n == to for n, to in zip(received, sizes, strict=True)],
+        (n == to for n, to in zip(received, sizes, strict=True)),
         "`y_true` must hold one class id for each pixel of `y_pred`; resize "
         "the masks (nearest neighbor) or the predictions. Received: y_true of "
         "shape",
@@ -159,7 +159,7 @@ def pixel_weights(sample_weight: Tensor, ids: Tensor) -> Tensor:
         )
     sizes, found = ops.shape(ids), ops.shape(weights)
     weights = _backends.require_lengths(
-        [(n == to) | (n == 1) for n, to in zip(found, sizes, strict=True)],
+        ((n == to) | (n == 1) for n, to in zip(found, sizes, strict=True)),
         rule,
         *sizes,
         "Received: sample_weight of shape",

@@ -114,6 +114,7 @@ models: models.baselines models.batch_statistics models.deconvnet
     models.segnet models.stages
 models._blocks: layers layers.cropping
 models._caffemodels:
+models._layers:
 models._mirrored: layers layers.cropping models._blocks models._reductions
 models._pairs: _graphs models._mirrored models._reductions
 models._preprocessing: _graphs models._vgg16
@@ -126,10 +127,12 @@ models.batch_statistics: _arguments _backends _graphs _locks
 models.deconvnet: _arguments models._blocks models._vgg16
 models.encoder_decoder: _arguments _graphs models._blocks models._mirrored
     models._preprocessing models._reductions
-models.enet: _arguments layers.cropping models._blocks models._weight_files
+models.enet: _arguments layers.cropping models._blocks models._layers
+    models._weight_files
 models.quicknat: _arguments models._blocks models._weight_files
 models.relaynet: _arguments models._blocks models._weight_files
-models.segnet: _arguments models._blocks models._vgg16 models._weight_files
+models.segnet: _arguments models._blocks models._layers models._vgg16
+    models._weight_files
 models.stages: _arguments layers models._blocks models._mirrored
 ops: ops.convolution ops.fixed_unpooling ops.index_formats ops.pooling
 ops._layout: _arguments _backends _kernels.windows _shapes

@@ -31,6 +31,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_deconv import config
@@ -87,7 +88,7 @@ def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
 
     @tf.custom_gradient
     def function(x: Tensor) -> Any:
-        pooled, argmax = _run(plain.pool, windows, x, dtype=dtype)
+        pooled, argmax = _run(_pool, windows, x, dtype=dtype)
 
         def gradient(upstream: Tensor, _: Tensor) -> Tensor:
             return _linear(
@@ -180,6 +181,53 @@ def bed_of_nails(
         values,
         position=position,
     )
+
+
+def _pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
+    """`plain.pool`, for `tf.vectorized_map` too."""
+    return plain.pool(x, windows, dtype, cells=_cells)
+
+
+def _cells(x: Tensor, windows: Windows, fill: float) -> list[Tensor]:
+    """`plain.cells`, padded with zeros, to which `fill` is added.
+
+    `tf.vectorized_map` forgets what else `tf.pad` is to pad with. Minus zero,
+    which is added elsewhere, changes no number.
+    """
+    if not windows.are_padded or fill == 0:
+        return plain.cells(x, windows, fill)
+    cells = plain.cells(x, windows, fill=0)
+    for i, offset in enumerate(plain.offsets(windows.pool_size)):
+        inside = _inside(windows, offset)
+        if inside is not None:
+            zero, lowest = (tf.cast(n, x.dtype) for n in (-0.0, fill))
+            cells[i] += tf.where(inside, zero, lowest)
+    return cells
+
+
+def _inside(windows: Windows, offset: tuple[int, ...]) -> Tensor | None:
+    """Where the cell at `offset` of a window is not padding; None: all."""
+    inside = None
+    for axis, cell in enumerate(offset):
+        n, m, s, b = (
+            lengths[axis]
+            for lengths in (
+                windows.size,
+                windows.num_windows,
+                windows.strides,
+                windows.before,
+            )
+        )
+        if isinstance(b, int) and cell == b:
+            continue
+        are_known = all(isinstance(length, int) for length in (n, m, b))
+        first = (np.arange if are_known else tf.range)(m) * s - b
+        here = (first + cell >= 0) & (first + cell < n)
+        if are_known and here.all():
+            continue
+        here = plain.along(axis, here, len(offset))
+        inside = here if inside is None else inside & here
+    return inside
 
 
 def _pool_numbers(

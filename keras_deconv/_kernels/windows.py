@@ -39,6 +39,7 @@ class Windows(NamedTuple):
     pool_size: tuple[int, ...]
     strides: tuple[int, ...]
     before: tuple[Length, ...]
+    are_padded: bool = False  # whether they may reach beyond the input
 
     @property
     def reach(self) -> tuple[int, ...]:
@@ -54,11 +55,6 @@ class Windows(NamedTuple):
         return tuple(
             m + q - 1 for m, q in zip(self.num_windows, self.reach, strict=True)
         )
-
-
-def _maximum(a: Length, b: Length) -> Length:
-    known = isinstance(a, int) and isinstance(b, int)
-    return max(a, b) if known else ops.maximum(a, b)
 
 
 def cast_length(length: Length, dtype: str) -> Length:
@@ -81,9 +77,11 @@ def lay_windows(
             start = _shapes.padding_before(n, m or 0, k, s, padding)
         elif padding == "same":
             m = (n + s - 1) // s
-            start = _maximum((m - 1) * s + k - n, 0) // 2
+            # Half of at most k - 1 cells, rounded down.
+            padded = _backends.longer((m - 1) * s + k - n, 0)
+            start = padded // 2 if k > 2 else 0
         else:
-            m, start = _maximum((n - k) // s + 1, 0), 0
+            m, start = _backends.longer((n - k) // s + 1, 0), 0
         num_windows.append(m)
         before.append(start)
     return Windows(
@@ -92,10 +90,11 @@ def lay_windows(
         tuple(pool_size),
         tuple(strides),
         tuple(before),
+        are_padded=padding == "same",
     )
 
 
-def _offsets(pool_size: Sequence[int]) -> list[tuple[int, ...]]:
+def offsets(pool_size: Sequence[int]) -> list[tuple[int, ...]]:
     """Offsets inside a window in row-major order."""
     return list(itertools.product(*map(range, pool_size)))
 
@@ -108,22 +107,18 @@ def _pad_or_crop(
 ) -> Tensor:
     """Give the spatial axes `lengths`, with `before` new cells in front.
 
-    A negative `before` takes cells away; a `fill` of None mirrors the border.
+    A negative `before` takes cells away; a `fill` of None repeats the border.
     """
     size = _backends.shape(x)[1:-1]
     after = [to - n - b for to, n, b in zip(lengths, size, before, strict=True)]
     pads = [
-        (_maximum(b, 0), _maximum(a, 0))
+        (_backends.longer(b, 0), _backends.longer(a, 0))
         for b, a in zip(before, after, strict=True)
     ]
     if any(not isinstance(p, int) or p > 0 for pair in pads for p in pair):
-        pads = [(0, 0), *pads, (0, 0)]
-        if fill is None:
-            x = ops.pad(x, pads, mode="symmetric")
-        else:
-            x = _backends.pad(x, pads, fill)
+        x = _backends.pad(x, [(0, 0), *pads, (0, 0)], fill)
     if any(not isinstance(n, int) or n < 0 for n in (*before, *after)):
-        x = _slice(x, [_maximum(-b, 0) for b in before], lengths)
+        x = _slice(x, [_backends.longer(-b, 0) for b in before], lengths)
     if not all(isinstance(n, int) for n in lengths):
         # Converters lose sight of the channels, which convolutions ask for.
         batch, *_, inner = _backends.shape(x)
@@ -180,7 +175,7 @@ def cells(x: Tensor, windows: Windows, fill: Any) -> list[Tensor]:
             return piece
         return _slice(piece, firsts, windows.num_windows)
 
-    return [cell(offset) for offset in _offsets(windows.pool_size)]
+    return [cell(offset) for offset in offsets(windows.pool_size)]
 
 
 def _first_inside(windows: Windows, dtype: str) -> Tensor | None:
@@ -211,7 +206,10 @@ def along(axis: int, x: Tensor, num_spatial_dims: int) -> Tensor:
 
 
 def pool(
-    x: Tensor, windows: Windows, dtype: str = "int32"
+    x: Tensor,
+    windows: Windows,
+    dtype: str = "int32",
+    cells: Callable[[Tensor, Windows, Any], list[Tensor]] = cells,
 ) -> tuple[Tensor, Tensor]:
     """Maximum of each window, and its index in `dtype`.
 
@@ -325,7 +323,7 @@ def _block_index(windows: Windows, shift: tuple[int, ...]) -> list[int]:
     """
     outside = math.prod(windows.pool_size)
     result = []
-    for cell in _offsets(windows.strides):
+    for cell in offsets(windows.strides):
         index = 0
         for c, b, k, s in zip(
             cell, shift, windows.pool_size, windows.strides, strict=True
@@ -377,7 +375,7 @@ def bed_of_nails(
     values: Tensor, windows: Windows, position: Sequence[int]
 ) -> Tensor:
     """Put each value on one cell of its block, 0 elsewhere."""
-    here = [int(o != tuple(position)) for o in _offsets(windows.strides)]
+    here = [int(o != tuple(position)) for o in offsets(windows.strides)]
     zero = ops.zeros((1,) * 5, dtype="int32")
     chosen = _choose(zero, here, windows.strides)
     return spread(values, windows.strides, chosen)
@@ -400,7 +398,7 @@ def fit(
     """Move blocks by `before` cells, and crop or pad them to `size`.
 
     A `fill` of None repeats the last value: the new cells at the end are fewer
-    than a block, so that a mirrored border holds that value alone.
+    than a block, so that the border, mirrored or not, holds that value alone.
     """
     return _pad_or_crop(x, before, size, fill)
 

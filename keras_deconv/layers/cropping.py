@@ -75,7 +75,7 @@ class CropLike2D(SpatialLayer):
         """`compute_output_shape` for sizes not known until run time."""
         sizes = [self._spatial_size(_backends.shape(x)) for x in (inputs, like)]
         return _backends.require_lengths(
-            [to <= n for n, to in zip(*sizes, strict=True)],
+            (to <= n for n, to in zip(*sizes, strict=True)),
             "`like` must not be larger than `inputs`: cropping takes away "
             "only. Received: inputs of size",
             *sizes[0],

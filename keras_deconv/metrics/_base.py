@@ -23,6 +23,10 @@ class SegmentationMetric(keras.metrics.Metric):
     `ConfusionMatrixMetric`.
     """
 
+    # More is better. Callbacks that monitor a metric with mode="auto" read this
+    # attribute; Keras has no public way to tell them.
+    _direction = "up"
+
     def __init__(
         self,
         num_classes: int,

@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
-from keras import layers, ops
+from keras import layers
 
 from keras_deconv.layers import (
     BedOfNailsUnpool2D,
@@ -166,13 +165,14 @@ def unpool(
     its kernel and strides are the pooling window: no overlap.
     """
     options: dict[str, Any] = dict(padding="same", data_format=LAST, name=name)
+    # `like` without its name: `keras.RematScope` takes no names on TensorFlow.
     if decoder == "max_unpool":
         unpooling = MaxUnpool2D(**options)
-        return unpooling(x, pooling.argmax, like=pooling.features)
+        return unpooling(x, pooling.argmax, pooling.features)
     if decoder == "bed_of_nails":
-        return BedOfNailsUnpool2D(**options)(x, like=pooling.features)
+        return BedOfNailsUnpool2D(**options)(x, pooling.features)
     if decoder == "nearest":
-        return NearestUnpool2D(**options)(x, like=pooling.features)
+        return NearestUnpool2D(**options)(x, pooling.features)
     x = layers.Conv2DTranspose(
         x.shape[-1],
         decoder_kernel_size,
@@ -183,7 +183,7 @@ def unpool(
         name=name,
     )(x)
     return CropLike2D(data_format=LAST, name=f"{name}_crop")(
-        x, like=pooling.features
+        x, pooling.features
     )
 
 
@@ -297,35 +297,3 @@ def activate(logits: Tensor, activation: str | None) -> Tensor:
         return logits
     layer = layers.Activation(activation, dtype="float32", name=activation)
     return layer(logits)
-
-
-def local_response_norm(
-    x: Tensor,
-    *,
-    radius: int = 2,
-    bias: float = 1.0,
-    alpha: float = 2e-5,
-    beta: float = 0.75,
-) -> Tensor:
-    """Divide each value by the energy of its neighbors across channels.
-
-    `x / (bias + alpha * sum(x ** 2)) ** beta`, summed over `radius` channels
-    at either side. Caffe divides its alpha by the number of channels of the
-    window: its 1e-4 over 5 channels is 2e-5 here. In float32, since squares
-    of 0..255 leave float16.
-
-    Reference: Krizhevsky, Sutskever and Hinton, 2012, "ImageNet
-    classification with deep convolutional neural networks", section 3.3.
-    """
-    x = ops.cast(x, "float32")
-    channels = np.arange(x.shape[-1])
-    is_near = np.abs(channels[:, None] - channels) <= radius
-    # By a convolution, which sums before it rounds where it is quantized.
-    energy = ops.conv(
-        ops.square(x),
-        (alpha * is_near).astype("float32")[None, None],
-        data_format=LAST,
-    )
-    # TFLite's calibration gives both factors the range of the product too, so
-    # that one is to be small; powers of 2 change no digit.
-    return x / 256 * ops.power(bias + energy, -beta) * 256

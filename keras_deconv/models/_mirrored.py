@@ -105,13 +105,13 @@ def undo_reduction(
             data_format=LAST,
             position=tuple((k - 1) // 2 for k in change.window),
             name=name,
-        )(x, like=change.features)
+        )(x, change.features)
     if decoder == "nearest":
         unpool = NearestUnpool2D(
             change.strides, None, change.padding, data_format=LAST, name=name
         )
         if change.padding == "same" or change.window == change.strides:
-            return unpool(x, like=change.features)
+            return unpool(x, change.features)
         return _fit(unpool(x), change, change.strides, name)
     kernel = _covering_kernel(change)
     x = layers.Conv2DTranspose(
@@ -200,7 +200,7 @@ def project_and_unpool(
             use_bias=False,
             name=f"{unpool.name}_projection",
         )
-    return unpool(x, argmax, like=like)
+    return unpool(x, argmax, like)
 
 
 def check_skips(value: object, name: str) -> str | bool:
@@ -278,4 +278,4 @@ def _fit(x: Tensor, change: Change, kernel: Sequence[int], name: str) -> Tensor:
             )(x)
     # Keras adds as much before the image as after it, or one less.
     crop = CropLike2D(data_format=LAST, center=is_same, name=f"{name}_crop")
-    return crop(x, like=change.features)
+    return crop(x, change.features)

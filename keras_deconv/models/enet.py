@@ -7,12 +7,13 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import layers
 
 from keras_deconv import _arguments
 from keras_deconv.layers.cropping import CropLike2D
 from keras_deconv.models import _blocks, _weight_files
 from keras_deconv.models._blocks import LAST, Pooling
+from keras_deconv.models._layers import PadChannels
 
 __all__ = ["ENet"]
 
@@ -162,9 +163,7 @@ def ENet(  # noqa: N802
         dtype="float32",
         name="fullconv",
     )(x)
-    x = CropLike2D(data_format=LAST, dtype="float32", name="logits")(
-        x, like=inputs
-    )
+    x = CropLike2D(data_format=LAST, dtype="float32", name="logits")(x, inputs)
     model = keras.Model(
         inputs, _blocks.activate(x, classifier_activation), name=name
     )
@@ -221,7 +220,8 @@ def _down_block(
         extension, 1, activation=_prelu, name=f"{name}_conv2"
     )
     main, pooling = _blocks.pool(x, decoder=decoder, name=f"{name}_pool")
-    main = ops.pad(main, [(0, 0)] * 3 + [(0, filters - main.shape[-1])])
+    added = filters - main.shape[-1]
+    main = PadChannels(added, name=f"{name}_channels")(main)
     return _expand_and_add(extension, main, rate, _prelu, name), pooling
 
 
@@ -265,7 +265,7 @@ def _up_block(
         ((1, 0), (1, 0)), data_format=LAST, name=f"{name}_conv2_padding"
     )(extension)
     extension = CropLike2D(data_format=LAST, name=f"{name}_conv2_crop")(
-        extension, like=pooling.features
+        extension, pooling.features
     )
     extension = _blocks.norm(extension, name=f"{name}_conv2_norm")
     extension = activation(extension, f"{name}_conv2")

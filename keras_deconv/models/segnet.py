@@ -9,6 +9,7 @@ import keras
 
 from keras_deconv import _arguments
 from keras_deconv.models import _blocks, _vgg16, _weight_files
+from keras_deconv.models._layers import LocalResponseNorm
 
 __all__ = ["BayesianSegNet", "BayesianSegNetBasic", "SegNet", "SegNetBasic"]
 
@@ -323,7 +324,7 @@ def SegNetBasic(  # noqa: N802
     _weight_files.check(weights, _weight_files.CAFFE_SUFFIXES)
     inputs = keras.Input(_arguments.image_shape(input_shape), name="image")
     x = _encode_and_decode(
-        _blocks.local_response_norm(inputs),
+        LocalResponseNorm(name="local_response_norm")(inputs),
         encoder,
         mirror,
         kernel_size=kernel_size,

@@ -35,7 +35,7 @@ def as_batch(x: Tensor, name: str) -> Tensor:
     _arguments.check_number_dtype(x.dtype, name)
     shape = _backends.shape(x)
     return _backends.require_lengths(
-        [n > 0 for n in shape[1:]],
+        (n > 0 for n in shape[1:]),
         f"`{name}` must not be empty: only the batch may be. Received: shape",
         *shape,
         before=x,
@@ -123,7 +123,7 @@ def _require_same_size(
     if output_size is None or len(output_size) != len(size):
         return like
     return _backends.require_lengths(
-        [n == to for n, to in zip(size, output_size, strict=True)],
+        (n == to for n, to in zip(size, output_size, strict=True)),
         "`output_size` and `like` both say which size to restore, and "
         f"disagree. Give one of them. Received: output_size={output_size}, "
         "like of spatial size",

@@ -1,7 +1,7 @@
 """Unpooling that remembers nothing, as functions."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from keras_deconv import _arguments, _backends, _kernels, _shapes
@@ -186,12 +186,15 @@ def _require_blocks(
 ) -> Tensor:
     """`_shapes.check_block_size` for sizes not known until run time."""
     pool_size, strides, padding = window
-    rules = []
-    for n, m, k, s in zip(target, size, pool_size, strides, strict=True):
-        smallest, largest = _shapes.block_lengths(m, k, s, padding)
-        rules += [smallest <= n, n <= largest]
+
+    def rules() -> Iterator[Any]:
+        for n, m, k, s in zip(target, size, pool_size, strides, strict=True):
+            smallest, largest = _shapes.block_lengths(m, k, s, padding)
+            yield smallest <= n
+            yield n <= largest
+
     return _backends.require_lengths(
-        rules,
+        rules(),
         "The size to restore (`output_size` or `like`) must be one that "
         f"shrinks to the size of `values`, with pool_size={pool_size}, "
         f"strides={strides}, padding={padding!r}. Received: size to restore",

@@ -107,7 +107,7 @@ def convert_argmax(
         if isinstance(own, int) and num_channels < own:
             raise ValueError(f"{rule} {own} {end}")
         argmax = _backends.require_lengths(
-            [num_channels >= own], rule, own, end, before=argmax
+            (n >= own for n in (num_channels,)), rule, own, end, before=argmax
         )
     if "window" in (source, target):
         _shapes.check_unpooled_size(
@@ -161,7 +161,7 @@ def _require_windows(
     found = _shapes.spatial_size(_backends.shape(argmax), data_format)
     expected = _shapes.pooled_size(size, *window)
     return _backends.require_lengths(
-        [m == n for m, n in zip(found, expected, strict=True)],
+        (m == n for m, n in zip(found, expected, strict=True)),
         "`argmax` must have the size that pooling gives. Give the pooling's "
         "own `input_size`, `pool_size`, `strides` and `padding`. Received: "
         f"input_size={size}, which gives {expected}, and argmax of size",

@@ -1,6 +1,7 @@
 """Max pooling with indices and max unpooling as functions."""
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -216,8 +217,21 @@ def _require_window(
     if padding == "same":
         return inputs
     size = _shapes.spatial_size(_backends.shape(inputs), data_format)
+
+    def rules() -> Iterator[Any]:
+        return (n >= k for n, k in zip(size, pool_size, strict=True))
+
+    if not _backends.are_decidable(rules()):
+        raise ValueError(
+            "padding='valid' needs a lower bound for each unknown spatial size "
+            "of `inputs` in jax.export and model.export: whether a window fits "
+            "into it is not known. Use padding='same', known sizes or, in "
+            "jax.export, constraints: symbolic_shape('b, h, w, 3', "
+            "constraints=['h >= 32', 'w >= 32']). Received: pool_size="
+            f"{pool_size}, inputs of size {size}"
+        )
     return _backends.require_lengths(
-        [n >= k for n, k in zip(size, pool_size, strict=True)],
+        rules(),
         "Each spatial size of `inputs` must be at least the window with "
         "padding='valid'. Use larger inputs, a smaller `pool_size` or "
         f"padding='same'. Received: pool_size={pool_size}, inputs of size",
@@ -232,7 +246,7 @@ def _require_same_shape(argmax: Tensor, values: Tensor) -> Tensor:
     if all(isinstance(n, int) for n in (*shape, *expected)):
         return argmax  # `_arguments.check_argmax` has compared them.
     argmax = _backends.require_lengths(
-        [a == b for a, b in zip(shape, expected, strict=True)],
+        (a == b for a, b in zip(shape, expected, strict=True)),
         "`argmax` must have the shape of `values`: one index for each value. "
         "Received: argmax of shape",
         *shape,
@@ -247,7 +261,7 @@ def _require_same_shape(argmax: Tensor, values: Tensor) -> Tensor:
 def _require_windows(values: Tensor, windows: Windows, size: tuple) -> Tensor:
     """`_shapes.check_unpooled_size` for sizes not known until run time."""
     return _backends.require_lengths(
-        [m == n for m, n in zip(windows.num_windows, size, strict=True)],
+        (m == n for m, n in zip(windows.num_windows, size, strict=True)),
         "The size to restore does not pool to the size of `values`: give the "
         "tensor that was pooled as `like`, and the pooling layer's own "
         "arguments. Received: size to restore",

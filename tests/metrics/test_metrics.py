@@ -457,6 +457,41 @@ def test_fit_and_evaluate(jit_compile):
     )
 
 
+def test_callbacks_take_the_highest_score(tmp_path):
+    # Before 3.11 two of the callbacks look for "acc" in the name instead.
+    mode = "auto" if keras.version() >= "3.11" else "max"
+    file = tmp_path / "best.keras"
+    # By names of ours and by a name that the user gives.
+    scores = [*three_metrics(), BoundaryF1(3, name="contours")]
+    callbacks = {
+        f"val_{score.name}": [
+            keras.callbacks.EarlyStopping(f"val_{score.name}"),
+            keras.callbacks.ModelCheckpoint(
+                file, f"val_{score.name}", save_best_only=True, mode=mode
+            ),
+            keras.callbacks.ReduceLROnPlateau(f"val_{score.name}", mode=mode),
+        ]
+        for score in scores
+    }
+    images, masks = training_data()
+    model = tiny_model()
+    model.compile(
+        loss=SegmentationCrossentropy(), metrics=scores, run_eagerly=True
+    )
+    model.fit(
+        images,
+        masks,
+        verbose=0,
+        validation_data=(images, masks),
+        callbacks=[one for group in callbacks.values() for one in group],
+    )
+    for monitor, group in callbacks.items():
+        for callback in group:
+            for epoch, value in enumerate([2.0, 3.0, 1.0], start=1):
+                callback.on_epoch_end(epoch, {monitor: value})
+            assert callback.best == 3
+
+
 @pytest.mark.backend
 @pytest.mark.numeric
 @bounds.needs_half_precision

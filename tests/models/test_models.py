@@ -3,6 +3,7 @@
 import functools
 import inspect
 import math
+import warnings
 
 import keras
 import numpy as np
@@ -23,6 +24,7 @@ from keras_deconv.models import (
     _pairs,
     enet,
 )
+from keras_deconv.models._layers import LocalResponseNorm
 from tests import networks
 
 pytestmark = [pytest.mark.oldest]
@@ -648,7 +650,7 @@ def test_full_resolution_net_is_segnet_basic_that_never_shrinks():
 def test_local_response_norm_is_caffes(rng):
     x = rng.uniform(0, 255, (1, 2, 2, 7)).astype("float32")
     inputs = keras.Input((2, 2, 7))
-    net = keras.Model(inputs, _blocks.local_response_norm(inputs))
+    net = keras.Model(inputs, LocalResponseNorm()(inputs))
     expected = np.zeros_like(x)
     for channel in range(7):
         window = x[..., max(channel - 2, 0) : channel + 3]
@@ -733,3 +735,59 @@ def test_bad_arguments(model, arguments, words):
 def test_bad_arguments_of_one_network(model, arguments, words):
     with pytest.raises(ValueError, match=words):
         model(**{"input_shape": (224, 224, 3), "num_classes": 4, **arguments})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        if name in ("SegNetBasic", "PatchClassifier")
+        else pytest.param(name, marks=pytest.mark.slow)
+        for name in networks.NETWORKS
+        # The other networks differ from these in dropout and sizes.
+        if name not in ("SegNet", "BayesianSegNet", "BayesianSegNetBasic")
+    ],
+)
+def test_files_of_every_kind_hold_the_network(name, tmp_path, monkeypatch, rng):
+    networks.make_slim(monkeypatch)
+    build, size, *_ = networks.NETWORKS[name]
+    net = build((*size, 3))
+    net.save(tmp_path / "net.keras")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # An old format, it says.
+        net.save(tmp_path / "net.h5")
+    net.save_weights(tmp_path / "net.weights.h5")
+    loaded = [
+        keras.saving.load_model(tmp_path / "net.keras"),
+        keras.saving.load_model(tmp_path / "net.h5"),
+        build((*size, 3)),
+    ]
+    loaded[-1].load_weights(tmp_path / "net.weights.h5")
+    x = rng.uniform(0, 255, (1, *size, 3)).astype("float32")
+    for other in loaded:
+        assert [one.name for one in other.layers] == [
+            one.name for one in net.layers
+        ]
+        np.testing.assert_array_equal(other(x), net(x))
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="names fail there alone"
+)
+@pytest.mark.parametrize("decoder", networks.DECODERS)
+def test_poolings_and_unpoolings_are_rematerialized(decoder):
+    def trained():
+        keras.utils.set_random_seed(0)
+        net = SegNetBasic(
+            (5, 7, 3), 2, filters=(4,), kernel_size=3, decoder=decoder
+        )
+        net.compile("sgd", "mse", jit_compile=False)
+        net.train_on_batch(np.ones((1, 5, 7, 3)), np.ones((1, 5, 7, 2)))
+        return net
+
+    expected = trained()
+    names = [one.name for one in expected.layers if "pool" in one.name]
+    with keras.RematScope(mode="list_of_layers", layer_names=names):
+        net = trained()
+    for found, right in zip(net.weights, expected.weights, strict=True):
+        np.testing.assert_array_equal(found, right)

@@ -220,3 +220,66 @@ def test_graphs_drop_values_that_point_outside(index_format, overlap, is_known):
             y, gradient = graph(values, broken)
             np.testing.assert_array_equal(y, expected)
             np.testing.assert_array_equal(gradient, 2 * kept)
+
+
+with_jax = pytest.mark.skipif(
+    keras.config.backend() != "jax", reason="sizes of jax.export"
+)
+
+
+def exported_by_jax(function, constraints=()):
+    from jax import ShapeDtypeStruct, export, jit
+
+    shape = export.symbolic_shape("b, h, w, 3", constraints=constraints)
+    return export.export(jit(function))(ShapeDtypeStruct(shape, "float32"))
+
+
+@pytest.mark.backend
+@with_jax
+@pytest.mark.parametrize(
+    ("pool_size", "padding", "constraints"),
+    [(3, "same", []), (2, "valid", ["h >= 8", "w >= 8"])],
+)
+def test_jax_exports_unknown_sizes(pool_size, padding, constraints, rng):
+    import jax
+
+    def there_and_back(x):
+        window = dict(pool_size=pool_size, strides=2, padding=padding)
+        pooled, argmax = ops.max_pool_with_argmax(x, **window)
+        _, plane = ops.max_pool_with_argmax(x, index_format="plane", **window)
+        window["like"] = x
+        unpooled = [
+            ops.max_unpool(pooled, argmax, overlap="mean", **window),
+            ops.bed_of_nails_unpool(pooled, **window),
+        ]
+        if pool_size == 2:
+            unpooled.append(ops.nearest_unpool(pooled, **window))
+        return pooled, plane, *unpooled
+
+    exported = exported_by_jax(there_and_back, constraints)
+    # One length that windows of 2 fill and one that they do not.
+    x = rng.standard_normal((2, 8, 11, 3)).astype("float32")
+    expected = jax.jit(there_and_back)(x)
+    for y, right in zip(exported.call(x), expected, strict=True):
+        np.testing.assert_array_equal(y, right)
+
+
+@pytest.mark.backend
+@with_jax
+def test_jax_asks_for_bounds_of_sizes():
+    with pytest.raises(ValueError, match="needs a lower bound"):
+        exported_by_jax(ops.max_pool_with_argmax)
+
+
+@pytest.mark.backend
+@with_jax
+@pytest.mark.filterwarnings("ignore:The `native_serialization`")
+def test_jax_models_of_unknown_size_become_saved_models(rng, tmp_path):
+    inputs = keras.Input((None, None, 3))
+    pooled, argmax = keras_deconv.MaxPoolWithArgmax2D(padding="same")(inputs)
+    unpool = keras_deconv.MaxUnpool2D(padding="same")
+    model = keras.Model(inputs, unpool(pooled, argmax, like=inputs))
+    model.export(tmp_path, verbose=False)
+    loaded = tf.saved_model.load(tmp_path)
+    x = rng.standard_normal((2, 9, 14, 3)).astype("float32")
+    np.testing.assert_array_equal(loaded.serve(x), model(x))
