@@ -296,7 +296,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     exact = tf.function(function)
     shared = tf.function(function, reduce_retracing=True)
-    shapes: set[tuple] = set()
+    shapes = set[tuple]()
 
     def call(first: Any, *rest: Any) -> Any:
         shape = tuple(first.shape)

@@ -80,12 +80,14 @@ distribution.connection: distribution._jax distribution._tensorflow
 distribution.replicas:
 export: export.onnx export.saved_model export.tflite
 export._channel_ranges: layers
+export._descriptions: _arguments export._models
 export._models: _arguments _files _graphs
-export.onnx: config export._models
-export.saved_model: _arguments _graphs _resizing config export._models
-    inference.monte_carlo
+export._quiet:
+export.onnx: config export._descriptions export._models export._quiet
+export.saved_model: _graphs _resizing config export._descriptions
+    export._models inference.monte_carlo
 export.tflite: _arguments _batches _kernels.fused config
-    export._channel_ranges export._models
+    export._channel_ranges export._descriptions export._models export._quiet
 inference: inference.monte_carlo inference.sliding_window inference.tiled
 inference.monte_carlo: _arguments _backends _batches _graphs _locks
 inference.sliding_window: _arguments _batches _graphs _locks

@@ -69,9 +69,7 @@ def test_positions_are_unpooled_in_calls_alone(index_format, tmp_path, rng):
     with pytest.raises(ValueError, match=r"index_format='window', call"):
         model.predict(x, verbose=0)
     with pytest.raises(ValueError, match=r"index_format='window', call"):
-        model.export(
-            str(tmp_path / "m.xml"), format="openvino", verbose=False
-        )
+        model.export(str(tmp_path / "m.xml"), format="openvino", verbose=False)
 
 
 def test_training_is_refused_by_keras():
