@@ -159,10 +159,8 @@ def test_openvino_on_the_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "deploying.md").read_text()
     networks.make_slim(monkeypatch)
-    names = run(
-        page.replace("```py\nimport openvino", "```python\nimport openvino")
-    )
-    assert names["compiled"] and names["served"]
+    names = run(page.replace("```py\n", "```python\n"))
+    assert names["class_ids"].shape == (1, 48, 64)
 
 
 # Keras 3.15 warns of its own default where it is given a tf.data.Dataset.

@@ -35,11 +35,12 @@ _resizing:
 _shapes:
 callbacks: _arguments _backends _files _labels visualize
 config: _arguments
-data: data._sets data.augmentation data.camvid data.checking data.folders
-    data.frequencies data.label_maps data.pipeline data.scenes data.sources
-    data.writing
+data: data._devices data._sets data.augmentation data.camvid data.checking
+    data.folders data.frequencies data.label_maps data.pipeline data.scenes
+    data.sources data.writing
 data._caching:
 data._catalog: _arguments data._sets
+data._devices:
 data._epochs: data._errors
 data._errors:
 data._images: data._errors data._tiff data._value_ranges
