@@ -51,10 +51,11 @@ def _has_storage(tensor: Any) -> bool:
 
 
 def shape(tensor: Any) -> tuple:
-    """`keras.ops.shape`, in ints while PyTorch traces a model for a file.
+    """`keras.ops.shape`, in ints while a model is traced for a file.
 
-    The batch is -1 there. Traced sizes would be int32 and int64 tensors in one
-    operation, which ONNX runtimes refuse.
+    The batch is -1 there. On PyTorch, traced sizes would be int32 and int64
+    tensors in one operation, which ONNX runtimes refuse; on OpenVINO they would
+    be those of the one image that Keras traces with.
     """
     if is_traced_for_file():
         return (-1, *static_shape(tensor)[1:])
@@ -70,6 +71,8 @@ def static_shape(tensor: Any) -> tuple[int | None, ...]:
         return tuple(n if isinstance(n, int) else None for n in tensor.shape)
     if not is_traced_for_file():
         return tuple(tensor.shape)
+    if keras.config.backend() == "openvino":
+        return (None, *tensor.shape[1:])
     import torch
 
     with warnings.catch_warnings():
@@ -79,7 +82,12 @@ def static_shape(tensor: Any) -> tuple[int | None, ...]:
 
 
 def is_traced_for_file() -> bool:
-    """Whether PyTorch traces operations with sizes, as for ONNX files."""
+    """Whether operations are traced for a file with numbers as their sizes.
+
+    PyTorch does so for ONNX files, and Keras for files of OpenVINO.
+    """
+    if keras.config.backend() == "openvino":
+        return _arguments_of(*_OPENVINO_EXPORT) is not None
     if keras.config.backend() != "torch":
         return False
     import torch
@@ -88,21 +96,51 @@ def is_traced_for_file() -> bool:
 
 
 def has_open_sizes() -> bool:
-    """Whether an ONNX file being written from PyTorch leaves sizes open.
+    """Whether a file that is being traced leaves sizes open.
 
     The batch does not count. What is traced has numbers in place of the sizes:
-    only the arguments of `torch.onnx.export` tell.
+    only the arguments of the function that writes the file tell.
     """
+    if keras.config.backend() == "openvino":
+        export = _arguments_of(*_OPENVINO_EXPORT) or {}
+        specs = keras.tree.flatten(export.get("input_signature"))
+        return any(None in spec.shape[1:] for spec in specs)
+    export = _arguments_of("torch.onnx", "export") or {}
+    axes = export.get("dynamic_axes") or {}
+    return any(axis != 0 for of_name in axes.values() for axis in of_name)
+
+
+_OPENVINO_EXPORT = ("keras.src.export.openvino", "export_openvino")
+
+
+def _arguments_of(module: str, function: str) -> dict[str, Any] | None:
+    """Local variables of a function that is being called; None if it is not."""
     frame = sys._getframe()
     while frame is not None:
-        function = (frame.f_globals.get("__name__"), frame.f_code.co_name)
-        if function == ("torch.onnx", "export"):
-            axes = frame.f_locals.get("dynamic_axes") or {}
-            return any(
-                axis != 0 for of_name in axes.values() for axis in of_name
-            )
+        if (frame.f_globals.get("__name__"), frame.f_code.co_name) == (
+            module,
+            function,
+        ):
+            return frame.f_locals
         frame = frame.f_back  # type: ignore[assignment]
-    return False
+    return None
+
+
+def check_scatter(batch: Any) -> None:
+    """Refuse a scatter whose number of cells the backend has to know.
+
+    Raises:
+        ValueError: If the batch is open, on OpenVINO.
+    """
+    if keras.config.backend() != "openvino":
+        return
+    if not isinstance(batch, int) or batch < 0:
+        raise ValueError(
+            "index_format='flat' and 'plane' cannot be unpooled by `predict` "
+            "or `export` on the OpenVINO backend, whose scatter needs a known "
+            "batch size. Use index_format='window', call the model instead, "
+            "or export it with KERAS_BACKEND=tensorflow."
+        )
 
 
 def are_decidable(rules: Iterable[Any]) -> bool:
@@ -194,7 +232,8 @@ def is_readable(tensor: Any) -> bool:
         return all(d.platform == "cpu" for d in tensor.devices())
     if backend == "torch":
         return tensor.device.type == "cpu"
-    return True
+    # Another backend may be tracing, as OpenVINO's always is in `predict`.
+    return backend == "numpy"
 
 
 def as_tensor(x: Any) -> Any:
@@ -301,7 +340,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     exact = tf.function(function)
     shared = tf.function(function, reduce_retracing=True)
-    shapes: set[tuple] = set()
+    shapes = set[tuple]()
 
     def call(first: Any, *rest: Any) -> Any:
         shape = tuple(first.shape)

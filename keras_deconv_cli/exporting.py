@@ -17,9 +17,12 @@ _NUM_REPRESENTATIVE = 100
 def export(options: commands.Export) -> int:
     """Exports a model."""
     model, run = runs.load(options.model_path)
-    arguments: dict[str, Any] = {"image_size": run.image_size}
-    if options.format == "saved_model":
-        arguments |= {"class_names": run.class_names, "palette": run.palette}
+    arguments: dict[str, Any] = {
+        "image_size": run.image_size,
+        "class_names": run.class_names,
+        "palette": run.palette,
+        "value_range": run.value_range,
+    }
     if options.quantize:
         arguments["quantize"] = api.CHOICES["quantize"][options.quantize]
     if options.quantize == "int8":

@@ -50,6 +50,18 @@ def run_onnx(model, folder, **options):
     return lambda x: session.run([outputs.name], {inputs.name: x})[0]
 
 
+def in_openvino(model):
+    """Runs a file, or a model that OpenVINO has converted, in full precision.
+
+    By default it computes in half precision where the CPU can.
+    """
+    openvino = missing_is_skipped("openvino", "openvino")
+    compiled = openvino.Core().compile_model(
+        model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    return lambda images: compiled(images)[0]
+
+
 def missing_is_skipped(package, extra):
     with warnings.catch_warnings():
         # What they say of themselves while they are imported.

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.paths import CAMVID, ROOT
+from tests.processes import without_tensorflow
 
 FOLDER = ROOT / "benchmarks"
 
@@ -44,14 +45,6 @@ def module(monkeypatch):
     """Imports a file of the folder, as the scripts there do."""
     monkeypatch.syspath_prepend(FOLDER)
     return importlib.import_module
-
-
-def without_tensorflow(folder):
-    """The variable of a process that finds this package, but not TensorFlow."""
-    for name in ("tensorflow", "tensorflow_datasets"):
-        text = f"raise ImportError('{name} is not installed')\n"
-        (folder / f"{name}.py").write_text(text)
-    return {"PYTHONPATH": os.pathsep.join(map(str, (folder, ROOT)))}
 
 
 def report(script, folder, *arguments):

@@ -152,6 +152,17 @@ def check_mistakes(text, names):
                 eval(code, names)
 
 
+@pytest.mark.slow
+def test_openvino_on_the_page(tmp_path, monkeypatch):
+    """Where it is installed."""
+    pytest.importorskip("openvino")
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "deploying.md").read_text()
+    networks.make_slim(monkeypatch)
+    names = run(page.replace("```py\n", "```python\n"))
+    assert names["class_ids"].shape == (1, 48, 64)
+
+
 # Keras 3.15 warns of its own default where it is given a tf.data.Dataset.
 fit_may_say_shuffle = pytest.mark.filterwarnings("ignore:`shuffle=True` was")
 

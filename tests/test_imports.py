@@ -37,11 +37,12 @@ _runs: _arguments _files models
 _shapes:
 callbacks: _arguments _backends _files _labels visualize
 config: _arguments
-data: data._sets data.augmentation data.camvid data.checking data.folders
-    data.frequencies data.label_maps data.pipeline data.scenes data.sources
-    data.writing
+data: data._devices data._sets data.augmentation data.camvid data.checking
+    data.folders data.frequencies data.label_maps data.pipeline data.scenes
+    data.sources data.writing
 data._caching:
 data._catalog: _arguments _palettes data._sets
+data._devices:
 data._epochs: data._errors
 data._errors:
 data._images: data._errors data._tiff data._value_ranges
@@ -82,12 +83,14 @@ distribution.connection: distribution._jax distribution._tensorflow
 distribution.replicas:
 export: export.onnx export.saved_model export.tflite
 export._channel_ranges: layers
+export._descriptions: _arguments export._models
 export._models: _arguments _files _graphs
-export.onnx: config export._models
-export.saved_model: _arguments _graphs _resizing config export._models
-    inference.monte_carlo
+export._quiet:
+export.onnx: config export._descriptions export._models export._quiet
+export.saved_model: _graphs _resizing config export._descriptions
+    export._models inference.monte_carlo
 export.tflite: _arguments _batches _kernels.fused config
-    export._channel_ranges export._models
+    export._channel_ranges export._descriptions export._models export._quiet
 inference: inference.monte_carlo inference.photos inference.sliding_window
     inference.tiled
 inference._scores: _graphs

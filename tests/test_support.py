@@ -258,6 +258,40 @@ def onnx(build, reference, folder):
     assert formats.foreign_domains(folder / "model.onnx") == set()
 
 
+def openvino_runtime(build, reference, folder):
+    """OpenVINO reads ONNX files and SavedModels."""
+    openvino = formats.missing_is_skipped("openvino", "openvino")
+    model = build()
+    images = images_for(model)
+    expected = compute(model, images)
+    formats.run_onnx(model, folder)
+    model.export(folder / "saved", verbose=False)
+    for read in (
+        openvino.Core().read_model(str(folder / "model.onnx")),
+        openvino.convert_model(str(folder / "saved")),
+    ):
+        check_close(formats.in_openvino(read)(images), expected)
+
+
+def openvino_backend(build, reference, folder):
+    """Eager calls, `predict`, and what Keras exports."""
+    eager(build, reference, folder)
+    model = build()
+    images = images_for(model)
+    expected = compute(model, images)
+    # Keras' own Flatten is exported for the one image that it is traced with.
+    if not any(isinstance(x, keras.layers.Flatten) for x in model.layers):
+        file = str(folder / "model.xml")
+        model.export(file, format="openvino", verbose=False)
+        run = formats.in_openvino(file)
+        for x in (images[:1], images):
+            check_close(run(x), expected[: len(x)])
+    # Keras lets OpenVINO choose the precision.
+    outputs = model.predict(images, verbose=0)
+    assert outputs.shape == expected.shape
+    assert np.corrcoef(outputs.ravel(), expected.ravel())[0, 1] > 0.9
+
+
 def on_backend(build, reference, folder):
     """Eager calls, `fit` and `predict`, in a process of the backend."""
     eager(build, reference, folder)
@@ -273,8 +307,10 @@ COLUMNS = {
     "TFLite": ("tensorflow", tflite),
     "TFLite int8": ("tensorflow", tflite_int8),
     "ONNX": ("tensorflow", onnx),
+    "OpenVINO runtime": ("tensorflow", openvino_runtime),
     "JAX": ("jax", on_backend),
     "PyTorch": ("torch", on_backend),
+    "OpenVINO backend": ("openvino", openvino_backend),
 }
 # Checked in a process of its own, in which all operations are.
 DETERMINISTIC = "deterministic"
@@ -284,6 +320,11 @@ UNSUPPORTED = {
     (f'the same, `index_format="{index_format}"`', column): "with FloorDiv"
     for index_format in ("flat", "plane")
     for column in ("TFLite", "TFLite int8")
+} | {
+    (f'the same, `index_format="{index_format}"`', "OpenVINO backend"): (
+        "whose scatter needs a known batch"
+    )
+    for index_format in ("flat", "plane")
 }
 
 # By default one pair of layers stands for the others, and one network for the
@@ -293,8 +334,8 @@ UNSUPPORTED = {
 # the columns that translate operations.
 QUICK_LAYERS, _, OVERLAPPING, *_ = ROWS
 QUICK_NETWORK = '`SegNetBasic`, `decoder="max_unpool"`'
-QUICK_COLUMNS = ("eager", "JAX", "PyTorch")
-FILES = ("SavedModel", "TFLite", "TFLite int8", "ONNX")
+QUICK_COLUMNS = ("eager", "JAX", "PyTorch", "OpenVINO backend")
+FILES = ("SavedModel", "TFLite", "TFLite int8", "ONNX", "OpenVINO runtime")
 
 
 def marks_of(name, column):
@@ -302,7 +343,7 @@ def marks_of(name, column):
         return ()
     if column in QUICK_COLUMNS and name in (*LAYER_ROWS, QUICK_NETWORK):
         return ()
-    if name == OVERLAPPING and column in ("TFLite", "ONNX"):
+    if name == OVERLAPPING and column in ("TFLite", "ONNX", "OpenVINO runtime"):
         return (pytest.mark.slow,)
     return pytest.mark.slow, pytest.mark.release
 

@@ -450,8 +450,12 @@ def spread(
     planes = []
     for offset in itertools.product(*map(range, leading)):
         condition = chosen(offset)
+        batch = _backends.shape(rows)[0]
+        if condition is None and isinstance(batch, int) and batch < 0:
+            # A selection does not need the batch, which is open in a file.
+            condition = ops.ones((1, block_rows, 1, block_columns, 1), "bool")
         planes.append(
-            ops.broadcast_to(rows, (_backends.shape(rows)[0], *plane_shape))
+            ops.broadcast_to(rows, (batch, *plane_shape))
             if condition is None
             else ops.where(condition, rows, ops.zeros((), values.dtype))
         )

@@ -1,5 +1,10 @@
-"""Data sets for semantic segmentation, on top of tensorflow-datasets."""
+"""Data sets for semantic segmentation, on top of tensorflow-datasets.
 
+Where Keras runs on JAX or PyTorch, importing this hides GPUs from TensorFlow,
+unless the environment variable KERAS_DECONV_TENSORFLOW_GPU is 1.
+"""
+
+from keras_deconv.data._devices import hide_gpus
 from keras_deconv.data._sets import SegmentationSet, color_map
 from keras_deconv.data.augmentation import augmentation
 from keras_deconv.data.camvid import CamVid
@@ -44,3 +49,5 @@ __all__ = [
     "splits",
     "to_tfds",
 ]
+
+hide_gpus()

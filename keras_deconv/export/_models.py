@@ -54,6 +54,12 @@ def of_size(
     return keras.Model(inputs, model(inputs), name=model.name)
 
 
+def known_size(model: keras.Model) -> tuple[int, ...] | None:
+    """Height and width of the images that a model takes; None for any."""
+    size = model.input_shape[1:3]
+    return None if None in size else size
+
+
 def in_float32(model: keras.Model) -> keras.Model:
     """The model, or where it computes in half precision one that does not.
 

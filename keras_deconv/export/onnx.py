@@ -1,5 +1,6 @@
 """Networks as ONNX files."""
 
+import json
 import math
 import os
 import warnings
@@ -10,14 +11,17 @@ import keras
 import numpy as np
 
 from keras_deconv import config
+from keras_deconv.export._descriptions import beside, describe
 from keras_deconv.export._models import (
     Path,
     check_backend,
     in_float32,
+    known_size,
     of_size,
     one_tensor,
     replaced,
 )
+from keras_deconv.export._quiet import quiet
 
 __all__ = ["to_onnx"]
 
@@ -26,35 +30,47 @@ def to_onnx(
     model: keras.Model,
     path: Path,
     *,
+    class_names: Sequence[str] | None = None,
+    palette: Any = None,
+    value_range: Sequence[float] | None = None,
     image_size: Sequence[int] | None = None,
 ) -> None:
     """Write an ONNX file of standard operations alone.
 
-    It takes the images that the model takes, float32 `(batch, height, width,
-    channels)` in 0..255, and gives what the model gives, in float32. The batch
-    may be any, and so may height and width where the model takes any. Written
+    Its input `images` takes the images that the model takes, float32 `(batch,
+    height, width, channels)` in 0..255, and its output `logits` is what the
+    model gives (whatever the model ends in), in float32. The batch may be any,
+    and so may height and width where the model takes any. Written
     by `model.export(format="onnx")`, so that it needs tf2onnx: `pip install
     "keras-deconv[onnx]"`. A model in mixed precision is written as one in
     float32.
 
     The values of the images are in 0..255. If the model was trained with a
-    `value_range` (low, high), which is not part of the file, compute
-    `numpy.clip((images - low) * 255 / (high - low), 0, 255)` first.
+    `value_range` (low, high), compute `numpy.clip((images - low) * 255 /
+    (high - low), 0, 255)` first.
+
+    `class_names`, `palette`, `value_range` and `image_size` are in the
+    `metadata_props` of the file, each as JSON, and in the file `path`.json.
 
     Args:
         model: Built Functional or Sequential model with one input and one
             output, such as `models.SegNet`.
         path: File to write; what is there is replaced.
+        class_names: One name per class.
+        palette: One (red, green, blue) in 0..255 per class.
+        value_range: The (low, high) of the training, for those who read the
+            file. It does not change what the file computes.
         image_size: Height and width to write a file for, where the model takes
             any. It is smaller and faster then. None: any.
 
     Raises:
         ImportError: tf2onnx is missing.
         ValueError: The model is another one, or not on the TensorFlow backend;
-            `image_size` is none that the model takes; a layer keeps numbers
-            in tensors and not in weights; it has an operation that ONNX has
-            not, such as a convolution in groups of several channels; `path`
-            cannot be written.
+            names or palette are not one per class; `value_range` is not (low,
+            high); `image_size` is none that the model takes; a layer keeps
+            numbers in tensors and not in weights; it has an operation that ONNX
+            does not have, such as a convolution in groups of several channels;
+            `path` or `path`.json cannot be written.
 
     Example:
         >>> import pathlib, tempfile
@@ -67,6 +83,9 @@ def to_onnx(
     check_backend("to_onnx")
     model = _translatable(in_float32(one_tensor(model)))
     model = of_size(model, image_size)
+    description = describe(
+        model, known_size(model), class_names, palette, value_range
+    )
     try:
         import onnx
         import tf2onnx  # noqa: F401
@@ -75,17 +94,46 @@ def to_onnx(
             "ONNX files are written by tf2onnx, which is not installed: "
             'pip install "keras-deconv[onnx]"'
         ) from error
+    # They are named in the file as here.
+    images = keras.Input(
+        model.input_shape[1:], name="images", dtype=model.inputs[0].dtype
+    )
+    named = keras.Model(images, {"logits": model(images)})
     # Keras exports no model to ONNX that was never called.
-    model(keras.KerasTensor(model.input_shape))
+    named(keras.KerasTensor(model.input_shape))
     with (
+        beside(path, description),
         config.exporting(),
         replaced(path) as part,
         warnings.catch_warnings(),
     ):
         # Keras names np.object to tf2onnx, which NumPy does not like.
         warnings.simplefilter("ignore", FutureWarning)
-        model.export(str(part), format="onnx", verbose=False)
+        with quiet():
+            named.export(str(part), format="onnx", verbose=False)
+        _complete(onnx, os.fspath(part), description)
         _check_file(onnx, os.fspath(part))
+
+
+def _complete(onnx: Any, path: str, description: dict[str, Any]) -> None:
+    """Name the open sizes of a file, and add the description."""
+    file = onnx.load(path)
+    for value, prefix in (
+        *((one, "") for one in file.graph.input),
+        # Not of those of the images: a model may change the size.
+        *((one, "output_") for one in file.graph.output),
+    ):
+        sizes = value.type.tensor_type.shape.dim
+        for axis, (size, name) in enumerate(
+            zip(sizes, ("batch", "height", "width"), strict=False)
+        ):
+            if not size.HasField("dim_value"):
+                size.dim_param = prefix * (axis > 0) + name
+    onnx.helper.set_model_props(
+        file,
+        {key: json.dumps(value) for key, value in description.items()},
+    )
+    onnx.save(file, path)
 
 
 def _translatable(model: keras.Model) -> keras.Model:

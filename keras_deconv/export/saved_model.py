@@ -8,12 +8,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_deconv import _arguments, _graphs, _resizing, config
+from keras_deconv import _graphs, _resizing, config
+from keras_deconv.export._descriptions import as_text, describe
 from keras_deconv.export._models import (
     Path,
     check_backend,
     checked_size,
     image_spec,
+    known_size,
     one_tensor,
     replaced,
 )
@@ -26,6 +28,7 @@ __all__ = ["to_saved_model"]
 
 CLASS_NAMES_FILE = "class_names.txt"
 PALETTE_FILE = "palette.txt"
+DESCRIPTION_FILE = "description.json"
 
 
 def to_saved_model(
@@ -34,6 +37,7 @@ def to_saved_model(
     *,
     class_names: Sequence[str] | None = None,
     palette: Any = None,
+    value_range: Sequence[float] | None = None,
     image_size: Sequence[int] | None = None,
 ) -> None:
     """Write a SavedModel that labels images of any size as they come.
@@ -55,9 +59,11 @@ def to_saved_model(
       Drawn anew in each call.
 
     The values of the images are in 0..255. If the model was trained with a
-    `value_range` (low, high), which is not part of the file, compute
-    `numpy.clip((images - low) * 255 / (high - low), 0, 255)` first, and round
-    for the signatures that take uint8.
+    `value_range` (low, high), compute `numpy.clip((images - low) * 255 /
+    (high - low), 0, 255)` first, and round for the signatures that take uint8.
+
+    `class_names`, `palette`, `value_range` and `image_size` are in
+    `assets/description.json`, as beside the files of the other formats.
 
     Args:
         model: Built Functional or Sequential model from `(batch, height, width,
@@ -70,14 +76,17 @@ def to_saved_model(
         palette: One (red, green, blue) in 0..255 per class, written to
             `assets/palette.txt` as `red,green,blue`, one a line; also the
             attribute `palette`.
+        value_range: The (low, high) of the training, for those who read the
+            file. It does not change what the model computes.
         image_size: Height and width that images are resized to. None: those
             that the model takes; where it takes any, images are left as they
             are.
 
     Raises:
         ValueError: The model is another one, or not on the TensorFlow backend;
-            names or palette are not one per class; `image_size` is none that
-            the model takes; `path` cannot be written or is something else.
+            names or palette are not one per class; `value_range` is not (low,
+            high); `image_size` is none that the model takes; `path` cannot be
+            written or is something else.
 
     Edge cases: an image that `image_size` leaves as it is gives the numbers
     that the model gives. Entropies and variances are resized as they are, and
@@ -103,18 +112,15 @@ def to_saved_model(
     _graphs.check_from_logits(
         model, from_logits=not _graphs.gives_probabilities(model)
     )
-    num_classes = model.output_shape[-1]
-    assets = dict[str, tuple[str, Sequence[str]]]()
-    if class_names is not None:
-        names = _arguments.class_names(class_names, num_classes)
-        assets["class_names"] = (CLASS_NAMES_FILE, names)
-    if palette is not None:
-        colors = _arguments.palette(palette, num_classes).tolist()
-        assets["palette"] = (
-            PALETTE_FILE,
-            [",".join(map(str, color)) for color in colors],
-        )
     size = _image_size(model, image_size)
+    description = describe(model, size, class_names, palette, value_range)
+    assets = {"description": (DESCRIPTION_FILE, as_text(description))}
+    if class_names is not None:
+        lines = description["class_names"]
+        assets["class_names"] = (CLASS_NAMES_FILE, _as_lines(lines))
+    if palette is not None:
+        lines = [",".join(map(str, one)) for one in description["palette"]]
+        assets["palette"] = (PALETTE_FILE, _as_lines(lines))
 
     module = tf.Module()
     # So that they are written: functions alone do not own them.
@@ -125,9 +131,9 @@ def to_saved_model(
     with config.exporting(), replaced(path, is_folder=True) as part:
         # Of its own, since the SavedModel may have any name.
         folder = pathlib.Path(tempfile.mkdtemp(dir=part.parent))
-        for name, (file, lines) in assets.items():
+        for name, (file, text) in assets.items():
             source = folder / file
-            source.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+            source.write_text(text, "utf-8")
             setattr(module, name, tf.saved_model.Asset(str(source)))
         tf.saved_model.save(module, str(part), signatures=signatures)
 
@@ -138,8 +144,11 @@ def _image_size(
     """Height and width that images get; None to leave them as they are."""
     if image_size is not None:
         return checked_size(model, image_size)
-    takes = model.input_shape[1:3]
-    return None if None in takes else takes
+    return known_size(model)
+
+
+def _as_lines(texts: Sequence[str]) -> str:
+    return "".join(f"{text}\n" for text in texts)
 
 
 def _signatures(
@@ -155,8 +164,9 @@ def _signatures(
     )
 
     def prepare(images: Any) -> Any:
-        x = images if size is None else _resizing.images(images, size)
-        return tf.cast(x, spec.dtype)
+        if size is not None:
+            images = _resizing.exported_images(images, size)
+        return tf.cast(images, spec.dtype)
 
     def restore(maps: Any, images: Any) -> Any:
         """Maps `(batch, height, width, ...)` at the size of the images."""

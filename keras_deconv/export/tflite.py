@@ -16,16 +16,19 @@ from keras_deconv import (
 )
 from keras_deconv._batches import check_images
 from keras_deconv.export import _channel_ranges
+from keras_deconv.export._descriptions import beside, describe
 from keras_deconv.export._models import (
     Path,
     check_backend,
     image_spec,
     in_float32,
     kind,
+    known_size,
     of_size,
     one_tensor,
     replaced,
 )
+from keras_deconv.export._quiet import quiet
 
 __all__ = ["to_tflite"]
 
@@ -38,6 +41,9 @@ def to_tflite(
     quantize: str | None = None,
     *,
     representative_images: Any = None,
+    class_names: Sequence[str] | None = None,
+    palette: Any = None,
+    value_range: Sequence[float] | None = None,
     image_size: Sequence[int] | None = None,
 ) -> None:
     """Write a TFLite file of built-in operations alone, for LiteRT.
@@ -45,12 +51,16 @@ def to_tflite(
     It takes the images that the model takes, float32 in 0..255, and gives what
     the model gives, in float32, quantized or not. The batch may be any, and so
     may height and width where the model takes any: call `resize_tensor_input`.
-    The signature is `serving_default`, its output `logits` (whatever the model
-    ends in). A model in mixed precision is written as one in float32.
+    The signature is `serving_default`, its input `images` and its output
+    `logits` (whatever the model ends in). A model in mixed precision is written
+    as one in float32.
 
     The values of the images are in 0..255. If the model was trained with a
-    `value_range` (low, high), which is not part of the file, compute
-    `numpy.clip((images - low) * 255 / (high - low), 0, 255)` first.
+    `value_range` (low, high), compute `numpy.clip((images - low) * 255 /
+    (high - low), 0, 255)` first.
+
+    `class_names`, `palette`, `value_range` and `image_size` are written to
+    `path`.json.
 
     Args:
         model: Built Functional or Sequential model with one input and one
@@ -70,13 +80,17 @@ def to_tflite(
             which tell the range of each activation: array `(number, height,
             width, channels)` in 0..255, or an iterable of batches, such as a
             `tf.data.Dataset` of images or of (images, masks).
+        class_names: One name per class.
+        palette: One (red, green, blue) in 0..255 per class.
+        value_range: The (low, high) of the training, for those who read the
+            file. It does not change what the file computes.
         image_size: Height and width to write a file for, where the model takes
             any. It is smaller and faster then. None: any.
 
     Raises:
         ValueError: An argument breaks the rule that the error names; the model
             is not on the TensorFlow backend, or does what TFLite's built-in
-            operations cannot; `path` cannot be written.
+            operations cannot; `path` or `path`.json cannot be written.
 
     Edge cases: activations must be numbers; NaN and infinity are not looked
     after as they are in Keras. With "int8" the index is that of the quantized
@@ -112,7 +126,13 @@ def to_tflite(
             f"{kind(representative_images)}. Some 100 images of the training "
             "set will do."
         )
-    with replaced(path) as part, contextlib.ExitStack() as stack:
+    takes = known_size(of_size(model, image_size))
+    description = describe(model, takes, class_names, palette, value_range)
+    with (
+        beside(path, description),
+        replaced(path) as part,
+        contextlib.ExitStack() as stack,
+    ):
         images = None
         if quantize == "int8":
             sized = of_size(model, image_size)
@@ -191,7 +211,7 @@ def _representative(
 
 def _convert(converter: Any, model: keras.Model) -> bytes:
     try:
-        with warnings.catch_warnings():
+        with quiet(), warnings.catch_warnings():
             # What TensorFlow itself calibrates with.
             warnings.filterwarnings(
                 "ignore", r"\s*Warning: tf.lite.Interpreter"

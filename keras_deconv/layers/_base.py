@@ -53,15 +53,17 @@ class SpatialLayer(keras.layers.Layer):
         """Refuse to be traced for a file where a size is left open.
 
         Raises:
-            ValueError: PyTorch traces a model whose sizes are not known. It
-                would make constants of those that it traces with.
+            ValueError: A model whose sizes are not known is traced on PyTorch
+                or OpenVINO, where the sizes of the trace become constants.
         """
         if not _backends.is_traced_for_file():
             return
         # Layers of a subclassed model never see the sizes left open.
         if self._has_open_size or _backends.has_open_sizes():
+            backend = keras.config.backend()
+            name = {"torch": "PyTorch", "openvino": "OpenVINO"}[backend]
             raise ValueError(
-                f"{type(self).__name__} cannot be exported from the PyTorch "
+                f"{type(self).__name__} cannot be exported from the {name} "
                 "backend with an unknown size: only the batch may be None "
                 "there. Build the model with known sizes, for example "
                 "keras.Input((height, width, channels)), or save it as "

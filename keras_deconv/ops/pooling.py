@@ -196,6 +196,7 @@ def max_unpool(
         result = _kernels.unpool(kernel_values, argmax, windows, overlap)
     else:
         batch = _backends.shape(values)[0]
+        _backends.check_scatter(batch)
         dtype = position_dtype(size, channels, batch)
         if keras.backend.standardize_dtype(argmax.dtype) != dtype:
             argmax = ops.cast(argmax, dtype)

@@ -1095,6 +1095,10 @@ def test_export_gives_an_onnx_file(run_folder, tmp_path):
     arguments = ["export", str(run_folder), "--output", str(output)]
     assert main([*arguments, "--format", "onnx"]) == 0
     assert output.stat().st_size / num_weights(run_folder) > 4
+    described = json.loads((tmp_path / "model.onnx.json").read_text())
+    run = runs.read(run_folder)
+    for name in ("class_names", "palette", "image_size", "value_range"):
+        assert described[name] == getattr(run, name)
 
 
 def num_weights(folder):

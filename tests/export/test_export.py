@@ -4,6 +4,7 @@ import collections
 import contextlib
 import functools
 import importlib
+import json
 import os
 import pathlib
 import stat
@@ -18,8 +19,9 @@ import pytest
 import tensorflow as tf
 
 import keras_deconv
-from keras_deconv import data, export, losses, models
+from keras_deconv import _resizing, data, export, losses, models
 from keras_deconv._kernels import fused
+from keras_deconv.export._quiet import quiet
 from keras_deconv.export.tflite import QUANTIZATIONS
 from tests import bounds, formats, indices, networks
 from tests.networks import DECODERS
@@ -449,6 +451,44 @@ def test_images_are_resized_and_results_resized_back(activation, tmp_path):
 
 
 @pytest.mark.numeric
+@pytest.mark.parametrize("size", [(16, 24), (30, 50), (97, 200), (1, 2)])
+def test_images_are_resized_in_files_as_in_the_command(size, rng):
+    """But for what sums of another order round to the next value."""
+    images = rng.integers(0, 256, (3, *size, 5)).astype("uint8")
+    difference = np.abs(
+        _resizing.exported_images(images, (16, 24))
+        - _resizing.images(images, (16, 24))
+    )
+    assert difference.max() <= 1
+    assert difference.mean() < 1e-3
+    if size == (16, 24):
+        assert not difference.any()
+
+
+@pytest.mark.slow
+@pytest.mark.numeric
+@pytest.mark.parametrize("size", [(32, 48), (None, None)])
+def test_openvino_runs_saved_models(size, tmp_path):
+    """Resizing, which it cannot do in TensorFlow's way, included."""
+    openvino = formats.missing_is_skipped("openvino", "openvino")
+    model = networks.one_stage(size)
+    export.to_saved_model(model, tmp_path / "saved")
+    images = images_of((45, 61), 2)
+    expected = serve(tmp_path / "saved", images=images)
+    compiled = openvino.Core().compile_model(
+        openvino.convert_model(str(tmp_path / "saved")),
+        "CPU",
+        {"INFERENCE_PRECISION_HINT": "f32"},
+    )
+    found = compiled({"images": images})
+    same = found["class_ids"] == expected["class_ids"]
+    assert same.mean() >= indices.MIN_SAME_CLASSES
+    np.testing.assert_allclose(
+        found["probabilities"], expected["probabilities"], atol=1e-3
+    )
+
+
+@pytest.mark.numeric
 def test_images_of_the_size_are_left_as_they_are(tmp_path):
     images = images_of((16, 25), 2)
     for shape in ((16, 25, 3), (None, None, 3)):
@@ -543,6 +583,135 @@ def test_a_loaded_model_is_exported_as_the_one_saved(model, tmp_path):
     images = images_of((16, 24), 1).astype("float32")
     run = formats.run_saved_model(loaded, tmp_path)
     indices.check_same(run(images), np.asarray(model(images)))
+
+
+# What else is in all files.
+
+DESCRIBED = dict(
+    class_names=["Himmel", "Straße", "car"],
+    palette=[[0, 0, 0], [128, 64, 0], [1, 2, 3]],
+    value_range=(0, 4095),
+)
+
+
+@pytest.mark.parametrize("size", [(16, 24), None])
+@pytest.mark.parametrize("name", ["saved_model", "tflite", "onnx"])
+def test_names_and_description(name, size, tmp_path):
+    """Tensors are called images and logits; JSON has what the file lacks."""
+    model = brightness_model((*(size or (None, None)), 3))
+    path = tmp_path / f"model.{name}"
+    file = tmp_path / f"model.{name}.json"
+    if name == "onnx":
+        onnx = formats.missing_is_skipped("onnx", "onnx")
+        formats.missing_is_skipped("tf2onnx", "onnx")
+    function = getattr(export, f"to_{name}")
+    for _ in range(2):  # The second replaces the first.
+        function(model, path, **DESCRIBED)
+    expected = {
+        "written_by": "keras_deconv",
+        **DESCRIBED,
+        "value_range": [0, 4095],
+        "image_size": size and list(size),
+    }
+    if name == "saved_model":
+        loaded = tf.saved_model.load(path)
+        file = loaded.description.asset_path.numpy().decode()
+        logits = loaded.signatures["logits"]
+        [images] = logits.structured_input_signature[1]
+        assert (images, *logits.structured_outputs) == ("images", "logits")
+    elif name == "tflite":
+        litert = formats.missing_is_skipped(
+            "ai_edge_litert.interpreter", "litert"
+        )
+        assert litert.Interpreter(str(path)).get_signature_list() == {
+            "serving_default": {"inputs": ["images"], "outputs": ["logits"]}
+        }
+    else:
+        found = onnx.load(path)
+        [images], [logits] = found.graph.input, found.graph.output
+        assert (images.name, logits.name) == ("images", "logits")
+        for tensor, open_sizes in (
+            (images, ["height", "width"]),
+            (logits, ["output_height", "output_width"]),
+        ):
+            shape = tensor.type.tensor_type.shape.dim
+            assert [n.dim_param or n.dim_value for n in shape] == [
+                *("batch", *(size or open_sizes), 3)
+            ]
+        assert {
+            one.key: json.loads(one.value) for one in found.metadata_props
+        } == expected
+    assert json.loads(pathlib.Path(file).read_text("utf-8")) == expected
+
+
+def test_json_from_elsewhere_is_kept(tmp_path):
+    file = tmp_path / "model.tflite.json"
+    model = brightness_model((16, 24, 3))
+    for text in ('{"mine": 1}', "[1]", "1", "no JSON"):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=r"whose '\.json' is free"):
+            export.to_tflite(model, tmp_path / "model.tflite")
+        assert file.read_text() == text
+    assert os.listdir(tmp_path) == [file.name]
+
+
+def test_noise_of_converters_is_held_back(tmp_path, capfd):
+    model = brightness_model((16, 24, 3))
+    images = images_of((16, 24), 2)
+    capfd.readouterr()
+    export.to_tflite(
+        model, tmp_path / "m", "int8", representative_images=images
+    )
+    assert capfd.readouterr() == ("", "")
+    lines = [
+        b"W0000 00:00:1795957937.213151   25295 helpers.cc:364] Ignored x.",
+        b"2026-11-29 12:00:00.123456: I tensorflow/core/x.cc:1] Restoring",
+        b"E0000 00:00:1795957937.213151   25295 helpers.cc:364] an error",
+        b"said by another thread",
+    ]
+    with quiet():
+        os.write(2, b"\n".join(lines))
+    expected = b"\n".join(lines[2:]).decode()
+    assert capfd.readouterr() == ("", expected)
+
+
+EXPORT_ALL = """
+import sys
+import keras
+from keras_deconv import export
+inputs = keras.Input((8, 8, 3))
+model = keras.Model(inputs, keras.layers.Conv2D(2, 3)(inputs))
+images = keras.ops.ones((2, 8, 8, 3))
+for stream in (sys.stdout, sys.stderr):
+    print("BEGIN", file=stream, flush=True)
+export.to_tflite(model, sys.argv[1] + "/m.tflite")
+export.to_tflite(
+    model, sys.argv[1] + "/8.tflite", "int8", representative_images=images
+)
+try:
+    import tf2onnx
+except ImportError:
+    pass
+else:
+    export.to_onnx(model, sys.argv[1] + "/m.onnx")
+export.to_saved_model(model, sys.argv[1] + "/m")
+"""
+
+
+@pytest.mark.slow
+def test_exports_of_a_new_process_print_nothing(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # TensorFlow says all that it has to say.
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    result = subprocess.run(
+        [sys.executable, "-c", EXPORT_ALL, tmp_path],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for text in (result.stdout, result.stderr):
+        assert text.partition("BEGIN\n")[2] == ""
 
 
 # Quantized.
@@ -829,6 +998,7 @@ def test_mistakes_of_all_formats(function, model, tmp_path, monkeypatch):
     ("arguments", "words"),
     [
         (dict(class_names=["a"]), "`class_names` must be 3 distinct"),
+        (dict(value_range=(1, 1)), "`value_range` must be a tuple"),
         (dict(class_names="abc"), "`class_names` must be 3 distinct"),
         (dict(class_names=["a", "b\nc", "d"]), "without line breaks"),
         (dict(palette=[(0, 0, 0)]), "each class, 3 in all"),
@@ -915,7 +1085,7 @@ def test_files_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     after = file.read_bytes(), (saved / "saved_model.pb").read_bytes()
     assert before == after
     names = collections.Counter(p.name for p in (tmp_path / "new").iterdir())
-    assert names == {"saved": 1, "model.tflite": 1}
+    assert names == {"saved": 1, "model.tflite": 1, "model.tflite.json": 1}
 
 
 def test_a_saved_model_is_there_while_it_is_replaced(tmp_path, monkeypatch):
@@ -933,7 +1103,9 @@ def test_a_saved_model_is_there_while_it_is_replaced(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["saved"]
 
 
-@pytest.mark.parametrize("name", ["class_names.txt", "palette.txt", "lock"])
+@pytest.mark.parametrize(
+    "name", ["class_names.txt", "palette.txt", "description.json", "lock"]
+)
 def test_a_saved_model_may_have_the_name_of_an_asset(name, tmp_path):
     for _ in range(2):
         export.to_saved_model(
@@ -965,4 +1137,4 @@ def test_any_kind_of_path_and_home(tmp_path, monkeypatch):
     # Even named as what is written on the way.
     export.to_tflite(brightness_model((16, 24, 3)), "saved_model")
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"home", "here", "saved_model"}
+    assert names == {"home", "here", "saved_model", "saved_model.json"}
