@@ -5,13 +5,15 @@ to write instead.
 """
 
 import inspect
+import itertools
 import math
 import numbers
 import operator
 import os
+import pathlib
 import unicodedata
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import keras
@@ -27,6 +29,17 @@ OVERLAPS = ("sum", "mean")
 VOID = 255
 """The label of pixels that count neither in training nor in scores."""
 FLOAT32_MAX = float(np.finfo("float32").max)
+MAX_INT = 2**31 - 1
+"""The largest int that an argument may be: frameworks count in int32."""
+MAX_CLASSES = 10_000
+"""A confusion matrix of so many classes takes 800 MB."""
+MAX_CELLS = 4096
+"""Cells of a window, in all; 64x64 in two dimensions.
+
+The kernels look at the cells one by one, which takes seconds for so many.
+"""
+MAX_ELEMENTS = 2**16
+"""Where a sequence that is an argument is taken to be endless."""
 
 
 def choice(value: object, name: str, choices: Sequence[str]) -> str:
@@ -45,13 +58,40 @@ def choice(value: object, name: str, choices: Sequence[str]) -> str:
 
 
 def _as_int(value: object) -> int | None:
-    """`value` as int, or None for what is no whole number (True is none)."""
+    """`value` as int, or None if it is not a whole number (True is not)."""
     if isinstance(value, bool):
         return None
     try:
         return operator.index(value)  # type: ignore[arg-type]
-    except (AttributeError, TypeError):  # What TensorFlow raises, and others.
+    # Tensors that are not ints raise errors of every kind.
+    except Exception:
         return None
+
+
+def _elements(value: object) -> list[Any] | None:
+    """The elements of a sequence, or None if it is not one.
+
+    A str is not one, nor are a dict and a set, which has no order. Scalar and
+    symbolic tensors are iterable by their class, and raise errors of every
+    kind.
+    """
+    if not isinstance(value, Iterable) or isinstance(
+        value, str | bytes | Mapping | Set
+    ):
+        return None
+    try:
+        found = list(itertools.islice(value, MAX_ELEMENTS + 1))
+    except Exception:
+        return None
+    return found if len(found) <= MAX_ELEMENTS else None
+
+
+def _check_int32(values: Iterable[int], name: str, value: object) -> None:
+    if any(n > MAX_INT for n in values):
+        raise ValueError(
+            f"`{name}` must not be larger than 2**31 - 1. Received: "
+            f"{name}={value!r}"
+        )
 
 
 def ints(
@@ -67,15 +107,14 @@ def ints(
         minimum: Smallest value allowed.
 
     Raises:
-        ValueError: No int, wrong number of ints, or an int below `minimum`.
+        ValueError: No int, wrong number of ints, or an int below `minimum` or
+            above 2**31 - 1.
     """
     single = _as_int(value)
     if single is not None:
         values = [_as_int(value)] * num_spatial_dims
-    elif isinstance(value, Iterable) and not isinstance(value, str | bytes):
-        values = [_as_int(v) for v in value]
     else:
-        values = []
+        values = [_as_int(v) for v in _elements(value) or ()]
     result = tuple(v for v in values if v is not None and v >= minimum)
     if len(result) != num_spatial_dims or len(values) != num_spatial_dims:
         raise ValueError(
@@ -83,6 +122,7 @@ def ints(
             f"(one per spatial axis), each >= {minimum}. "
             f"Received: {name}={value!r}"
         )
+    _check_int32(result, name, value)
     return result
 
 
@@ -92,6 +132,7 @@ def _int_from(minimum: int, value: object, name: str) -> int:
         raise ValueError(
             f"`{name}` must be an int >= {minimum}. Received: {name}={value!r}"
         )
+    _check_int32([result], name, value)
     return result
 
 
@@ -119,13 +160,14 @@ def counts(value: object, name: str) -> tuple[int, ...]:
     Raises:
         ValueError: It is none.
     """
-    values = [_as_int(v) for v in value] if isinstance(value, Iterable) else []
+    values = [_as_int(v) for v in _elements(value) or ()]
     result = tuple(v for v in values if v is not None and v >= 1)
     if not values or len(result) < len(values):
         raise ValueError(
             f"`{name}` must be a sequence of ints >= 1. Received: "
             f"{name}={value!r}"
         )
+    _check_int32(result, name, value)
     return result
 
 
@@ -173,7 +215,7 @@ def activation(value: object, name: str) -> Any:
     try:
         if value is not None and callable(keras.activations.get(value)):
             return value
-    except (TypeError, ValueError):
+    except Exception:  # Of every kind, for what is not hashable and others.
         pass
     raise ValueError(
         f"`{name}` must be the name of an activation of Keras, such as 'relu' "
@@ -216,9 +258,10 @@ def image_shape(
     Raises:
         ValueError: As described.
     """
-    sizes = list(value) if isinstance(value, Iterable) else []
+    sizes = _elements(value) or []
     unknown = "must be known" if static else "may be None"
-    if len(sizes) != 3 or sizes[2] is None or (static and None in sizes):
+    is_known = [size is not None for size in sizes]
+    if len(sizes) != 3 or not is_known[2] or (static and not all(is_known)):
         raise ValueError(
             "`input_shape` must be (height, width, channels) without the "
             f"batch; height and width {unknown}, channels may not be None. "
@@ -238,28 +281,38 @@ def image_shape(
 
 def classifier_activation(value: object) -> str | None:
     """What a network makes of its logits."""
-    if value not in (None, "softmax"):
+    if value is not None and not _is_same_str(value, "softmax"):
         raise ValueError(
             "`classifier_activation` must be None (logits) or 'softmax'. "
             f"Received: classifier_activation={value!r}"
         )
-    return value
+    return value  # type: ignore[return-value]
+
+
+def _is_same_str(value: object, text: str) -> bool:
+    """`value == text`, which is an array for arrays."""
+    return isinstance(value, str) and value == text
 
 
 def num_classes(value: object) -> int:
-    """Number of classes: an int of at least 2, void not included.
+    """Number of classes: an int from 2 to 10,000, void not included.
 
     The same rule for networks, losses, metrics and data: a softmax over one
     class is always 1.
 
     Raises:
-        ValueError: If `value` is not an int >= 2.
+        ValueError: If `value` is not an int from 2 to 10,000.
     """
     result = _as_int(value)
     if result is None or result < 2:
         raise ValueError(
             "`num_classes` must be an int >= 2 (void is not a class; foreground"
             f" and background are two). Received: num_classes={value!r}"
+        )
+    if result > MAX_CLASSES:
+        raise ValueError(
+            f"`num_classes` must be at most {MAX_CLASSES:,}. Received: "
+            f"num_classes={value!r}"
         )
     return result
 
@@ -281,7 +334,7 @@ def class_names(
             or if one of them is empty, has blanks around it or a control
             character, such as a line break.
     """
-    names = () if isinstance(value, str) else _as_tuple(value)
+    names = tuple(_elements(value) or ())
     least, most = (num_classes, num_classes) if num_classes else (2, math.inf)
     if (
         not least <= len(names) <= most
@@ -302,10 +355,6 @@ def class_names(
             f"Received: {name}={value!r}"
         )
     return names
-
-
-def _as_tuple(value: object) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, Iterable) else ()
 
 
 def boolean(value: object, name: str) -> bool:
@@ -337,22 +386,24 @@ def ignore_class(
     """
     if value is None:
         return None
-    if value == VOID and num_classes and num_classes > VOID:
+    single = _as_int(value)
+    if single == VOID and num_classes and num_classes > VOID:
         raise ValueError(
             "`ignore_class` must not be its default, 255, for more than 255 "
             "classes: class 255 would be void. Received: ignore_class=255, "
             f"{num_classes} classes. Pass ignore_class=None if nothing is "
             "void, another id such as -1, or (255,) if class 255 is to be void."
         )
-    try:
-        if isinstance(value, Sequence):
-            return tuple(operator.index(v) for v in value)
-        return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
+    elements = _elements(value) if single is None else [single]
+    ids = [None] if elements is None else [_as_int(v) for v in elements]
+    result = tuple(n for n in ids if n is not None)
+    if len(result) < len(ids):
         raise ValueError(
             "`ignore_class` must be an int, a tuple of ints or None (nothing "
             f"is void). Received: ignore_class={value!r}"
-        ) from None
+        )
+    _check_int32(map(abs, result), "ignore_class", value)
+    return result if single is None else single
 
 
 def class_weights(
@@ -368,10 +419,9 @@ def class_weights(
     try:
         if isinstance(value, Mapping):  # as Keras' own class_weight
             value = [value[i] for i in range(len(value))]
-        weights = tuple(float(v) for v in value)
-    except (KeyError, TypeError, ValueError):
-        weights = (-1.0,)
-    if isinstance(value, str):  # "12" is no sequence of numbers.
+        elements = _elements(value)
+        weights = tuple(map(float, [-1] if elements is None else elements))
+    except Exception:  # Of every kind, for tensors that are not scalars.
         weights = (-1.0,)
     # Beyond float32 a weight would be infinite in the loss.
     if not all(0 <= w <= FLOAT32_MAX for w in weights):
@@ -391,7 +441,7 @@ def palette(value: Any, num_classes: int | None = None) -> np.ndarray:
     """
     try:
         colors = np.asarray(value)
-    except ValueError:  # rows of different lengths
+    except Exception:  # Rows of different lengths, symbolic tensors, others.
         colors = np.zeros(0)
     if (
         colors.ndim != 2
@@ -477,9 +527,23 @@ def strides(
 def window(
     pool_size: object, strides_: object, padding_: object, num_spatial_dims: int
 ) -> tuple[tuple[int, ...], tuple[int, ...], str]:
-    """Window, strides and padding of a pooling, per spatial axis."""
+    """Window, strides and padding of a pooling, per spatial axis.
+
+    Raises:
+        ValueError: If an argument is not as described, or the window or the
+            strides have more than 4096 cells in all.
+    """
     size = ints(pool_size, num_spatial_dims, "pool_size", minimum=1)
-    return size, strides(strides_, size), padding(padding_)
+    steps = strides(strides_, size)
+    for name, cells in (("pool_size", size), ("strides", steps)):
+        if math.prod(cells) > MAX_CELLS:
+            raise ValueError(
+                f"`{name}` must have at most {MAX_CELLS} cells in all, such as "
+                f"64x64, since cells are compared one by one. Received: "
+                f"{name}={cells}. Pool in several steps, or over the whole "
+                "image with keras.layers.GlobalMaxPooling."
+            )
+    return size, steps, padding(padding_)
 
 
 def check_side_by_side(
@@ -630,3 +694,151 @@ def check_argmax(values_shape: Any, argmax_shape: Any, dtype: Any) -> None:
             "convolution does it) and size first. Received: values of shape "
             f"{values_shape}, argmax of shape {argmax_shape}"
         )
+
+
+def sequence(value: object, name: str) -> list[Any]:
+    """The elements of a list, a tuple or another sequence.
+
+    Raises:
+        ValueError: If `value` is not one.
+    """
+    elements = _elements(value)
+    if elements is None:
+        raise ValueError(
+            f"`{name}` must be a sequence, such as a list. Received: "
+            f"{_kind(value)}"
+        )
+    return elements
+
+
+def tensor(value: Any, name: str) -> Any:
+    """A tensor or an array of real numbers, or nested lists, as a tensor.
+
+    Raises:
+        ValueError: If `value` is something else, or symbolic, sparse or masked.
+    """
+    if isinstance(value, keras.KerasTensor):
+        raise _not_a_tensor(
+            value, name, "It is symbolic: a functional model needs layers."
+        )
+    if isinstance(value, np.ma.MaskedArray):
+        raise _not_a_tensor(
+            value, name, "Its mask would be lost: take value.filled(...)."
+        )
+    try:
+        result = _backends.as_tensor(value)
+        dtype = keras.backend.standardize_dtype(result.dtype)
+    except Exception:  # Of every kind; each backend has others.
+        raise _not_a_tensor(value, name) from None
+    if _backends.is_sparse(result):
+        raise _not_a_tensor(value, name, "Make it dense first.")
+    if dtype != "bool" and "int" not in dtype and "float" not in dtype:
+        hint = "Take the real part or the absolute value first."
+        raise _not_a_tensor(value, name, hint if "complex" in dtype else "")
+    return result
+
+
+def _not_a_tensor(value: object, name: str, hint: str = "") -> ValueError:
+    return ValueError(
+        f"`{name}` must hold real numbers, as a tensor or an array. Received: "
+        f"{_kind(value)}. {hint}".rstrip()
+    )
+
+
+def _kind(value: object) -> str:
+    """What errors say of a value that may be large."""
+    if value is None or isinstance(value, bool | numbers.Number):
+        return repr(value)
+    shape, dtype = (getattr(value, n, None) for n in ("shape", "dtype"))
+    if shape is not None and dtype is not None:
+        return f"{type(value).__name__} of shape {shape} and dtype {dtype}"
+    shown = repr(value) if isinstance(value, str | bytes) else ""
+    kind = f"a value of type {type(value).__name__}"
+    return f"{kind}, {shown}" if 0 < len(shown) <= 80 else kind
+
+
+def path(value: Any, name: str) -> pathlib.Path:
+    """A path of the file system; `~` is the home folder.
+
+    Raises:
+        ValueError: If `value` is not a str or a path object, or is empty.
+    """
+    text = ""
+    if isinstance(value, str | os.PathLike):
+        text = os.fspath(value)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ValueError(
+            f"`{name}` must be a path: a str that is not empty, or a "
+            f"pathlib.Path. Received: {name}={value!r}"
+        )
+    return pathlib.Path(text).expanduser()
+
+
+def verbose(value: Any) -> int:
+    """Whether a progress bar is shown: 0, 1 or 2, or a bool.
+
+    Raises:
+        ValueError: If `value` is something else.
+    """
+    level = int(value) if isinstance(value, bool) else _as_int(value)
+    if level not in (0, 1, 2):
+        raise ValueError(
+            "`verbose` must be 0 (silent), 1 (a progress bar) or 2 (one line). "
+            f"Received: verbose={value!r}"
+        )
+    return level
+
+
+def name(value: Any) -> Any:
+    """The name of a model, a loss or a metric: a str, or None.
+
+    Raises:
+        ValueError: If `value` is something else, or empty.
+    """
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ValueError(
+            "`name` must be a str that is not empty, or None. Received: "
+            f"name={value!r}"
+        )
+    return value
+
+
+def float_dtype(value: Any) -> str:
+    """The dtype to compute in, given a dtype, a dtype policy or None.
+
+    Raises:
+        ValueError: If `value` is something else, or the dtype is not a float.
+    """
+    try:
+        policy = keras.dtype_policies.get(
+            keras.config.floatx() if value is None else value
+        )
+        result = policy.compute_dtype
+    except Exception:  # Of every kind, for what is not hashable and others.
+        result = ""
+    if not keras.backend.is_float_dtype(result or "int32"):
+        raise ValueError(
+            "`dtype` must be a float dtype such as 'float32', a dtype policy "
+            f"of Keras, or None. Received: dtype={value!r}"
+        )
+    return result
+
+
+def one_of_class(value: Any, name: str, kind: type, source: str) -> Any:
+    """An object of a class of this package or of Keras.
+
+    Args:
+        value: The object.
+        name: Name of the argument, for the error.
+        kind: The class.
+        source: Where to get one, for the error.
+
+    Raises:
+        ValueError: If `value` is not an object of the class.
+    """
+    if not isinstance(value, kind):
+        raise ValueError(
+            f"`{name}` must be a {kind.__name__}, as {source}. Received: "
+            f"{_kind(value)}"
+        )
+    return value

@@ -28,7 +28,7 @@ _kernels.fused: _kernels.positions _kernels.windows config
 _kernels.native_torch: _backends _kernels.windows
 _kernels.positions: _kernels.windows
 _kernels.windows: _backends _shapes
-_labels: _backends
+_labels: _arguments _backends
 _locks:
 _network:
 _resizing:

@@ -245,9 +245,11 @@ def check(
     """
     num_classes = _arguments.num_classes(num_classes)
     void = _arguments.ignore_class(ignore_class, num_classes)
-    names = tuple(class_names or ())
-    if names:
-        _arguments.class_names(names, num_classes)
+    names: tuple[str, ...] = ()
+    if class_names is not None:
+        names = _arguments.class_names(class_names, num_classes)
+    _arguments.boolean(allow_missing_classes, "allow_missing_classes")
+    verbose = _arguments.verbose(verbose)
     if isinstance(dataset, tf.data.Dataset):
         check_has_end(dataset)
     void_labels = {void} if isinstance(void, int) else set(void or ())
@@ -319,7 +321,7 @@ def _read(
         target = None
     # Each failure accounts for one element.
     max_in_a_row = _MAX_FAILURES_IN_A_ROW if target is None else target + 1
-    progress = keras.utils.Progbar(target, verbose=int(verbose))
+    progress = keras.utils.Progbar(target, verbose=_arguments.verbose(verbose))
     elements = iter(dataset)
     num_came = num_in_a_row = 0
     missing = None

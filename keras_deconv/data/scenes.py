@@ -78,7 +78,7 @@ def draw_scene(
             "`image_size` must be at least (16, 16) pixels. "
             f"Received: image_size={tuple(image_size)}."
         )
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(_arguments.natural_int(seed, "seed"))
     horizon = height * random.uniform(0.36, 0.48)
     vanishing_column = width * random.uniform(0.35, 0.65)
     rows, columns = np.ogrid[:height, :width]

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_deconv import (
+    _arguments,
     _files,
 )
 from keras_deconv.distribution.replicas import Replicas
@@ -56,7 +57,7 @@ class EpochBackup(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.replicas = replicas
-        self.folder = Path(folder)
+        self.folder = _arguments.path(folder, "folder")
 
     def restore(self, model: keras.Model) -> int:
         """Loads the last backup into a compiled model.

@@ -94,7 +94,7 @@ def recompute_batch_statistics(
     totals: list[Any] = [0.0] * len(norms)
     weights = [0] * len(norms)
     step = 0
-    progress = keras.utils.Progbar(steps, verbose=verbose)
+    progress = keras.utils.Progbar(steps, verbose=_arguments.verbose(verbose))
     for step, batch in enumerate(dataset, start=1):
         images, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
         size = int(keras.tree.flatten(images)[0].shape[0])

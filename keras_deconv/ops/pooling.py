@@ -154,7 +154,7 @@ def max_unpool(
     data_format = _arguments.data_format(data_format)
     index_format = _arguments.index_format(index_format)
     overlap = _arguments.overlap(overlap)
-    argmax = _backends.as_tensor(argmax)
+    argmax = _arguments.tensor(argmax, "argmax")
     static_shape = _backends.static_shape(values)
     _arguments.check_argmax(
         static_shape, _backends.static_shape(argmax), argmax.dtype
