@@ -789,18 +789,27 @@ def verbose(value: Any) -> int:
     return level
 
 
-def name(value: Any) -> Any:
-    """The name of a model, a loss or a metric: a str, or None.
+def text(value: Any, name: str) -> str:
+    """A str that is not empty.
 
     Raises:
-        ValueError: If `value` is something else, or empty.
+        ValueError: If `value` is something else.
     """
-    if value is not None and (not isinstance(value, str) or not value):
+    if not isinstance(value, str) or not value:
         raise ValueError(
-            "`name` must be a str that is not empty, or None. Received: "
-            f"name={value!r}"
+            f"`{name}` must be a str that is not empty. Received: "
+            f"{name}={value!r}"
         )
     return value
+
+
+def optional_text(value: Any, name: str) -> str | None:
+    """A str that is not empty, or None.
+
+    Raises:
+        ValueError: If `value` is something else.
+    """
+    return None if value is None else text(value, name)
 
 
 def float_dtype(value: Any) -> str:
@@ -824,21 +833,18 @@ def float_dtype(value: Any) -> str:
     return result
 
 
-def one_of_class(value: Any, name: str, kind: type, source: str) -> Any:
+def one_of_class(value: Any, name: str, kind: type, text: str) -> Any:
     """An object of a class of this package or of Keras.
 
     Args:
         value: The object.
         name: Name of the argument, for the error.
         kind: The class.
-        source: Where to get one, for the error.
+        text: What to pass, for the error.
 
     Raises:
         ValueError: If `value` is not an object of the class.
     """
     if not isinstance(value, kind):
-        raise ValueError(
-            f"`{name}` must be a {kind.__name__}, as {source}. Received: "
-            f"{_kind(value)}"
-        )
+        raise ValueError(f"`{name}` must be {text}. Received: {_kind(value)}")
     return value

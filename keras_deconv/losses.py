@@ -45,7 +45,7 @@ class SegmentationLoss(keras.losses.Loss):
         dtype: Any,
     ) -> None:
         super().__init__(
-            name=_arguments.name(name),
+            name=_arguments.optional_text(name, "name"),
             reduction=_reduction(reduction),
             dtype=_labels.precise_dtype(dtype),
         )

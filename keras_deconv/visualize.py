@@ -383,6 +383,11 @@ def draw_uncertainty(
     """
     colors = _arguments.palette(palette)
     class_names = _arguments.class_names(class_names, len(colors))
+    if not hasattr(prediction, "mutual_information"):
+        raise ValueError(
+            "`prediction` must be what inference.predict_monte_carlo returns. "
+            f"Received: a value of type {type(prediction).__name__}"
+        )
     ids = _class_ids(
         prediction.class_ids, "prediction.class_ids", len(colors), None
     )

@@ -58,9 +58,8 @@ class ClassFrequencies:
 
     def __post_init__(self) -> None:
         lengths = [
-            len(self.pixels),
-            len(self.images),
-            len(self.pixels_of_images),
+            len(_arguments.sequence(getattr(self, name), name))
+            for name in ("pixels", "images", "pixels_of_images")
         ]
         if len(set(lengths)) != 1:
             raise ValueError(
@@ -258,7 +257,7 @@ def _check(frequencies: Any) -> None:
         frequencies,
         "frequencies",
         ClassFrequencies,
-        "class_frequencies counts them",
+        "what class_frequencies returns",
     )
 
 

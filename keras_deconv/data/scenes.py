@@ -76,7 +76,7 @@ def draw_scene(
     if min(height, width) < 16:
         raise ValueError(
             "`image_size` must be at least (16, 16) pixels. "
-            f"Received: image_size={tuple(image_size)}."
+            f"Received: image_size={image_size!r}."
         )
     random = np.random.default_rng(_arguments.natural_int(seed, "seed"))
     horizon = height * random.uniform(0.36, 0.48)

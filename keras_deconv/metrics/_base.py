@@ -26,7 +26,8 @@ class SegmentationMetric(keras.metrics.Metric):
         dtype: Any,
     ) -> None:
         super().__init__(
-            name=_arguments.name(name), dtype=_labels.precise_dtype(dtype)
+            name=_arguments.optional_text(name, "name"),
+            dtype=_labels.precise_dtype(dtype),
         )
         self.num_classes = _arguments.num_classes(num_classes)
         self.ignore_class = _arguments.ignore_class(

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_deconv import _arguments
 from keras_deconv.layers import (
     BedOfNailsUnpool2D,
     MaxPoolWithArgmax2D,
@@ -67,7 +68,7 @@ def conv_norm(
         kernel_size,
         padding=padding,
         data_format=LAST,
-        use_bias=use_bias,
+        use_bias=_arguments.boolean(use_bias, "use_bias"),
         kernel_initializer=_fresh(kernel_initializer),
         name=name,
         **options,

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import keras
+
 from keras_deconv import _arguments
 from keras_deconv._arguments import IntOrInts
 from keras_deconv.layers import MaxUnpool2D
@@ -76,6 +78,18 @@ def unpool_stage(
         >>> keras.Model(image, y).compute_output_shape((1, 45, 61, 3))
         (1, 45, 61, 8)
     """
+    for tensor, argument in (
+        (x, "x"),
+        (pooled_from, "pooled_from"),
+        (argmax, "argmax"),
+    ):
+        _arguments.one_of_class(
+            tensor,
+            argument,
+            keras.KerasTensor,
+            "a symbolic tensor of a functional model",
+        )
+    _arguments.text(name, "name")
     num_convs = _arguments.natural_int(num_convs, "num_convs")
     if skip is not False:
         skip = _arguments.choice(skip, "skip", ("concat", "add"))
