@@ -790,21 +790,18 @@ def verbose(value: Any) -> int:
 
 
 def text(value: Any, name: str) -> str:
-    """A str that is not empty.
+    """A str.
 
     Raises:
         ValueError: If `value` is something else.
     """
-    if not isinstance(value, str) or not value:
-        raise ValueError(
-            f"`{name}` must be a str that is not empty. Received: "
-            f"{name}={value!r}"
-        )
+    if not isinstance(value, str):
+        raise ValueError(f"`{name}` must be a str. Received: {name}={value!r}")
     return value
 
 
 def optional_text(value: Any, name: str) -> str | None:
-    """A str that is not empty, or None.
+    """A str or None.
 
     Raises:
         ValueError: If `value` is something else.
@@ -812,23 +809,34 @@ def optional_text(value: Any, name: str) -> str | None:
     return None if value is None else text(value, name)
 
 
+def dtype_policy(value: Any) -> Any:
+    """A dtype policy of Keras, given one, its name, a dtype or None.
+
+    Raises:
+        ValueError: If `value` is something else.
+    """
+    try:
+        return keras.dtype_policies.get(
+            keras.config.floatx() if value is None else value
+        )
+    except Exception:  # Of every kind, for what is not hashable and others.
+        raise ValueError(
+            "`dtype` must be a dtype such as 'float32', a dtype policy of "
+            f"Keras, or None. Received: dtype={value!r}"
+        ) from None
+
+
 def float_dtype(value: Any) -> str:
-    """The dtype to compute in, given a dtype, a dtype policy or None.
+    """The float dtype to compute in, given what `dtype_policy` takes.
 
     Raises:
         ValueError: If `value` is something else, or the dtype is not a float.
     """
-    try:
-        policy = keras.dtype_policies.get(
-            keras.config.floatx() if value is None else value
-        )
-        result = policy.compute_dtype
-    except Exception:  # Of every kind, for what is not hashable and others.
-        result = ""
-    if not keras.backend.is_float_dtype(result or "int32"):
+    result = dtype_policy(value).compute_dtype
+    if not result or not keras.backend.is_float_dtype(result):
         raise ValueError(
-            "`dtype` must be a float dtype such as 'float32', a dtype policy "
-            f"of Keras, or None. Received: dtype={value!r}"
+            "`dtype` must be a float dtype, such as 'float32'. Received: "
+            f"dtype={value!r}"
         )
     return result
 

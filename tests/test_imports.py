@@ -95,7 +95,7 @@ initializers: _arguments
 layers: layers.cropping layers.fixed_unpooling layers.max_pooling
     layers.max_unpooling
 layers._base: _arguments _backends _shapes
-layers.cropping: _backends layers._base
+layers.cropping: _arguments _backends layers._base
 layers.fixed_unpooling: _arguments _shapes layers._base ops
 layers.max_pooling: _arguments _shapes layers._base ops
 layers.max_unpooling: _arguments _shapes layers._base ops

@@ -148,6 +148,10 @@ class Replicas:
         """
         epochs = _arguments.positive_int(epochs, "epochs")
         initial_epoch = _arguments.natural_int(initial_epoch, "initial_epoch")
+        if isinstance(verbose, str):
+            verbose = _arguments.choice(verbose, "verbose", ("auto",))
+        else:
+            verbose = _arguments.verbose(verbose)
         callbacks = _arguments.sequence(callbacks, "callbacks")
         _arguments.one_of_class(
             model, "model", keras.Model, "a compiled keras.Model"

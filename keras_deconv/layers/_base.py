@@ -20,6 +20,8 @@ class SpatialLayer(keras.layers.Layer):
     _has_open_size = False
 
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
+        if "dtype" in kwargs:
+            _arguments.dtype_policy(kwargs["dtype"])
         super().__init__(**kwargs)
         self.data_format = _arguments.data_format(data_format)
         self.input_spec = keras.layers.InputSpec(ndim=self.num_spatial_dims + 2)
@@ -44,7 +46,17 @@ class SpatialLayer(keras.layers.Layer):
         return _shapes.with_spatial_size(tuple(shape), size, self.data_format)
 
     def _note_open_sizes(self, *inputs: Any) -> None:
-        """Remember whether symbolic inputs, or None, leave a size open."""
+        """Remember whether symbolic inputs, or None, leave a size open.
+
+        Raises:
+            ValueError: If one of them is not a tensor, as `like` may be.
+        """
+        for x in inputs:
+            if x is not None and not hasattr(x, "shape"):
+                raise ValueError(
+                    f"{type(self).__name__} must be called on tensors. "
+                    f"Received: {x!r}"
+                )
         self._has_open_size = any(
             None in self._spatial_size(x.shape) for x in inputs if x is not None
         )

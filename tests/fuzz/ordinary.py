@@ -119,6 +119,7 @@ ORDINARY = {
     **{name: constant(IMAGES[..., 0]) for name in prediction()._fields},
     "alpha": constant(0.5),
     "argmax": zeros(2, "uint8"),
+    **{f"MaxUnpool{n}D.argmax": zeros(2, "uint8") for n in (1, 2, 3)},
     "batch_size": constant(2),
     "CamVid.data_dir": constant("camvid"),
     "class_names": constant(NAMES),
@@ -150,7 +151,7 @@ ORDINARY = {
     "ClassFrequencies.images": constant((1, 1)),
     "image_key": constant("image"),
     "input_shape": constant((16, 16, 3)),
-    "DeconvNet.input_shape": constant((192, 192, 3)),
+    "DeconvNet.input_shape": constant((224, 224, 3)),
     "DeconvNet.fc_units": constant(8),
     "PatchClassifier.input_shape": constant((5, 5, 3)),
     "PatchClassifier.filters": constant((2, 2)),
@@ -190,6 +191,7 @@ ORDINARY = {
     "overlap": constant(2),
     "palette": constant(PALETTE),
     "path": constant("written_file"),
+    "to_saved_model.path": constant("saved_model"),
     "read_label_map.path": made(label_map),
     "pixel_counts": constant((1, 1)),
     "pixels": constant((4, 4)),
@@ -223,10 +225,7 @@ ORDINARY = {
 }
 # They are given although they have defaults: the defaults take long, or write
 # outside of the process' own folder.
-ALWAYS = {key for key in ORDINARY if "." in key} | {
-    "verbose",
-    "representative_images",
-}
+ALWAYS = {key for key in ORDINARY if "." in key} | {"verbose"}
 
 
 def ordinary(owner, argument):
