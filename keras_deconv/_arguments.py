@@ -567,7 +567,13 @@ def output_size(value: object, num_spatial_dims: int) -> tuple[int, ...] | None:
     """Spatial size to restore, or None to let the pooling rule decide."""
     if value is None:
         return None
-    return ints(value, num_spatial_dims, "output_size", minimum=1)
+    size = ints(value, num_spatial_dims, "output_size", minimum=1)
+    if math.prod(size) > MAX_INT:
+        raise ValueError(
+            "`output_size` must have at most 2**31 - 1 cells in all. Received: "
+            f"output_size={value!r}"
+        )
+    return size
 
 
 def position(value: object, pool_size: tuple[int, ...]) -> tuple[int, ...]:

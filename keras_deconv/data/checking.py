@@ -207,7 +207,7 @@ def check(
         dataset: `tf.data.Dataset`, or any iterable, of (image, mask) or
             (image, mask, weight): single examples or batches. NumPy users pass
             `zip(images, masks)`.
-        num_classes: int >= 2.
+        num_classes: int from 2 to 10,000.
         ignore_class: int, tuple of ints or None. Labels that are void.
         class_names: Sequence of one str per class, for the report.
         allow_missing_classes: bool. Report `ok` although a class never occurs,

@@ -95,7 +95,7 @@ def class_frequencies(
             (height, width, channels), with a batch axis in front or without;
             masks the axes (height, width), or one of size 1 more. Image and
             mask may differ in size.
-        num_classes: int >= 2. Number of classes, void not included.
+        num_classes: int from 2 to 10,000. Number of classes, void not included.
         ignore_class: int, tuple of ints or None. Labels that are void.
             Sample weight 0, of an image or a pixel, makes void, too; any
             other weight counts a pixel once.

@@ -174,7 +174,10 @@ def segmentation_pairs(
         >>> weight[0].numpy().tolist()
         [[0.5, 1.0], [4.0, 4.0]]
     """
-    check_arguments(image_size, batch_size, seed, epoch, augment)
+    check_arguments(
+        *(image_size, batch_size, seed, epoch, augment, shuffle),
+        drop_remainder=drop_remainder,
+    )
     limits = _value_ranges.checked(value_range)
     entry = resolve_set(name, image_key, mask_key, num_classes)
     weights = weight_table(class_weights, entry)
@@ -409,7 +412,12 @@ def check_arguments(
     seed: int | None,
     epoch: tf.Variable | None,
     augment: Augment | None,
+    shuffle: bool | None,
+    drop_remainder: bool,
 ) -> None:
+    if shuffle is not None:
+        _arguments.boolean(shuffle, "shuffle")
+    _arguments.boolean(drop_remainder, "drop_remainder")
     if seed is not None:
         _arguments.natural_int(seed, "seed")
     _arguments.check_epoch(epoch)

@@ -140,7 +140,10 @@ def load(
             "`split` must be a str such as 'train' or 'train[:10%]', or a "
             f"sequence of them. Received: split={split!r}"
         )
-    check_arguments(image_size, batch_size, seed, epoch, augment)
+    check_arguments(
+        *(image_size, batch_size, seed, epoch, augment, shuffle),
+        drop_remainder=drop_remainder,
+    )
     builder = _find_builder(name, data_dir)
     entry = resolve_set(
         name, image_key, mask_key, num_classes, _class_names(builder, mask_key)

@@ -40,7 +40,9 @@ def max_pool_with_argmax(
     Args:
         inputs: Tensor of rank 3, 4 or 5 (1, 2 or 3 spatial axes), any float
             or integer dtype.
-        pool_size: int or tuple of ints >= 1. Window, per spatial axis.
+        pool_size: int or tuple of ints >= 1. Window, per spatial axis; at most
+            4096 cells in all, such as 64x64, since they are compared one by
+            one. So are strides.
         strides: int, tuple of ints >= 1 or None (`pool_size`).
         padding: "valid" or "same".
         data_format: "channels_last", "channels_first" or None (as in the
