@@ -95,8 +95,8 @@ def conv2d_matrix(
     if num_weights > MAX_WEIGHTS:
         raise ValueError(
             "`input_size` must be one whose matrix has at most "
-            f"{MAX_WEIGHTS:,} weights. Received: input_size={size}, which gives "
-            f"{num_weights:,}. Use a smaller input_size, or keras.ops.conv."
+            f"{MAX_WEIGHTS:,} weights. Received: input_size={size}, which "
+            f"gives {num_weights:,}. Use a smaller input_size, or keras.ops.conv."
         )
     first = [
         np.arange(m) * s - _shapes.padding_before(n, m, k, s, padding)
