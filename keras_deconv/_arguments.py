@@ -68,7 +68,7 @@ def _as_int(value: object) -> int | None:
         return None
 
 
-def _elements(value: object) -> list[Any] | None:
+def elements(value: object) -> list[Any] | None:
     """The elements of a sequence, or None if it is not one.
 
     A str is not one, nor are a dict and a set, which has no order. Scalar and
@@ -114,7 +114,7 @@ def ints(
     if single is not None:
         values = [_as_int(value)] * num_spatial_dims
     else:
-        values = [_as_int(v) for v in _elements(value) or ()]
+        values = [_as_int(v) for v in elements(value) or ()]
     result = tuple(v for v in values if v is not None and v >= minimum)
     if len(result) != num_spatial_dims or len(values) != num_spatial_dims:
         raise ValueError(
@@ -160,7 +160,7 @@ def counts(value: object, name: str) -> tuple[int, ...]:
     Raises:
         ValueError: It is none.
     """
-    values = [_as_int(v) for v in _elements(value) or ()]
+    values = [_as_int(v) for v in elements(value) or ()]
     result = tuple(v for v in values if v is not None and v >= 1)
     if not values or len(result) < len(values):
         raise ValueError(
@@ -258,7 +258,7 @@ def image_shape(
     Raises:
         ValueError: As described.
     """
-    sizes = _elements(value) or []
+    sizes = elements(value) or []
     unknown = "must be known" if static else "may be None"
     is_known = [size is not None for size in sizes]
     if len(sizes) != 3 or not is_known[2] or (static and not all(is_known)):
@@ -334,7 +334,7 @@ def class_names(
             or if one of them is empty, has blanks around it or a control
             character, such as a line break.
     """
-    names = tuple(_elements(value) or ())
+    names = tuple(elements(value) or ())
     least, most = (num_classes, num_classes) if num_classes else (2, math.inf)
     if (
         not least <= len(names) <= most
@@ -394,8 +394,8 @@ def ignore_class(
             f"{num_classes} classes. Pass ignore_class=None if nothing is "
             "void, another id such as -1, or (255,) if class 255 is to be void."
         )
-    elements = _elements(value) if single is None else [single]
-    ids = [None] if elements is None else [_as_int(v) for v in elements]
+    found = elements(value) if single is None else [single]
+    ids = [None] if found is None else [_as_int(v) for v in found]
     result = tuple(n for n in ids if n is not None)
     if len(result) < len(ids):
         raise ValueError(
@@ -419,8 +419,8 @@ def class_weights(
     try:
         if isinstance(value, Mapping):  # as Keras' own class_weight
             value = [value[i] for i in range(len(value))]
-        elements = _elements(value)
-        weights = tuple(map(float, [-1] if elements is None else elements))
+        found = elements(value)
+        weights = tuple(map(float, [-1] if found is None else found))
     except Exception:  # Of every kind, for tensors that are not scalars.
         weights = (-1.0,)
     # Beyond float32 a weight would be infinite in the loss.
@@ -708,13 +708,13 @@ def sequence(value: object, name: str) -> list[Any]:
     Raises:
         ValueError: If `value` is not one.
     """
-    elements = _elements(value)
-    if elements is None:
+    found = elements(value)
+    if found is None:
         raise ValueError(
             f"`{name}` must be a sequence, such as a list. Received: "
             f"{_kind(value)}"
         )
-    return elements
+    return found
 
 
 def tensor(value: Any, name: str) -> Any:
@@ -742,6 +742,40 @@ def tensor(value: Any, name: str) -> Any:
         hint = "Take the real part or the absolute value first."
         raise _not_a_tensor(value, name, hint if "complex" in dtype else "")
     return result
+
+
+def array(value: Any, name: str) -> np.ndarray:
+    """A tensor or an array of real numbers, or nested lists, as an array.
+
+    Raises:
+        ValueError: If `value` is something else, or symbolic.
+    """
+    try:
+        result = np.asarray(value)
+    except Exception:  # Of every kind; each framework has others.
+        raise _not_a_tensor(value, name) from None
+    if result.dtype.kind in "OSUMm" or result.dtype.names:
+        raise _not_a_tensor(value, name)
+    return result
+
+
+def batches(value: Any, name: str) -> Any:
+    """An iterable of batches, such as a `tf.data.Dataset`.
+
+    Raises:
+        ValueError: If `value` is something else, such as an array.
+    """
+    if (
+        not isinstance(value, Iterable | keras.utils.PyDataset)
+        or isinstance(value, str | bytes | Mapping)
+        or hasattr(value, "shape")
+    ):
+        raise ValueError(
+            f"`{name}` must be an iterable of batches. Make one of an array: "
+            "tf.data.Dataset.from_tensor_slices(array).batch(batch_size). "
+            f"Received: {_kind(value)}"
+        )
+    return value
 
 
 def _not_a_tensor(value: object, name: str, hint: str = "") -> ValueError:

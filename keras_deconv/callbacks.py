@@ -169,7 +169,8 @@ class PredictionPreview(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.images, self.masks = _first_images(
-            dataset, _arguments.positive_int(num_images, "num_images")
+            _arguments.batches(dataset, "dataset"),
+            _arguments.positive_int(num_images, "num_images"),
         )
         self.output_dir = _arguments.path(output_dir, "output_dir")
         self.class_names = _arguments.class_names(class_names)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -448,7 +448,8 @@ def _draw_color_bar(drawn: AxesImage) -> None:
 def _names(names: Sequence[str] | None, num_images: int) -> list[str]:
     if names is None:
         return []
-    if isinstance(names, str) or len(names) != num_images:
+    names = _arguments.sequence(names, "names")
+    if len(names) != num_images:
         raise ValueError(
             f"`names` must hold one name for each of the {num_images} images. "
             f"Received: names={names!r}"
@@ -525,7 +526,7 @@ def _visible(
     Raises:
         ValueError: If there are no such channels, or values are not finite.
     """
-    images = np.asarray(images)
+    images = _arguments.array(images, "images")
     if images.ndim == 4:
         number = images.shape[-1]
         if channels is None:
@@ -546,7 +547,7 @@ def _visible(
 
 
 def _channels(channels: Any, number: int) -> list[int]:
-    given = list(channels) if isinstance(channels, Iterable) else []
+    given = _arguments.sequence(channels, "channels")
     found = [
         index
         for index in given
@@ -567,7 +568,7 @@ def _rgb(image: Any, name: str, size: tuple[int, ...]) -> np.ndarray:
     Raises:
         ValueError: Another size, other channels, or values outside 0..255.
     """
-    image = np.asarray(image)
+    image = _arguments.array(image, name)
     if image.ndim == len(size):
         image = image[..., None]
     if image.ndim != len(size) + 1 or image.shape[-1] not in (1, 3):

@@ -250,6 +250,7 @@ def check(
         names = _arguments.class_names(class_names, num_classes)
     _arguments.boolean(allow_missing_classes, "allow_missing_classes")
     verbose = _arguments.verbose(verbose)
+    _arguments.batches(dataset, "dataset")
     if isinstance(dataset, tf.data.Dataset):
         check_has_end(dataset)
     void_labels = {void} if isinstance(void, int) else set(void or ())

@@ -232,6 +232,8 @@ def resolve_set(
     class_names: Sequence[str] | None = None,
 ) -> SegmentationSet:
     """Finds out what the features and labels of a set mean."""
+    _arguments.optional_text(image_key, "image_key")
+    _arguments.optional_text(mask_key, "mask_key")
     given = (image_key, mask_key, num_classes)
     entry = find(name) if isinstance(name, str) else name
     if entry is not None:

@@ -16,6 +16,7 @@ from keras_deconv import _arguments, _network
 
 # Importing the builders is what makes their names known to tfds.
 from keras_deconv.data import (
+    _caching,
     _preparation,
     _value_ranges,
     camvid,  # noqa: F401
@@ -144,6 +145,8 @@ def load(
         *(image_size, batch_size, seed, epoch, augment, shuffle),
         drop_remainder=drop_remainder,
     )
+    _caching.checked(cache)
+    _arguments.optional_text(mask_key, "mask_key")
     builder = _find_builder(name, data_dir)
     entry = resolve_set(
         name, image_key, mask_key, num_classes, _class_names(builder, mask_key)

@@ -153,9 +153,19 @@ class Replicas:
         else:
             verbose = _arguments.verbose(verbose)
         callbacks = _arguments.sequence(callbacks, "callbacks")
+        for callback in callbacks:
+            _arguments.one_of_class(
+                callback,
+                "callbacks",
+                keras.callbacks.Callback,
+                "a sequence of keras.callbacks.Callback",
+            )
         _arguments.one_of_class(
             model, "model", keras.Model, "a compiled keras.Model"
         )
+        train = _arguments.batches(train, "train")
+        if validation_data is not None:
+            _arguments.batches(validation_data, "validation_data")
         batch_size = self._batch_size(train)
         if validation_data is not None and batch_size is not None:
             validation_data = _filled(validation_data, batch_size, ignore_class)

@@ -130,7 +130,10 @@ class ClassMeanMetric(NamedScores, ConfusionMatrixMetric):
         dtype: Any = None,
     ) -> None:
         super().__init__(num_classes, ignore_class, name=name, dtype=dtype)
-        if absent_classes not in ("skip", "zero"):
+        if not isinstance(absent_classes, str) or absent_classes not in (
+            "skip",
+            "zero",
+        ):
             raise ValueError(
                 "`absent_classes` must be 'skip' (mean over the classes that "
                 "occur) or 'zero' (mean over all, absent ones as 0). "

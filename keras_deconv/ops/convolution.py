@@ -96,7 +96,7 @@ def conv2d_matrix(
         raise ValueError(
             "`input_size` must be one whose matrix has at most "
             f"{MAX_WEIGHTS:,} weights. Received: input_size={size}, which "
-            f"gives {num_weights:,}. Use a smaller input_size, or keras.ops.conv."
+            f"gives {num_weights:,}. Use a smaller size."
         )
     first = [
         np.arange(m) * s - _shapes.padding_before(n, m, k, s, padding)

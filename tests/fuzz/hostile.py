@@ -304,12 +304,11 @@ def usual(target, rank=2):
 # --- outcomes ----------------------------------------------------------------
 
 REFUSALS = (ImportError, OSError, TypeError, ValueError)
-# Of Keras' layers, which name the layer, and of what they convert arrays with.
+# Of Keras' layers, which name the layer.
 CLEAR_OF_OTHERS = (
     "Inputs to a layer should be tensors",
     "expects 1 input(s), but it received",
     "is incompatible with the layer: expected ndim",
-    "Failed to convert a NumPy array to a Tensor (Unsupported",
 )
 
 
