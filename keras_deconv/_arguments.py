@@ -29,8 +29,6 @@ OVERLAPS = ("sum", "mean")
 VOID = 255
 """The label of pixels that count neither in training nor in scores."""
 FLOAT32_MAX = float(np.finfo("float32").max)
-MAX_INT = 2**31 - 1
-"""The largest int that an argument may be: frameworks count in int32."""
 MAX_CLASSES = 10_000
 """A confusion matrix of so many classes takes 800 MB."""
 MAX_CELLS = 4096
@@ -86,10 +84,12 @@ def elements(value: object) -> list[Any] | None:
     return found if len(found) <= MAX_ELEMENTS else None
 
 
-def _check_int32(values: Iterable[int], name: str, value: object) -> None:
-    if any(n > MAX_INT for n in values):
+def _check_bits(
+    values: Iterable[int], name: str, value: object, bits: int = 31
+) -> None:
+    if any(n >= 2**bits for n in values):
         raise ValueError(
-            f"`{name}` must not be larger than 2**31 - 1. Received: "
+            f"`{name}` must not be larger than 2**{bits} - 1. Received: "
             f"{name}={value!r}"
         )
 
@@ -122,36 +122,36 @@ def ints(
             f"(one per spatial axis), each >= {minimum}. "
             f"Received: {name}={value!r}"
         )
-    _check_int32(result, name, value)
+    _check_bits(result, name, value)
     return result
 
 
-def _int_from(minimum: int, value: object, name: str) -> int:
+def _int_from(minimum: int, value: object, name: str, bits: int) -> int:
     result = _as_int(value)
     if result is None or result < minimum:
         raise ValueError(
             f"`{name}` must be an int >= {minimum}. Received: {name}={value!r}"
         )
-    _check_int32([result], name, value)
+    _check_bits([result], name, value, bits)
     return result
 
 
 def positive_int(value: object, name: str) -> int:
-    """An int >= 1.
+    """An int from 1 to 2**31 - 1: frameworks count in int32.
 
     Raises:
-        ValueError: It is none.
+        ValueError: If `value` is not one.
     """
-    return _int_from(1, value, name)
+    return _int_from(1, value, name, bits=31)
 
 
 def natural_int(value: object, name: str) -> int:
-    """An int >= 0.
+    """An int from 0 to 2**63 - 1, as seeds may be.
 
     Raises:
-        ValueError: It is none.
+        ValueError: If `value` is not one.
     """
-    return _int_from(0, value, name)
+    return _int_from(0, value, name, bits=63)
 
 
 def counts(value: object, name: str) -> tuple[int, ...]:
@@ -167,7 +167,7 @@ def counts(value: object, name: str) -> tuple[int, ...]:
             f"`{name}` must be a sequence of ints >= 1. Received: "
             f"{name}={value!r}"
         )
-    _check_int32(result, name, value)
+    _check_bits(result, name, value)
     return result
 
 
@@ -402,7 +402,7 @@ def ignore_class(
             "`ignore_class` must be an int, a tuple of ints or None (nothing "
             f"is void). Received: ignore_class={value!r}"
         )
-    _check_int32(map(abs, result), "ignore_class", value)
+    _check_bits(map(abs, result), "ignore_class", value)
     return result if single is None else single
 
 
@@ -568,7 +568,7 @@ def output_size(value: object, num_spatial_dims: int) -> tuple[int, ...] | None:
     if value is None:
         return None
     size = ints(value, num_spatial_dims, "output_size", minimum=1)
-    if math.prod(size) > MAX_INT:
+    if math.prod(size) >= 2**31:
         raise ValueError(
             "`output_size` must have at most 2**31 - 1 cells in all. Received: "
             f"output_size={value!r}"

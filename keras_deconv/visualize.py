@@ -547,7 +547,7 @@ def _visible(
 
 
 def _channels(channels: Any, number: int) -> list[int]:
-    given = _arguments.sequence(channels, "channels")
+    given = _arguments.elements(channels) or []
     found = [
         index
         for index in given

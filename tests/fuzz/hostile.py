@@ -104,6 +104,8 @@ def targets():
 
 def _of(name, owner, value):
     """A function, or a class with its public methods."""
+    import keras
+
     yield Target(name, owner, value, None)
     if not inspect.isclass(value):
         return
@@ -112,7 +114,9 @@ def _of(name, owner, value):
         if base.__module__.startswith("keras_deconv"):
             members |= vars(base)
     if "__call__" in members:
-        members.pop("call", None)  # which Keras calls from it
+        # One calls the other; that of layers has no names.
+        is_layer = issubclass(value, keras.layers.Layer)
+        members.pop("__call__" if is_layer else "call", None)
     for member, function in members.items():
         is_called = member == "__call__" or (
             # Keras calls the others.
