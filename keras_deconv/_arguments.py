@@ -5,13 +5,15 @@ to write instead.
 """
 
 import inspect
+import itertools
 import math
 import numbers
 import operator
 import os
+import pathlib
 import unicodedata
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import keras
@@ -37,6 +39,15 @@ TWO_LOGITS = (
 )
 """What to do with a model, or with predictions, of one logit per pixel."""
 FLOAT32_MAX = float(np.finfo("float32").max)
+MAX_CLASSES = 10_000
+"""A confusion matrix of so many classes takes 800 MB."""
+MAX_CELLS = 4096
+"""Cells of a window, in all; 64x64 in two dimensions.
+
+The kernels look at the cells one by one, which takes seconds for so many.
+"""
+MAX_ELEMENTS = 2**16
+"""Where a sequence that is an argument is taken to be endless."""
 
 
 def choice(value: object, name: str, choices: Sequence[str]) -> str:
@@ -55,13 +66,42 @@ def choice(value: object, name: str, choices: Sequence[str]) -> str:
 
 
 def _as_int(value: object) -> int | None:
-    """`value` as int, or None for what is no whole number (True is none)."""
+    """`value` as int, or None if it is not a whole number (True is not)."""
     if isinstance(value, bool):
         return None
     try:
         return operator.index(value)  # type: ignore[arg-type]
-    except (AttributeError, TypeError):  # What TensorFlow raises, and others.
+    # Tensors that are not ints raise errors of every kind.
+    except Exception:
         return None
+
+
+def elements(value: object) -> list[Any] | None:
+    """The elements of a sequence, or None if it is not one.
+
+    A str is not one, nor are a dict and a set, which has no order. Scalar and
+    symbolic tensors are iterable by their class, and raise errors of every
+    kind.
+    """
+    if not isinstance(value, Iterable) or isinstance(
+        value, str | bytes | Mapping | Set
+    ):
+        return None
+    try:
+        found = list(itertools.islice(value, MAX_ELEMENTS + 1))
+    except Exception:
+        return None
+    return found if len(found) <= MAX_ELEMENTS else None
+
+
+def _check_bits(
+    values: Iterable[int], name: str, value: object, bits: int = 31
+) -> None:
+    if any(n >= 2**bits for n in values):
+        raise ValueError(
+            f"`{name}` must not be larger than 2**{bits} - 1. Received: "
+            f"{name}={value!r}"
+        )
 
 
 def ints(
@@ -77,15 +117,14 @@ def ints(
         minimum: Smallest value allowed.
 
     Raises:
-        ValueError: No int, wrong number of ints, or an int below `minimum`.
+        ValueError: No int, wrong number of ints, or an int below `minimum` or
+            above 2**31 - 1.
     """
     single = _as_int(value)
     if single is not None:
         values = [_as_int(value)] * num_spatial_dims
-    elif isinstance(value, Iterable) and not isinstance(value, str | bytes):
-        values = [_as_int(v) for v in value]
     else:
-        values = []
+        values = [_as_int(v) for v in elements(value) or ()]
     result = tuple(v for v in values if v is not None and v >= minimum)
     if len(result) != num_spatial_dims or len(values) != num_spatial_dims:
         raise ValueError(
@@ -93,34 +132,36 @@ def ints(
             f"(one per spatial axis), each >= {minimum}. "
             f"Received: {name}={value!r}"
         )
+    _check_bits(result, name, value)
     return result
 
 
-def _int_from(minimum: int, value: object, name: str) -> int:
+def _int_from(minimum: int, value: object, name: str, bits: int) -> int:
     result = _as_int(value)
     if result is None or result < minimum:
         raise ValueError(
             f"`{name}` must be an int >= {minimum}. Received: {name}={value!r}"
         )
+    _check_bits([result], name, value, bits)
     return result
 
 
 def positive_int(value: object, name: str) -> int:
-    """An int >= 1.
+    """An int from 1 to 2**31 - 1: frameworks count in int32.
 
     Raises:
-        ValueError: It is none.
+        ValueError: If `value` is not one.
     """
-    return _int_from(1, value, name)
+    return _int_from(1, value, name, bits=31)
 
 
 def natural_int(value: object, name: str) -> int:
-    """An int >= 0.
+    """An int from 0 to 2**63 - 1, as seeds may be.
 
     Raises:
-        ValueError: It is none.
+        ValueError: If `value` is not one.
     """
-    return _int_from(0, value, name)
+    return _int_from(0, value, name, bits=63)
 
 
 def counts(value: object, name: str) -> tuple[int, ...]:
@@ -129,13 +170,14 @@ def counts(value: object, name: str) -> tuple[int, ...]:
     Raises:
         ValueError: It is none.
     """
-    values = [_as_int(v) for v in value] if isinstance(value, Iterable) else []
+    values = [_as_int(v) for v in elements(value) or ()]
     result = tuple(v for v in values if v is not None and v >= 1)
     if not values or len(result) < len(values):
         raise ValueError(
             f"`{name}` must be a sequence of ints >= 1. Received: "
             f"{name}={value!r}"
         )
+    _check_bits(result, name, value)
     return result
 
 
@@ -183,7 +225,7 @@ def activation(value: object, name: str) -> Any:
     try:
         if value is not None and callable(keras.activations.get(value)):
             return value
-    except (TypeError, ValueError):
+    except Exception:  # Of every kind, for what is not hashable and others.
         pass
     raise ValueError(
         f"`{name}` must be the name of an activation of Keras, such as 'relu' "
@@ -226,9 +268,10 @@ def image_shape(
     Raises:
         ValueError: As described.
     """
-    sizes = list(value) if isinstance(value, Iterable) else []
+    sizes = elements(value) or []
     unknown = "must be known" if static else "may be None"
-    if len(sizes) != 3 or sizes[2] is None or (static and None in sizes):
+    is_known = [size is not None for size in sizes]
+    if len(sizes) != 3 or not is_known[2] or (static and not all(is_known)):
         raise ValueError(
             "`input_shape` must be (height, width, channels) without the "
             f"batch; height and width {unknown}, channels may not be None. "
@@ -248,28 +291,38 @@ def image_shape(
 
 def classifier_activation(value: object) -> str | None:
     """What a network makes of its logits."""
-    if value not in (None, "softmax"):
+    if value is not None and not _is_same_str(value, "softmax"):
         raise ValueError(
             "`classifier_activation` must be None (logits) or 'softmax'. "
             f"Received: classifier_activation={value!r}"
         )
-    return value
+    return value  # type: ignore[return-value]
+
+
+def _is_same_str(value: object, text: str) -> bool:
+    """`value == text`, which is an array for arrays."""
+    return isinstance(value, str) and value == text
 
 
 def num_classes(value: object) -> int:
-    """Number of classes: an int of at least 2, void not included.
+    """Number of classes: an int from 2 to 10,000, void not included.
 
     The same rule for networks, losses, metrics and data: a softmax over one
     class is always 1.
 
     Raises:
-        ValueError: If `value` is not an int >= 2.
+        ValueError: If `value` is not an int from 2 to 10,000.
     """
     result = _as_int(value)
     if result is None or result < 2:
         raise ValueError(
             "`num_classes` must be an int >= 2; void is not a class. Received: "
             f"num_classes={value!r}. {TWO_CLASSES}"
+        )
+    if result > MAX_CLASSES:
+        raise ValueError(
+            f"`num_classes` must be at most {MAX_CLASSES:,}. Received: "
+            f"num_classes={value!r}"
         )
     return result
 
@@ -291,7 +344,7 @@ def class_names(
             or if one of them is empty, has blanks around it or a control
             character, such as a line break.
     """
-    names = () if isinstance(value, str) else _as_tuple(value)
+    names = tuple(elements(value) or ())
     least, most = (num_classes, num_classes) if num_classes else (2, math.inf)
     if (
         not least <= len(names) <= most
@@ -312,10 +365,6 @@ def class_names(
             f"Received: {name}={value!r}"
         )
     return names
-
-
-def _as_tuple(value: object) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, Iterable) else ()
 
 
 def boolean(value: object, name: str) -> bool:
@@ -347,22 +396,24 @@ def ignore_class(
     """
     if value is None:
         return None
-    if value == VOID and num_classes and num_classes > VOID:
+    single = _as_int(value)
+    if single == VOID and num_classes and num_classes > VOID:
         raise ValueError(
             "`ignore_class` must not be its default, 255, for more than 255 "
             "classes: class 255 would be void. Received: ignore_class=255, "
             f"{num_classes} classes. Pass ignore_class=None if nothing is "
             "void, another id such as -1, or (255,) if class 255 is to be void."
         )
-    try:
-        if isinstance(value, Sequence):
-            return tuple(operator.index(v) for v in value)
-        return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
+    found = elements(value) if single is None else [single]
+    ids = [None] if found is None else [_as_int(v) for v in found]
+    result = tuple(n for n in ids if n is not None)
+    if len(result) < len(ids):
         raise ValueError(
             "`ignore_class` must be an int, a tuple of ints or None (nothing "
             f"is void). Received: ignore_class={value!r}"
-        ) from None
+        )
+    _check_bits(map(abs, result), "ignore_class", value)
+    return result if single is None else single
 
 
 def class_weights(
@@ -378,10 +429,9 @@ def class_weights(
     try:
         if isinstance(value, Mapping):  # as Keras' own class_weight
             value = [value[i] for i in range(len(value))]
-        weights = tuple(float(v) for v in value)
-    except (KeyError, TypeError, ValueError):
-        weights = (-1.0,)
-    if isinstance(value, str):  # "12" is no sequence of numbers.
+        found = elements(value)
+        weights = tuple(map(float, [-1] if found is None else found))
+    except Exception:  # Of every kind, for tensors that are not scalars.
         weights = (-1.0,)
     # Beyond float32 a weight would be infinite in the loss.
     if not all(0 <= w <= FLOAT32_MAX for w in weights):
@@ -401,7 +451,7 @@ def palette(value: Any, num_classes: int | None = None) -> np.ndarray:
     """
     try:
         colors = np.asarray(value)
-    except ValueError:  # rows of different lengths
+    except Exception:  # Rows of different lengths, symbolic tensors, others.
         colors = np.zeros(0)
     if (
         colors.ndim != 2
@@ -487,9 +537,23 @@ def strides(
 def window(
     pool_size: object, strides_: object, padding_: object, num_spatial_dims: int
 ) -> tuple[tuple[int, ...], tuple[int, ...], str]:
-    """Window, strides and padding of a pooling, per spatial axis."""
+    """Window, strides and padding of a pooling, per spatial axis.
+
+    Raises:
+        ValueError: If an argument is not as described, or the window or the
+            strides have more than 4096 cells in all.
+    """
     size = ints(pool_size, num_spatial_dims, "pool_size", minimum=1)
-    return size, strides(strides_, size), padding(padding_)
+    steps = strides(strides_, size)
+    for name, cells in (("pool_size", size), ("strides", steps)):
+        if math.prod(cells) > MAX_CELLS:
+            raise ValueError(
+                f"`{name}` must have at most {MAX_CELLS} cells in all, such as "
+                f"64x64, since cells are compared one by one. Received: "
+                f"{name}={cells}. Pool in several steps, or over the whole "
+                "image with keras.layers.GlobalMaxPooling."
+            )
+    return size, steps, padding(padding_)
 
 
 def check_side_by_side(
@@ -513,7 +577,13 @@ def output_size(value: object, num_spatial_dims: int) -> tuple[int, ...] | None:
     """Spatial size to restore, or None to let the pooling rule decide."""
     if value is None:
         return None
-    return ints(value, num_spatial_dims, "output_size", minimum=1)
+    size = ints(value, num_spatial_dims, "output_size", minimum=1)
+    if math.prod(size) >= 2**31:
+        raise ValueError(
+            "`output_size` must have at most 2**31 - 1 cells in all. Received: "
+            f"output_size={value!r}"
+        )
+    return size
 
 
 def position(value: object, pool_size: tuple[int, ...]) -> tuple[int, ...]:
@@ -640,3 +710,199 @@ def check_argmax(values_shape: Any, argmax_shape: Any, dtype: Any) -> None:
             "convolution does it) and size first. Received: values of shape "
             f"{values_shape}, argmax of shape {argmax_shape}"
         )
+
+
+def sequence(value: object, name: str) -> list[Any]:
+    """The elements of a list, a tuple or another sequence.
+
+    Raises:
+        ValueError: If `value` is not one.
+    """
+    found = elements(value)
+    if found is None:
+        raise ValueError(
+            f"`{name}` must be a sequence, such as a list. Received: "
+            f"{_kind(value)}"
+        )
+    return found
+
+
+def tensor(value: Any, name: str) -> Any:
+    """A tensor or an array of real numbers, or nested lists, as a tensor.
+
+    Raises:
+        ValueError: If `value` is something else, or symbolic, sparse or masked.
+    """
+    if isinstance(value, keras.KerasTensor):
+        raise _not_a_tensor(
+            value, name, "It is symbolic: a functional model needs layers."
+        )
+    if isinstance(value, np.ma.MaskedArray):
+        raise _not_a_tensor(
+            value, name, "Its mask would be lost: take value.filled(...)."
+        )
+    try:
+        result = _backends.as_tensor(value)
+        dtype = keras.backend.standardize_dtype(result.dtype)
+    except Exception:  # Of every kind; each backend has others.
+        raise _not_a_tensor(value, name) from None
+    if _backends.is_sparse(result):
+        raise _not_a_tensor(value, name, "Make it dense first.")
+    if dtype != "bool" and "int" not in dtype and "float" not in dtype:
+        hint = "Take the real part or the absolute value first."
+        raise _not_a_tensor(value, name, hint if "complex" in dtype else "")
+    return result
+
+
+def array(value: Any, name: str) -> np.ndarray:
+    """A tensor or an array of real numbers, or nested lists, as an array.
+
+    Raises:
+        ValueError: If `value` is something else, or symbolic.
+    """
+    try:
+        result = np.asarray(value)
+    except Exception:  # Of every kind; each framework has others.
+        raise _not_a_tensor(value, name) from None
+    if result.dtype.kind in "OSUMm" or result.dtype.names:
+        raise _not_a_tensor(value, name)
+    return result
+
+
+def batches(value: Any, name: str) -> Any:
+    """An iterable of batches, such as a `tf.data.Dataset`.
+
+    Raises:
+        ValueError: If `value` is something else, such as an array.
+    """
+    if (
+        not isinstance(value, Iterable | keras.utils.PyDataset)
+        or isinstance(value, str | bytes | Mapping)
+        or hasattr(value, "shape")
+    ):
+        raise ValueError(
+            f"`{name}` must be an iterable of batches. Make one of an array: "
+            "tf.data.Dataset.from_tensor_slices(array).batch(batch_size). "
+            f"Received: {_kind(value)}"
+        )
+    return value
+
+
+def _not_a_tensor(value: object, name: str, hint: str = "") -> ValueError:
+    return ValueError(
+        f"`{name}` must hold real numbers, as a tensor or an array. Received: "
+        f"{_kind(value)}. {hint}".rstrip()
+    )
+
+
+def _kind(value: object) -> str:
+    """What errors say of a value that may be large."""
+    if value is None or isinstance(value, bool | numbers.Number):
+        return repr(value)
+    shape, dtype = (getattr(value, n, None) for n in ("shape", "dtype"))
+    if shape is not None and dtype is not None:
+        return f"{type(value).__name__} of shape {shape} and dtype {dtype}"
+    shown = repr(value) if isinstance(value, str | bytes) else ""
+    kind = f"a value of type {type(value).__name__}"
+    return f"{kind}, {shown}" if 0 < len(shown) <= 80 else kind
+
+
+def path(value: Any, name: str) -> pathlib.Path:
+    """A path of the file system; `~` is the home folder.
+
+    Raises:
+        ValueError: If `value` is not a str or a path object, or is empty.
+    """
+    text = ""
+    if isinstance(value, str | os.PathLike):
+        text = os.fspath(value)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ValueError(
+            f"`{name}` must be a path: a str that is not empty, or a "
+            f"pathlib.Path. Received: {name}={value!r}"
+        )
+    return pathlib.Path(text).expanduser()
+
+
+def verbose(value: Any) -> int:
+    """Whether a progress bar is shown: 0, 1 or 2, or a bool.
+
+    Raises:
+        ValueError: If `value` is something else.
+    """
+    level = int(value) if isinstance(value, bool) else _as_int(value)
+    if level not in (0, 1, 2):
+        raise ValueError(
+            "`verbose` must be 0 (silent), 1 (a progress bar) or 2 (one line). "
+            f"Received: verbose={value!r}"
+        )
+    return level
+
+
+def text(value: Any, name: str) -> str:
+    """A str.
+
+    Raises:
+        ValueError: If `value` is something else.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"`{name}` must be a str. Received: {name}={value!r}")
+    return value
+
+
+def optional_text(value: Any, name: str) -> str | None:
+    """A str or None.
+
+    Raises:
+        ValueError: If `value` is something else.
+    """
+    return None if value is None else text(value, name)
+
+
+def dtype_policy(value: Any) -> Any:
+    """A dtype policy of Keras, given one, its name, a dtype or None.
+
+    Raises:
+        ValueError: If `value` is something else.
+    """
+    try:
+        return keras.dtype_policies.get(
+            keras.config.floatx() if value is None else value
+        )
+    except Exception:  # Of every kind, for what is not hashable and others.
+        raise ValueError(
+            "`dtype` must be a dtype such as 'float32', a dtype policy of "
+            f"Keras, or None. Received: dtype={value!r}"
+        ) from None
+
+
+def float_dtype(value: Any) -> str:
+    """The float dtype to compute in, given what `dtype_policy` takes.
+
+    Raises:
+        ValueError: If `value` is something else, or the dtype is not a float.
+    """
+    result = dtype_policy(value).compute_dtype
+    if not result or not keras.backend.is_float_dtype(result):
+        raise ValueError(
+            "`dtype` must be a float dtype, such as 'float32'. Received: "
+            f"dtype={value!r}"
+        )
+    return result
+
+
+def one_of_class(value: Any, name: str, kind: type, text: str) -> Any:
+    """An object of a class of this package or of Keras.
+
+    Args:
+        value: The object.
+        name: Name of the argument, for the error.
+        kind: The class.
+        text: What to pass, for the error.
+
+    Raises:
+        ValueError: If `value` is not an object of the class.
+    """
+    if not isinstance(value, kind):
+        raise ValueError(f"`{name}` must be {text}. Received: {_kind(value)}")
+    return value

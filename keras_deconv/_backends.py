@@ -249,6 +249,19 @@ def as_tensor(x: Any) -> Any:
     return x
 
 
+def is_sparse(tensor: Any) -> bool:
+    """Whether a tensor has few elements, with their places."""
+    if keras.config.backend() == "torch":
+        import torch
+
+        return tensor.layout != torch.strided
+    if keras.config.backend() == "jax":
+        import jax.experimental.sparse
+
+        return isinstance(tensor, jax.experimental.sparse.JAXSparse)
+    return False  # `as_tensor` refuses it.
+
+
 def require(condition: Any, *message: Any, before: Any = None) -> Any:
     """Stop with the message where a compiled function finds it broken.
 

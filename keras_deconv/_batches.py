@@ -61,7 +61,7 @@ def in_batches(
     last batch is filled up with the last item.
     """
     batch_size = min(batch_size, number)
-    progress = keras.utils.Progbar(number, verbose=verbose)
+    progress = keras.utils.Progbar(number, verbose=_arguments.verbose(verbose))
     wholes: list[np.ndarray] = []
     for start in range(0, number, batch_size):
         stop = min(start + batch_size, number)

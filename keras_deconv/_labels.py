@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_deconv import _backends
+from keras_deconv import _arguments, _backends
 
 Tensor: TypeAlias = Any
 Shape: TypeAlias = tuple[int | None, ...]
@@ -28,9 +28,8 @@ def precise_dtype(dtype: Any) -> str:
     A sum over the pixels of a batch overflows float16, and neither float16 nor
     bfloat16 counts pixels.
     """
-    policy = keras.dtype_policies.get(dtype or keras.config.floatx())
-    half = policy.compute_dtype in ("float16", "bfloat16")
-    return "float32" if half else policy.compute_dtype
+    name = _arguments.float_dtype(dtype)
+    return "float32" if name in ("float16", "bfloat16") else name
 
 
 def label_map(
@@ -49,7 +48,7 @@ def label_map(
         tf.errors.InvalidArgumentError: The same at run time.
     """
     shape = _known(sizes)
-    y_true = ops.convert_to_tensor(y_true)
+    y_true = _arguments.tensor(y_true, "y_true")
     y_true_shape = tuple(y_true.shape)
     if len(y_true_shape) == len(shape) + 1:
         if y_true_shape[-1] == 1:
@@ -142,8 +141,7 @@ def pixel_weights(sample_weight: Tensor, ids: Tensor) -> Tensor:
             in eager code also weights that are negative or not finite.
         tf.errors.InvalidArgumentError: The same in a TensorFlow graph.
     """
-    _check_real(sample_weight)
-    weights = ops.convert_to_tensor(sample_weight)
+    weights = _arguments.tensor(sample_weight, "sample_weight")
     received, shape = tuple(weights.shape), tuple(ids.shape)
     if len(received) == len(shape) + 1 and received[-1] == 1:
         weights = ops.squeeze(weights, axis=-1)
@@ -167,23 +165,6 @@ def pixel_weights(sample_weight: Tensor, ids: Tensor) -> Tensor:
         before=weights,
     )
     return _valid_weights(weights)
-
-
-def _check_real(sample_weight: Any) -> None:
-    """Refuse what a cast would take the real part of.
-
-    Raises:
-        ValueError: If `sample_weight` is of a complex dtype.
-    """
-    dtype = getattr(sample_weight, "dtype", None)
-    if dtype is None:
-        dtype = np.asarray(sample_weight).dtype
-    if "complex" in str(dtype):
-        raise ValueError(
-            "`sample_weight` must hold real numbers. Received: "
-            f"{getattr(dtype, 'name', dtype)}. Take their real part or their "
-            "absolute value first."
-        )
 
 
 def _valid_weights(weights: Tensor) -> Tensor:

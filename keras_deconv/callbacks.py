@@ -169,13 +169,16 @@ class PredictionPreview(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.images, self.masks = _first_images(
-            dataset, _arguments.positive_int(num_images, "num_images")
+            _arguments.batches(dataset, "dataset"),
+            _arguments.positive_int(num_images, "num_images"),
         )
-        self.output_dir = Path(output_dir)
+        self.output_dir = _arguments.path(output_dir, "output_dir")
         self.class_names = _arguments.class_names(class_names)
         self.palette = palette
         self.ignore_class = ignore_class
         self.every = _arguments.positive_int(every, "every")
+        if log_dir is not None:
+            _arguments.path(log_dir, "log_dir")
         self.log_dir = log_dir
         self.channels = channels
         self.value_range = value_range
@@ -324,7 +327,7 @@ class PerClassReport(keras.callbacks.Callback):
                 f"print_function={print_function!r}"
             )
         self.class_names = _arguments.class_names(class_names)
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None else _arguments.path(path, "path")
         self.every = _arguments.positive_int(every, "every")
         self.print_function = print_function
         self._epoch: int | None = None

@@ -5,7 +5,6 @@ have the layout of Keras' transposed convolutions, `(*kernel_size, filters,
 channels)`, with any number of spatial axes.
 """
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -66,7 +65,7 @@ class BilinearInitializer(keras.initializers.Initializer):
 
     def __call__(self, shape: Any, dtype: Any = None) -> Tensor:
         kernel_size, filters, channels = _split(shape)
-        dtype = _float_dtype(dtype)
+        dtype = _arguments.float_dtype(dtype)
         if self.strides is None:
             strides = _strides_of(kernel_size)
         else:
@@ -125,7 +124,7 @@ class ICNR(keras.initializers.Initializer):
         self, strides: _arguments.IntOrInts, initializer: Any = "he_normal"
     ) -> None:
         self.strides = _strides(strides)
-        self.initializer = keras.initializers.get(initializer)
+        self.initializer = _initializer(initializer)
 
     def __call__(self, shape: Any, dtype: Any = None) -> Tensor:
         kernel_size, filters, channels = _split(shape)
@@ -142,7 +141,7 @@ class ICNR(keras.initializers.Initializer):
         small = [k // s for k, s in zip(kernel_size, strides, strict=True)]
         # As a convolution's kernel, for the initializer's fan-in to be right.
         kernel = self.initializer(
-            (*small, channels, filters), dtype=_float_dtype(dtype)
+            (*small, channels, filters), dtype=_arguments.float_dtype(dtype)
         )
         kernel = ops.swapaxes(kernel, -1, -2)
         for axis, stride in enumerate(strides):
@@ -154,6 +153,20 @@ class ICNR(keras.initializers.Initializer):
             "strides": self.strides,
             "initializer": keras.initializers.serialize(self.initializer),
         }
+
+
+def _initializer(value: Any) -> Any:
+    try:
+        found = keras.initializers.get(value)
+    except Exception:  # Of every kind, for what is not hashable and others.
+        found = None
+    if not callable(found):
+        raise ValueError(
+            "`initializer` must be the name of an initializer of Keras, such "
+            "as 'he_normal', or an instance of one. Received: "
+            f"initializer={value!r}"
+        )
+    return found
 
 
 def _strides(value: _arguments.IntOrInts) -> int | tuple[int, ...]:
@@ -172,16 +185,6 @@ def _split(shape: Any) -> tuple[tuple[int, ...], int, int]:
         )
     *kernel_size, filters, channels = sizes
     return tuple(kernel_size), filters, channels
-
-
-def _float_dtype(dtype: Any) -> str:
-    name = keras.backend.standardize_dtype(dtype)
-    if not keras.backend.is_float_dtype(name):
-        raise ValueError(
-            "`dtype` must be a float dtype for the values of a kernel. "
-            f"Received: dtype={dtype!r}"
-        )
-    return name
 
 
 def _strides_of(kernel_size: tuple[int, ...]) -> tuple[int, ...]:
@@ -204,7 +207,6 @@ def _triangle(size: int, stride: int) -> np.ndarray:
     """
     distance = np.abs(np.arange(size) - (size - 1) / 2)
     weights = np.maximum(0.0, 1 - distance / stride)
-    padded = np.zeros(math.ceil(size / stride) * stride)
-    padded[:size] = weights
-    sums = padded.reshape(-1, stride).sum(axis=0)
-    return weights / np.tile(np.where(sums, sums, 1), size)[:size]
+    phases = np.arange(size) % stride
+    sums = np.bincount(phases, weights)
+    return weights / np.where(sums, sums, 1)[phases]

@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 _MEANS = ("sum_over_batch_size", "mean")
+_REDUCTIONS = (*_MEANS, "sum", "mean_with_sample_weight", "none")
 
 
 class SegmentationLoss(keras.losses.Loss):
@@ -44,7 +45,9 @@ class SegmentationLoss(keras.losses.Loss):
         dtype: Any,
     ) -> None:
         super().__init__(
-            name=name, reduction=reduction, dtype=_labels.precise_dtype(dtype)
+            name=_arguments.optional_text(name, "name"),
+            reduction=_reduction(reduction),
+            dtype=_labels.precise_dtype(dtype),
         )
         self.ignore_class = _arguments.ignore_class(ignore_class)
         self.from_logits = _arguments.boolean(from_logits, "from_logits")
@@ -56,7 +59,7 @@ class SegmentationLoss(keras.losses.Loss):
         sample_weight: Tensor | None = None,
     ) -> Tensor:
         """Reduce the losses of what is not void."""
-        y_pred = ops.convert_to_tensor(y_pred)
+        y_pred = _arguments.tensor(y_pred, "y_pred")
         num_classes = self._num_classes(y_pred)
         _arguments.ignore_class(self.ignore_class, num_classes)
         y_true = _labels.label_map(
@@ -595,6 +598,12 @@ class SegmentationDice(RegionLoss):
         super().__init__(
             0.5, 0.5, ignore_class, from_logits, reduction, name, dtype
         )
+
+
+def _reduction(value: str | None) -> str | None:
+    if value is None:
+        return None
+    return _arguments.choice(value, "reduction", _REDUCTIONS)
 
 
 def _is_not_zero(weight: Tensor) -> Tensor:

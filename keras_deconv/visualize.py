@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -426,6 +426,11 @@ def draw_uncertainty(
         >>> figure.axes[3].get_title()
         'predictive entropy (nats)'
     """
+    if not hasattr(prediction, "mutual_information"):
+        raise ValueError(
+            "`prediction` must be what inference.predict_monte_carlo returns. "
+            f"Received: a value of type {type(prediction).__name__}"
+        )
     colors, class_names = _described(
         _num_classes(prediction.class_ids, None, class_names, None),
         class_names,
@@ -544,7 +549,8 @@ def _draw_color_bar(drawn: AxesImage) -> None:
 def _names(names: Sequence[str] | None, num_images: int) -> list[str]:
     if names is None:
         return []
-    if isinstance(names, str) or len(names) != num_images:
+    names = _arguments.sequence(names, "names")
+    if len(names) != num_images:
         raise ValueError(
             f"`names` must hold one name for each of the {num_images} images. "
             f"Received: names={names!r}"
@@ -623,7 +629,7 @@ def _visible(
     Raises:
         ValueError: If there are no such channels, or values are not finite.
     """
-    images = np.asarray(images)
+    images = _arguments.array(images, "images")
     if images.ndim == 4:
         number = images.shape[-1]
         if channels is None:
@@ -644,7 +650,7 @@ def _visible(
 
 
 def _channels(channels: Any, number: int) -> list[int]:
-    given = list(channels) if isinstance(channels, Iterable) else []
+    given = _arguments.elements(channels) or []
     found = [
         index
         for index in given
@@ -665,7 +671,7 @@ def _rgb(image: Any, name: str, size: tuple[int, ...]) -> np.ndarray:
     Raises:
         ValueError: Another size, other channels, or values outside 0..255.
     """
-    image = np.asarray(image)
+    image = _arguments.array(image, name)
     if image.ndim == len(size):
         image = image[..., None]
     if image.ndim != len(size) + 1 or image.shape[-1] not in (1, 3):

@@ -1,12 +1,17 @@
 """Arguments: what is accepted, and what each error says."""
 
+import itertools
+import pathlib
+import tracemalloc
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_deconv
-from keras_deconv import _arguments, data
+from keras_deconv import _arguments, data, losses, metrics, ops
+from keras_deconv.initializers import BilinearInitializer
 
 pytestmark = [pytest.mark.backend, pytest.mark.oldest]
 
@@ -30,6 +35,146 @@ def test_bad_ints(value):
 def test_a_tensor_of_a_float_is_no_int():
     with pytest.raises(ValueError, match="`seed` must be an int >= 0"):
         _arguments.natural_int(keras.ops.convert_to_tensor(2.5), "seed")
+
+
+ZEROS = np.zeros((1, 4, 4, 1), "float32")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: ops.max_pool_with_argmax(ZEROS, 300, padding="same"),
+        lambda: ops.bed_of_nails_unpool(ZEROS, 2, 300),
+        lambda: keras_deconv.MaxUnpool2D(65),
+        lambda: keras_deconv.NearestUnpool3D(17),
+    ],
+)
+def test_windows_are_bounded(call):
+    """Cells are compared one by one: 90,000 would take minutes."""
+    with pytest.raises(ValueError, match="must have at most 4096 cells"):
+        call()
+    assert keras_deconv.MaxPoolWithArgmax2D(64).pool_size == (64, 64)
+    assert keras_deconv.MaxPoolWithArgmax1D(4096).pool_size == (4096,)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: data.check([], 2**31), "`num_classes` must be at most 10,000"),
+        (lambda: metrics.MeanIoU(10_001), "`num_classes` must be at most"),
+        (lambda: BilinearInitializer(2**31), "`strides` must not be larger"),
+        (
+            lambda: ops.conv2d_matrix(np.ones((3, 3)), 2**14),
+            "`input_size` must be one whose matrix",
+        ),
+        (
+            lambda: ops.max_unpool(
+                ZEROS, np.zeros(ZEROS.shape, int), output_size=2**16
+            ),
+            "`output_size` must have at most",
+        ),
+        (
+            lambda: metrics.MeanIoU(2, ignore_class=2**31),
+            "`ignore_class` must not be larger",
+        ),
+    ],
+)
+def test_sizes_are_bounded(call, words):
+    """Or they take gigabytes before an error, if there is one."""
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_large_strides_take_no_memory():
+    tracemalloc.start()
+    kernel = BilinearInitializer(2**31 - 1)((4, 4, 1, 1))
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+    assert keras.ops.convert_to_numpy(kernel).max() == 1
+
+
+NO_TENSORS = {
+    "a str": lambda: "text",
+    "None": lambda: None,
+    "a dict": lambda: {"a": 1},
+    "strs": lambda: np.full((1, 4, 4, 1), "a"),
+    "a masked array": lambda: np.ma.masked_equal(ZEROS, 1),
+    "complex numbers": lambda: ZEROS.astype("complex64"),
+    "a sparse tensor": lambda: tf.sparse.from_dense(ZEROS),
+    "a symbolic tensor": lambda: keras.Input((4, 4, 1)),
+}
+TAKE_TENSORS = {
+    "y_true": lambda x: losses.SegmentationDice()(x, np.zeros((1, 4, 4, 2))),
+    "y_pred": lambda x: metrics.MeanIoU(2).update_state(ZEROS[..., 0], x),
+    "sample_weight": lambda x: losses.SegmentationCrossentropy()(
+        ZEROS[..., 0], np.zeros((1, 4, 4, 2)), x
+    ),
+    "argmax": lambda x: ops.max_unpool(ZEROS, x),
+    "like": lambda x: ops.nearest_unpool(ZEROS, like=x),
+    "kernel": lambda x: ops.conv2d_matrix(x, 4),
+}
+
+
+@pytest.mark.parametrize("kind", NO_TENSORS)
+@pytest.mark.parametrize("name", TAKE_TENSORS)
+def test_what_is_not_a_tensor(name, kind):
+    if kind == "None" and name in ("sample_weight", "like"):
+        pytest.skip("None is the default")
+    value = NO_TENSORS[kind]()
+    with pytest.raises(ValueError, match=f"`{name}` (must hold real|is a sym)"):
+        TAKE_TENSORS[name](value)
+
+
+@pytest.mark.parametrize(
+    "value", [None, 5, "", b"a", "a\0b", ["a"], object(), np.dtype("int8")]
+)
+def test_what_is_not_a_path(value):
+    with pytest.raises(ValueError, match="`folder` must be a path"):
+        _arguments.path(value, "folder")
+    assert _arguments.path("~/a", "folder") == pathlib.Path.home() / "a"
+
+
+@pytest.mark.parametrize("value", ["float99", "int32", {}, [1], 5, ZEROS])
+def test_what_is_not_a_dtype(value):
+    for make in (
+        losses.SegmentationDice,
+        lambda dtype: metrics.MeanIoU(2, dtype=dtype),
+        lambda dtype: BilinearInitializer()((4, 4, 1, 1), dtype),
+    ):
+        with pytest.raises(ValueError, match="`dtype` must be a"):
+            make(dtype=value)
+
+
+@pytest.mark.parametrize("value", [["a"], ZEROS, 5])
+def test_what_is_not_a_name(value):
+    for make in (
+        losses.SegmentationDice,
+        lambda name: metrics.MeanIoU(2, name=name),
+    ):
+        with pytest.raises(ValueError, match="`name` must be a str"):
+            make(name=value)
+
+
+@pytest.mark.parametrize(
+    "value", [None, 5, "ab", {"a", "b"}, keras.KerasTensor((2,)), np.array(2)]
+)
+def test_what_is_not_a_sequence(value):
+    metric = metrics.MeanIoU(2)
+    with pytest.raises(ValueError, match="`metrics` must be a sequence"):
+        metric.merge_state(value)
+    with pytest.raises(ValueError, match="`class_names` must be 2 distinct"):
+        metric.per_class_by_name(value)
+
+
+def test_a_sequence_without_an_end():
+    with pytest.raises(ValueError, match="`strides` must be an int or a tuple"):
+        keras_deconv.MaxUnpool2D(strides=itertools.count(1))
+
+
+@pytest.mark.parametrize("value", [ZEROS, "1", None, 3, -1])
+def test_what_is_not_a_level_of_words(value):
+    with pytest.raises(ValueError, match="`verbose` must be 0"):
+        data.check([], 2, verbose=value)
 
 
 def test_strides_default_to_the_window():

@@ -28,7 +28,7 @@ _kernels.fused: _kernels.positions _kernels.windows config
 _kernels.native_torch: _backends _kernels.windows
 _kernels.positions: _kernels.windows
 _kernels.windows: _backends _shapes
-_labels: _backends
+_labels: _arguments _backends
 _locks:
 _network:
 _palettes:
@@ -68,19 +68,20 @@ data.label_maps: _arguments data._errors data._sets
 data.pipeline: _arguments _resizing data._caching data._catalog data._epochs
     data._errors data._sets data._value_ranges
 data.scenes: _arguments data._catalog
-data.sources: _network data._caching data._catalog data._epochs
+data.sources: _arguments _network data._caching data._catalog data._epochs
     data._preparation data._sets data._value_ranges data.camvid data.pipeline
     data.scenes
-data.writing: data._catalog data._errors data._images data._mask_formats
-    data._masks data._pairs data._preparation data._sets data._value_ranges
+data.writing: _arguments data._catalog data._errors data._images
+    data._mask_formats data._masks data._pairs data._preparation data._sets
+    data._value_ranges
 distribution: distribution.backup distribution.connection
     distribution.replicas
 distribution._jax: distribution.replicas
 distribution._tensorflow: _graphs distribution.replicas
-distribution.backup: _files distribution.replicas
-distribution.connection: distribution._jax distribution._tensorflow
+distribution.backup: _arguments _files distribution.replicas
+distribution.connection: _arguments distribution._jax distribution._tensorflow
     distribution.replicas
-distribution.replicas:
+distribution.replicas: _arguments
 export: export.onnx export.saved_model export.tflite
 export._channel_ranges: layers
 export._descriptions: _arguments export._models
@@ -115,7 +116,7 @@ metrics.confusion: _backends _labels metrics._base
 models: models.baselines models.batch_statistics models.deconvnet
     models.encoder_decoder models.enet models.quicknat models.relaynet
     models.segnet models.stages
-models._blocks: layers layers.cropping
+models._blocks: _arguments layers layers.cropping
 models._caffemodels:
 models._layers:
 models._mirrored: layers layers.cropping models._blocks models._reductions

@@ -578,7 +578,7 @@ def test_factor_errors(loss, name, values, rule):
 
 
 def test_unknown_reduction_is_an_error():
-    with pytest.raises(ValueError, match="reduction=median"):
+    with pytest.raises(ValueError, match="reduction='median'"):
         SegmentationCrossentropy(reduction="median")
 
 

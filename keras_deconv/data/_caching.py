@@ -39,7 +39,7 @@ def checked(cache: Any) -> Cache:
     Raises:
         ValueError: If it is something else.
     """
-    if isinstance(cache, bool) or cache == "disk":
+    if isinstance(cache, bool) or (isinstance(cache, str) and cache == "disk"):
         return cache
     raise ValueError(
         "`cache` must be True, to keep examples in memory, 'disk', or False. "

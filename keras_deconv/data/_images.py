@@ -342,7 +342,7 @@ def page_of(content: bytes, name: str) -> _tiff.Page:
 def _too_large(name: str) -> ValueError:
     return ValueError(
         f"{name}: The image has more pixels than Pillow accepts, "
-        f"{2 * (PIL.Image.MAX_IMAGE_PIXELS or 0)}. Cut it into tiles, or "
+        f"{2 * (PIL.Image.MAX_IMAGE_PIXELS or 0):,}. Cut it into tiles, or "
         "raise PIL.Image.MAX_IMAGE_PIXELS."
     )
 

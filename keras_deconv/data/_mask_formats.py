@@ -7,8 +7,6 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from keras_deconv import _arguments
 from keras_deconv._arguments import VOID
 from keras_deconv.data._sets import (
@@ -344,18 +342,19 @@ def _label_of_color(
 
 
 def _color_codes(value: Any, argument: str) -> list[int]:
-    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str):
+    colors = _arguments.elements(value)
+    if colors is None:
         raise ValueError(
             f"`{argument}` must be a sequence of colors (red, green, blue). "
             f"Received: {argument}={value!r}"
         )
-    return [_color_code(color) for color in value]
+    return [_color_code(color) for color in colors]
 
 
 def _color_code(color: Any) -> int:
     try:
         red, green, blue = (operator.index(value) for value in color)
-    except (TypeError, ValueError):
+    except Exception:  # Of every kind, for tensors that are not ints.
         red = green = blue = -1
     if not all(0 <= value <= 255 for value in (red, green, blue)):
         raise ValueError(

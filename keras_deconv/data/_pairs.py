@@ -86,6 +86,7 @@ def find_pairs(
     """
     image_suffix = _checked(image_suffix, "image_suffix")
     mask_suffix = _checked(mask_suffix, "mask_suffix")
+    _arguments.boolean(lossy_masks, "lossy_masks")
     mask_kinds = MASK_SUFFIXES + (JPEG_SUFFIXES if lossy_masks else ())
     images, masks = _folder(images, "images"), _folder(masks, "masks")
     image_paths = _list_files(images, "images", IMAGE_SUFFIXES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -134,6 +135,11 @@ class SegmentationSet:
     splits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for key in ("name", "image_key", "mask_key"):
+            _arguments.text(getattr(self, key), key)
+        _arguments.optional_text(self.frames_key, "frames_key")
+        for key in ("void_labels", "splits"):
+            _arguments.sequence(getattr(self, key), key)
         _arguments.class_names(self.class_names)
         if self.num_classes > VOID:
             raise ValueError(
@@ -141,10 +147,10 @@ class SegmentationSet:
                 f"{VOID} is void in every mask. Received: {self.num_classes} "
                 f"classes in {self.name!r}."
             )
-        if any(isinstance(value, str) for value in self.labels.values()):
-            ids = class_ids(self.labels, self.class_names)
-            # The dataclass is frozen for others.
-            object.__setattr__(self, "labels", ids)
+        _arguments.palette(self.palette)
+        ids = class_ids(self.labels, self.class_names)
+        # The dataclass is frozen for others.
+        object.__setattr__(self, "labels", ids)
         if len(self.palette) != self.num_classes:
             raise ValueError(
                 "`palette` must have one color per class. Received: "
@@ -158,9 +164,10 @@ class SegmentationSet:
                 f"in {self.name!r}. Labels to be left out are void_labels."
             )
         sources = [*self.labels, *self.void_labels]
-        if len(set(sources)) < len(sources) or not set(sources) <= set(
-            range(256)
-        ):
+        if not all(
+            isinstance(label, numbers.Integral) and 0 <= int(label) <= 255
+            for label in sources
+        ) or len(set(sources)) < len(sources):
             raise ValueError(
                 "`labels` and `void_labels` must be distinct and in 0..255. "
                 f"Received: labels {list(self.labels)}, void_labels "
@@ -206,11 +213,11 @@ def class_ids(
             operator.index(label): operator.index(ids.get(value, value))
             for label, value in labels.items()
         }
-    except TypeError:
+    except (AttributeError, TypeError):  # Not a mapping, or not hashable.
         raise ValueError(
             "`labels` must map ints to class ids or to names of classes"
             + (f" ({', '.join(ids)})" if ids else "")
-            + f". Received: labels={dict(labels)!r}"
+            + f". Received: labels={labels!r}"
         ) from None
 
 

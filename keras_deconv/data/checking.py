@@ -207,7 +207,7 @@ def check(
         dataset: `tf.data.Dataset`, or any iterable, of (image, mask) or
             (image, mask, weight): single examples or batches. NumPy users pass
             `zip(images, masks)`.
-        num_classes: int >= 2.
+        num_classes: int from 2 to 10,000.
         ignore_class: int, tuple of ints or None. Labels that are void.
         class_names: Sequence of one str per class, for the report.
         allow_missing_classes: bool. Report `ok` although a class never occurs,
@@ -245,9 +245,12 @@ def check(
     """
     num_classes = _arguments.num_classes(num_classes)
     void = _arguments.ignore_class(ignore_class, num_classes)
-    names = tuple(class_names or ())
-    if names:
-        _arguments.class_names(names, num_classes)
+    names: tuple[str, ...] = ()
+    if class_names is not None:
+        names = _arguments.class_names(class_names, num_classes)
+    _arguments.boolean(allow_missing_classes, "allow_missing_classes")
+    verbose = _arguments.verbose(verbose)
+    _arguments.batches(dataset, "dataset")
     if isinstance(dataset, tf.data.Dataset):
         check_has_end(dataset)
     void_labels = {void} if isinstance(void, int) else set(void or ())
@@ -319,7 +322,7 @@ def _read(
         target = None
     # Each failure accounts for one element.
     max_in_a_row = _MAX_FAILURES_IN_A_ROW if target is None else target + 1
-    progress = keras.utils.Progbar(target, verbose=int(verbose))
+    progress = keras.utils.Progbar(target, verbose=_arguments.verbose(verbose))
     elements = iter(dataset)
     num_came = num_in_a_row = 0
     missing = None

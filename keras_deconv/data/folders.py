@@ -209,7 +209,10 @@ def from_folders(
         >>> tuple(image.shape), tuple(mask.shape), len(validation)
         ((4, 48, 64, 3), (4, 48, 64), 1)
     """
-    check_arguments(image_size, batch_size, seed, epoch, augment)
+    check_arguments(
+        *(image_size, batch_size, seed, epoch, augment, shuffle),
+        drop_remainder=drop_remainder,
+    )
     limits = _value_ranges.checked(value_range)
     subset = check_subset(validation_split, subset, seed)
     format = mask_format(

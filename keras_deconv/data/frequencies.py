@@ -58,9 +58,8 @@ class ClassFrequencies:
 
     def __post_init__(self) -> None:
         lengths = [
-            len(self.pixels),
-            len(self.images),
-            len(self.pixels_of_images),
+            len(_arguments.sequence(getattr(self, name), name))
+            for name in ("pixels", "images", "pixels_of_images")
         ]
         if len(set(lengths)) != 1:
             raise ValueError(
@@ -96,7 +95,7 @@ def class_frequencies(
             (height, width, channels), with a batch axis in front or without;
             masks the axes (height, width), or one of size 1 more. Image and
             mask may differ in size.
-        num_classes: int >= 2. Number of classes, void not included.
+        num_classes: int from 2 to 10,000. Number of classes, void not included.
         ignore_class: int, tuple of ints or None. Labels that are void.
             Sample weight 0, of an image or a pixel, makes void, too; any
             other weight counts a pixel once.
@@ -131,7 +130,9 @@ def class_frequencies(
 
     pixels, images, pixels_of_images = np.zeros((3, num_classes), "int64")
     num_pixels = num_images = num_seen = 0
-    progress = keras.utils.Progbar(num_elements, verbose=verbose)
+    progress = keras.utils.Progbar(
+        num_elements, verbose=_arguments.verbose(verbose)
+    )
     # Pictures stay where they are: their rank is all that is asked for.
     elements = dataset.map(lambda image, *rest: (tf.rank(image), *rest))
     for num_seen, element in enumerate(elements.as_numpy_iterator(), start=1):
@@ -197,6 +198,7 @@ def median_frequency_weights(
         >>> median_frequency_weights(counted)
         (1.0, 1.0, 2.0, 1.0)
     """
+    _check(frequencies)
     shares = [
         pixels / of_images if pixels else None
         for pixels, of_images in zip(
@@ -238,6 +240,7 @@ def enet_weights(
         >>> [round(w, 1) for w in enet_weights(CAMVID_TRAIN_FREQUENCIES)[:4]]
         [5.8, 4.4, 34.0, 3.4]
     """
+    _check(frequencies)
     if not (isinstance(c, int | float) and 1 < c < math.inf):
         raise ValueError(
             "`c` must be a finite float > 1, or classes that do not occur "
@@ -246,6 +249,15 @@ def enet_weights(
     num_pixels = max(frequencies.num_pixels, 1)
     return tuple(
         1 / math.log(c + pixels / num_pixels) for pixels in frequencies.pixels
+    )
+
+
+def _check(frequencies: Any) -> None:
+    _arguments.one_of_class(
+        frequencies,
+        "frequencies",
+        ClassFrequencies,
+        "what class_frequencies returns",
     )
 
 

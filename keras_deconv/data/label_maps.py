@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import operator
 import os
-import pathlib
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -91,9 +90,10 @@ def read_label_map(path: str | os.PathLike[str]) -> dict[str, Any]:
         >>> arguments["classes"], arguments["palette"]
         (('road', 'sky'), ((128, 64, 128), (70, 130, 180)))
     """
+    file = _arguments.path(path, "path")
     shown = printable(path)
     try:
-        text = pathlib.Path(path).expanduser().read_text("utf-8-sig")
+        text = file.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise _refusal(shown, f"The file cannot be read: {reason}.") from None

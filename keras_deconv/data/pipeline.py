@@ -174,7 +174,10 @@ def segmentation_pairs(
         >>> weight[0].numpy().tolist()
         [[0.5, 1.0], [4.0, 4.0]]
     """
-    check_arguments(image_size, batch_size, seed, epoch, augment)
+    check_arguments(
+        *(image_size, batch_size, seed, epoch, augment, shuffle),
+        drop_remainder=drop_remainder,
+    )
     limits = _value_ranges.checked(value_range)
     entry = resolve_set(name, image_key, mask_key, num_classes)
     weights = weight_table(class_weights, entry)
@@ -229,6 +232,8 @@ def resolve_set(
     class_names: Sequence[str] | None = None,
 ) -> SegmentationSet:
     """Finds out what the features and labels of a set mean."""
+    _arguments.optional_text(image_key, "image_key")
+    _arguments.optional_text(mask_key, "mask_key")
     given = (image_key, mask_key, num_classes)
     entry = find(name) if isinstance(name, str) else name
     if entry is not None:
@@ -409,7 +414,12 @@ def check_arguments(
     seed: int | None,
     epoch: tf.Variable | None,
     augment: Augment | None,
+    shuffle: bool | None,
+    drop_remainder: bool,
 ) -> None:
+    if shuffle is not None:
+        _arguments.boolean(shuffle, "shuffle")
+    _arguments.boolean(drop_remainder, "drop_remainder")
     if seed is not None:
         _arguments.natural_int(seed, "seed")
     _arguments.check_epoch(epoch)

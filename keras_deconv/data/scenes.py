@@ -76,9 +76,13 @@ def draw_scene(
     if min(height, width) < 16:
         raise ValueError(
             "`image_size` must be at least (16, 16) pixels. "
-            f"Received: image_size={tuple(image_size)}."
+            f"Received: image_size={image_size!r}."
         )
-    random = np.random.default_rng(seed)
+    several = _arguments.elements(seed)
+    seeds = [seed] if several is None else several
+    random = np.random.default_rng(
+        [_arguments.natural_int(one, "seed") for one in seeds]
+    )
     horizon = height * random.uniform(0.36, 0.48)
     vanishing_column = width * random.uniform(0.35, 0.65)
     rows, columns = np.ogrid[:height, :width]

@@ -12,10 +12,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from keras_deconv import _network
+from keras_deconv import _arguments, _network
 
 # Importing the builders is what makes their names known to tfds.
 from keras_deconv.data import (
+    _caching,
     _preparation,
     _value_ranges,
     camvid,  # noqa: F401
@@ -140,7 +141,12 @@ def load(
             "`split` must be a str such as 'train' or 'train[:10%]', or a "
             f"sequence of them. Received: split={split!r}"
         )
-    check_arguments(image_size, batch_size, seed, epoch, augment)
+    check_arguments(
+        *(image_size, batch_size, seed, epoch, augment, shuffle),
+        drop_remainder=drop_remainder,
+    )
+    _caching.checked(cache)
+    _arguments.optional_text(mask_key, "mask_key")
     builder = _find_builder(name, data_dir)
     entry = resolve_set(
         name, image_key, mask_key, num_classes, _class_names(builder, mask_key)
@@ -245,6 +251,8 @@ def describe(
         >>> describe("cam_vid").num_classes
         11
     """
+    _check_name(name)
+    _check_data_dir(data_dir)
     entry = find(name)
     if entry is not None:
         return entry
@@ -319,16 +327,27 @@ def _stored_range(
     return _value_ranges.parsed(feature.doc.value_range)
 
 
-def _find_builder(
-    name: str | SegmentationSet, data_dir: str | os.PathLike[str] | None
-) -> tfds.core.DatasetBuilder:
-    if isinstance(name, SegmentationSet):
-        name = name.name
+def _check_name(name: Any) -> None:
     if not isinstance(name, str):
         raise ValueError(
             "`name` must be a str, as tfds writes it, or a SegmentationSet. "
             f"Received: name={name!r}"
         )
+
+
+def _check_data_dir(data_dir: Any) -> None:
+    # It stays as it is: `gs://...` is a path for tfds.
+    if data_dir is not None:
+        _arguments.path(data_dir, "data_dir")
+
+
+def _find_builder(
+    name: str | SegmentationSet, data_dir: str | os.PathLike[str] | None
+) -> tfds.core.DatasetBuilder:
+    if isinstance(name, SegmentationSet):
+        name = name.name
+    _check_name(name)
+    _check_data_dir(data_dir)
     try:
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
@@ -353,7 +372,7 @@ def _prepare(
 ) -> None:
     """Sees to it that the data of a set are on disk."""
     if manual_dir is not None:
-        manual_dir = os.path.expanduser(manual_dir)
+        manual_dir = os.fspath(_arguments.path(manual_dir, "manual_dir"))
         if not os.path.isdir(manual_dir):
             raise ValueError(
                 "`manual_dir` must be a folder that exists. "

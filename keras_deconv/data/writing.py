@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from keras_deconv import _arguments
 from keras_deconv.data import _preparation, _value_ranges
 from keras_deconv.data._catalog import names
 from keras_deconv.data._errors import printable
@@ -194,10 +194,9 @@ def _root(data_dir: Any) -> pathlib.Path:
     """Return the folder that datasets are written to; it need not exist."""
     if data_dir is None:
         data_dir = tfds.core.constants.DATA_DIR
-    if isinstance(data_dir, str | os.PathLike):
-        root = pathlib.Path(data_dir).expanduser()
-        if not any(path.is_file() for path in (root, *root.parents)):
-            return root
+    root = _arguments.path(data_dir, "data_dir")
+    if not any(path.is_file() for path in (root, *root.parents)):
+        return root
     raise ValueError(
         "`data_dir` must be the path of a folder, which need not exist, or "
         "None. "

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_deconv import (
+    _arguments,
     _files,
 )
 from keras_deconv.distribution.replicas import Replicas
@@ -55,8 +56,10 @@ class EpochBackup(keras.callbacks.Callback):
         self, replicas: Replicas, folder: str | os.PathLike[str]
     ) -> None:
         super().__init__()
-        self.replicas = replicas
-        self.folder = Path(folder)
+        self.replicas = _arguments.one_of_class(
+            replicas, "replicas", Replicas, "what distribution.connect returns"
+        )
+        self.folder = _arguments.path(folder, "folder")
 
     @property
     def exists(self) -> bool:
@@ -73,6 +76,7 @@ class EpochBackup(keras.callbacks.Callback):
             ValueError: If processes see different backups, or the file cannot
                 be read into the model.
         """
+        _check_model(model)
         num_done = 0
         with self.replicas.scope():
             # Or there would be nothing to load its state into.
@@ -90,6 +94,8 @@ class EpochBackup(keras.callbacks.Callback):
 
     def write(self, model: keras.Model, num_done: int) -> None:
         """Replaces the backup, in the chief."""
+        _check_model(model)
+        num_done = _arguments.natural_int(num_done, "num_done")
         if not self.replicas.is_chief:
             return
         old = self._files()
@@ -115,6 +121,14 @@ class EpochBackup(keras.callbacks.Callback):
     def _files(self) -> list[Path]:
         files = self.folder.glob(f"*{_SUFFIX}")
         return sorted(filter(_is_backup, files), key=_epochs_of)
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, keras.Model) or model.optimizer is None:
+        raise ValueError(
+            "`model` must be a keras.Model that is compiled with an optimizer. "
+            f"Received: model={model!r}"
+        )
 
 
 def _load(model: keras.Model, file: Path) -> None:

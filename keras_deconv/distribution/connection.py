@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_deconv import _arguments
 from keras_deconv.distribution._jax import DataParallel
 from keras_deconv.distribution._tensorflow import Mirrored, MultiWorker
 from keras_deconv.distribution.replicas import Replicas
@@ -44,11 +45,7 @@ def connect(strategy: str) -> "Replicas":
         >>> replicas.num_replicas, replicas.is_chief
         (1, True)
     """
-    if strategy not in STRATEGIES:
-        raise ValueError(
-            f"`strategy` must be one of {', '.join(map(repr, STRATEGIES))}. "
-            f"Received: strategy={strategy!r}"
-        )
+    strategy = _arguments.choice(strategy, "strategy", STRATEGIES)
     kind, backend = _KINDS[strategy], keras.config.backend()
     if kind.backend not in (None, backend):
         other = "jax" if kind.backend == "jax" else "tensorflow"

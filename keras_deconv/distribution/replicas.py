@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 import keras
 
+from keras_deconv import _arguments
+
 __all__ = ["Replicas"]
 
 
@@ -72,6 +74,7 @@ class Replicas:
         Raises:
             ValueError: `batch_size` does not divide by their number.
         """
+        batch_size = _arguments.positive_int(batch_size, "batch_size")
         if batch_size % self.num_replicas:
             raise ValueError(
                 "The batch size must be a multiple of the number of replicas, "
@@ -89,7 +92,7 @@ class Replicas:
         Raises:
             ValueError: it is not the same in all of them.
         """
-        numbers = self._gather(number)
+        numbers = self._gather(_arguments.natural_int(number, "number"))
         if len(set(numbers)) > 1:
             raise ValueError(
                 f"{what} must be the same in all processes. Received: "
@@ -143,6 +146,26 @@ class Replicas:
             Where random numbers depend on the replica (dropout on TensorFlow)
             they are not those of one device.
         """
+        epochs = _arguments.positive_int(epochs, "epochs")
+        initial_epoch = _arguments.natural_int(initial_epoch, "initial_epoch")
+        if isinstance(verbose, str):
+            verbose = _arguments.choice(verbose, "verbose", ("auto",))
+        else:
+            verbose = _arguments.verbose(verbose)
+        callbacks = _arguments.sequence(callbacks, "callbacks")
+        for callback in callbacks:
+            _arguments.one_of_class(
+                callback,
+                "callbacks",
+                keras.callbacks.Callback,
+                "a sequence of keras.callbacks.Callback",
+            )
+        _arguments.one_of_class(
+            model, "model", keras.Model, "a compiled keras.Model"
+        )
+        train = _arguments.batches(train, "train")
+        if validation_data is not None:
+            _arguments.batches(validation_data, "validation_data")
         batch_size = self._batch_size(train)
         if validation_data is not None and batch_size is not None:
             validation_data = _filled(validation_data, batch_size, ignore_class)
@@ -153,7 +176,7 @@ class Replicas:
                 validation_data=validation_data,
                 epochs=epochs,
                 initial_epoch=initial_epoch,
-                callbacks=list(callbacks),
+                callbacks=callbacks,
                 verbose=verbose if self.is_chief else 0,
             )
 

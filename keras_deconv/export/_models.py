@@ -121,7 +121,7 @@ def replaced(path: Path, is_folder: bool = False) -> Iterator[pathlib.Path]:
         ValueError: If files cannot be written there, or `path` holds something
             that must not be replaced.
     """
-    path = pathlib.Path(path).expanduser()
+    path = _arguments.path(path, "path")
     _files.check_replaceable(path)
     target = path.resolve()
     if is_folder and target.exists():

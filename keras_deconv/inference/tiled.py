@@ -191,7 +191,8 @@ def predict_tiled(
     )
     batch_size = min(batch_size, len(columns.starts))
     progress = keras.utils.Progbar(
-        len(rows.starts) * len(columns.starts), verbose=verbose
+        len(rows.starts) * len(columns.starts),
+        verbose=_arguments.verbose(verbose),
     )
     # All the while, so that all tiles are of the same weights and statistics.
     with _locks.held(every_layer(model)):

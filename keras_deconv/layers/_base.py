@@ -1,5 +1,7 @@
 """What all layers of the package share."""
 
+import inspect
+import itertools
 from typing import Any
 
 import keras
@@ -20,9 +22,24 @@ class SpatialLayer(keras.layers.Layer):
     _has_open_size = False
 
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
+        if "dtype" in kwargs:
+            _arguments.dtype_policy(kwargs["dtype"])
         super().__init__(**kwargs)
         self.data_format = _arguments.data_format(data_format)
         self.input_spec = keras.layers.InputSpec(ndim=self.num_spatial_dims + 2)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the layer; arrays become tensors, if they hold numbers.
+
+        Raises:
+            ValueError: If they do not. Keras' error does not name them.
+        """
+        if any(map(_is_array, (*args, *kwargs.values()))):
+            names = tuple(inspect.signature(self.call).parameters)
+            named = zip(args, names, strict=False)
+            args = (*itertools.starmap(_as_tensor, named), *args[len(names) :])
+            kwargs = {n: _as_tensor(x, n) for n, x in kwargs.items()}
+        return super().__call__(*args, **kwargs)
 
     def _spatial_size(self, shape: Any) -> tuple[int | None, ...]:
         """Spatial part of a static shape.
@@ -44,7 +61,17 @@ class SpatialLayer(keras.layers.Layer):
         return _shapes.with_spatial_size(tuple(shape), size, self.data_format)
 
     def _note_open_sizes(self, *inputs: Any) -> None:
-        """Remember whether symbolic inputs, or None, leave a size open."""
+        """Remember whether symbolic inputs, or None, leave a size open.
+
+        Raises:
+            ValueError: If one of them is not a tensor, as `like` may be.
+        """
+        for x in inputs:
+            if x is not None and not hasattr(x, "shape"):
+                raise ValueError(
+                    f"{type(self).__name__} must be called on tensors. "
+                    f"Received: {x!r}"
+                )
         self._has_open_size = any(
             None in self._spatial_size(x.shape) for x in inputs if x is not None
         )
@@ -78,6 +105,20 @@ class SpatialLayer(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "data_format": self.data_format}
+
+
+def _is_array(value: Any) -> bool:
+    """Whether a value is an array, or a tensor of another framework."""
+    return (
+        hasattr(value, "shape")
+        and hasattr(value, "dtype")
+        and not isinstance(value, keras.KerasTensor)
+        and not keras.ops.is_tensor(value)
+    )
+
+
+def _as_tensor(value: Any, name: str) -> Any:
+    return _arguments.tensor(value, name) if _is_array(value) else value
 
 
 class WindowLayer(SpatialLayer):

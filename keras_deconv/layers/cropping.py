@@ -3,7 +3,6 @@
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_deconv import _arguments, _backends
 from keras_deconv.layers._base import SpatialLayer
@@ -56,7 +55,7 @@ class CropLike2D(SpatialLayer):
 
     def call(self, inputs: Any, like: Any) -> Any:
         self._check_traced_sizes()
-        like = ops.convert_to_tensor(like)
+        like = _arguments.tensor(like, "like")
         shapes = map(_backends.static_shape, (inputs, like))
         self.compute_output_shape(*shapes)
         inputs = self._require_larger(inputs, like)

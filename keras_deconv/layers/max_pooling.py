@@ -93,8 +93,10 @@ class MaxPoolWithArgmax2D(MaxPoolWithArgmax):
 
     Args:
         pool_size: int or tuple of 2 ints >= 1. Window height and width in
-            pixels. Default 2.
-        strides: int, tuple of 2 ints >= 1, or None for `pool_size`.
+            pixels; at most 4096 pixels in all, such as 64x64, since they are
+            compared one by one. Default 2.
+        strides: int, tuple of 2 ints >= 1, or None for `pool_size`. Their
+            product is at most 4096.
         padding: "valid" (windows lie inside the input; what is left over at
             the end is dropped) or "same" (windows cover all of it; padding
             never wins). Caffe, which rounds sizes up, is "same" for a window

@@ -125,7 +125,7 @@ class MaxUnpool2D(MaxUnpool):
 
     Args:
         pool_size: int or tuple of 2 ints >= 1. Window of the pooling that
-            made the index. Default 2.
+            made the index; at most 4096 pixels in all. Default 2.
         strides: Its strides: int, tuple of 2 ints >= 1, or None for
             `pool_size`.
         padding: Its padding: "valid" or "same".

@@ -34,7 +34,10 @@ class SegmentationMetric(keras.metrics.Metric):
         name: str | None,
         dtype: Any,
     ) -> None:
-        super().__init__(name=name, dtype=_labels.precise_dtype(dtype))
+        super().__init__(
+            name=_arguments.optional_text(name, "name"),
+            dtype=_labels.precise_dtype(dtype),
+        )
         self.num_classes = _arguments.num_classes(num_classes)
         self.ignore_class = _arguments.ignore_class(
             ignore_class, self.num_classes
@@ -49,10 +52,11 @@ class SegmentationMetric(keras.metrics.Metric):
                 change the counts agree.
 
         Raises:
-            ValueError: A metric counts something else.
+            ValueError: If `metrics` is not a sequence, or a metric counts
+                something else.
         """
         own = self._counts()
-        for metric in metrics:
+        for metric in _arguments.sequence(metrics, "metrics"):
             is_known = isinstance(metric, SegmentationMetric)
             other = metric._counts() if is_known else "nothing known"
             if other != own:
@@ -96,8 +100,8 @@ class SegmentationMetric(keras.metrics.Metric):
         self, y_true: Tensor, y_pred: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Labels and predicted ids in one shape."""
-        y_true = ops.convert_to_tensor(y_true)
-        y_pred = ops.convert_to_tensor(y_pred)
+        y_true = _arguments.tensor(y_true, "y_true")
+        y_pred = _arguments.tensor(y_pred, "y_pred")
         shape = tuple(y_pred.shape)
         dtype = keras.backend.standardize_dtype(y_pred.dtype)
         if keras.backend.is_float_dtype(dtype):

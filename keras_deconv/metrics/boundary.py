@@ -46,7 +46,7 @@ class BoundaryF1(NamedScores, SegmentationMetric):
     one more class, whose borders count.
 
     Args:
-        num_classes: int >= 2. Number of classes, void not included.
+        num_classes: int from 2 to 10,000. Number of classes, void not included.
         ignore_class: int, tuple of ints or None. Labels that are void.
         tolerance: float >= 0 and < 1. Largest distance of boundaries that
             match, between the centers of pixels, as a share of the diagonal of

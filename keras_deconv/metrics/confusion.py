@@ -19,7 +19,7 @@ class ConfusionMatrixMetric(SegmentationMetric):
     `reset_state`. Pixels whose *label* is void are removed first.
 
     Args:
-        num_classes: int >= 2. Number of classes, void not included.
+        num_classes: int from 2 to 10,000. Number of classes, void not included.
         ignore_class: int, tuple of ints or None. Labels that are void.
         name: Name of the metric.
         dtype: Dtype of the result; half precision is raised to float32.
@@ -113,7 +113,7 @@ class ClassMeanMetric(NamedScores, ConfusionMatrixMetric):
     """A score per class, and the mean of it over the classes.
 
     Args:
-        num_classes: int >= 2. Number of classes, void not included.
+        num_classes: int from 2 to 10,000. Number of classes, void not included.
         ignore_class: int, tuple of ints or None. Labels that are void.
         absent_classes: What a class without a score does to the mean:
             `"skip"` leaves it out, `"zero"` counts it as 0.
@@ -130,7 +130,10 @@ class ClassMeanMetric(NamedScores, ConfusionMatrixMetric):
         dtype: Any = None,
     ) -> None:
         super().__init__(num_classes, ignore_class, name=name, dtype=dtype)
-        if absent_classes not in ("skip", "zero"):
+        if not isinstance(absent_classes, str) or absent_classes not in (
+            "skip",
+            "zero",
+        ):
             raise ValueError(
                 "`absent_classes` must be 'skip' (mean over the classes that "
                 "occur) or 'zero' (mean over all, absent ones as 0). "
@@ -180,7 +183,7 @@ class GlobalAccuracy(ConfusionMatrixMetric):
     https://arxiv.org/abs/1511.00561. No differences.
 
     Args:
-        num_classes: int >= 2. Number of classes, void not included.
+        num_classes: int from 2 to 10,000. Number of classes, void not included.
         ignore_class: int, tuple of ints or None. Labels that are void.
         name: Name of the metric.
         dtype: Dtype of the result; half precision is raised to float32.
@@ -226,7 +229,7 @@ class ClassAccuracy(ClassMeanMetric):
     that is `absent_classes="zero"`.
 
     Args:
-        num_classes: int >= 2. Number of classes, void not included.
+        num_classes: int from 2 to 10,000. Number of classes, void not included.
         ignore_class: int, tuple of ints or None. Labels that are void.
         absent_classes: `"skip"` averages over the classes that occur in the
             labels, `"zero"` over all classes, absent ones counting as 0.
@@ -282,7 +285,7 @@ class MeanIoU(ClassMeanMetric):
     flatters a net that can predict it; here these stay in the union.
 
     Args:
-        num_classes: int >= 2. Number of classes, void not included.
+        num_classes: int from 2 to 10,000. Number of classes, void not included.
         ignore_class: int, tuple of ints or None. Labels that are void.
         absent_classes: `"skip"` averages over the classes that occur in the
             labels or in the predictions (FCN and Keras do so), `"zero"` over

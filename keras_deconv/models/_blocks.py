@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import layers
 
+from keras_deconv import _arguments
 from keras_deconv.layers import (
     BedOfNailsUnpool2D,
     MaxPoolWithArgmax2D,
@@ -66,7 +67,7 @@ def conv_norm(
         kernel_size,
         padding=padding,
         data_format=LAST,
-        use_bias=use_bias,
+        use_bias=_arguments.boolean(use_bias, "use_bias"),
         kernel_initializer=_fresh(kernel_initializer),
         name=name,
         **options,

@@ -39,7 +39,7 @@ def PatchClassifier(  # noqa: N802
     Args:
         input_shape: `(height, width, channels)` of a patch, all known. The
             pixel that is named is at row `height // 2`, column `width // 2`.
-        num_classes: int >= 2. Classes, void not counted.
+        num_classes: int from 2 to 10,000. Classes, void not counted.
         filters: Filters of each convolution.
         fc_units: int >= 1. Units of the fully connected layer.
         use_bias: Whether convolutions before batch normalization have biases.
@@ -113,7 +113,7 @@ def FullResolutionNet(  # noqa: N802
 
     Args:
         input_shape: `(height, width, channels)`; height and width may be None.
-        num_classes: int >= 2. Classes, void not counted.
+        num_classes: int from 2 to 10,000. Classes, void not counted.
         filters: Filters of each convolution.
         kernel_size: int >= 1. Size of their kernels.
         use_bias: Whether convolutions before batch normalization have biases.

@@ -75,12 +75,7 @@ def recompute_batch_statistics(
             "`model` must be a keras.Model that is built: call it on a batch "
             f"first. Received: model={model!r}"
         )
-    if not isinstance(dataset, Iterable) or hasattr(dataset, "shape"):
-        raise ValueError(
-            "`dataset` must be an iterable of batches. Make one of an array: "
-            "tf.data.Dataset.from_tensor_slices(array).batch(batch_size). "
-            f"Received: dataset of type {type(dataset).__name__}"
-        )
+    dataset = _arguments.batches(dataset, "dataset")
     if steps is None:
         steps = _num_batches(dataset)
     else:
@@ -94,7 +89,7 @@ def recompute_batch_statistics(
     totals: list[Any] = [0.0] * len(norms)
     weights = [0] * len(norms)
     step = 0
-    progress = keras.utils.Progbar(steps, verbose=verbose)
+    progress = keras.utils.Progbar(steps, verbose=_arguments.verbose(verbose))
     for step, batch in enumerate(dataset, start=1):
         images, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
         size = int(keras.tree.flatten(images)[0].shape[0])

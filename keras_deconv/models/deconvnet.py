@@ -54,7 +54,7 @@ def DeconvNet(  # noqa: N802
     Args:
         input_shape: `(height, width, channels)`. Height and width are at least
             193, or None; they need not be multiples of 32.
-        num_classes: int >= 2. Classes, void not counted.
+        num_classes: int from 2 to 10,000. Classes, void not counted.
         fc_units: int >= 1. Filters of the two fully connected layers.
         decoder: How a decoder stage restores its size, as for `SegNet`.
         decoder_kernel_size: As for `SegNet`.

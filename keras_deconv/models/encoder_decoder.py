@@ -73,7 +73,7 @@ def EncoderDecoder(  # noqa: N802
             channels)` to a feature map `(batch, height, width, channels)`, in
             "channels_last". For example
             `keras.applications.ResNet50(include_top=False)`.
-        num_classes: int >= 2. Classes, void not counted.
+        num_classes: int from 2 to 10,000. Classes, void not counted.
         decoder: What undoes the reductions. "mirror" is the rule above.
             "max_unpool" is the same, and refuses encoders in which not all
             reductions are max pooling. "bed_of_nails", "nearest" and

@@ -73,7 +73,7 @@ def ENet(  # noqa: N802
         input_shape: `(height, width, channels)`. Height and width may be None
             and need not be multiples of 8. The initial block adds 13 filters to
             the channels, so that color images get 16.
-        num_classes: int >= 2. Classes, void not counted.
+        num_classes: int from 2 to 10,000. Classes, void not counted.
         width_multiplier: float > 0. Scales the filters of all blocks: 13 in the
             initial block, 64 in stage 1 and 128 in stages 2 and 3, the latter
             two rounded to multiples of 4. A value other than 1 leaves the

@@ -64,8 +64,8 @@ def QuickNAT(  # noqa: N802
     Args:
         input_shape: `(height, width, channels)`. Height and width may be None
             and need not be multiples of 16. The authors have 1 channel.
-        num_classes: int >= 2. Classes, void not counted. The paper has 28, the
-            authors' later settings 33.
+        num_classes: int from 2 to 10,000. Classes, void not counted. The paper
+            has 28, the authors' later settings 33.
         filters: int >= 1. Filters of each convolution but the classifier, an
             even number with `squeeze_excitation`. A value other than the
             default leaves the published network.

@@ -51,8 +51,8 @@ def ReLayNet(  # noqa: N802
     Args:
         input_shape: `(height, width, channels)`. Height and width may be None
             and need not be multiples of 8. The authors have 1 channel.
-        num_classes: int >= 2. Classes, void not counted. The authors' code has
-            10, the paper 9.
+        num_classes: int from 2 to 10,000. Classes, void not counted. The
+            authors' code has 10, the paper 9.
         filters: int >= 1. Filters of each convolution but the classifier. A
             value other than the default leaves the published network.
         decoder: How a decoder stage restores its size: "max_unpool" (the

@@ -56,7 +56,7 @@ def SegNet(  # noqa: N802
     Args:
         input_shape: `(height, width, channels)`. Height and width may be None
             and need not be multiples of 32.
-        num_classes: int >= 2. Classes, void not counted.
+        num_classes: int from 2 to 10,000. Classes, void not counted.
         filters: Filters of each stage, one int >= 1 per stage. Their number is
             the depth of the network. Like the next three arguments, a value
             other than the default leaves the published network.
@@ -199,7 +199,7 @@ def BayesianSegNet(  # noqa: N802
 
     Args:
         input_shape: As for `SegNet`.
-        num_classes: int >= 2. Classes, void not counted.
+        num_classes: int from 2 to 10,000. Classes, void not counted.
         decoder: As for `SegNet`.
         decoder_kernel_size: As for `SegNet`.
         decoder_initializer: As for `SegNet`.
@@ -273,7 +273,7 @@ def SegNetBasic(  # noqa: N802
 
     Args:
         input_shape: As for `SegNet`.
-        num_classes: int >= 2. Classes, void not counted.
+        num_classes: int from 2 to 10,000. Classes, void not counted.
         filters: Filters of each stage, one int >= 1 per stage. Their number is
             the depth of the network. Like the next three arguments, a value
             other than the default leaves the published network.
@@ -369,7 +369,7 @@ def BayesianSegNetBasic(  # noqa: N802
 
     Args:
         input_shape: As for `SegNet`.
-        num_classes: int >= 2. Classes, void not counted.
+        num_classes: int from 2 to 10,000. Classes, void not counted.
         decoder: As for `SegNet`.
         decoder_kernel_size: As for `SegNet`.
         decoder_initializer: As for `SegNet`.

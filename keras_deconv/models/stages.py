@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import keras
+
 from keras_deconv import _arguments
 from keras_deconv._arguments import IntOrInts
 from keras_deconv.layers import MaxUnpool2D
@@ -77,6 +79,18 @@ def unpool_stage(
         >>> keras.Model(image, y).compute_output_shape((1, 45, 61, 3))
         (1, 45, 61, 8)
     """
+    for tensor, argument in (
+        (x, "x"),
+        (pooled_from, "pooled_from"),
+        (argmax, "argmax"),
+    ):
+        _arguments.one_of_class(
+            tensor,
+            argument,
+            keras.KerasTensor,
+            "a symbolic tensor of a functional model",
+        )
+    _arguments.text(name, "name")
     num_convs = _arguments.natural_int(num_convs, "num_convs")
     skip = _mirrored.check_skips(skip, "skip")
     if filters is not None and not num_convs:

@@ -20,7 +20,7 @@ def as_batch(x: Tensor, name: str) -> Tensor:
             "use the layer of the same name (for example "
             "keras_deconv.MaxUnpool2D), which keeps unknown sizes."
         )
-    x = _backends.as_tensor(x)
+    x = _arguments.tensor(x, name)
     if len(x.shape) not in (3, 4, 5):
         raise ValueError(
             f"`{name}` must be a batch with 1, 2 or 3 spatial axes, such as "

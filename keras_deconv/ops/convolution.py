@@ -11,6 +11,9 @@ from keras_deconv._arguments import IntOrInts
 
 __all__ = ["conv2d_matrix"]
 
+MAX_WEIGHTS = 2**26
+"""Of a matrix; more would take gigabytes."""
+
 
 def conv2d_matrix(
     kernel: Any,
@@ -32,7 +35,8 @@ def conv2d_matrix(
         kernel: Array `(kernel_height, kernel_width)`, or with channels
             `(kernel_height, kernel_width, in_channels, out_channels)`, as in
             `keras.layers.Conv2D`.
-        input_size: int or tuple of 2 ints >= 1. Height and width.
+        input_size: int or tuple of 2 ints >= 1. Height and width. The matrix
+            may have at most 2**26 weights, zeros not counted.
         strides: int or tuple of 2 ints >= 1.
         padding: "valid" or "same".
         sparse: Whether to return a SciPy sparse matrix, which needs the extra
@@ -61,7 +65,9 @@ def conv2d_matrix(
         >>> matrix[0].tolist()
         [1, 2, 3, 0, 4, 5, 6, 0, 7, 8, 9, 0, 0, 0, 0, 0]
     """
-    kernel = np.asarray(ops.convert_to_numpy(kernel))
+    kernel = np.asarray(
+        ops.convert_to_numpy(_arguments.tensor(kernel, "kernel"))
+    )
     if kernel.ndim == 2:
         kernel = kernel[:, :, None, None]
     if kernel.ndim != 4 or 0 in kernel.shape:
@@ -72,6 +78,8 @@ def conv2d_matrix(
     size = _arguments.ints(input_size, 2, "input_size", 1)
     strides = _arguments.ints(strides, 2, "strides", 1)
     padding = _arguments.padding(padding)
+    if sparse is not None:
+        _arguments.boolean(sparse, "sparse")
     window = kernel.shape[:2]
     if padding == "valid" and any(
         n < k for n, k in zip(size, window, strict=True)
@@ -83,6 +91,13 @@ def conv2d_matrix(
         )
     pooled_size = _shapes.pooled_size(size, window, strides, padding)
     out_size = [m for m in pooled_size if m is not None]
+    num_weights = math.prod((*out_size, *kernel.shape))
+    if num_weights > MAX_WEIGHTS:
+        raise ValueError(
+            "`input_size` must be one whose matrix has at most "
+            f"{MAX_WEIGHTS:,} weights. Received: input_size={size}, which "
+            f"gives {num_weights:,}. Use a smaller size."
+        )
     first = [
         np.arange(m) * s - _shapes.padding_before(n, m, k, s, padding)
         for n, m, k, s in zip(size, out_size, window, strides, strict=True)

@@ -34,7 +34,8 @@ def nearest_unpool(
 
     Args:
         values: Tensor of rank 3, 4 or 5.
-        pool_size: int or tuple of ints >= 1. Cells per value, per spatial axis.
+        pool_size: int or tuple of ints >= 1. Cells per value, per spatial axis;
+            at most 4096 in all, such as 64x64.
         strides: None or `pool_size`: windows that lie side by side.
         padding: "valid" or "same", as in the pooling that is undone.
         output_size: int or tuple of ints >= 1. Spatial size to restore.
@@ -91,7 +92,8 @@ def bed_of_nails_unpool(
 
     Args:
         values: Tensor of rank 3, 4 or 5.
-        pool_size: int or tuple of ints >= 1. Window, per spatial axis.
+        pool_size: int or tuple of ints >= 1. Window, per spatial axis; at most
+            4096 cells in all, such as 64x64.
         strides: int, tuple of ints >= 1 or None (`pool_size`). Distance
             between windows.
         padding: "valid" or "same", as in the pooling that is undone.

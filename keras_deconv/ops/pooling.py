@@ -41,7 +41,9 @@ def max_pool_with_argmax(
     Args:
         inputs: Tensor of rank 3, 4 or 5 (1, 2 or 3 spatial axes), any float
             or integer dtype.
-        pool_size: int or tuple of ints >= 1. Window, per spatial axis.
+        pool_size: int or tuple of ints >= 1. Window, per spatial axis; at most
+            4096 cells in all, such as 64x64, since they are compared one by
+            one. So are strides.
         strides: int, tuple of ints >= 1 or None (`pool_size`).
         padding: "valid" or "same".
         data_format: "channels_last", "channels_first" or None (as in the
@@ -155,7 +157,7 @@ def max_unpool(
     data_format = _arguments.data_format(data_format)
     index_format = _arguments.index_format(index_format)
     overlap = _arguments.overlap(overlap)
-    argmax = _backends.as_tensor(argmax)
+    argmax = _arguments.tensor(argmax, "argmax")
     static_shape = _backends.static_shape(values)
     _arguments.check_argmax(
         static_shape, _backends.static_shape(argmax), argmax.dtype

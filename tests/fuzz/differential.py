@@ -1,8 +1,10 @@
 """Random poolings and unpoolings, and what of them differs from NumPy loops.
 
-One generator for every backend. Values need all digits of their dtype, so that
-narrowing shows, but their sums need no more; some are not finite. So nothing
-may differ by a bit, except where a mean is rounded.
+One generator for every backend, and for every way to run a function there:
+eager, in a graph, compiled, with sizes that are not known. Values need all
+digits of their dtype, so that narrowing shows, but their sums need no more;
+some are not finite. So nothing may differ by a bit, except where a mean is
+rounded.
 """
 
 import dataclasses
@@ -121,7 +123,37 @@ def cases(draw):
     )
 
 
-def differences(case):
+def columns():
+    """The ways to run a function on the backend in use."""
+    backend = keras.config.backend()
+    if backend == "tensorflow":
+        return "eager", "graph", "compiled", "unknown_sizes"
+    return ("eager", "compiled") if backend == "jax" else ("eager",)
+
+
+def in_column(column, function, *arrays):
+    """The function as a column runs it, for arrays such as these."""
+    if column == "eager":
+        return function
+    if keras.config.backend() == "jax":
+        import jax
+
+        return jax.jit(function)
+    import tensorflow as tf
+
+    signature = None
+    if column == "unknown_sizes":
+        signature = [
+            tf.TensorSpec([None] * len(a.shape), a.dtype) for a in arrays
+        ]
+    return tf.function(
+        function,
+        input_signature=signature,
+        jit_compile=column == "compiled",
+    )
+
+
+def differences(case, column="eager"):
     """What differs from the loops: pairs of arrays that ought to be equal."""
     x = case.inputs()
     expected, window_index, plane = oracles.max_pool(
@@ -172,12 +204,20 @@ def differences(case):
         return array
 
     inputs, decoded = to_layer(x), to_layer(values)
-    pooled, argmax = ops.max_pool_with_argmax(inputs, **window)
+    pool = in_column(
+        column, lambda x: ops.max_pool_with_argmax(x, **window), inputs
+    )
+    pooled, argmax = pool(inputs)
+    restore = in_column(
+        column,
+        lambda values, argmax, like: ops.max_unpool(
+            values, argmax, like=like, overlap=case.overlap, **window
+        ),
+        *(decoded, argmax, inputs),
+    )
 
     def unpool(decoded):
-        return ops.max_unpool(
-            decoded, argmax, like=inputs, overlap=case.overlap, **window
-        )
+        return restore(decoded, argmax, inputs)
 
     assert standard(pooled.dtype) == standard(inputs.dtype)
     found = [
@@ -187,7 +227,7 @@ def differences(case):
     ]
     if case.is_float:
         gradient = gradients.vjp(
-            lambda x: ops.max_pool_with_argmax(x, **window)[0],
+            lambda x: pool(x)[0],
             inputs,
             to_layer(upstream),
         )
@@ -220,6 +260,6 @@ def differences(case):
             yield signs
 
 
-def equals_loops(case):
-    for actual, wanted in differences(case):
+def equals_loops(case, column="eager"):
+    for actual, wanted in differences(case, column):
         np.testing.assert_array_equal(actual, wanted)

@@ -1,8 +1,8 @@
 """Random poolings and unpoolings against NumPy loops, on the backend in use.
 
 `KERAS_BACKEND=torch` or `jax` (with `JAX_ENABLE_X64=1` too) before the command
-chooses it. The default suite draws a few cases, `-m slow` 1,500 (100 on JAX),
-always the same.
+chooses it. The default suite draws a few cases, `-m release` 1,500 for each way
+to run a function (100 on JAX), always the same.
 """
 
 import os
@@ -12,11 +12,12 @@ import keras
 import pytest
 
 from keras_deconv import config, ops
-from tests.differential import (
+from tests.fuzz.differential import (
     FLOATS,
     INTEGERS,
     Case,
     cases,
+    columns,
     differences,
     equals_loops,
 )
@@ -26,9 +27,16 @@ IS_SLOW = keras.config.backend() == "jax"
 FEW = hypothesis.settings(
     max_examples=3 if IS_SLOW else 25, deadline=None, derandomize=True
 )
+# A new graph for each.
+FEWER = hypothesis.settings(FEW, max_examples=3)
 MANY = hypothesis.settings(
     max_examples=100 if IS_SLOW else 1500, deadline=None, derandomize=True
 )
+
+COLUMNS = [
+    "eager",
+    *(pytest.param(one, marks=pytest.mark.slow) for one in columns()[1:]),
+]
 
 # JAX has no 64 bits unless told, and says so; 32 are compared then.
 pytestmark = pytest.mark.filterwarnings(
@@ -44,9 +52,20 @@ def _plain_kernels():
     config.enable_compiled_kernels(True)
 
 
+def random_cases(column, settings):
+    @settings
+    @hypothesis.given(cases())
+    def compare(case):
+        equals_loops(case, column)
+
+    return compare
+
+
 @pytest.mark.backend
-def test_few_random_cases():
-    FEW(hypothesis.given(cases())(equals_loops))()
+@pytest.mark.parametrize("column", COLUMNS)
+def test_few_random_cases(column):
+    settings = FEW if column == "eager" else FEWER
+    random_cases(column, settings)()
 
 
 @pytest.mark.backend
@@ -65,18 +84,20 @@ def test_every_dtype(dtype, index_format):
 
 @pytest.mark.slow
 @pytest.mark.release
-def test_many_random_cases():
-    MANY(hypothesis.given(cases())(equals_loops))()
+@pytest.mark.parametrize("column", columns())
+def test_many_random_cases(column):
+    random_cases(column, MANY)()
 
 
 @pytest.mark.backend
-def test_a_wrong_result_is_found(monkeypatch):
+@pytest.mark.parametrize("column", COLUMNS)
+def test_a_wrong_result_is_found(column, monkeypatch):
     """The comparison can fail: values, index and gradient, each by a little."""
     case = Case(
         *((4, 4), (2, 2), (2, 2), "valid", "window", "channels_last"),
         *("float32", "sum", 1, 1, 1),
     )
-    assert not list(differences(case))
+    assert not list(differences(case, column))
     pool, unpool = ops.max_pool_with_argmax, ops.max_unpool
     mutants = {
         "max_pool_with_argmax": lambda x, **window: (
@@ -88,7 +109,7 @@ def test_a_wrong_result_is_found(monkeypatch):
     for name, mutant in mutants.items():
         with monkeypatch.context() as patch:
             patch.setattr(ops, name, mutant)
-            assert list(differences(case)), name
+            assert list(differences(case, column)), name
 
 
 NARROWER = {
