@@ -1,4 +1,4 @@
-"""Write the tables and curves of docs/results.md from the rows of camvid.py.
+"""Write the tables and curves from the rows of camvid.py.
 
     python benchmarks/camvid_report.py
 
@@ -80,7 +80,7 @@ def classes_table(rows: list[dict[str, Any]]) -> str:
 
 
 def report(rows: list[dict[str, Any]]) -> str:
-    """The tables, as sections that docs/results.md includes."""
+    """The tables, as sections that a page can include."""
     sections = dict(
         scores=scores_table(rows),
         classes=classes_table(rows),

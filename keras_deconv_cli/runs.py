@@ -372,7 +372,7 @@ def load(path: str) -> tuple[keras.Model, Run]:
         ValueError: there is no model, it does not segment images, or it does
             not belong to the `run.json` beside it.
     """
-    model, file = load_model(path, "MODEL")
+    model, file = load_model(path, "`model`")
     _runs.check_segments(model, f"'{file}'")
     takes, gives = model.input_shape, model.output_shape
     run = read(file.parent)

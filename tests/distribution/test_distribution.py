@@ -363,10 +363,12 @@ def test_batches_are_checked():
     replicas.check_batch_size(4)
     with pytest.raises(ValueError, match="a multiple of the number"):
         replicas.check_batch_size(3)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(loss="mse")
     with pytest.raises(ValueError, match="a multiple of the number"):
-        replicas.fit(None, batches(6, 3, drop_remainder=True))
+        replicas.fit(model, batches(6, 3, drop_remainder=True))
     with pytest.raises(ValueError, match="drop_remainder=True"):
-        replicas.fit(None, batches(6, 4))
+        replicas.fit(model, batches(6, 4))
 
 
 def test_last_batches_are_filled_with_void():

@@ -192,20 +192,19 @@ def test_channels_of_the_pooled_tensor_count():
     keras.backend.backend() == "jax", reason="JAX counts in int32 here"
 )
 def test_positions_beyond_int32():
-    """Three rows of 2**30 columns: nothing of that size is allocated."""
-    columns, row, offset = 2**30, 2, 2**30 - 1
-    argmax = np.full((1, 3, 1, 1), offset, "int32")
-    window = dict(input_size=(3, columns), pool_size=(1, columns), channels=5)
+    """Three rows of 2**30 columns, of which only the index exists."""
+    rows, columns, width = 3, 2**30, 4096
+    argmax = np.full((1, rows, columns // width, 1), width - 1, "int32")
+    window = dict(input_size=(rows, columns), pool_size=(1, width), channels=5)
     plane = as_numpy(ops.convert_argmax(argmax, "window", "plane", **window))
-    assert plane[0, row, 0, 0] == row * columns + offset > 2**31
+    last = rows * columns - 1
+    assert plane[0, -1, -1, 0] == last > 2**31
     flat = as_numpy(ops.convert_argmax(argmax, "window", "flat", **window))
-    assert flat[0, row, 0, 0] == (row * columns + offset) * 5
+    assert flat[0, -1, -1, 0] == last * 5
     onnx = ops.convert_argmax(
         np.repeat(argmax, 2, axis=0), "window", "onnx", **window
     )
-    assert as_numpy(onnx)[1, row, 0, 0] == (
-        (1 * 5 + 0) * 3 * columns + row * columns + offset
-    )
+    assert as_numpy(onnx)[1, -1, -1, 0] == 5 * rows * columns + last
     for source, positions in (("plane", plane), ("flat", flat)):
         back = ops.convert_argmax(positions, source, "window", **window)
         np.testing.assert_array_equal(as_numpy(back), argmax)
