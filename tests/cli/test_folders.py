@@ -299,7 +299,7 @@ def test_evaluate_reads_images_as_the_training_did(
     run = write_run(tmp_path / "run", [*given, *narrow])
     brightest = []
 
-    def measure(model, dataset, run):
+    def measure(model, dataset, run, verbose):
         brightest.append(max(image.numpy().max() for image, _ in dataset))
         return evaluation.Scores({}, {})
 

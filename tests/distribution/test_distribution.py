@@ -582,5 +582,5 @@ def test_a_killed_process_ends_all_and_they_go_on(
     codes, logs = finish(processes, folder)
     assert codes == [0, 0], logs
     assert f"Resuming at epoch 2 of {NUM_EPOCHS}." in logs[0]
-    assert not backup.parent.exists()
+    assert not backup.exists()
     assert_same_training(folder, request.getfixturevalue(reference))
