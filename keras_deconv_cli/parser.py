@@ -77,16 +77,16 @@ With TensorFlow use --strategy multi_worker and the environment variable
 _EVALUATE = """\
 Evaluate a model: global accuracy, class accuracy, mean IoU and boundary F1,
 overall and per class. Without a dataset, the model is evaluated on the test
-split of its training dataset, or else on the validation split. With --images and
---masks alone, masks are read as those of the training.
+split of its training dataset, or else on the validation split. With --images
+and --masks alone, masks are read as those of the training.
 
   keras-deconv evaluate runs/scenes_segnet_basic
   keras-deconv evaluate runs/photos_segnet_basic --images new --masks new_masks
   keras-deconv evaluate model.keras cam_vid --manual-dir CamVid
 
-Images and masks are resized to the image size of the training. With --at, --tile
-or --flip, the masks that predict writes with these options are compared, at the
-size of the images.
+Images and masks are resized to the image size of the training. With --at,
+--tile or --flip, the masks that predict writes with these options are compared,
+at the size of the images.
 """
 
 _PREDICT = """\
