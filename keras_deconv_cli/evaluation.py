@@ -120,6 +120,8 @@ def evaluate(options: commands.Evaluate) -> int:
     is_viewed = options.view != commands.View(None, None, None, False)
     size = None if is_viewed else run.image_size
     if is_viewed:
+        # Before the data are read, which takes time.
+        label = prediction.labeler(model, run, options.view)
         print(
             "The masks that predict writes with these options are compared, at "
             "the size of their images."
@@ -133,7 +135,6 @@ def evaluate(options: commands.Evaluate) -> int:
         cache=False,
     )
     if is_viewed:
-        label = prediction.labeler(model, run, options.view)
         model, dataset = _unchanged(), _labeled(dataset, label)
     scores = measure(model, dataset, run, progress.verbosity())
     print(scores)

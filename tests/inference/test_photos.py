@@ -73,7 +73,7 @@ def test_the_mirror_image_is_averaged(kernel_size):
 def test_probabilities_are_averaged_as_they_are(scores):
     logits = neighbors((1, 3))
     model = keras.Model(
-        logits.inputs, layers.Activation(scores)(logits.outputs[0])
+        logits.inputs[0], layers.Activation(scores)(logits.outputs[0])
     )
     batch = np.float32(PHOTO[None])
     mirrored = model.predict_on_batch(batch[:, :, ::-1])[:, :, ::-1]
