@@ -20,6 +20,12 @@ def as_batch(x: Tensor, name: str) -> Tensor:
             "use the layer of the same name (for example "
             "keras_deconv.MaxUnpool2D), which keeps unknown sizes."
         )
+    if _backends.is_ragged(x):
+        raise ValueError(
+            f"`{name}` must be a dense tensor, in which all images have one "
+            "size. Received: a tf.RaggedTensor. Pad it to a dense one with "
+            f"its method to_tensor(). Shape: {tuple(x.shape)}"
+        )
     x = _backends.as_tensor(x)
     if len(x.shape) not in (3, 4, 5):
         raise ValueError(
