@@ -731,7 +731,8 @@ def tensor(value: Any, name: str) -> Any:
     """A tensor or an array of real numbers, or nested lists, as a tensor.
 
     Raises:
-        ValueError: If `value` is something else, or symbolic, sparse or masked.
+        ValueError: If `value` is something else, or symbolic, sparse,
+            ragged or masked.
     """
     if isinstance(value, keras.KerasTensor):
         raise _not_a_tensor(
@@ -740,6 +741,10 @@ def tensor(value: Any, name: str) -> Any:
     if isinstance(value, np.ma.MaskedArray):
         raise _not_a_tensor(
             value, name, "Its mask would be lost: take value.filled(...)."
+        )
+    if _backends.is_ragged(value):
+        raise _not_a_tensor(
+            value, name, "Pad it with its method to_tensor() first."
         )
     try:
         result = _backends.as_tensor(value)

@@ -236,6 +236,15 @@ def is_readable(tensor: Any) -> bool:
     return backend == "numpy"
 
 
+def is_ragged(x: Any) -> bool:
+    """Whether `x` is a `tf.RaggedTensor`, whose rows differ in length."""
+    if keras.config.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return isinstance(x, tf.RaggedTensor)
+
+
 def as_tensor(x: Any) -> Any:
     """`keras.ops.convert_to_tensor`, which leaves TensorFlow's variables.
 

@@ -4,12 +4,17 @@ CI runs this and the other backend-neutral files with KERAS_BACKEND=jax and
 =torch too.
 """
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 
 import keras_deconv
 from tests import networks, oracles
+from tests.paths import ROOT
 
 pytestmark = [pytest.mark.backend, pytest.mark.oldest]
 
@@ -153,3 +158,52 @@ def test_half_precision(rng):
             as_numpy(keras.ops.cast(y, "float32")),
             oracles.max_unpool(expected, plane, (5, 5)),
         )
+
+
+ON_NUMPY = """
+import sys
+import keras, numpy as np
+import keras_deconv
+from keras_deconv.layers import CropLike2D
+
+assert keras.config.backend() == "numpy"
+folder = sys.argv[1]
+model = keras.saving.load_model(f"{folder}/model.keras")
+known = np.load(f"{folder}/known.npz")
+found = model.predict(known["x"], verbose=0)
+np.testing.assert_allclose(found, known["y"], rtol=1e-4, atol=1e-4)
+for rank in (1, 2, 3):
+    layers = {
+        name: getattr(keras_deconv, f"{name}{rank}D")(padding="same")
+        for name in "MaxPoolWithArgmax MaxUnpool NearestUnpool BedOfNailsUnpool"
+        .split()
+    }
+    x = known["x"][:, :9, :9].reshape(2, *[3] * rank, -1)
+    pooled, argmax = layers["MaxPoolWithArgmax"](x)
+    y = layers["MaxUnpool"](pooled, argmax, like=x)
+    # Each maximum is where it was.
+    assert y.shape == x.shape and (y != 0).any()
+    np.testing.assert_array_equal(y[y != 0], x[y != 0])
+    assert layers["NearestUnpool"](pooled, like=x).shape == x.shape
+    assert layers["BedOfNailsUnpool"](pooled, like=x).shape == x.shape
+assert CropLike2D()(known["x"], known["x"][:, :2, :3]).shape == (2, 2, 3, 3)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="once is enough"
+)
+def test_numpy_backend_predicts(rng, tmp_path):
+    model = keras_deconv.models.SegNetBasic(
+        (None, None, 3), 3, filters=(4, 4), kernel_size=3
+    )
+    x = rng.uniform(0, 255, (2, 9, 10, 3)).astype("float32")
+    np.savez(tmp_path / "known.npz", x=x, y=model(x))
+    model.save(tmp_path / "model.keras")
+    subprocess.run(
+        [sys.executable, "-c", ON_NUMPY, tmp_path],
+        check=True,
+        cwd=ROOT,
+        env=os.environ | {"KERAS_BACKEND": "numpy"},
+    )

@@ -208,16 +208,9 @@ def _cells(x: Tensor, windows: Windows, fill: float) -> list[Tensor]:
 def _inside(windows: Windows, offset: tuple[int, ...]) -> Tensor | None:
     """Where the cell at `offset` of a window is not padding; None: all."""
     inside = None
-    for axis, cell in enumerate(offset):
-        n, m, s, b = (
-            lengths[axis]
-            for lengths in (
-                windows.size,
-                windows.num_windows,
-                windows.strides,
-                windows.before,
-            )
-        )
+    for axis, (cell, (n, m, _, s, b)) in enumerate(
+        zip(offset, windows.axes, strict=True)
+    ):
         if isinstance(b, int) and cell == b:
             continue
         are_known = all(isinstance(length, int) for length in (n, m, b))

@@ -373,8 +373,7 @@ def _look_up(table: Tensor, index: Tensor) -> Tensor:
 def _covered_size(windows: Windows) -> tuple[int, ...]:
     """Size of the plane with those cells of its padding that windows cover."""
     return tuple(
-        max(before + n, (m - 1) * s + k)
-        for n, m, k, s, before in zip(*windows, strict=True)
+        max(before + n, (m - 1) * s + k) for n, m, k, s, before in windows.axes
     )
 
 
@@ -504,7 +503,7 @@ def _positions(
 
 def _pool_to_positions(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
     if _is_compiled_for_cpu(x):
-        return _opaque_pool(x, *windows)
+        return _opaque_pool(x, *zip(*windows.axes, strict=True))
     native = _pool_natively(x, windows)
     return _pool_plainly_to_positions(x, windows) if native is None else native
 
@@ -516,7 +515,7 @@ def _pool_plainly_to_positions(
     # Divisions and 64 bits would take compiled loops longer than the pooling.
     dtype = torch.int32 if math.prod(windows.size) < 2**31 else torch.int64
     first = torch.zeros((), dtype=dtype, device=x.device)
-    for axis, (n, m, _, s, before) in enumerate(zip(*windows, strict=True)):
+    for axis, (n, m, _, s, before) in enumerate(windows.axes):
         start = torch.arange(m, dtype=dtype, device=x.device) * s - before
         first = first * n + plain.along(axis, start, len(windows.size))
     offsets = [0]
@@ -564,7 +563,7 @@ def _are_odd(pooled: Tensor) -> bool:
 @functools.lru_cache(MAX_TABLES)
 def _native_options(windows: Windows) -> dict[str, Any] | None:
     """Arguments for PyTorch's pooling, or None where it lays other windows."""
-    axes = list(zip(*windows, strict=True))
+    axes = windows.axes
     if _overlap(windows) and any(k > n for n, _, k, _, _ in axes):
         return None  # Distances from the first cell would be ambiguous.
 

@@ -42,6 +42,11 @@ class Windows(NamedTuple):
     are_padded: bool = False  # whether they may reach beyond the input
 
     @property
+    def axes(self) -> list[tuple[Length, ...]]:
+        """Size, number, window, stride and first padding of each axis."""
+        return list(zip(*self[:5], strict=True))
+
+    @property
     def reach(self) -> tuple[int, ...]:
         """Number of blocks that a window touches."""
         return tuple(

@@ -38,12 +38,13 @@ class BoundaryF1(NamedScores, SegmentationMetric):
     Reference: Csurka et al., 2013, "What is a good evaluation measure for
     semantic segmentation?"; Badrinarayanan et al., 2015, "SegNet", section 3.3.
     https://arxiv.org/abs/1511.00561. We differ from the authors' script in
-    three things: (1) they match boundary pixels one to one (`correspondPixels`,
+    four things: (1) they match boundary pixels one to one (`correspondPixels`,
     bipartite), here one pixel may match several, which approximates it from
     above, so thick or doubled boundaries cost less; (2) their script also
     averages over classes that have a boundary in the prediction alone, while
     their paper, and we, take the classes in the labels; (3) they treat void as
-    one more class, whose borders count.
+    one more class, whose borders count; (4) an image without any boundary
+    in its labels takes no part, a case that their paper does not mention.
 
     Args:
         num_classes: int from 2 to 10,000. Number of classes, void not included.

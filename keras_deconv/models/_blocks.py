@@ -97,7 +97,8 @@ def norm(
 
     The SegNet authors keep no moving average; a momentum of 0.9 lets ours
     follow the weights within tens of steps. It is also that of PyTorch, whose
-    `epsilon` is 1e-5 and whose first `shift` is 0.
+    `epsilon` is 1e-5 and whose first `shift` is 0. The default `epsilon` is
+    that of Keras; the SegNet authors' is 1e-9.
     """
     return layers.BatchNormalization(
         momentum=0.9,
@@ -278,6 +279,7 @@ def classifier(
     kernel_size: int,
     *,
     activation: str | None,
+    kernel_initializer: Any = "he_normal",
 ) -> Tensor:
     """Logits per pixel, or what `activation` makes of them, in float32."""
     x = layers.Conv2D(
@@ -285,7 +287,7 @@ def classifier(
         kernel_size,
         padding="same",
         data_format=LAST,
-        kernel_initializer="he_normal",
+        kernel_initializer=_fresh(kernel_initializer),
         dtype="float32",
         name="logits",
     )(x)

@@ -101,10 +101,11 @@ def DeconvNet(  # noqa: N802
         _arguments.transposed_kernel_size(
             decoder_kernel_size, 2, "decoder_kernel_size"
         )
+    small = keras.initializers.RandomNormal(stddev=0.01)
     conv_transpose = functools.partial(
         _blocks.conv_norm_relu,
         convolution=keras.layers.Conv2DTranspose,
-        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+        kernel_initializer=small,
         use_bias=use_bias,
     )
     conv = functools.partial(_blocks.conv_norm_relu, use_bias=use_bias)
@@ -136,7 +137,11 @@ def DeconvNet(  # noqa: N802
         decoder_initializer=decoder_initializer,
     )
     outputs = _blocks.classifier(
-        x, num_classes, 1, activation=classifier_activation
+        x,
+        num_classes,
+        1,
+        activation=classifier_activation,
+        kernel_initializer=small,
     )
     model = keras.Model(inputs, outputs, name=name)
     if encoder_weights is not None:

@@ -80,6 +80,8 @@ def SegNet(  # noqa: N802
             `filters`, `convs_per_stage` and `kernel_size` only. For gray
             images the kernels of the first convolution are summed over red,
             green and blue; for other numbers of channels they are repeated.
+            Padding is black, as in the authors' networks, and not the mean
+            color as in VGG-16 itself: features at the border differ from it.
         weights: None, or the path of a `.caffemodel` that the authors trained;
             Caffe is not needed. The model then takes RGB: the kernel of the
             first convolution is turned, since the authors feed BGR (0..255,

@@ -429,12 +429,13 @@ def test_first_values_are_the_authors():
     ]
     for layer in norms:
         np.testing.assert_allclose(layer.beta, 0.001)
-    encoder, decoder = (
+    encoder, decoder, classifier = (
         np.asarray(net.get_layer(name).kernel)
-        for name in ("block4_conv2", "decoder4_conv2")
+        for name in ("block4_conv2", "decoder4_conv2", "logits")
     )
     assert encoder.std() == pytest.approx((2 / (9 * 512)) ** 0.5, rel=0.05)
     assert decoder.std() == pytest.approx(0.01, rel=0.05)
+    assert classifier.std() == pytest.approx(0.01, rel=0.2)
 
 
 def test_own_initializers_keep_what_they_were_made_with():

@@ -547,3 +547,15 @@ def test_layers_refuse_while_a_model_is_built():
         keras_deconv.layers.CropLike2D()(values, like=keras.Input((3, 3, 1)))
     with pytest.raises(ValueError, match="that shrinks to the size"):
         keras_deconv.NearestUnpool2D()(values, like=keras.Input((3, 9, 1)))
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="RaggedTensor"
+)
+@pytest.mark.parametrize(
+    "pool", [ops.max_pool_with_argmax, keras_deconv.MaxPoolWithArgmax2D()]
+)
+def test_ragged_tensors_are_refused(pool):
+    ragged = tf.RaggedTensor.from_tensor(np.zeros((1, 4, 4, 1)), ragged_rank=2)
+    with pytest.raises(ValueError, match=r"RaggedTensor .*to_tensor\(\)"):
+        pool(ragged)
