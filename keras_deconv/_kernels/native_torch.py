@@ -683,8 +683,14 @@ def _opaque_pool(
     strides: Sequence[int],
     before: Sequence[int],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    axes = (size, num_windows, pool_size, strides, before)
-    return _pool_to_positions(x, Windows(*map(tuple, axes)))
+    windows = Windows(
+        tuple(size),
+        tuple(num_windows),
+        tuple(pool_size),
+        tuple(strides),
+        tuple(before),
+    )
+    return _pool_to_positions(x, windows)
 
 
 @_opaque_pool.register_fake

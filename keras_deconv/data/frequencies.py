@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
 import keras
@@ -79,7 +80,7 @@ class ClassFrequencies:
 
 
 def class_frequencies(
-    dataset: tf.data.Dataset,
+    dataset: Iterable[Any],
     num_classes: int,
     ignore_class: IgnoreClass = VOID,
     verbose: int = 1,
@@ -90,11 +91,12 @@ def class_frequencies(
     the training set alone, at the size that the network is trained with.
 
     Args:
-        dataset: `tf.data.Dataset` of (image, mask) or (image, mask, weight),
+        dataset: `tf.data.Dataset`, `keras.utils.PyDataset`, `DataLoader` of
+            PyTorch or any iterable of (image, mask) or (image, mask, weight),
             in batches, as from `load`, or one by one. Images have the axes
             (height, width, channels), with a batch axis in front or without;
             masks the axes (height, width), or one of size 1 more. Image and
-            mask may differ in size.
+            mask may differ in size. NumPy users pass `zip(images, masks)`.
         num_classes: int from 2 to 10,000. Number of classes, void not included.
         ignore_class: int, tuple of ints or None. Labels that are void.
             Sample weight 0, of an image or a pixel, makes void, too; any
@@ -133,9 +135,7 @@ def class_frequencies(
     progress = keras.utils.Progbar(
         num_elements, verbose=_arguments.verbose(verbose)
     )
-    # Pictures stay where they are: their rank is all that is asked for.
-    elements = dataset.map(lambda image, *rest: (tf.rank(image), *rest))
-    for num_seen, element in enumerate(elements.as_numpy_iterator(), start=1):
+    for num_seen, element in enumerate(_elements(dataset), start=1):
         try:
             masks = _class_ids(num_classes, ignore_class, *element)
         except ValueError as error:
@@ -309,13 +309,45 @@ CAMVID_SEGNET_CLASS_WEIGHTS = (
 )
 
 
-def _count_elements(dataset: tf.data.Dataset) -> int | None:
+def _elements(dataset: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+    """The rank of the image, the mask and, if there are, the weights."""
+    if isinstance(dataset, tf.data.Dataset):
+        # Pictures stay where they are: their rank is all that is asked for.
+        ranks = dataset.map(lambda image, *rest: (tf.rank(image), *rest))
+        yield from ranks.as_numpy_iterator()
+        return
+    elements: Iterable[Any] = dataset
+    if isinstance(dataset, keras.utils.PyDataset):
+        elements = (dataset[i] for i in range(dataset.num_batches))
+    for element in elements:
+        is_sequence = isinstance(element, tuple | list)
+        if not is_sequence or len(element) not in (2, 3):
+            raise ValueError(
+                "`dataset` must have elements (image, mask) or (image, mask, "
+                f"weight). Received: {type(element).__name__}. Pass "
+                "zip(images, masks) for arrays."
+            )
+        image, *rest = map(ops.convert_to_numpy, element)
+        yield image.ndim, *rest
+
+
+def _count_elements(dataset: Iterable[Any]) -> int | None:
     """How many elements there are, None if not known; checks what they are."""
     if not isinstance(dataset, tf.data.Dataset):
-        raise ValueError(
-            "`dataset` must be a tf.data.Dataset, as data.load gives it. "
-            f"Received: {type(dataset).__name__}"
-        )
+        if isinstance(dataset, keras.utils.PyDataset):
+            if dataset.num_batches is None:
+                raise ValueError(
+                    "`dataset` must have an end. Received: a PyDataset whose "
+                    "`num_batches` is None."
+                )
+            return dataset.num_batches
+        if not isinstance(dataset, Iterable):
+            raise ValueError(
+                "`dataset` must be a tf.data.Dataset, as data.load gives it, "
+                "or another iterable of pairs (image, mask). Received: "
+                f"{type(dataset).__name__}"
+            )
+        return len(dataset) if isinstance(dataset, Sized) else None
     elements = dataset.element_spec
     if not isinstance(elements, tuple) or len(elements) not in (2, 3):
         raise ValueError(

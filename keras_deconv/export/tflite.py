@@ -221,7 +221,13 @@ def _convert(converter: Any, model: keras.Model) -> bytes:
         missing = sorted(set(re.findall(r"'tf\.(\w+)' op is", str(error))))
         if not missing:
             raise
+        hint = ""
+        if None in model.input_shape[1:]:
+            hint = (
+                ". Some operations can only be written for a known height and "
+                "width: pass `image_size`, for example image_size=(224, 224)."
+            )
         raise ValueError(
             "`model` must do only what TFLite's built-in operations can. "
-            f"Received: {model.name!r}, with {', '.join(missing)}"
+            f"Received: {model.name!r}, with {', '.join(missing)}{hint}"
         ) from error

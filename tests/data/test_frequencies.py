@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -156,7 +157,8 @@ def test_progress_bar(capsys):
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        ([1, 2], "`dataset` must be a tf.data.Dataset.*Received: list"),
+        (7, "`dataset` must be a tf.data.Dataset.*Received: int"),
+        ([1, 2], "`dataset` must have elements.*Received: int"),
         (tf.data.Dataset.range(3), r"\(image, mask\).*segmentation_pairs"),
         (dataset_of(random_masks()).repeat(), r"have an end.*\.take"),
         (
@@ -188,6 +190,23 @@ def test_progress_bar(capsys):
 def test_faulty_data_sets(dataset, message):
     with pytest.raises(ValueError, match=message):
         count(dataset)
+
+
+def test_other_datasets_than_those_of_tensorflow():
+    masks = random_masks()
+    images = np.zeros((*masks.shape, 3), "float32")
+
+    class Batches(keras.utils.PyDataset):
+        num_batches = 2
+
+        def __getitem__(self, i):
+            part = slice(4 * i, 4 * i + 4)
+            return images[part], masks[part]
+
+    expected = count(dataset_of(masks))
+    pairs = list(zip(images, masks, strict=True))
+    for dataset in (Batches(), pairs, iter(pairs), [(images, masks)]):
+        assert count(dataset) == expected
 
 
 def test_faulty_arguments():

@@ -1138,3 +1138,15 @@ def test_any_kind_of_path_and_home(tmp_path, monkeypatch):
     export.to_tflite(brightness_model((16, 24, 3)), "saved_model")
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"home", "here", "saved_model", "saved_model.json"}
+
+
+def test_the_way_out_of_unknown_sizes_is_named(tmp_path):
+    inputs = keras.Input((None, None, 3))
+    pooled = keras.layers.MaxPooling2D()(inputs)
+    merged = keras.layers.Concatenate()(
+        [inputs, keras.layers.UpSampling2D()(pooled)]
+    )
+    model = keras.Model(inputs, keras.layers.Conv2D(2, 1)(merged))
+    with pytest.raises(ValueError, match=r"Conv2D\. .*pass `image_size`"):
+        export.to_tflite(model, tmp_path / "model.tflite")
+    export.to_tflite(model, tmp_path / "model.tflite", image_size=(8, 8))
