@@ -223,6 +223,24 @@ def activation(value: object, name: str) -> Any:
     )
 
 
+def initializer(value: object, name: str) -> Any:
+    """An initializer of Keras, given one, its name or its configuration.
+
+    Raises:
+        ValueError: If `value` is something else.
+    """
+    try:
+        found = keras.initializers.get(value)
+    except Exception:  # Of every kind, for what is not hashable and others.
+        found = None
+    if not callable(found):
+        raise ValueError(
+            f"`{name}` must be the name of an initializer of Keras, such as "
+            f"'he_normal', or an instance of one. Received: {name}={value!r}"
+        )
+    return found
+
+
 def check_epoch(epoch: Any) -> None:
     """Check the variable that carries the number of the epoch, or None.
 

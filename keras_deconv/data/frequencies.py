@@ -61,6 +61,8 @@ class ClassFrequencies:
             len(_arguments.sequence(getattr(self, name), name))
             for name in ("pixels", "images", "pixels_of_images")
         ]
+        _arguments.natural_int(self.num_pixels, "num_pixels")
+        _arguments.natural_int(self.num_images, "num_images")
         if len(set(lengths)) != 1:
             raise ValueError(
                 "`pixels`, `images` and `pixels_of_images` must have one count "
