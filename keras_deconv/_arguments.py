@@ -543,20 +543,24 @@ def strides(
 
 
 def window(
-    pool_size: object, strides_: object, padding_: object, num_spatial_dims: int
+    pool_size: object,
+    strides_: object,
+    padding_: object,
+    num_spatial_dims: int,
+    max_cells: int = MAX_CELLS,
 ) -> tuple[tuple[int, ...], tuple[int, ...], str]:
     """Window, strides and padding of a pooling, per spatial axis.
 
     Raises:
         ValueError: If an argument is not as described, or the window or the
-            strides have more than 4096 cells in all.
+            strides have more than `max_cells` cells in all.
     """
     size = ints(pool_size, num_spatial_dims, "pool_size", minimum=1)
     steps = strides(strides_, size)
     for name, cells in (("pool_size", size), ("strides", steps)):
-        if math.prod(cells) > MAX_CELLS:
+        if math.prod(cells) > max_cells:
             raise ValueError(
-                f"`{name}` must have at most {MAX_CELLS} cells in all, such as "
+                f"`{name}` must have at most {max_cells} cells in all, such as "
                 f"64x64, since cells are compared one by one. Received: "
                 f"{name}={cells}. Pool in several steps, or over the whole "
                 "image with keras.layers.GlobalMaxPooling."

@@ -165,9 +165,6 @@ class Replicas:
                 keras.callbacks.Callback,
                 "a sequence of keras.callbacks.Callback",
             )
-        _arguments.one_of_class(
-            model, "model", keras.Model, "a compiled keras.Model"
-        )
         if not isinstance(_arguments.ignore_class(ignore_class), int):
             raise ValueError(
                 "`ignore_class` must be one int, the label to fill up with. "
@@ -177,6 +174,9 @@ class Replicas:
         if validation_data is not None:
             _arguments.batches(validation_data, "validation_data")
         batch_size = self._batch_size(train)
+        _arguments.one_of_class(
+            model, "model", keras.Model, "a compiled keras.Model"
+        )
         if validation_data is not None and batch_size is not None:
             validation_data = _filled(validation_data, batch_size, ignore_class)
         with self._lost_processes():
