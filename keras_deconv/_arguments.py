@@ -789,7 +789,7 @@ def batches(value: Any, name: str) -> Any:
     """
     if (
         not isinstance(value, Iterable | keras.utils.PyDataset)
-        or isinstance(value, str | bytes | Mapping)
+        or isinstance(value, str | bytes | Mapping | Set)
         or hasattr(value, "shape")
     ):
         raise ValueError(
