@@ -233,6 +233,24 @@ def activation(value: object, name: str) -> Any:
     )
 
 
+def initializer(value: object, name: str) -> Any:
+    """An initializer of Keras, given one, its name or its configuration.
+
+    Raises:
+        ValueError: If `value` is something else.
+    """
+    try:
+        found = keras.initializers.get(value)
+    except Exception:  # Of every kind, for what is not hashable and others.
+        found = None
+    if not callable(found):
+        raise ValueError(
+            f"`{name}` must be the name of an initializer of Keras, such as "
+            f"'he_normal', or an instance of one. Received: {name}={value!r}"
+        )
+    return found
+
+
 def check_epoch(epoch: Any) -> None:
     """Check the variable that carries the number of the epoch, or None.
 
@@ -535,20 +553,24 @@ def strides(
 
 
 def window(
-    pool_size: object, strides_: object, padding_: object, num_spatial_dims: int
+    pool_size: object,
+    strides_: object,
+    padding_: object,
+    num_spatial_dims: int,
+    max_cells: int = MAX_CELLS,
 ) -> tuple[tuple[int, ...], tuple[int, ...], str]:
     """Window, strides and padding of a pooling, per spatial axis.
 
     Raises:
         ValueError: If an argument is not as described, or the window or the
-            strides have more than 4096 cells in all.
+            strides have more than `max_cells` cells in all.
     """
     size = ints(pool_size, num_spatial_dims, "pool_size", minimum=1)
     steps = strides(strides_, size)
     for name, cells in (("pool_size", size), ("strides", steps)):
-        if math.prod(cells) > MAX_CELLS:
+        if math.prod(cells) > max_cells:
             raise ValueError(
-                f"`{name}` must have at most {MAX_CELLS} cells in all, such as "
+                f"`{name}` must have at most {max_cells} cells in all, such as "
                 f"64x64, since cells are compared one by one. Received: "
                 f"{name}={cells}. Pool in several steps, or over the whole "
                 "image with keras.layers.GlobalMaxPooling."
@@ -782,7 +804,7 @@ def batches(value: Any, name: str) -> Any:
     """
     if (
         not isinstance(value, Iterable | keras.utils.PyDataset)
-        or isinstance(value, str | bytes | Mapping)
+        or isinstance(value, str | bytes | Mapping | Set)
         or hasattr(value, "shape")
     ):
         raise ValueError(

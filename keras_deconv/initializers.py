@@ -124,7 +124,7 @@ class ICNR(keras.initializers.Initializer):
         self, strides: _arguments.IntOrInts, initializer: Any = "he_normal"
     ) -> None:
         self.strides = _strides(strides)
-        self.initializer = _initializer(initializer)
+        self.initializer = _arguments.initializer(initializer, "initializer")
 
     def __call__(self, shape: Any, dtype: Any = None) -> Tensor:
         kernel_size, filters, channels = _split(shape)
@@ -153,20 +153,6 @@ class ICNR(keras.initializers.Initializer):
             "strides": self.strides,
             "initializer": keras.initializers.serialize(self.initializer),
         }
-
-
-def _initializer(value: Any) -> Any:
-    try:
-        found = keras.initializers.get(value)
-    except Exception:  # Of every kind, for what is not hashable and others.
-        found = None
-    if not callable(found):
-        raise ValueError(
-            "`initializer` must be the name of an initializer of Keras, such "
-            "as 'he_normal', or an instance of one. Received: "
-            f"initializer={value!r}"
-        )
-    return found
 
 
 def _strides(value: _arguments.IntOrInts) -> int | tuple[int, ...]:

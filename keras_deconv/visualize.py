@@ -562,7 +562,7 @@ def _class_ids(
     mask: Any, name: str, num_classes: int, ignore_class: IgnoreClass
 ) -> np.ndarray:
     """Class ids, and `labels.LEFT_OUT` where the mask is void."""
-    mask = np.asarray(mask)
+    mask = _arguments.array(mask, name)
     if mask.ndim < 2 or mask.size == 0 or mask.dtype.kind not in "iu":
         raise ValueError(
             f"`{name}` must hold integers, (..., height, width), at least one "
@@ -589,7 +589,7 @@ def _class_ids(
 def _predicted_ids(
     predictions: Any, num_classes: int, ignore_class: IgnoreClass
 ) -> np.ndarray:
-    predictions = np.asarray(predictions)
+    predictions = _arguments.array(predictions, "predictions")
     if predictions.dtype.kind not in "iu":
         if predictions.ndim != 4 or predictions.shape[-1] != num_classes:
             way_out = "A single one becomes a batch by prediction[None]."

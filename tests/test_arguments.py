@@ -10,7 +10,15 @@ import pytest
 import tensorflow as tf
 
 import keras_deconv
-from keras_deconv import _arguments, data, losses, metrics, ops
+from keras_deconv import (
+    _arguments,
+    data,
+    distribution,
+    losses,
+    metrics,
+    models,
+    ops,
+)
 from keras_deconv.initializers import BilinearInitializer
 
 pytestmark = [pytest.mark.backend, pytest.mark.oldest]
@@ -254,3 +262,25 @@ def test_class_255_of_a_dataset_would_be_void():
             palette=data.color_map(256),
             labels={i: i for i in range(256)},
         )
+
+
+def test_what_would_be_ignored_is_refused():
+    """Hostile calls found that these were accepted, and without effect."""
+    for make, words in (
+        (
+            lambda: models.SegNetBasic((16, 16, 3), 2, decoder_kernel_size="a"),
+            "`decoder_kernel_size`",
+        ),
+        (
+            lambda: models.SegNetBasic((16, 16, 3), 2, decoder_initializer=5),
+            "`decoder_initializer`",
+        ),
+        (lambda: distribution.Replicas(num_replicas="two"), "`num_replicas`"),
+        (lambda: data.augmentation(flip="no"), "`flip` must be True or False"),
+        (
+            lambda: data.ClassFrequencies((1,), (1,), (1,), 1, "one"),
+            "`num_images`",
+        ),
+    ):
+        with pytest.raises(ValueError, match=words):
+            make()

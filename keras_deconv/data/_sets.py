@@ -140,6 +140,11 @@ class SegmentationSet:
         _arguments.optional_text(self.frames_key, "frames_key")
         for key in ("void_labels", "splits"):
             _arguments.sequence(getattr(self, key), key)
+        if self.read_mask is not None and not callable(self.read_mask):
+            raise ValueError(
+                "`read_mask` must be a function from an example to its labels, "
+                f"or None. Received: read_mask={self.read_mask!r}"
+            )
         _arguments.class_names(self.class_names)
         if self.num_classes > VOID:
             raise ValueError(

@@ -94,6 +94,7 @@ def augmentation(
         >>> image[0, :, 0].numpy().tolist()
         [0.0, 0.0, 100.0, 100.0, 100.0]
     """
+    _arguments.boolean(flip, "flip")
     smallest, largest = _scale(scale)
     _in_range(rotation, "rotation", 180)
     _in_range(brightness, "brightness", 1)

@@ -62,6 +62,8 @@ class ClassFrequencies:
             len(_arguments.sequence(getattr(self, name), name))
             for name in ("pixels", "images", "pixels_of_images")
         ]
+        _arguments.natural_int(self.num_pixels, "num_pixels")
+        _arguments.natural_int(self.num_images, "num_images")
         if len(set(lengths)) != 1:
             raise ValueError(
                 "`pixels`, `images` and `pixels_of_images` must have one count "
@@ -341,12 +343,7 @@ def _count_elements(dataset: Iterable[Any]) -> int | None:
                     "`num_batches` is None."
                 )
             return dataset.num_batches
-        if not isinstance(dataset, Iterable):
-            raise ValueError(
-                "`dataset` must be a tf.data.Dataset, as data.load gives it, "
-                "or another iterable of pairs (image, mask). Received: "
-                f"{type(dataset).__name__}"
-            )
+        _arguments.batches(dataset, "dataset")
         return len(dataset) if isinstance(dataset, Sized) else None
     elements = dataset.element_spec
     if not isinstance(elements, tuple) or len(elements) not in (2, 3):

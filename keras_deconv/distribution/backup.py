@@ -124,7 +124,8 @@ class EpochBackup(keras.callbacks.Callback):
 
 
 def _check_model(model: Any) -> None:
-    if not isinstance(model, keras.Model) or model.optimizer is None:
+    is_model = isinstance(model, keras.Model)
+    if not is_model or getattr(model, "optimizer", None) is None:
         raise ValueError(
             "`model` must be a keras.Model that is compiled with an optimizer. "
             f"Received: model={model!r}"

@@ -43,6 +43,11 @@ class Replicas:
     process_id: int = 0
     backend: ClassVar[str | None] = None
 
+    def __post_init__(self) -> None:
+        _arguments.positive_int(self.num_replicas, "num_replicas")
+        _arguments.positive_int(self.num_processes, "num_processes")
+        _arguments.natural_int(self.process_id, "process_id")
+
     @classmethod
     def from_environment(cls) -> "Replicas":
         """Finds devices and processes; `distribution.connect` calls it."""
@@ -160,13 +165,18 @@ class Replicas:
                 keras.callbacks.Callback,
                 "a sequence of keras.callbacks.Callback",
             )
-        _arguments.one_of_class(
-            model, "model", keras.Model, "a compiled keras.Model"
-        )
+        if not isinstance(_arguments.ignore_class(ignore_class), int):
+            raise ValueError(
+                "`ignore_class` must be one int, the label to fill up with. "
+                f"Received: ignore_class={ignore_class!r}"
+            )
         train = _arguments.batches(train, "train")
         if validation_data is not None:
             _arguments.batches(validation_data, "validation_data")
         batch_size = self._batch_size(train)
+        _arguments.one_of_class(
+            model, "model", keras.Model, "a compiled keras.Model"
+        )
         if validation_data is not None and batch_size is not None:
             validation_data = _filled(validation_data, batch_size, ignore_class)
         with self._lost_processes():

@@ -577,6 +577,7 @@ def _check_output(
         shape = (*shape[:2], 1) if class_ids else shape
     if (
         not (hasattr(target, "__setitem__") and hasattr(target, "dtype"))
+        or keras.ops.is_tensor(output)
         or not getattr(getattr(output, "flags", None), "writeable", True)
         or (_is_raster(output) and not hasattr(output, "write"))
     ):

@@ -66,15 +66,18 @@ class SpatialLayer(keras.layers.Layer):
         Raises:
             ValueError: If one of them is not a tensor, as `like` may be.
         """
+        self._require_tensors(*inputs)
+        self._has_open_size = any(
+            None in self._spatial_size(x.shape) for x in inputs if x is not None
+        )
+
+    def _require_tensors(self, *inputs: Any) -> None:
         for x in inputs:
             if x is not None and not hasattr(x, "shape"):
                 raise ValueError(
                     f"{type(self).__name__} must be called on tensors. "
                     f"Received: {x!r}"
                 )
-        self._has_open_size = any(
-            None in self._spatial_size(x.shape) for x in inputs if x is not None
-        )
 
     def _check_traced_sizes(self) -> None:
         """Refuse to be traced for a file where a size is left open.

@@ -60,6 +60,7 @@ class MaxUnpool(UnpoolLayer):
         self, values: Any, argmax: Any = None, like: Any = None
     ) -> keras.KerasTensor:
         self._check_call(values, argmax)
+        self._require_tensors(values, argmax)
         _arguments.check_overlap_dtype(self.overlap, values.dtype)
         _arguments.check_argmax(values.shape, argmax.shape, argmax.dtype)
         self._note_open_sizes(values, like)

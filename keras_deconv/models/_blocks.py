@@ -6,7 +6,7 @@ to restore that size. Layers are named `<stage>_<what>`: `block1_conv2`,
 `block1_pool`, `decoder1_unpool`; weights are matched by these names.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -166,6 +166,15 @@ def unpool(
     Kernel size and initializer are those of transposed convolution. By default
     its kernel and strides are the pooling window: no overlap.
     """
+    _arguments.positive_int(decoder_kernel_size, "decoder_kernel_size")
+    # An instance is not made for the check: that would draw a seed.
+    if not callable(decoder_initializer) and not isinstance(
+        decoder_initializer, str | Mapping
+    ):
+        raise ValueError(
+            "`decoder_initializer` must be an initializer of Keras or its "
+            f"name. Received: decoder_initializer={decoder_initializer!r}"
+        )
     options: dict[str, Any] = dict(padding="same", data_format=LAST, name=name)
     # `like` without its name: `keras.RematScope` takes no names on TensorFlow.
     if decoder == "max_unpool":

@@ -92,7 +92,7 @@ def recompute_batch_statistics(
     progress = keras.utils.Progbar(steps, verbose=_arguments.verbose(verbose))
     for step, batch in enumerate(dataset, start=1):
         images, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
-        size = int(keras.tree.flatten(images)[0].shape[0])
+        size = _num_images(images)
         for i, measured in enumerate(_measure(model, norms, images)):
             if not np.isfinite(measured).all():
                 raise ValueError(
@@ -115,6 +115,17 @@ def recompute_batch_statistics(
         for norm, total, weight in zip(norms, totals, weights, strict=True):
             if weight:
                 _set_statistics(norm, total / weight)
+
+
+def _num_images(images: Any) -> int:
+    parts = keras.tree.flatten(images)
+    shape = getattr(parts[0], "shape", ()) if parts else ()
+    if not len(shape):
+        raise ValueError(
+            "`dataset` must give batches of images, alone or with masks. "
+            f"Received: a batch of type {type(images).__name__}"
+        )
+    return int(shape[0])
 
 
 def _num_batches(dataset: Any) -> int | None:

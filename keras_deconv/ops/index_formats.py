@@ -89,7 +89,9 @@ def convert_argmax(
     _arguments.check_integer_index(argmax.dtype)
     num_spatial_dims = len(argmax.shape) - 2
     pool_size, strides, padding = _arguments.window(
-        pool_size, strides, padding, num_spatial_dims
+        # Nothing compares the cells here.
+        *(pool_size, strides, padding, num_spatial_dims),
+        max_cells=2**31 - 1,
     )
     data_format = _arguments.data_format(data_format)
     size = _arguments.ints(input_size, num_spatial_dims, "input_size", 1)

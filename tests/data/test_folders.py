@@ -777,9 +777,7 @@ def test_to_tfds_where_no_folder_can_be(tmp_path):
     file = tmp_path / "file"
     file.touch()
     for data_dir in (file, file / "data", 7):
-        with pytest.raises(
-            ValueError, match=r"`data_dir` must be (a|the) path"
-        ):
+        with pytest.raises(ValueError, match="`data_dir` must be"):
             write_set(tmp_path, data_dir)
 
 
