@@ -122,7 +122,7 @@ def color_mask(
         >>> color_mask([[0, 1, 255]], [(0, 0, 0), (128, 0, 64)]).tolist()
         [[[0, 0, 0], [128, 0, 64], [255, 255, 255]]]
     """
-    colors = _colors(palette, _num_labels(mask, ignore_class))
+    colors = _colors(palette, _num_labels(mask, "mask", ignore_class))
     ids = _class_ids(mask, "mask", len(colors), ignore_class)
     return _paint(ids, colors)
 
@@ -167,7 +167,7 @@ def overlay(
             "`opacity` must be a float in 0..1 (0 is the image, 1 the mask). "
             f"Received: opacity={opacity!r}"
         )
-    colors = _colors(palette, _num_labels(mask, ignore_class))
+    colors = _colors(palette, _num_labels(mask, "mask", ignore_class))
     ids = _class_ids(mask, "mask", len(colors), ignore_class)
     rgb = _rgb(image, "image", ids.shape)
     mixed = (1 - opacity) * rgb + opacity * _paint(ids, colors)
@@ -506,19 +506,19 @@ def _num_classes(
     """How many classes there are, as far as anything says."""
     if class_names is not None:
         return len(_arguments.class_names(class_names))
-    scores = np.asarray(predictions)
+    scores = _arguments.array(predictions, "predictions")
     if scores.dtype.kind not in "iu" and scores.ndim:
         return max(1, min(scores.shape[-1], MAX_COLORS))
     return max(
-        _num_labels(mask, ignore_class)
-        for mask in (predictions, truths)
+        _num_labels(mask, name, ignore_class)
+        for name, mask in (("predictions", predictions), ("truths", truths))
         if mask is not None
     )
 
 
-def _num_labels(mask: Any, ignore_class: IgnoreClass) -> int:
+def _num_labels(mask: Any, name: str, ignore_class: IgnoreClass) -> int:
     """The largest label that is not void, and 1; errors come later."""
-    mask = np.asarray(mask)
+    mask = _arguments.array(mask, name)
     if mask.dtype.kind not in "iu":
         return 1
     void = _arguments.ignore_class(ignore_class)
@@ -615,7 +615,7 @@ def _predicted_ids(
 
 def _without_last_axis(mask: Any) -> np.ndarray:
     """A batch of masks without the axis of size 1 it may end with."""
-    mask = np.asarray(mask)
+    mask = _arguments.array(mask, "truths")
     return mask[..., 0] if mask.ndim == 4 and mask.shape[-1] == 1 else mask
 
 

@@ -332,7 +332,7 @@ def _read_array(
 
     if keras.ops.is_tensor(values):
         values = keras.ops.convert_to_numpy(values)
-    values = np.asarray(values)
+    values = _arguments.array(values, "images")
     if values.ndim == 2:
         values = values[..., None]
     if values.ndim != 3 or not values.size or values.dtype.kind not in "iuf":

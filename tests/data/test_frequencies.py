@@ -157,7 +157,7 @@ def test_progress_bar(capsys):
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        (7, "`dataset` must be a tf.data.Dataset.*Received: int"),
+        (7, "`dataset` must be an iterable of batches.*Received: 7"),
         ([1, 2], "`dataset` must have elements.*Received: int"),
         (tf.data.Dataset.range(3), r"\(image, mask\).*segmentation_pairs"),
         (dataset_of(random_masks()).repeat(), r"have an end.*\.take"),
