@@ -119,8 +119,8 @@ def recompute_batch_statistics(
 
 def _num_images(images: Any) -> int:
     parts = keras.tree.flatten(images)
-    shape = getattr(parts[0], "shape", ()) if parts else ()
-    if not len(shape):
+    shape = tuple(getattr(parts[0], "shape", ())) if parts else ()
+    if not shape:
         raise ValueError(
             "`dataset` must give batches of images, alone or with masks. "
             f"Received: a batch of type {type(images).__name__}"
