@@ -119,7 +119,7 @@ def recompute_batch_statistics(
 
 def _num_images(images: Any) -> int:
     parts = keras.tree.flatten(images)
-    shape = getattr(parts[0], "shape", ()) if parts else ()
+    shape: Any = getattr(parts[0], "shape", ()) if parts else ()
     if not len(shape):
         raise ValueError(
             "`dataset` must give batches of images, alone or with masks. "
