@@ -27,7 +27,7 @@ EPSILONS = {
 # above the point, and the dtype holds what is left below.
 STEPS = {
     "float16": 2**-3,
-    "bfloat16": 1,
+    "bfloat16": 1.0,  # a float, or arrays of it could not hold NaN
     "float32": 2**-12,  # lost in half precision
     "float64": 2**-40,  # lost in float32
 }
