@@ -1,4 +1,4 @@
-"""The text of errors of tf.data and of graphs, without TensorFlow's wrapping."""
+"""The text of errors of tf.data and of graphs, without their wrapping."""
 
 import numpy as np
 import pytest
