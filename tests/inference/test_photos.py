@@ -278,7 +278,7 @@ def test_class_by_class_is_as_all_at_once(size, rng, monkeypatch):
         (dict(tile=0), "`tile` must be an int"),
         (
             dict(
-                model=keras.Sequential([keras.Input((*SIZE, 3)), dense(SIZE)]),
+                model=keras.Sequential([rounding(SIZE), layers.Conv2D(2, 1)]),
                 tile=SIZE,
             ),
             "give the stride to keras_deconv.inference.predict_tiled",
