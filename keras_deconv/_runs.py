@@ -136,6 +136,8 @@ def reason_of(error: Exception) -> str:
             break
     line = lines[0] if lines else type(error).__name__
     line = line.partition(" Full object config: ")[0]
+    # TensorFlow begins with the operation.
+    line = re.sub(r"^\{\{.*?\}\} ", "", line)
     return line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}..."
 
 

@@ -210,6 +210,13 @@ def _label(
         return output / f"{name}_{kind}.png"
 
     if options.monte_carlo:
+        size = image.shape[:2]
+        if not label.size and (tile := label.one_tile(size)):
+            raise ValueError(
+                "--monte-carlo with --at original needs images whose height "
+                "and width are multiples of the stride of the model, "
+                f"{tile[-1]}. Received: {size[0]}x{size[1]}"
+            )
         batch = label.batch(image)
         sampled = _sample(label.model, batch, options)
         mask = photos.most_probable(sampled.probabilities, image.shape[:2])

@@ -199,7 +199,11 @@ def _as_before(
     options = dataclasses.replace(options, **changes)
     differences = [
         f"{api.flag(name)} was {recorded.get(name)} and is {value}"
-        + (" (it can only be raised)" if name == "epochs" else "")
+        + (
+            " (it can only be raised)"
+            if name == "epochs" and not options.smoke
+            else ""
+        )
         for name, value in options.record().items()
         if name not in _HARMLESS
         and not (name == "epochs" and _is_longer(options, before))

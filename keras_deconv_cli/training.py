@@ -178,6 +178,8 @@ def _check_user_model(
     name = plan.options.model
     if replicas.num_processes == 1:
         user_models.check_runs(name, model, plan.image_size)
+        if plan.options.crop:
+            user_models.check_runs(name, model, plan.options.crop, "--crop")
     if replicas.is_chief:
         with replicas.alone(model):
             user_models.check_saves(name, model)

@@ -71,21 +71,31 @@ def _call(
     module = modules.load(module_name, "--model")
     function = getattr(module, function_name, None)
     if not callable(function):
+        # Modules inside Python and folders do not have a file.
+        file = getattr(module, "__file__", None)
+        where = file or f"{module_name}, which is not a file"
         found = f"{function_name} there is {function!r:.40}"
         if not hasattr(module, function_name):
             found = f"{function_name} does not exist there"
         raise ValueError(
             "--model must be package.module:function. Received: "
-            f"{name}, which leads to {module.__file__}, but {found}."
+            f"{name}, which leads to {where}, but {found}."
         )
     try:
         return function(input_shape=input_shape, num_classes=num_classes)
-    except Exception as error:  # Whatever code of somebody else raises.
+    # Whatever code of somebody else raises, or a script that exits.
+    except (Exception, SystemExit) as error:
+        with_crop = ""
+        if None in input_shape:
+            with_crop = (
+                ". With --crop, height and width are None: the network must "
+                "take images of any size."
+            )
         raise ValueError(
             "--model must be a function that makes a model when it is called "
             f"with the keyword arguments input_shape, here {input_shape}, and "
             f"num_classes, here {num_classes}. Received: {name}, which raises "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {error}{with_crop}"
         ) from error
 
 
@@ -104,6 +114,13 @@ def _check_shapes(
     num_classes: int,
 ) -> None:
     takes = tuple(model.inputs[0].shape[1:])
+    if None in input_shape and len(takes) == 3 and None not in takes[:2]:
+        raise ValueError(
+            "--crop needs a network that takes images of any size: it is "
+            "trained on parts and validated on whole images. Received: "
+            f"--model {name}, which takes {takes}. Leave out --crop, or build "
+            "the network for (None, None, channels)."
+        )
     if len(takes) != 3 or any(
         size not in (None, given)
         for size, given in zip(takes, input_shape, strict=True)
@@ -134,13 +151,15 @@ def _check_shapes(
         raise ValueError(_wrong_size(name, input_shape[:2], gives[:2]))
 
 
-def _wrong_size(name: str, size: Any, found: Any) -> str:
+def _wrong_size(
+    name: str, size: Any, found: Any, option: str = "--image-size"
+) -> str:
     return (
         "--model must give scores of the size of the images, "
         f"{tuple(size)}. Received: {name}, which gives {tuple(found)}. End it "
         "with an upsampling, such as keras.layers.UpSampling2D or "
-        "keras.layers.Resizing, or choose an --image-size that its strides "
-        "divide."
+        f"keras.layers.Resizing, or choose another {option}, one that its "
+        "strides divide."
     )
 
 
@@ -156,9 +175,18 @@ def image_size(name: str) -> tuple[int, int] | None:
 
 
 def check_runs(
-    name: str, model: keras.Model, image_size: tuple[int, int]
+    name: str,
+    model: keras.Model,
+    image_size: tuple[int, int],
+    option: str = "--image-size",
 ) -> None:
     """Refuses, before the training, a model that fails on an image.
+
+    Args:
+        name: what `--model` names.
+        model: of it.
+        image_size: of the images.
+        option: that decides their size.
 
     Raises:
         ValueError: it raises, or gives what no loss can be computed of.
@@ -171,11 +199,12 @@ def check_runs(
         raise ValueError(
             f"--model must take images of size {image_size}. Received: {name}, "
             f"which raises {type(error).__name__}: {_runs.reason_of(error)} "
-            "Another --image-size may help."
+            f"Another {option} may help."
         ) from error
     scores = keras.ops.convert_to_numpy(keras.ops.cast(scores, "float32"))
     if scores.shape[:-1] != shape[:-1]:
-        raise ValueError(_wrong_size(name, image_size, scores.shape[1:3]))
+        found = scores.shape[1:3]
+        raise ValueError(_wrong_size(name, image_size, found, option))
     if not np.isfinite(scores).all():
         raise ValueError(
             "--model must give finite scores. Received: "

@@ -32,6 +32,8 @@ def printable(name: str | os.PathLike[str]) -> str:
 # the line that they begin.
 _WRAPPING = re.compile(
     r"Graph execution error:|Detected at node .*?<stack traces unavailable>"
+    r"|Detected at node \S+ defined at \(most recent call last\):\s*"
+    r'(?:File "[^"\n]*", line \d+, in \S+\s*)*'
     r"|Error in user-defined function passed to \S+ transformation with "
     r"iterator: \S+:|assertion failed:|\{\{(?:function_)?node [^{}]*\}\}"
     r"|\n\t \[\[[^\n]*?\]\](?=\s*\[Op:|\s*\n|\s*$)"
@@ -44,6 +46,8 @@ def plain_text(error: Exception) -> str:
     """Return what an error says, in one line, without TensorFlow's wrapping."""
     text = str(error).split("Traceback (most recent call last)")[0]
     text = " ".join(_WRAPPING.sub("", text).split())
+    # What a generator or another function of Python raised inside a pipeline.
+    text = re.sub(r"^(?:(?:ValueError|InvalidArgumentError): )+", "", text)
     if text.startswith("[") and text.endswith("]"):
         # The parts of an assertion, each in brackets.
         text = text[1:-1].replace("] [", " ")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
@@ -18,6 +19,8 @@ from keras_deconv.inference._scores import predict_probabilities
 __all__ = ["Prediction", "predict"]
 
 ORIGINAL = "original"
+# Tile, overlap and stride of `predict_tiled`.
+_Tiles: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], int]
 # Of a tile, which neighboring tiles share unless `overlap` is given.
 _OVERLAP_SHARE = 8
 
@@ -102,7 +105,9 @@ def predict(
             `images` are not as described or a folder does not hold images; if
             a size, `overlap` or `flip` is not as described; if `tile` and
             `image_size` are both given, or `overlap` without `tile`; if the
-            model takes images of one size only, and another one is asked for.
+            model takes images of one size only, and another one is asked for;
+            if the model does not give scores for each pixel at `image_size`,
+            which is not a multiple of its stride.
             From the iterator, with the name of the file: if an image cannot be
             read, does not fit `value_range` or the channels of the model, or
             the scores of the model are not finite.
@@ -110,6 +115,9 @@ def predict(
     Edge cases:
         - A model that was built for one size is predicted at others with the
           same layers, if all of them take any size.
+        - A photo at its own size is mirrored at the bottom and right, up to a
+          multiple of the model's stride, if the model does not give scores of
+          that size.
         - A network knows objects of the size that it was trained with. Where
           photos were reduced for the training, `"original"` and `tile` show it
           larger ones.
@@ -174,12 +182,14 @@ class Labeler:
             theirs.
         flip: Whether probabilities are averaged with those of the mirror image.
         tiles: Tile, overlap and stride of `predict_tiled`, or None.
+        built: The model as it was built, whose sizes tell its stride.
     """
 
     model: keras.Model
     size: tuple[int, ...] | None
     flip: bool
-    tiles: tuple[tuple[int, ...], tuple[int, ...], int] | None
+    tiles: _Tiles | None
+    built: keras.Model
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Return the mask of an image, of its size.
@@ -187,8 +197,11 @@ class Labeler:
         Raises:
             ValueError: If the scores of the model are not finite.
         """
-        if self.tiles:
-            tile, overlap, stride = self.tiles
+        tiles = self.tiles
+        if not tiles and not self.size:
+            tiles = self.one_tile(image.shape[:2])
+        if tiles:
+            tile, overlap, stride = tiles
             mask: np.ndarray = tiled.predict_tiled(
                 self.model,
                 image,
@@ -205,6 +218,22 @@ class Labeler:
                 self.model, self.batch(image), self.flip
             )
         return most_probable(probabilities, image.shape[:2])
+
+    def one_tile(self, size: tuple[int, ...]) -> _Tiles | None:
+        """Return a tile to fill up an image to, if the model needs that.
+
+        Without it, networks whose poolings round an odd size down would fail,
+        or move their scores.
+        """
+        if tiled.restores(self.model, size):
+            return None
+        # Of some models the stride is not known; they may take the image.
+        with contextlib.suppress(ValueError):
+            stride = tiled.stride_of(self.built)
+            tile = tiled.filled_up(size, stride)
+            if tiled.restores(self.model, tile):
+                return tile, (0, 0), stride
+        return None
 
     def batch(self, image: np.ndarray) -> np.ndarray:
         """Return the image as the model gets it, float32, as a batch."""
@@ -229,7 +258,7 @@ def labeler(
     """
     _graphs.check_graph(model)
     _arguments.boolean(flip, "flip")
-    takes = tuple(model.inputs[0].shape[1:3])
+    built, takes = model, tuple(model.inputs[0].shape[1:3])
     if tile is not None:
         if image_size is not None:
             raise ValueError(
@@ -242,11 +271,19 @@ def labeler(
             overlap = tuple(length // _OVERLAP_SHARE for length in tile)
         # Of the model itself: layers that two models share tell the sizes of
         # the first one.
-        stride = tiled.stride_of(model)
+        try:
+            stride = tiled.stride_of(model)
+        except ValueError as error:
+            raise ValueError(
+                "`tile` needs a model whose layers tell its stride, by how "
+                "sizes inside it grow with the image. Received: "
+                f"{model.name!r}. In Python, give the stride to "
+                "keras_deconv.inference.predict_tiled."
+            ) from error
         if takes != tile:
             model = _graphs.of_any_size(model)
         tiles = tiled.check_tiles(model, tile, overlap, stride)
-        return Labeler(model, None, flip, tiles)
+        return Labeler(model, None, flip, tiles, built)
     if overlap is not None:
         raise ValueError(
             "`overlap` is what tiles share, so it goes with `tile`. "
@@ -255,7 +292,14 @@ def labeler(
     size = _checked_size(image_size, takes)
     if size != takes:
         model = _graphs.of_any_size(model)
-    return Labeler(model, size, flip, None)
+    label = Labeler(model, size, flip, None, built)
+    if size and size != takes and (whole := label.one_tile(size)):
+        raise ValueError(
+            "`image_size` must be a size of which the model gives scores for "
+            f"each pixel. Received: image_size={size} for {built.name!r}. "
+            f"Choose multiples of its stride, {whole[-1]}, such as {whole[0]}."
+        )
+    return label
 
 
 def _checked_size(
@@ -332,7 +376,15 @@ def _read_array(
 
     if keras.ops.is_tensor(values):
         values = keras.ops.convert_to_numpy(values)
-    values = _arguments.array(values, "images")
+    try:
+        values = _arguments.array(values, "images")
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: An image must be a file name or an array of numbers "
+            f"(height, width, channels). Received: a {type(values).__name__}. "
+            "Of a dataset of images and masks, pass the images alone: "
+            "dataset.unbatch().map(lambda image, mask: image)."
+        ) from error
     if values.ndim == 2:
         values = values[..., None]
     if values.ndim != 3 or not values.size or values.dtype.kind not in "iuf":

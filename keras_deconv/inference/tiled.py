@@ -111,8 +111,10 @@ def predict_tiled(
             `output`.
 
     Edge cases:
-        - An image smaller than a tile is one tile of its own size. Where the
-          model takes one size only, it is mirrored at the bottom and right.
+        - An image smaller than a tile is one tile of its own size. It is
+          mirrored at the bottom and right where the model takes one size only,
+          and, up to a multiple of `stride`, where the model does not give
+          scores of that size.
         - The size of the image less that of the tile is best a multiple of
           `stride`: then the prediction is exact up to the border. Otherwise
           the last tiles are filled up by mirroring, by less than `stride`
@@ -179,10 +181,13 @@ def predict_tiled(
     _arguments.boolean(flip, "flip")
     shape = size if class_ids else (*size, num_classes)
     target = _check_output(output, image, shape, class_ids, num_classes)
-    tile = tuple(
+    smaller = tuple(
         min(t, s) if fixed is None else t
         for t, s, fixed in zip(tile, size, takes[:2], strict=True)
     )
+    if smaller != tile and not restores(model, smaller):
+        smaller = filled_up(smaller, stride)
+    tile = smaller
     _check_sizes(model, tile)
 
     rows, columns = (
@@ -227,6 +232,20 @@ def predict_tiled(
             band[: len(rest)] = rest
             band[len(rest) :] = 0
     return target if output is None else output
+
+
+def restores(model: keras.Model, size: tuple[int, ...]) -> bool:
+    """Whether the model gives scores for each pixel of images of a size."""
+    try:
+        _check_sizes(model, size)
+    except ValueError:
+        return False
+    return True
+
+
+def filled_up(size: tuple[int, ...], stride: int) -> tuple[int, ...]:
+    """The next multiples of the stride."""
+    return tuple(-(-length // stride) * stride for length in size)
 
 
 def check_tiles(

@@ -1018,6 +1018,22 @@ def test_predict_says_how_sure_it_is(run_folder, tmp_path):
     assert (tmp_path / "out" / "street_mask.png").exists()
 
 
+def test_sizes_that_cannot_be_sampled_are_said(tmp_path, capsys):
+    inputs = keras.Input((*SIZE, 3))
+    x = keras.layers.UpSampling2D()(keras.layers.MaxPooling2D()(inputs))
+    x = keras.layers.Dropout(0.5)(keras.layers.Concatenate()([x, inputs]))
+    keras.Model(inputs, x).save(tmp_path / "model.keras")
+    image = data.draw_scene(0, image_size=(33, 49))[0]
+    tiny_datasets.write_png(tmp_path / "odd.png", image)
+    arguments = ["predict", str(tmp_path / "model.keras")]
+    arguments += [str(tmp_path / "odd.png"), "--output", str(tmp_path / "o")]
+    arguments += ["--monte-carlo", "2", "--at", "original"]
+    assert main(arguments) == 1
+    assert "multiples of the stride of the model, 2. Received: 33x49" in (
+        capsys.readouterr().err
+    )
+
+
 def test_pictures_are_found_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in (

@@ -104,6 +104,20 @@ def gray(input_shape, num_classes):
     return unet((*input_shape[:2], 1), num_classes)
 
 
+def rounds_down(input_shape, num_classes):
+    inputs = keras.Input(input_shape)
+    x = layers.UpSampling2D()(layers.MaxPooling2D()(inputs))
+    return keras.Model(inputs, layers.Conv2D(num_classes, 1)(x))
+
+
+def half_size(input_shape, num_classes):
+    return keras.Input((input_shape[0] // 2, 1, 3))
+
+
+def quits(input_shape, num_classes):
+    raise SystemExit(4)
+
+
 def none(input_shape, num_classes):
     pass
 
@@ -157,6 +171,7 @@ def options(scenes_dir):
         ("missing", r"nets\.py, but missing does not exist there"),
         ("constant", r"but constant there is 5\."),
         ("other_arguments", "keyword arguments input_shape.* raises TypeError"),
+        ("quits", "raises SystemExit: 4"),
         ("none", "which gives an object of type NoneType"),
         ("subclass", "gives a Network without a graph"),
         ("gray", r"which takes \(16, 24, 1\)"),
@@ -179,6 +194,28 @@ def build_and_check(name):
     model = user_models.build(name, SHAPE, 6)
     user_models.check_runs(name, model, SHAPE[:2])
     user_models.check_saves(name, model)
+
+
+def test_networks_that_do_not_fit_parts(nets):
+    unet = user_models.build("nets:unet", SHAPE, 6)
+    unet.save("unet.keras")
+    for name, words in (
+        ("nets:half_size", r"\. With --crop, height and width are None"),
+        ("unet.keras", r"^--crop needs .* which takes \(16, 24, 3\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            user_models.build(name, (None, None, 3), 6)
+    model = user_models.build("nets:rounds_down", (None, None, 3), 6)
+    user_models.check_runs("nets:rounds_down", model, SHAPE[:2])
+    with pytest.raises(ValueError, match=r"gives \(14, 14\).* another --crop"):
+        user_models.check_runs("nets:rounds_down", model, (15, 15), "--crop")
+
+
+def test_folders_and_built_in_modules_are_not_files(nets):
+    (nets / "folder").mkdir()
+    for name in ("folder:unet", "sys:unet"):
+        with pytest.raises(ValueError, match="not a file, but unet does not"):
+            user_models.build(name, SHAPE, 6)
 
 
 def test_modules_that_cannot_be_imported(nets, capsys):
@@ -292,6 +329,8 @@ def test_a_finished_run_goes_on_with_more_epochs(
     )
     assert main([*options]) == 0
     assert "is finished" in capsys.readouterr().out
+    assert main([*options, "--epochs", "4", "--smoke"]) == 1
+    assert "only be raised" not in capsys.readouterr().err
     record = json.loads((nets / "run" / "run.json").read_text())
     assert record["earlier_epochs"] == [{"epochs": 1, "trained": 1}]
     assert record["options"]["epochs"] == 3

@@ -116,6 +116,34 @@ def test_a_layer_of_one_size_is_said():
         inference.predict(model, PHOTO, image_size=(12, 16))
 
 
+@pytest.mark.numeric
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"image_size": "original"},
+        pytest.param({"tile": 64}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_network_that_rounds_sizes_down_sees_a_photo_filled_up(options):
+    """As many U-Nets do; without that they fail, or scores are stretched."""
+    model = rounding(SIZE)
+    [mask] = masks(model, PHOTO, **options)
+    filled = np.pad(PHOTO, [(0, 1), (0, 0), (0, 0)], "symmetric")
+    free = rounding((None, None))
+    free.set_weights(model.get_weights())
+    expected = free.predict_on_batch(np.float32(filled[None]))[0].argmax(-1)
+    np.testing.assert_array_equal(mask, expected[:-1])
+    [mask] = masks(model, PHOTO[:1, :1], **options)
+    assert mask.shape == (1, 1)
+
+
+def rounding(size):
+    inputs = keras.Input((*size, 3))
+    x = layers.Conv2D(4, 3, padding="same")(inputs)
+    x = layers.UpSampling2D()(layers.MaxPooling2D()(x))
+    return keras.Model(inputs, layers.Concatenate()([x, inputs]))
+
+
 def test_sizes():
     sizes = []
 
@@ -241,8 +269,20 @@ def test_class_by_class_is_as_all_at_once(size, rng, monkeypatch):
         (dict(images=[PHOTO > 3]), "dtype bool"),
         (dict(image_size="full"), "'original' or None"),
         (dict(image_size=(0, 4)), "`image_size` must be"),
+        (
+            dict(model=rounding(SIZE), image_size=(15, 25)),
+            r"multiples of its stride, 2, such as \(16, 26\)",
+        ),
+        (dict(images=[(PHOTO, PHOTO[..., 0])]), "pass the images alone"),
         (dict(tile=16, image_size=SIZE), "does not go with `image_size`"),
         (dict(tile=0), "`tile` must be an int"),
+        (
+            dict(
+                model=keras.Sequential([rounding(SIZE), layers.Conv2D(2, 1)]),
+                tile=SIZE,
+            ),
+            "give the stride to keras_deconv.inference.predict_tiled",
+        ),
         (dict(overlap=4), "goes with `tile`"),
         (dict(tile=16, overlap=16), "`overlap` must be less than the tile"),
         (dict(flip=1), "`flip` must be"),
