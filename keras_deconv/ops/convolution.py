@@ -65,9 +65,9 @@ def conv2d_matrix(
         >>> matrix[0].tolist()
         [1, 2, 3, 0, 4, 5, 6, 0, 7, 8, 9, 0, 0, 0, 0, 0]
     """
-    kernel = np.asarray(
-        ops.convert_to_numpy(_arguments.tensor(kernel, "kernel"))
-    )
+    # Only a check: JAX would make float64 narrower.
+    _arguments.tensor(kernel, "kernel")
+    kernel = np.asarray(ops.convert_to_numpy(kernel))
     if kernel.ndim == 2:
         kernel = kernel[:, :, None, None]
     if kernel.ndim != 4 or 0 in kernel.shape:
