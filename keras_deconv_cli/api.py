@@ -37,7 +37,7 @@ class Option:
         arguments: The arguments that it feeds, each with its function.
         choices: Its words, and what each of them is in the library: with a dot
             an object of `keras_deconv`, else the value of the argument.
-        only_for: Another option, and the words of it that this one is for.
+        only_for: Other options, and the words of each that this one is for.
         shown: What the user calls it. Defaults to `--` and its name.
         is_place: Whether it says where data are.
         is_decided: Whether a training decides it from the data, if it is not
@@ -232,6 +232,11 @@ OPTIONS: dict[str, Option] = {
         choices=_same("float16", "dynamic", "int8"),
         only_for={"format": ("tflite",)},
     ),
+    "io_dtype": _feeds(
+        "export.to_tflite.io_dtype",
+        choices=_same("uint8", "int8"),
+        only_for={"format": ("tflite",), "quantize": ("int8",)},
+    ),
     "allow_missing_classes": _feeds("data.check.allow_missing_classes"),
     "subject": _feeds(shown="MODEL | DATASET"),
 }
@@ -254,9 +259,9 @@ def flag(name: str) -> str:
     return OPTIONS[name].shown or f"--{name.replace('_', '-')}"
 
 
-def words_for(name: str) -> str:
+def words_for(name: str, other: str) -> str:
     """The words of another option that an option is for, as a text."""
-    [words] = OPTIONS[name].only_for.values()
+    words = OPTIONS[name].only_for[other]
     return (" and " if len(words) == 2 else ", ").join(words)
 
 

@@ -153,6 +153,7 @@ class Export:
     output: str
     format: str
     quantize: str | None
+    io_dtype: str | None
     module: str | None
 
 

@@ -29,6 +29,8 @@ def export(options: commands.Export) -> int:
         arguments["representative_images"] = _representative_images(
             options, run
         )
+    if options.io_dtype:
+        arguments["io_dtype"] = options.io_dtype
     api.find("format", options.format)(model, options.output, **arguments)
     print(f"Wrote {options.output}")
     if run.value_range:

@@ -278,7 +278,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         "--encoder-weights",
         metavar="WEIGHTS",
         help="imagenet, or a file: with the weights of VGG-16, for "
-        f"{words_for('encoder_weights')}; of Keras, for --encoder "
+        f"{words_for('encoder_weights', 'model')}; of Keras, for --encoder "
         "(default: none)",
     )
     files = "; ".join(
@@ -300,15 +300,16 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         model.add_argument(
             flag(name),
             action="store_true",
-            help=f"for {words_for(name)}: {text}, as some trained --weights "
-            "need it",
+            help=f"for {words_for(name, 'model')}: {text}, as some "
+            "trained --weights need it",
         )
     model.add_argument(
         flag("decoder_activation"),
         choices=CHOICES["decoder_activation"],
         metavar="ACTIVATION",
-        help=f"for {words_for('decoder_activation')}: relu, or prelu as in the "
-        "network that its authors trained on Cityscapes (default: relu)",
+        help=f"for {words_for('decoder_activation', 'model')}: relu, or prelu "
+        "as in the network that its authors trained on Cityscapes (default: "
+        "relu)",
     )
     model.add_argument(
         "--init-from",
@@ -366,7 +367,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     _add_choice(
         training,
         "class_weights",
-        f"for {words_for('class_weights')}; median is that of SegNet: ",
+        f"for {words_for('class_weights', 'loss')}; median is that of SegNet: ",
         "none",
     )
     add(
@@ -490,6 +491,11 @@ def _add_export(command: argparse.ArgumentParser) -> None:
     )
     _add_choice(command, "format", "", "saved_model")
     _add_choice(command, "quantize", "for tflite: ")
+    _add_choice(
+        command,
+        "io_dtype",
+        "for --quantize int8: images and logits as integers, not float32: ",
+    )
     _add_where(command)
     _add_import(command)
 
@@ -789,10 +795,15 @@ def _problem(options: argparse.Namespace) -> str | None:
             is_given = given.get(name) not in (None, "none", False)
             if not is_given or given[other] in words:
                 continue
+            if given[other] is None:
+                return (
+                    f"{flag(name)} goes with {flag(other)} "
+                    f"{words_for(name, other)}"
+                )
             reason = f", not for {given[other]}"
             if name == "class_weights":
                 reason = f"; {given[other]} weighs all classes equally"
-            return f"{flag(name)} is for {words_for(name)}{reason}"
+            return f"{flag(name)} is for {words_for(name, other)}{reason}"
     return None
 
 

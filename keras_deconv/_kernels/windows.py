@@ -456,7 +456,9 @@ def spread(
     for offset in itertools.product(*map(range, leading)):
         condition = chosen(offset)
         batch = _backends.shape(rows)[0]
-        if condition is None and isinstance(batch, int) and batch < 0:
+        # In 3D OpenVINO cannot broadcast to what ONNX files compute as batch.
+        is_open = batch < 0 if isinstance(batch, int) else bool(leading)
+        if condition is None and is_open:
             # A selection does not need the batch, which is open in a file.
             condition = ops.ones((1, block_rows, 1, block_columns, 1), "bool")
         planes.append(

@@ -33,6 +33,7 @@ from keras_deconv.export._quiet import quiet
 __all__ = ["to_tflite"]
 
 QUANTIZATIONS = ("float16", "dynamic", "int8")
+IO_DTYPES = ("float32", "uint8", "int8")
 
 
 def to_tflite(
@@ -41,6 +42,7 @@ def to_tflite(
     quantize: str | None = None,
     *,
     representative_images: Any = None,
+    io_dtype: str = "float32",
     class_names: Sequence[str] | None = None,
     palette: Any = None,
     value_range: Sequence[float] | None = None,
@@ -49,11 +51,11 @@ def to_tflite(
     """Write a TFLite file of built-in operations alone, for LiteRT.
 
     It takes the images that the model takes, float32 in 0..255, and gives what
-    the model gives, in float32, quantized or not. The batch may be any, and so
-    may height and width where the model takes any: call `resize_tensor_input`.
-    The signature is `serving_default`, its input `images` and its output
-    `logits` (whatever the model ends in). A model in mixed precision is written
-    as one in float32.
+    the model gives, in float32, quantized or not, unless `io_dtype` asks for
+    integers. The batch may be any, and so may height and width where the model
+    takes any: call `resize_tensor_input`. The signature is `serving_default`,
+    its input `images` and its output `logits` (whatever the model ends in). A
+    model in mixed precision is written as one in float32.
 
     The values of the images are in 0..255. If the model was trained with a
     `value_range` (low, high), compute `numpy.clip((images - low) * 255 /
@@ -80,6 +82,15 @@ def to_tflite(
             which tell the range of each activation: array `(number, height,
             width, channels)` in 0..255, or an iterable of batches, such as a
             `tf.data.Dataset` of images or of (images, masks).
+        io_dtype: Dtype of `images` and `logits` in the file: "float32", or with
+            `quantize="int8"` also "uint8" or "int8", for devices that compute
+            with integers only. An integer stands for `(integer - zero_point) *
+            scale`. The interpreter has both numbers as (scale, zero_point) in
+            `get_output_details()[0]["quantization"]` for `logits` and in
+            `get_input_details()[0]["quantization"]` for `images`. Those of
+            `images` are (1, 0) with "uint8", which takes images as they are,
+            and (1, -128) with "int8", which takes `images - 128`. The class of
+            a pixel is the argmax of the integers.
         class_names: One name per class.
         palette: One (red, green, blue) in 0..255 per class.
         value_range: The (low, high) of the training, for those who read the
@@ -88,9 +99,11 @@ def to_tflite(
             any. It is smaller and faster then. None: any.
 
     Raises:
-        ValueError: An argument breaks the rule that the error names; the model
-            is not on the TensorFlow backend, or does what TFLite's built-in
-            operations cannot; `path` or `path`.json cannot be written.
+        ValueError: An argument breaks the rule that the error names;
+            `io_dtype` is an integer dtype without `quantize="int8"`; the model
+            takes integers with it; the model is not on the TensorFlow backend,
+            or does what TFLite's built-in operations cannot; `path` or
+            `path`.json cannot be written.
 
     Edge cases: activations must be numbers; NaN and infinity are not looked
     after as they are in Keras. With "int8" the index is that of the quantized
@@ -126,6 +139,18 @@ def to_tflite(
             f"{kind(representative_images)}. Some 100 images of the training "
             "set will do."
         )
+    io_dtype = _arguments.choice(io_dtype, "io_dtype", IO_DTYPES)
+    if io_dtype != "float32" and quantize != "int8":
+        raise ValueError(
+            "`io_dtype` must be 'float32' unless quantize='int8'. Received: "
+            f"io_dtype={io_dtype!r}, quantize={quantize!r}"
+        )
+    if quantize == "int8" and "float" not in model.inputs[0].dtype:
+        raise ValueError(
+            "`model` must take floats for quantize='int8'. Received: a model "
+            f"of {model.inputs[0].dtype} images. Build it on a keras.Input of "
+            "dtype float32."
+        )
     takes = known_size(of_size(model, image_size))
     description = describe(model, takes, class_names, palette, value_range)
     with (
@@ -142,6 +167,11 @@ def to_tflite(
 
         @tf.function(input_signature=[image_spec(model)])
         def logits(images: Any) -> dict[str, Any]:
+            if io_dtype != "float32":
+                # One step of the input is 1, whatever the images hold.
+                images = tf.quantization.fake_quant_with_min_max_args(
+                    images, 0, 255
+                )
             return {"logits": model(images, training=False)}
 
         module = tf.Module()
@@ -163,6 +193,8 @@ def to_tflite(
             converter.representative_dataset = lambda: (
                 {"images": image} for image in images()
             )
+            converter.inference_input_type = tf.as_dtype(io_dtype)
+            converter.inference_output_type = tf.as_dtype(io_dtype)
         part.write_bytes(_convert(converter, model))
 
 

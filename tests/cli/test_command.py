@@ -30,7 +30,7 @@ from keras_deconv_cli import (
     runs,
     training,
 )
-from tests import caffe_files, networks, tiny_datasets
+from tests import caffe_files, formats, networks, tiny_datasets
 from tests.cli.samples import read_history, tiny_model, write_scenes
 from tests.paths import CAMVID
 
@@ -1098,7 +1098,11 @@ def test_export_gives_a_tflite_file(quantize, run_folder, tmp_path):
     arguments = ["export", str(run_folder), "--output", str(output)]
     arguments += ["--format", "tflite"]
     arguments += ["--quantize", quantize] if quantize else []
+    arguments += ["--io-dtype", "uint8"] if quantize == "int8" else []
     assert main(arguments) == 0
+    litert = formats.missing_is_skipped("ai_edge_litert.interpreter", "litert")
+    [images] = litert.Interpreter(str(output)).get_input_details()
+    assert images["dtype"] == (np.uint8 if quantize == "int8" else np.float32)
     bytes_per_weight = output.stat().st_size / num_weights(run_folder)
     assert bytes_per_weight < 3 if quantize else bytes_per_weight > 4
 

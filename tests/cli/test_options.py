@@ -67,6 +67,7 @@ def test_words_are_those_of_the_library():
         "strategy": set(distribution.STRATEGIES),
         "format": objects(export),
         "quantize": set(tflite.QUANTIZATIONS),
+        "io_dtype": set(tflite.IO_DTYPES) - {"float32"},
         "unmatched": {"error", "skip"},
         "at": {"", photos.ORIGINAL},
         "cache": {"memory", "disk", ""},
@@ -301,6 +302,10 @@ def test_options_become_a_typed_command():
         ("export model", "--output"),
         ("export model --output o --quantize int8", "is for tflite"),
         ("export model --output o --format tflite --quantize x", "float16"),
+        (
+            "export model --output o --format tflite --io-dtype uint8",
+            "--io-dtype goes with --quantize int8",
+        ),
     ],
 )
 def test_wrong_usage_ends_with_2(arguments, words, capsys):

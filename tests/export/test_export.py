@@ -471,7 +471,7 @@ def test_images_are_resized_in_files_as_in_the_command(size, rng):
 def test_openvino_runs_saved_models(size, tmp_path):
     """Resizing, which it cannot do in TensorFlow's way, included."""
     openvino = formats.missing_is_skipped("openvino", "openvino")
-    model = networks.one_stage(size)
+    model = brightness_model((*size, 3))
     export.to_saved_model(model, tmp_path / "saved")
     images = images_of((45, 61), 2)
     expected = serve(tmp_path / "saved", images=images)
@@ -922,6 +922,51 @@ def test_quantized_models_keep_classes(
 
 
 @pytest.mark.numeric
+@pytest.mark.parametrize("io_dtype", ["uint8", "int8"])
+def test_images_and_logits_as_integers(io_dtype, tmp_path):
+    """The numbers of the file with floats, of images that lack 0 and 255."""
+    litert = formats.missing_is_skipped("ai_edge_litert.interpreter", "litert")
+    model = brightness_model((16, 24, 3))
+    images = images_of((16, 24), 3) // 2 + 30
+    file = tmp_path / "model.tflite"
+    int8 = dict(quantize="int8", representative_images=images)
+    export.to_tflite(model, file, io_dtype=io_dtype, **int8)
+    interpreter = litert.Interpreter(str(file))
+    (scale, zero), (logit_scale, logit_zero) = (
+        one["quantization"]
+        for [one] in (
+            interpreter.get_input_details(),
+            interpreter.get_output_details(),
+        )
+    )
+    assert (scale, zero) == (1, 0 if io_dtype == "uint8" else -128)
+    run = interpreter.get_signature_runner("serving_default")
+    integers = run(images=(images + np.int16(zero)).astype(io_dtype))["logits"]
+    assert integers.dtype == io_dtype
+    logits = (integers.astype("float32") - logit_zero) * logit_scale
+    run = formats.run_tflite(model, tmp_path, **int8)
+    floats = run(images.astype("float32"))
+    assert np.abs(logits - floats).max() <= logit_scale
+    np.testing.assert_allclose(logits, images / 16, atol=logit_scale)
+
+
+@pytest.mark.numeric
+@pytest.mark.slow
+def test_classes_of_integers_are_those_of_floats(tmp_path):
+    model = networks.one_stage((16, 24))
+    images = images_of((16, 24), 3)
+    # One step is 1 in both files.
+    images[0, 0, 0], images[0, 0, 1] = 0, 255
+    int8 = dict(quantize="int8", representative_images=images)
+    floats = formats.run_tflite(model, tmp_path, **int8)(np.float32(images))
+    integers = formats.run_tflite(model, tmp_path, io_dtype="uint8", **int8)(
+        images
+    )
+    same = integers.argmax(-1) == floats.argmax(-1)
+    assert same.mean() >= indices.MIN_SAME_CLASSES
+
+
+@pytest.mark.numeric
 @pytest.mark.slow
 @pytest.mark.parametrize("with_masks", [False, True])
 def test_representative_images_from_a_data_set(with_masks, tmp_path):
@@ -1030,6 +1075,24 @@ def test_mistakes_of_saved_models(arguments, words, tmp_path):
         (dict(quantize="int4"), "'float16', 'dynamic', 'int8'"),
         (dict(quantize="int8"), "`representative_images` must be given"),
         (dict(representative_images=1), "and for nothing else"),
+        (dict(io_dtype="int16"), "'float32', 'uint8', 'int8'"),
+        (
+            dict(
+                model=keras.Sequential(
+                    [
+                        keras.Input((16, 24, 3), dtype="uint8"),
+                        keras.layers.Rescaling(1 / 16),
+                    ]
+                ),
+                quantize="int8",
+                representative_images=np.zeros((1, 16, 24, 3)),
+            ),
+            "must take floats for quantize='int8'. Received: a model of uint8",
+        ),
+        (
+            dict(quantize="dynamic", io_dtype="uint8"),
+            "`io_dtype` must be 'float32' unless quantize='int8'",
+        ),
         (
             dict(quantize="int8", representative_images=np.zeros((1, 9, 9, 3))),
             "`representative_images` must be a batch",
@@ -1047,7 +1110,7 @@ def test_mistakes_of_saved_models(arguments, words, tmp_path):
     ],
 )
 def test_mistakes_of_tflite(arguments, words, tmp_path):
-    model = brightness_model((16, 24, 3))
+    model = arguments.pop("model", None) or brightness_model((16, 24, 3))
     with pytest.raises(ValueError, match=words):
         export.to_tflite(model, tmp_path / "model.tflite", **arguments)
     assert list(tmp_path.iterdir()) == []
