@@ -42,6 +42,8 @@ FLOAT32_MAX = float(np.finfo("float32").max)
 MAX_CLASSES = 10_000
 """A confusion matrix of so many classes takes 800 MB."""
 MAX_CELLS = 4096
+# Of fixed unpooling, where cells are filled together; gradients add one by one.
+MAX_FILLED_CELLS = 2**14
 """Cells of a window, in all; 64x64 in two dimensions.
 
 The kernels look at the cells one by one, which takes seconds for so many.
@@ -570,10 +572,10 @@ def window(
     for name, cells in (("pool_size", size), ("strides", steps)):
         if math.prod(cells) > max_cells:
             raise ValueError(
-                f"`{name}` must have at most {max_cells} cells in all, such as "
-                f"64x64, since cells are compared one by one. Received: "
-                f"{name}={cells}. Pool in several steps, or over the whole "
-                "image with keras.layers.GlobalMaxPooling."
+                f"`{name}` must have at most {max_cells} cells in all, since "
+                f"they are handled one by one. Received: {name}={cells}. Pool "
+                "or unpool in several steps; to pool the whole image, use "
+                "keras.layers.GlobalMaxPooling."
             )
     return size, steps, padding(padding_)
 

@@ -197,7 +197,7 @@ def _images_of(model_file: pathlib.Path, num_classes: int) -> Images:
         size, of_run = run["image_size"], len(run["class_names"])
         if size is not None:
             size = _arguments.ints(size, 2, "image_size", minimum=1)
-        found = Images(size, _arguments.value_range(run["value_range"]))
+        found = Images(size, _arguments.value_range(run.get("value_range")))
     # Lists in lists in lists end in a RecursionError.
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(

@@ -135,7 +135,9 @@ def evaluate(options: commands.Evaluate) -> int:
         cache=False,
     )
     if is_viewed:
-        model, dataset = _unchanged(), _labeled(dataset, label)
+        # As predict reads them: then resized images are rounded.
+        dtype = "float32" if source.value_range else "uint8"
+        model, dataset = _unchanged(), _labeled(dataset, label, dtype)
     scores = measure(model, dataset, run, progress.verbosity())
     print(scores)
     if options.json:
@@ -218,20 +220,25 @@ def _source(
 
 
 def _labeled(
-    dataset: tf.data.Dataset, label: Callable[[np.ndarray], np.ndarray]
+    dataset: tf.data.Dataset,
+    label: Callable[[np.ndarray], np.ndarray],
+    dtype: str,
 ) -> tf.data.Dataset:
-    """The masks that a model gives images, in place of the images."""
+    """The masks that a model gives the images, in place of the images."""
     _, truths = dataset.element_spec
 
     def pairs() -> Iterator[tuple[np.ndarray, tf.Tensor]]:
         for images, masks in dataset:
-            yield np.stack([label(image) for image in images.numpy()]), masks
+            images = images.numpy().astype(dtype)
+            yield np.stack([label(image) for image in images]), masks
 
     labeled = tf.data.Dataset.from_generator(
         pairs,
         output_signature=(tf.TensorSpec((None, None, None), "uint8"), truths),
     )
-    number = dataset.cardinality()
+    number = int(dataset.cardinality())
+    if number < 0:  # Not known, as of videos.
+        return labeled
     return labeled.apply(tf.data.experimental.assert_cardinality(number))
 
 

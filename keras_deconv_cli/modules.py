@@ -32,9 +32,10 @@ def load(name: str, option: str) -> types.ModuleType:
     Raises:
         ValueError: If the module does not exist, or raises.
     """
-    # As `python -m` does; a script of an environment has its own folder there.
+    # Last, so that files there do not hide other modules, which are imported
+    # later.
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+        sys.path.append(os.getcwd())
     try:
         return importlib.import_module(name)
     # Whatever a module of somebody else raises, or a script that exits.

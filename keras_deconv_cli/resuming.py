@@ -201,7 +201,7 @@ def _as_before(
         f"{api.flag(name)} was {recorded.get(name)} and is {value}"
         + (
             " (it can only be raised)"
-            if name == "epochs" and not options.smoke
+            if name == "epochs" and recorded.get(name) and not options.smoke
             else ""
         )
         for name, value in options.record().items()

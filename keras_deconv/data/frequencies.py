@@ -6,7 +6,7 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sized
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -329,8 +329,10 @@ def _elements(dataset: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
                 f"weight). Received: {type(element).__name__}. Pass "
                 "zip(images, masks) for arrays."
             )
-        image, *rest = map(ops.convert_to_numpy, element)
-        yield image.ndim, *rest
+        image, *rest = element
+        # Only the rank is used, so images stay where they are.
+        rank = len(image.shape) if hasattr(image, "shape") else np.ndim(image)
+        yield rank, *map(ops.convert_to_numpy, rest)
 
 
 def _count_elements(dataset: Iterable[Any]) -> int | None:
@@ -344,7 +346,10 @@ def _count_elements(dataset: Iterable[Any]) -> int | None:
                 )
             return dataset.num_batches
         _arguments.batches(dataset, "dataset")
-        return len(dataset) if isinstance(dataset, Sized) else None
+        try:
+            return len(cast(Sized, dataset))
+        except TypeError:  # A generator, or a DataLoader of one.
+            return None
     elements = dataset.element_spec
     if not isinstance(elements, tuple) or len(elements) not in (2, 3):
         raise ValueError(

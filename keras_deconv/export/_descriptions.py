@@ -65,9 +65,9 @@ def beside(path: Path, description: dict[str, Any]) -> Iterator[None]:
         ValueError: If there is a file of that name from elsewhere, or files
             cannot be written there.
     """
-    path = pathlib.Path(path).expanduser()
-    file = path.with_name(path.name + SUFFIX)
-    if file.exists() and not _is_ours(file):
+    path = _arguments.path(path, "path")
+    file = path.parent / f"{path.name}{SUFFIX}"
+    if os.path.exists(file) and not _is_ours(file):
         raise ValueError(
             f"`path` must be a name whose '{SUFFIX}' is free, since class "
             "names and image size are written there. Received: "

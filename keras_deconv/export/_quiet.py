@@ -12,7 +12,7 @@ from collections.abc import Iterator
 # switch, is read while TensorFlow is imported, and the quantizer does not ask.
 _NOISE = re.compile(
     rb"[IW]\d{4} \d\d:\d\d:[\d.]+ +\d+ \S+\.cc:\d+\] "
-    rb"|\d{4}-\d\d-\d\d [\d:.]+: [IW] "
+    rb"|\d{4}-\d\d-\d\d [\d:.]+: [IW] \S+\.cc:\d+\] "
     rb"|WARNING: All log messages before absl::InitializeLog\(\) is called "
     rb"|fully_quantize: "
 )
@@ -28,17 +28,20 @@ def quiet() -> Iterator[None]:
         stack.enter_context(_lock)
         try:
             before = os.dup(_STDERR)
-        except OSError:  # A process may have no standard error.
+            stack.callback(os.close, before)
+            held = stack.enter_context(tempfile.TemporaryFile())
+        # A process may have no standard error, or no folder for such files.
+        except OSError:
             yield
             return
-        stack.callback(os.close, before)
-        held = stack.enter_context(tempfile.TemporaryFile())
-        os.dup2(held.fileno(), _STDERR)
         try:
+            os.dup2(held.fileno(), _STDERR)
             yield
         finally:
             os.dup2(before, _STDERR)
             held.seek(0)
-            for line in held:
-                if not _NOISE.match(line):
-                    os.write(_STDERR, line)
+            # An export does not fail because nobody reads what it says.
+            with contextlib.suppress(OSError):
+                for line in held:
+                    if not _NOISE.match(line):
+                        os.write(_STDERR, line)

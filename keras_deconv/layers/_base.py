@@ -127,6 +127,8 @@ def _as_tensor(value: Any, name: str) -> Any:
 class WindowLayer(SpatialLayer):
     """Layer with the windows of a pooling."""
 
+    _max_cells = _arguments.MAX_CELLS
+
     def __init__(
         self,
         pool_size: IntOrInts,
@@ -137,7 +139,8 @@ class WindowLayer(SpatialLayer):
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
         self.pool_size, self.strides, self.padding = _arguments.window(
-            pool_size, strides, padding, self.num_spatial_dims
+            *(pool_size, strides, padding, self.num_spatial_dims),
+            max_cells=self._max_cells,
         )
 
     @property

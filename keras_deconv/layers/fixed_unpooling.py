@@ -21,6 +21,8 @@ __all__ = [
 class FixedUnpool(UnpoolLayer):
     """Both families: a value goes to its window without an index."""
 
+    _max_cells = _arguments.MAX_FILLED_CELLS
+
     _takes_any_strides = True
 
     def __init__(
@@ -138,7 +140,8 @@ class NearestUnpool2D(NearestUnpool):
 
     Args:
         pool_size: int or tuple of 2 ints >= 1. Height and width of the window
-            that one value fills; at most 4096 pixels in all. The default is 2.
+            that one value fills; at most 16,384 pixels in all. The default
+            is 2.
         strides: None or `pool_size`: windows lie side by side.
         padding: "valid" or "same", as in the pooling that is undone.
         output_size: int or tuple of 2 ints >= 1, or None. Height and width
@@ -235,7 +238,7 @@ class BedOfNailsUnpool2D(BedOfNailsUnpool):
 
     Args:
         pool_size: int or tuple of 2 ints >= 1. Height and width of the window
-            of one value; at most 4096 pixels in all. The default is 2.
+            of one value; at most 16,384 pixels in all. The default is 2.
         strides: int, tuple of 2 ints >= 1, or None for `pool_size`. Distance
             between windows, which may overlap.
         padding: "valid" or "same", as in the pooling that is undone.

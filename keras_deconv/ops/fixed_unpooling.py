@@ -35,7 +35,7 @@ def nearest_unpool(
     Args:
         values: Tensor of rank 3, 4 or 5.
         pool_size: int or tuple of ints >= 1. Cells per value, per spatial axis;
-            at most 4096 in all, such as 64x64.
+            at most 16,384 in all, such as 128x128.
         strides: None or `pool_size`: windows that lie side by side.
         padding: "valid" or "same", as in the pooling that is undone.
         output_size: int or tuple of ints >= 1. Spatial size to restore.
@@ -59,7 +59,8 @@ def nearest_unpool(
     values = as_batch(values, "values")
     num_spatial_dims = len(values.shape) - 2
     pool_size, strides, padding = _arguments.window(
-        pool_size, strides, padding, num_spatial_dims
+        *(pool_size, strides, padding, num_spatial_dims),
+        max_cells=_arguments.MAX_FILLED_CELLS,
     )
     _arguments.check_side_by_side(strides, pool_size)
     return _unpool(
@@ -93,7 +94,7 @@ def bed_of_nails_unpool(
     Args:
         values: Tensor of rank 3, 4 or 5.
         pool_size: int or tuple of ints >= 1. Window, per spatial axis; at most
-            4096 cells in all, such as 64x64.
+            16,384 cells in all, such as 128x128.
         strides: int, tuple of ints >= 1 or None (`pool_size`). Distance
             between windows.
         padding: "valid" or "same", as in the pooling that is undone.
@@ -119,7 +120,8 @@ def bed_of_nails_unpool(
     values = as_batch(values, "values")
     num_spatial_dims = len(values.shape) - 2
     pool_size, strides, padding = _arguments.window(
-        pool_size, strides, padding, num_spatial_dims
+        *(pool_size, strides, padding, num_spatial_dims),
+        max_cells=_arguments.MAX_FILLED_CELLS,
     )
     position = _arguments.position(position, pool_size)
     # Each stride is a block of cells; a position beyond it lies in a later one.

@@ -23,6 +23,7 @@ from keras_deconv import (
     models,
 )
 from keras_deconv_cli import (
+    evaluation,
     history,
     main,
     parser,
@@ -1209,3 +1210,14 @@ def test_info_tells_what_there_is(run_folder, model_file, capsys):
         assert main(["info", *arguments]) == 0
         printed = capsys.readouterr().out
         assert all(word in printed for word in words), printed
+
+
+def test_masks_of_a_dataset_whose_length_is_not_known():
+    images, masks = np.zeros((3, 2, 2, 1), "float32"), np.ones((3, 2, 2), int)
+    dataset = tf.data.Dataset.from_tensor_slices((images, masks))
+    dataset = dataset.filter(lambda *_: True).batch(2)
+    labeled = evaluation._labeled(
+        dataset, lambda image: image[..., 0] + 1, "uint8"
+    )
+    found = np.concatenate([ids for ids, _ in labeled.as_numpy_iterator()])
+    np.testing.assert_array_equal(found, masks)

@@ -307,3 +307,17 @@ def test_camvid_counted_at_half_size():
         CAMVID_MEDIAN_FREQUENCY_WEIGHTS,
         rtol=0.01,
     )
+
+
+def test_a_length_that_is_not_known():
+    """As of PyTorch's DataLoader of an IterableDataset."""
+
+    class Loader:
+        def __len__(self):
+            raise TypeError("object of type 'Stream' has no len()")
+
+        def __iter__(self):
+            yield np.zeros((1, 2, 2, 3)), np.array([[[0, 1], [1, 1]]])
+
+    counted = class_frequencies(Loader(), 2, verbose=0)
+    assert counted.pixels == (1, 3)

@@ -667,6 +667,7 @@ def test_noise_of_converters_is_held_back(tmp_path, capfd):
         b"W0000 00:00:1795957937.213151   25295 helpers.cc:364] Ignored x.",
         b"2026-11-29 12:00:00.123456: I tensorflow/core/x.cc:1] Restoring",
         b"E0000 00:00:1795957937.213151   25295 helpers.cc:364] an error",
+        b"2026-11-29 12:00:00: I am a line of the user",
         b"said by another thread",
     ]
     with quiet():
@@ -1015,6 +1016,8 @@ def test_mistakes_of_all_formats(function, model, tmp_path, monkeypatch):
         ((keras.Sequential(), path), "`model` must be a built Functional"),
         ((model, tmp_path / "file" / "model"), "where files can be written"),
         ((model, tmp_path / "folder"), "`path` must be a f"),
+        ((model, None), "`path` must be a path"),
+        ((model, ""), "`path` must be a path"),
     ):
         with pytest.raises(ValueError, match=words):
             function(*arguments)
