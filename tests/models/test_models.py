@@ -769,7 +769,11 @@ def test_files_of_every_kind_hold_the_network(name, tmp_path, monkeypatch, rng):
         assert [one.name for one in other.layers] == [
             one.name for one in net.layers
         ]
-        np.testing.assert_array_equal(other(x), net(x))
+        with warnings.catch_warnings():
+            # Keras 3.10 expects a list of inputs after reading .h5 files.
+            warnings.filterwarnings("ignore", "Exception encountered when")
+            outputs = other(x)
+        np.testing.assert_array_equal(outputs, net(x))
 
 
 @pytest.mark.skipif(
