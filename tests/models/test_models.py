@@ -771,7 +771,7 @@ def test_files_of_every_kind_hold_the_network(name, tmp_path, monkeypatch, rng):
         ]
         with warnings.catch_warnings():
             # Keras 3.10 expects a list of inputs after reading .h5 files.
-            warnings.filterwarnings("ignore", "Exception encountered when")
+            warnings.filterwarnings("ignore", "The structure of `inputs`")
             outputs = other(x)
         np.testing.assert_array_equal(outputs, net(x))
 
