@@ -132,9 +132,10 @@ class History(keras.callbacks.Callback):
         Raises:
             ValueError: the file does not have them as they were written.
         """
-        if not num_rows:
-            return []
         file = self.folder / HISTORY
+        if not num_rows:
+            self._check_nothing_is_lost(file)
+            return []
         try:
             _files.check_readable(file)
             with file.open(newline="", encoding="utf-8") as text:
@@ -145,6 +146,21 @@ class History(keras.callbacks.Callback):
         except (OSError, ValueError, csv.Error) as error:
             raise self._damaged(error) from error
         return rows
+
+    def _check_nothing_is_lost(self, file: pathlib.Path) -> None:
+        """Refuses to begin again, and over its model, where a run was trained.
+
+        One epoch may be in the file, which is written before its backup.
+        """
+        num_lines = file.read_bytes().count(b"\n") if file.is_file() else 0
+        if num_lines > 2:
+            raise ValueError(
+                f"{self.folder} must contain the last epoch, in {RESUME}, to "
+                f"be continued. Received: {num_lines - 1} epochs in {HISTORY} "
+                "and no such backup. Copies often leave out hidden folders. "
+                f"Start another run from its model: --init-from {self.folder} "
+                "--output OTHER. Or delete the folder to train again."
+            )
 
     def _damaged(self, what: object) -> ValueError:
         return ValueError(

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import signal
 import stat
 import subprocess
@@ -100,6 +101,17 @@ def test_a_lost_history_is_named(tmp_path):
     (tmp_path / "history.csv").unlink()
     with pytest.raises(ValueError, match=r"history\.csv must be as"):
         read()
+
+
+def test_a_lost_backup_is_named(tmp_path):
+    """A training that began again would replace the best model."""
+    read = history_with(tmp_path, f"{HEADER}0,1.0,0.2\n1,1.0,0.5\n".encode())
+    shutil.rmtree(tmp_path / ".resume")
+    with pytest.raises(ValueError, match=r"2 epochs in .*--init-from"):
+        read()
+    # The first epoch is in the file before its backup is.
+    (tmp_path / "history.csv").write_text(f"{HEADER}0,1.0,0.2\n")
+    assert read().num_done == 0
 
 
 def test_without_validation_there_is_no_score(tmp_path):
