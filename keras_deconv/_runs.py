@@ -149,7 +149,8 @@ def check_segments(model: keras.Model, shown: str) -> None:
         shown: What the error calls it.
 
     Raises:
-        ValueError: As described.
+        ValueError: If input or output do not have the axes (batch, height,
+            width, channels), or if there are not 2 to 255 classes.
     """
     takes = getattr(model, "input_shape", None)
     gives = getattr(model, "output_shape", None)

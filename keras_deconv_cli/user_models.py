@@ -10,17 +10,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_deconv import _graphs, _runs
+from keras_deconv import _arguments, _graphs, _runs
 from keras_deconv_cli import modules, runs
 
 __all__ = ["build", "check_runs", "check_saves", "image_size", "initialize"]
-
-_ONE_LOGIT = (
-    "A network with a single output per pixel must be built with "
-    "num_classes=2, one of them for the background. In Python you can train "
-    "it as it is, with keras.losses.BinaryCrossentropy and "
-    "keras.metrics.BinaryIoU."
-)
 
 
 def build(
@@ -135,7 +128,9 @@ def _check_shapes(
     if gives[-1:] == (1,):
         raise ValueError(
             f"--model must give scores for {num_classes} classes. Received: "
-            f"{name}, which gives 1. {_ONE_LOGIT}"
+            f"{name}, which gives 1. {_arguments.TWO_LOGITS} In Python, "
+            "keras.losses.BinaryCrossentropy and keras.metrics.BinaryIoU take "
+            "one logit as it is."
         )
     if len(gives) != 3 or gives[-1] != num_classes:
         raise ValueError(

@@ -184,7 +184,8 @@ training: api commands decisions evaluation history keras_deconv._arguments
     keras_deconv._files keras_deconv._graphs keras_deconv.callbacks
     keras_deconv.data keras_deconv.distribution keras_deconv.metrics
     keras_deconv.models progress resuming runs sources user_models
-user_models: keras_deconv._graphs keras_deconv._runs modules runs
+user_models: keras_deconv._arguments keras_deconv._graphs keras_deconv._runs
+    modules runs
 """
 
 

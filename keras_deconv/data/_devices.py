@@ -11,9 +11,10 @@ KEEP_VARIABLE = "KERAS_DECONV_TENSORFLOW_GPU"
 def hide_gpus() -> None:
     """Hide GPUs from TensorFlow where another backend computes.
 
-    TensorFlow takes nearly all of their memory as soon as it makes a tensor,
-    which `data.load` does. Nothing changes if TensorFlow has its devices
-    already, or if the environment variable KERAS_DECONV_TENSORFLOW_GPU is 1.
+    TensorFlow uses memory on every GPU that it sees as soon as it makes a
+    tensor, which `data.load` does. Nothing changes if TensorFlow is already
+    initialized, or if the environment variable KERAS_DECONV_TENSORFLOW_GPU is
+    1.
     """
     if keras.config.backend() == "tensorflow":
         return

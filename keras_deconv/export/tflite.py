@@ -162,6 +162,8 @@ def to_tflite(
         if quantize == "int8":
             sized = of_size(model, image_size)
             images = _representative(sized, representative_images)
+            if io_dtype != "float32":
+                _check_range_of_integers(images())
             stack.enter_context(_channel_ranges.equal_channels(model, images()))
         model = of_size(in_float32(model), image_size)
 
@@ -239,6 +241,25 @@ def _representative(
             )
 
     return generate
+
+
+def _check_range_of_integers(images: Iterable[np.ndarray]) -> None:
+    """Refuse images that integers of step 1, from 0 to 255, would not hold.
+
+    Raises:
+        ValueError: If the images leave 0..255, or all lie in 0..1, so that
+            they would have two values only.
+    """
+    ranges = [(float(image.min()), float(image.max())) for image in images]
+    low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
+    if low < 0 or high > 255 or high <= 1:
+        raise ValueError(
+            "`representative_images` must have values in 0..255, not in 0..1, "
+            "for an integer `io_dtype`. Received: values in "
+            f"{low:g}..{high:g}. "
+            "Put a keras.layers.Rescaling in front of the model, or use "
+            "io_dtype='float32'."
+        )
 
 
 def _convert(converter: Any, model: keras.Model) -> bytes:

@@ -1092,6 +1092,17 @@ def test_mistakes_of_saved_models(arguments, words, tmp_path):
             ),
             "must take floats for quantize='int8'. Received: a model of uint8",
         ),
+        *(
+            (
+                dict(
+                    quantize="int8",
+                    io_dtype="uint8",
+                    representative_images=np.full((1, 16, 24, 3), value),
+                ),
+                "must have values in 0..255, not in 0..1, for an integer",
+            )
+            for value in (-1.0, 1.0, 256.0)
+        ),
         (
             dict(quantize="dynamic", io_dtype="uint8"),
             "`io_dtype` must be 'float32' unless quantize='int8'",
