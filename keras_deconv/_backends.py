@@ -4,7 +4,6 @@ import contextlib
 import functools
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -73,18 +72,17 @@ def static_shape(tensor: Any) -> tuple[int | None, ...]:
         return tuple(tensor.shape)
     if keras.config.backend() == "openvino":
         return (None, *tensor.shape[1:])
-    import torch
-
-    with warnings.catch_warnings():
-        # It warns that the lengths become constants of the file, as they are.
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        return (None, *(int(n) for n in tensor.shape[1:]))
+    # Traced sizes are tensors. PyTorch warns that these become constants. Keras
+    # ignores the warning in `model.export`; whoever traces a model directly
+    # sees it.
+    return (None, *(int(n) for n in tensor.shape[1:]))
 
 
 def is_traced_for_file() -> bool:
-    """Whether operations are traced for a file with numbers as their sizes.
+    """Whether operations are traced for a file whose sizes are constants.
 
-    PyTorch does so for ONNX files, and Keras for files of OpenVINO.
+    PyTorch traces so with `torch.jit.trace`, which `model.export` uses, and the
+    OpenVINO backend while it exports.
     """
     if keras.config.backend() == "openvino":
         return _arguments_of(*_OPENVINO_EXPORT) is not None
@@ -96,20 +94,25 @@ def is_traced_for_file() -> bool:
 
 
 def has_open_sizes() -> bool:
-    """Whether a file that is being traced leaves sizes open.
+    """Whether a file that is being written leaves a size open.
 
-    The batch does not count. What is traced has numbers in place of the sizes:
-    only the arguments of the function that writes the file tell.
+    The batch does not count. The traced example has numbers for all sizes.
+    Only the arguments of the function that writes the file tell which of
+    them are open.
     """
-    if keras.config.backend() == "openvino":
-        export = _arguments_of(*_OPENVINO_EXPORT) or {}
-        specs = keras.tree.flatten(export.get("input_signature"))
-        return any(None in spec.shape[1:] for spec in specs)
+    if not is_traced_for_file():
+        return False
+    export = _arguments_of(*_OPENVINO_EXPORT) or {}
+    specs = keras.tree.flatten(export.get("input_signature"))
+    if any(None in spec.shape[1:] for spec in specs if spec is not None):
+        return True
     export = _arguments_of("torch.onnx", "export") or {}
     axes = export.get("dynamic_axes") or {}
     return any(axis != 0 for of_name in axes.values() for axis in of_name)
 
 
+# Keras has no public way to ask whether it exports. The tests of exports from
+# these backends fail if a version of Keras moves the function.
 _OPENVINO_EXPORT = ("keras.src.export.openvino", "export_openvino")
 
 

@@ -61,6 +61,9 @@ def as_text(description: dict[str, Any]) -> str:
 def beside(path: Path, description: dict[str, Any]) -> Iterator[None]:
     """Write the description to `path`.json if the block does not raise.
 
+    It is complete in a temporary file before the block begins. So an error in
+    writing it leaves the model that `path` held before.
+
     Raises:
         ValueError: If there is a file of that name from elsewhere, or files
             cannot be written there.
@@ -74,9 +77,9 @@ def beside(path: Path, description: dict[str, Any]) -> Iterator[None]:
             f"path={os.fspath(path)!r}, and {os.fspath(file)!r} is a file from "
             "elsewhere. Move it away or choose another name."
         )
-    yield
     with replaced(file) as part:
         part.write_text(as_text(description), "utf-8")
+        yield
 
 
 def _is_ours(file: pathlib.Path) -> bool:

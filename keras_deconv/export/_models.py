@@ -55,9 +55,12 @@ def of_size(
 
 
 def known_size(model: keras.Model) -> tuple[int, ...] | None:
-    """Height and width of the images that a model takes; None for any."""
+    """Height and width of the images that a model takes.
+
+    None if it accepts any size, or something other than images.
+    """
     size = model.input_shape[1:3]
-    return None if None in size else size
+    return None if None in size or len(model.input_shape) != 4 else size
 
 
 def in_float32(model: keras.Model) -> keras.Model:
@@ -93,7 +96,9 @@ def checked_size(
 ) -> tuple[int, ...]:
     size = _arguments.ints(image_size, 2, "image_size", 1)
     takes = model.input_shape[1:3]
-    if any(n not in (None, to) for n, to in zip(takes, size, strict=True)):
+    if len(model.input_shape) != 4 or any(
+        n not in (None, to) for n, to in zip(takes, size, strict=True)
+    ):
         raise ValueError(
             "`image_size` must be a height and width that the model takes. "
             f"Received: image_size={size}, for a model of images "

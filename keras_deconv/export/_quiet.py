@@ -1,4 +1,4 @@
-"""Converters that say nothing, but for errors."""
+"""Hold back what converters print, except errors."""
 
 import contextlib
 import os
@@ -8,8 +8,9 @@ import threading
 from collections.abc import Iterator
 
 # Notes and warnings of TensorFlow's C++ code, and a line of its quantizer. They
-# go to the process's standard error; `TF_CPP_MIN_LOG_LEVEL`, the one public
-# switch, is read while TensorFlow is imported, and the quantizer does not ask.
+# go to the standard error of the process. `TF_CPP_MIN_LOG_LEVEL`, the only
+# public switch, is read when TensorFlow is imported, and the quantizer ignores
+# it.
 _NOISE = re.compile(
     rb"[IW]\d{4} \d\d:\d\d:[\d.]+ +\d+ \S+\.cc:\d+\] "
     rb"|\d{4}-\d\d-\d\d [\d:.]+: [IW] \S+\.cc:\d+\] "
@@ -17,20 +18,27 @@ _NOISE = re.compile(
     rb"|fully_quantize: "
 )
 _STDERR = 2
-# Each would take what the other put in place for the real one.
+# A second thread would take the file of the first for standard error.
 _lock = threading.RLock()
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back standard error for a while, and pass on all but the noise."""
+    """Hold back standard error during the block, then pass on all but noise.
+
+    This concerns the whole process: what other threads write to standard error
+    appears when the block ends. TF_CPP_MIN_LOG_LEVEL=0 turns it off.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
+        yield
+        return
     with contextlib.ExitStack() as stack:
         stack.enter_context(_lock)
         try:
             before = os.dup(_STDERR)
             stack.callback(os.close, before)
             held = stack.enter_context(tempfile.TemporaryFile())
-        # A process may have no standard error, or no folder for such files.
+        # There may be no standard error, or no folder for temporary files.
         except OSError:
             yield
             return
@@ -40,7 +48,7 @@ def quiet() -> Iterator[None]:
         finally:
             os.dup2(before, _STDERR)
             held.seek(0)
-            # An export does not fail because nobody reads what it says.
+            # An export does not fail because nobody reads its messages.
             with contextlib.suppress(OSError):
                 for line in held:
                     if not _NOISE.match(line):

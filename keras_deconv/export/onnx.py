@@ -2,7 +2,7 @@
 
 import json
 import math
-import os
+import pathlib
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -111,29 +111,43 @@ def to_onnx(
         warnings.simplefilter("ignore", FutureWarning)
         with quiet():
             named.export(str(part), format="onnx", verbose=False)
-        _complete(onnx, os.fspath(part), description)
-        _check_file(onnx, os.fspath(part))
+        file = onnx.load(part)
+        _check_inputs(file.graph)
+        _name_open_sizes(file.graph)
+        onnx.helper.set_model_props(
+            file,
+            {key: json.dumps(value) for key, value in description.items()},
+        )
+        onnx.save(file, part)
+        _check_operations(onnx, part)
 
 
-def _complete(onnx: Any, path: str, description: dict[str, Any]) -> None:
-    """Name the open sizes of a file, and add the description."""
-    file = onnx.load(path)
+# Spatial axes by the number of all axes.
+_SPATIAL_AXES = {
+    3: ("length",),
+    4: ("height", "width"),
+    5: ("depth", "height", "width"),
+}
+
+
+def _name_open_sizes(graph: Any) -> None:
+    """Name the sizes that a file leaves open."""
     for value, prefix in (
-        *((one, "") for one in file.graph.input),
-        # Not of those of the images: a model may change the size.
-        *((one, "output_") for one in file.graph.output),
+        *((one, "") for one in graph.input),
+        # The output has names of its own, since a model may change the size.
+        *((one, "output_") for one in graph.output),
     ):
-        sizes = value.type.tensor_type.shape.dim
-        for axis, (size, name) in enumerate(
-            zip(sizes, ("batch", "height", "width"), strict=False)
+        batch, *sizes = value.type.tensor_type.shape.dim
+        if not batch.HasField("dim_value"):
+            batch.dim_param = "batch"
+        # The channels, which are known, are the last axis or the first of them.
+        is_last = sizes and sizes[-1].HasField("dim_value")
+        names = _SPATIAL_AXES.get(1 + len(sizes), ())
+        for size, name in zip(
+            sizes[:-1] if is_last else sizes[1:], names, strict=False
         ):
             if not size.HasField("dim_value"):
-                size.dim_param = prefix * (axis > 0) + name
-    onnx.helper.set_model_props(
-        file,
-        {key: json.dumps(value) for key, value in description.items()},
-    )
-    onnx.save(file, path)
+                size.dim_param = prefix + name
 
 
 def _translatable(model: keras.Model) -> keras.Model:
@@ -205,14 +219,12 @@ def _gelu(x: Any) -> Any:
     return x / 2 * (1 + keras.ops.erf(x / math.sqrt(2)))
 
 
-def _check_file(onnx: Any, path: str) -> None:
-    """Refuse a file that no program could run as it is meant.
+def _check_inputs(graph: Any) -> None:
+    """Refuse a file that would ask for more than the images.
 
     Raises:
-        ValueError: If there is more than one input, or an operation that is
-            not one of ONNX.
+        ValueError: If there is more than one input.
     """
-    graph = onnx.load(path, load_external_data=False).graph
     _, *others = (one.name for one in graph.input)
     if others:
         raise ValueError(
@@ -221,6 +233,14 @@ def _check_file(onnx: Any, path: str) -> None:
             "ONNX would ask for beside the images. Keep them in "
             "self.add_weight(..., trainable=False), or as NumPy arrays."
         )
+
+
+def _check_operations(onnx: Any, path: pathlib.Path) -> None:
+    """Refuse a file with operations that ONNX does not have.
+
+    Raises:
+        ValueError: If there is one.
+    """
     try:
         onnx.checker.check_model(path)
     except onnx.checker.ValidationError as error:

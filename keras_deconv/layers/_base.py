@@ -18,8 +18,6 @@ class SpatialLayer(keras.layers.Layer):
     """
 
     num_spatial_dims: int
-    # Whether a functional model last called it with sizes left open.
-    _has_open_size = False
 
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         if "dtype" in kwargs:
@@ -60,18 +58,12 @@ class SpatialLayer(keras.layers.Layer):
         """Static shape with another spatial size."""
         return _shapes.with_spatial_size(tuple(shape), size, self.data_format)
 
-    def _note_open_sizes(self, *inputs: Any) -> None:
-        """Remember whether symbolic inputs, or None, leave a size open.
+    def _require_tensors(self, *inputs: Any) -> None:
+        """Refuse inputs that are neither a tensor nor None.
 
         Raises:
-            ValueError: If one of them is not a tensor, as `like` may be.
+            ValueError: If one of them has no shape.
         """
-        self._require_tensors(*inputs)
-        self._has_open_size = any(
-            None in self._spatial_size(x.shape) for x in inputs if x is not None
-        )
-
-    def _require_tensors(self, *inputs: Any) -> None:
         for x in inputs:
             if x is not None and not hasattr(x, "shape"):
                 raise ValueError(
@@ -80,16 +72,15 @@ class SpatialLayer(keras.layers.Layer):
                 )
 
     def _check_traced_sizes(self) -> None:
-        """Refuse to be traced for a file where a size is left open.
+        """Refuse to be traced for a file that leaves a size open.
+
+        PyTorch and OpenVINO write the sizes of the traced example as constants,
+        so that the file would be wrong for images of any other size.
 
         Raises:
-            ValueError: A model whose sizes are not known is traced on PyTorch
-                or OpenVINO, where the sizes of the trace become constants.
+            ValueError: If the file that is being written leaves a size open.
         """
-        if not _backends.is_traced_for_file():
-            return
-        # Layers of a subclassed model never see the sizes left open.
-        if self._has_open_size or _backends.has_open_sizes():
+        if _backends.has_open_sizes():
             backend = keras.config.backend()
             name = {"torch": "PyTorch", "openvino": "OpenVINO"}[backend]
             raise ValueError(

@@ -100,6 +100,6 @@ class CropLike2D(SpatialLayer):
         return {**super().get_config(), "center": self.center}
 
     def compute_output_spec(self, inputs: Any, like: Any) -> keras.KerasTensor:
-        self._note_open_sizes(inputs, like)
+        self._require_tensors(inputs, like)
         shape = self.compute_output_shape(inputs.shape, like.shape)
         return keras.KerasTensor(shape, self._output_dtype(inputs))

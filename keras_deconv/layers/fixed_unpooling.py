@@ -51,7 +51,7 @@ class FixedUnpool(UnpoolLayer):
     def compute_output_spec(
         self, values: Any, like: Any = None
     ) -> keras.KerasTensor:
-        self._note_open_sizes(values, like)
+        self._require_tensors(values, like)
         shape = self.compute_output_shape(
             values.shape, None if like is None else like.shape
         )

@@ -43,7 +43,7 @@ class MaxPoolWithArgmax(WindowLayer):
         self, inputs: Any
     ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
         _arguments.check_number_dtype(inputs.dtype, "inputs")
-        self._note_open_sizes(inputs)
+        self._require_tensors(inputs)
         # Keras would give both outputs the compute dtype.
         pooled_shape, argmax_shape = self.compute_output_shape(inputs.shape)
         argmax_dtype = _arguments.argmax_dtype(

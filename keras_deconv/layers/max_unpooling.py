@@ -60,10 +60,9 @@ class MaxUnpool(UnpoolLayer):
         self, values: Any, argmax: Any = None, like: Any = None
     ) -> keras.KerasTensor:
         self._check_call(values, argmax)
-        self._require_tensors(values, argmax)
+        self._require_tensors(values, argmax, like)
         _arguments.check_overlap_dtype(self.overlap, values.dtype)
         _arguments.check_argmax(values.shape, argmax.shape, argmax.dtype)
-        self._note_open_sizes(values, like)
         shape = self.compute_output_shape(
             values.shape, argmax.shape, None if like is None else like.shape
         )

@@ -1,6 +1,7 @@
 """Exported models give the model's numbers, where there is no keras_deconv."""
 
 import collections
+import concurrent.futures
 import contextlib
 import functools
 import importlib
@@ -10,6 +11,7 @@ import pathlib
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -655,6 +657,40 @@ def test_json_from_elsewhere_is_kept(tmp_path):
     assert os.listdir(tmp_path) == [file.name]
 
 
+def test_a_model_is_kept_if_its_json_cannot_be_written(tmp_path):
+    """Its name is 4 bytes longer than file systems allow."""
+    path = tmp_path / ("m" * 254)
+    path.write_text("before")
+    with pytest.raises(ValueError, match=r"`path` must be where files can be"):
+        export.to_tflite(brightness_model((16, 24, 3)), path)
+    assert path.read_text() == "before"
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("shape", "names"),
+    [
+        ((None, 2), ["batch", "length", 2]),
+        ((None, None, 6, 2), ["batch", "depth", "height", 6, 2]),
+        ((2, None, None), ["batch", 2, "height", "width"]),
+    ],
+)
+def test_names_of_open_sizes_in_onnx(shape, names, tmp_path):
+    onnx = formats.missing_is_skipped("onnx", "onnx")
+    formats.missing_is_skipped("tf2onnx", "onnx")
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, keras.layers.ReLU()(inputs))
+    export.to_onnx(model, tmp_path / "m.onnx")
+    graph = onnx.load(tmp_path / "m.onnx").graph
+    for tensor, prefix in ((graph.input[0], ""), (graph.output[0], "output_")):
+        expected = [
+            prefix + name if isinstance(name, str) and name != "batch" else name
+            for name in names
+        ]
+        sizes = tensor.type.tensor_type.shape.dim
+        assert [n.dim_param or n.dim_value for n in sizes] == expected
+
+
 def test_noise_of_converters_is_held_back(tmp_path, capfd):
     model = brightness_model((16, 24, 3))
     images = images_of((16, 24), 2)
@@ -674,6 +710,61 @@ def test_noise_of_converters_is_held_back(tmp_path, capfd):
         os.write(2, b"\n".join(lines))
     expected = b"\n".join(lines[2:]).decode()
     assert capfd.readouterr() == ("", expected)
+
+
+def write_noise(text):
+    os.write(2, b"W0000 00:00:1795957937.213151   25295 x.cc:364] noise\n")
+    os.write(2, f"{text}\n".encode())
+
+
+def test_errors_pass_through_quiet(capfd):
+    def fail():
+        with quiet(), quiet():
+            write_noise("before the error")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    os.write(2, b"after it\n")
+    assert capfd.readouterr().err == "before the error\nafter it\n"
+
+
+def test_noise_is_kept_on_request(capfd, monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    with quiet():
+        write_noise("text")
+    assert "noise" in capfd.readouterr().err
+
+
+def test_quiet_without_standard_error(capfd):
+    kept = os.dup(2)
+    os.close(2)
+    try:
+        with quiet():
+            pass
+        with pytest.raises(OSError, match="descriptor"):
+            os.fstat(2)
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+    write_noise("restored")
+    assert capfd.readouterr().err.endswith("restored\n")
+
+
+def test_quiet_in_two_threads(capfd):
+    """The second waits, so that each restores the real standard error."""
+
+    def write(text):
+        with quiet():
+            write_noise(text)
+            time.sleep(0.01)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, "abcd"))
+    os.write(2, b"end\n")
+    text = capfd.readouterr().err
+    assert sorted(text.split()) == ["a", "b", "c", "d", "end"]
+    assert text.endswith("end\n")
 
 
 EXPORT_ALL = """

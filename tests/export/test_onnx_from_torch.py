@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_deconv
-from keras_deconv import models
+from keras_deconv import _graphs, models
 
 if keras.config.backend() != "torch":
     pytest.skip("needs KERAS_BACKEND=torch", allow_module_level=True)
@@ -112,6 +112,12 @@ def test_an_open_size_is_refused(decoder, tmp_path):
     model(np.zeros((1, 16, 16, 3), "float32"))
     with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow"):
         model.export(str(tmp_path / "model.onnx"), format="onnx", verbose=False)
+
+
+def test_predicting_other_sizes_does_not_open_a_size(tmp_path):
+    model = models.SegNetBasic((16, 16, 3), 3)
+    _graphs.of_any_size(model)
+    check_export(model, tmp_path)
 
 
 class Subclassed(keras.Model):
