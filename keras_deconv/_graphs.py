@@ -1,4 +1,4 @@
-"""What the graph of a model tells: layers, ends, and whether it is one."""
+"""Inspect the graph of a model: its layers, and the activation it ends in."""
 
 import weakref
 from collections.abc import Iterator
@@ -11,50 +11,53 @@ from keras_deconv import _arguments
 
 
 def check_graph(model: Any, name: str = "model") -> None:
-    """Refuse what is not a graph, or has several ends.
+    """Refuse a value that is not a model graph with one input and one output.
 
     Args:
-        model: What should be a model.
-        name: The argument that it was passed as.
+        model: Any value.
+        name: Name of the argument, for the error.
 
     Raises:
-        ValueError: As described.
+        ValueError: If `model` is not a built Functional or Sequential model.
+        ValueError: If it has several inputs or outputs.
     """
     if not is_graph(model):
         raise ValueError(
             f"`{name}` must be a built Functional or Sequential keras.Model, "
-            "or a subclass of them without a `call` of its own. Received: "
-            f"{name}={model!r}. A Sequential model is built by an Input as its "
-            "first layer."
+            "or a subclass that does not override `call`. Received: "
+            f"{name}={model!r}. To build a Sequential model, start it with a "
+            "keras.Input."
         )
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(
             f"`{name}` must have one input and one output. Received: "
             f"{model.name!r} with {len(model.inputs)} inputs and "
-            f"{len(model.outputs)} outputs. Make a model of one of them: "
+            f"{len(model.outputs)} outputs. Select one of them: "
             "keras.Model(model.inputs[0], model.outputs[-1])."
         )
 
 
 def check_is_segmentation(model: keras.Model) -> None:
-    """Refuse a model that does not give scores for each pixel.
+    """Refuse a model that does not return scores for each pixel.
 
     Raises:
-        ValueError: As described.
+        ValueError: If the input or the output does not have rank 4 with a known
+            number of channels.
     """
     takes, gives = model.inputs[0].shape, model.outputs[0].shape
     if not len(takes) == len(gives) == 4 or None in (takes[-1], gives[-1]):
         raise ValueError(
             "`model` must map images (batch, height, width, channels) to "
-            "(batch, height, width, num_classes). Received: a model from "
+            "(batch, height, width, num_classes). Received: a model that maps "
             f"{takes} to {gives}"
         )
 
 
 def is_graph(layer: Any) -> bool:
-    """Whether it is a Functional model, or a Sequential one that is built.
+    """Whether a layer is a Functional model or a built Sequential one.
 
-    A subclass with a `call` of its own does something else than its graph.
+    A subclass that overrides `call` does not count, since it need not compute
+    its graph.
     """
     if not isinstance(layer, keras.Model) or not getattr(layer, "inputs", None):
         return False
@@ -63,7 +66,7 @@ def is_graph(layer: Any) -> bool:
 
 
 def layers_of(model: keras.Model) -> Iterator[layers.Layer]:
-    """Layers of a model and of the graphs inside it, in order."""
+    """Yield the layers of a model and of the graphs inside it, in order."""
     for layer in model.layers:
         if is_graph(layer):
             yield from layers_of(layer)
@@ -72,10 +75,10 @@ def layers_of(model: keras.Model) -> Iterator[layers.Layer]:
 
 
 def _last_operation(model: keras.Model) -> Any:
-    """The operation that makes the scores, be it in a model inside.
+    """Return the operation that computes the scores, also in a nested model.
 
-    What only moves or interpolates them afterwards is passed over: of
-    probabilities it makes probabilities.
+    Later operations that only move or interpolate scores are skipped, since
+    probabilities stay probabilities.
     """
     operations = keras.Model(model.inputs, model.outputs).operations
     last = next(op for op in reversed(operations) if not _moves_scores(op))
@@ -98,9 +101,9 @@ def _moves_scores(operation: Any) -> bool:
 
 
 def gives_probabilities(model: keras.Model) -> bool:
-    """Whether a model ends in a softmax, so that it gives no logits.
+    """Whether a model ends in a softmax, so that it returns probabilities.
 
-    A softmax inside a layer of another kind is not seen.
+    A softmax inside a custom layer is not detected.
     """
     return _last_activation(model) == "softmax"
 
@@ -111,48 +114,52 @@ def ends_in_probabilities(model: keras.Model) -> bool:
 
 
 def _last_activation(model: keras.Model) -> str:
-    """The name of what a model ends in, such as "softmax" or "linear"."""
+    """Return the activation that a model ends in, such as "softmax"."""
     last = _last_operation(model)
-    # An operation of Keras, or the activation of a layer.
+    # Either the activation of a layer, or an operation of Keras.
     function = getattr(last, "activation", None) or type(last)
     return getattr(function, "__name__", "").lower()
 
 
 def check_from_logits(model: keras.Model, from_logits: Any) -> None:
-    """Refuse one class, and to take the softmax of a softmax or a sigmoid.
+    """Refuse models with one class, and `from_logits` if there are no logits.
 
     Raises:
-        ValueError: As described.
+        ValueError: If `from_logits` is not a bool.
+        ValueError: If the model has fewer than two classes.
+        ValueError: If `from_logits` is True for a model that ends in a softmax
+            or a sigmoid.
     """
     _arguments.boolean(from_logits, "from_logits")
     shape = model.outputs[0].shape
     if len(shape) < 2 or shape[-1] == 1:
         raise ValueError(
-            "`model` must give two classes or more along the last axis: the "
-            f"softmax of one is 1. Received: {model.name!r} with outputs of "
-            f"shape {shape}. {_arguments.TWO_LOGITS}"
+            "`model` must return two or more classes along the last axis, "
+            "since the softmax of one class is always 1. Received: "
+            f"{model.name!r} with outputs of shape {shape}. "
+            f"{_arguments.TWO_LOGITS}"
         )
     name = _last_activation(model)
     if from_logits and name in ("softmax", "sigmoid"):
         raise ValueError(
-            "`from_logits` must be False for a model that ends in a softmax; "
-            "one that ends in a sigmoid, whose classes do not exclude each "
-            "other, is not taken. Received: from_logits=True, and "
-            f"{model.name!r} ends in a {name}"
+            "`from_logits` must be False for a model that ends in a softmax. "
+            "A model that ends in a sigmoid is not supported, since its "
+            "classes do not exclude each other. Received: from_logits=True for "
+            f"{model.name!r}, which ends in a {name}"
         )
 
 
-# Each is compiled once.
+# Keeps the models, so that each is compiled only once.
 _OF_ANY_SIZE: weakref.WeakKeyDictionary[keras.Model, keras.Model] = (
     weakref.WeakKeyDictionary()
 )
 
 
 def of_any_size(model: keras.Model) -> keras.Model:
-    """The same layers, with the same weights, for images of any size.
+    """Return a model of the same layers that accepts images of any size.
 
     Raises:
-        ValueError: If a layer takes one size only, or scores are of one size.
+        ValueError: If a layer accepts only one size, or returns only one.
     """
     takes = tuple(model.inputs[0].shape)
     if set(takes[1:3]) == {None}:
@@ -163,16 +170,16 @@ def of_any_size(model: keras.Model) -> keras.Model:
     try:
         result = _with_any_size(model)
         gives = tuple(result.outputs[0].shape)
-        reason = f"It always gives scores of shape {gives}."
-    except Exception as error:  # Whatever the layers say about sizes.
+        reason = f"It always returns scores of shape {gives}."
+    except Exception as error:  # Layers raise various errors about sizes.
         gives, cause = (), error
-        reason = "It has a layer that takes one size only."
+        reason = "It has a layer that accepts only one size."
     if len(gives) != 4 or set(gives[:3]) != {None}:
         raise ValueError(
             "`model` must accept images of any size. Received: "
-            f"{model.name!r}, which takes images of {takes[1]}x{takes[2]} "
-            f"pixels only. Predict with tiles of this size: tile={takes[1:3]}. "
-            f"{reason}"
+            f"{model.name!r}, which only accepts images of "
+            f"{takes[1]}x{takes[2]} pixels. Predict with tiles of this size: "
+            f"tile={takes[1:3]}. {reason}"
         ) from cause
     _OF_ANY_SIZE[model] = result
     return result
@@ -180,7 +187,7 @@ def of_any_size(model: keras.Model) -> keras.Model:
 
 def _with_any_size(model: keras.Model) -> keras.Model:
     images = model.inputs[0]
-    # A Sequential model as a Functional one.
+    # `clone_model` needs a Functional model.
     return keras.models.clone_model(
         keras.Model(images, model.outputs[0], name=model.name),
         input_tensors=keras.Input(
@@ -193,7 +200,7 @@ def _with_any_size(model: keras.Model) -> keras.Model:
 
 
 def batch_norms(model: keras.Model) -> list[Any]:
-    """Batch normalizations of a model and of all that it holds, each once."""
+    """Return all batch normalizations of a model, also nested, each once."""
     return [
         layer
         for layer in every_layer(model)
@@ -202,16 +209,15 @@ def batch_norms(model: keras.Model) -> list[Any]:
 
 
 def every_layer(model: keras.Model) -> list[Any]:
-    """A model and all layers that it holds, in whatever layer, each once."""
+    """Return a model and all layers in it, also nested ones, each once."""
     found, seen, todo = [], set(), [model]
     while todo:
-        layer = todo.pop(0)  # so that they come in order
+        layer = todo.pop(0)  # keeps their order
         if id(layer) in seen:
             continue
         seen.add(id(layer))
         found.append(layer)
-        # Keras keeps the layers in a layer, however they are nested, in a list
-        # among its attributes.
+        # Keras keeps all sublayers in a list among the attributes.
         for value in vars(layer).values():
             values = value if isinstance(value, list) else [value]
             todo += [v for v in values if isinstance(v, keras.Layer)]

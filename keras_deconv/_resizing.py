@@ -1,8 +1,9 @@
 """Resize images to the size a model takes, and its scores back.
 
-Training, prediction and exported models call these functions, so they agree
-to the bit. All of them map centers of pixels to each other. TensorFlow is
-imported when they are called: JAX and PyTorch users may not have it.
+Training and prediction call the same functions, so they get the same pixels.
+Exported models resize images by `exported_images`, which agrees up to rounding.
+All functions map the centers of pixels to each other. TensorFlow is imported
+when they are called, since JAX and PyTorch users may not have it.
 """
 
 from collections.abc import Sequence
@@ -25,11 +26,13 @@ def images(values: Any, size: Sequence[int]) -> Any:
 
 
 def exported_images(values: Any, size: Sequence[int]) -> Any:
-    """`images` for batches of integers, in operations that others have too.
+    """Resize batches of integer images with operations that OpenVINO supports.
 
-    OpenVINO does not convert TensorFlow's own. Of random images up to 7 values
-    of 10,000 were rounded to the neighboring whole number, since sums have
-    another order.
+    OpenVINO cannot convert the antialiased resizing of TensorFlow. The results
+    can differ, because the order of the sums does: with random images, up to 7
+    in 10,000 values were rounded to the neighboring whole number. The source
+    pixels of each target pixel are gathered as float32, which takes about 8
+    times the memory of a uint8 image.
     """
     import tensorflow as tf
 
@@ -45,10 +48,11 @@ def exported_images(values: Any, size: Sequence[int]) -> Any:
 
 
 def _shares(length: Any, to: int) -> tuple[Any, Any]:
-    """The pixels of a row that make up each pixel of the resized row.
+    """Return the source pixels of each target pixel in a row, and their shares.
 
-    Their shares fall with the distance from its center, down to 0 at two new
-    pixels or two old ones across, whichever are larger.
+    The shares decrease linearly with the distance from the center of the target
+    pixel. They are 0 from a distance of max(1, scale) source pixels on, where
+    scale is the number of source pixels per target pixel.
 
     Returns:
         Indices `(to, number)` and shares `(to, 1, number)`.

@@ -1,8 +1,10 @@
-"""Networks as files that run without keras_deconv, and without Python.
+"""Export networks to files that run without keras_deconv.
 
-A SavedModel for TensorFlow Serving and `tf.saved_model.load`, a TFLite file for
-LiteRT on phones, an ONNX file for everything else. All three hold plain
-operations alone: unpooling with window indices is comparisons and selections.
+`to_saved_model` writes a SavedModel for TensorFlow Serving and
+`tf.saved_model.load`, `to_tflite` a TFLite file for LiteRT on phones, and
+`to_onnx` an ONNX file for all other runtimes. The files contain only built-in
+operations, because unpooling with window indices needs only comparisons and
+selections.
 """
 
 from keras_deconv.export.onnx import to_onnx

@@ -1,16 +1,16 @@
-"""Channels of equal range, for arithmetic that has one range per tensor.
+"""Equalize the ranges of channels for arithmetic with one range per tensor.
 
-Eight bits quantize a tensor in 255 steps of its largest value. A channel whose
-values stay below half of that has half of the steps, and twice as many ties in
-its windows. Batch normalization can bring each channel to the full range, and
-the convolutions that read it take the factor back: what is in between treats
-each channel by itself and scales with it, and the index of a maximum does not
-change but for rounding.
+Eight bits divide the range of a tensor into 255 steps. A channel whose values
+stay below half of the range uses only half of the steps, so its windows have
+about twice as many ties. A batch normalization can multiply each channel to the
+full range if the convolutions that read it divide by the same factor. The
+layers between them process each channel separately and are linear for positive
+factors, so the index of a maximum does not change, except by rounding.
 
 Reference: Nagel, van Baalen, Blankevoort and Welling, 2019, "Data-free
 quantization through weight equalization and bias correction", section 4.1,
-https://arxiv.org/abs/1906.04721. There ranges of weights are made equal; here
-those of activations, which decide the ties.
+https://arxiv.org/abs/1906.04721. The paper equalizes the ranges of weights;
+this module equalizes those of activations, which decide the ties.
 """
 
 import contextlib
@@ -33,9 +33,9 @@ from keras_deconv.layers import (
 Tensor = Any
 
 MAX_FACTOR = 4.0
-"""A channel that was low is cut off later only above four times its range."""
+"""Values of a channel are clipped only above four times its measured range."""
 
-# Types and no kinds of them: a subclass may compute something else.
+# Exact types are compared, since subclasses may compute something else.
 _TRANSPOSED = (
     layers.Conv1DTranspose,
     layers.Conv2DTranspose,
@@ -48,8 +48,8 @@ _ARGMAX_POOLINGS = (
     MaxPoolWithArgmax3D,
 )
 _MAX_UNPOOLINGS = (MaxUnpool1D, MaxUnpool2D, MaxUnpool3D)
-# Layers that treat each channel by itself, and give twice as much for twice as
-# much. Their first input and their first output hold the values.
+# Layers that process each channel separately, and double the output if the
+# input is doubled. Their first input and their first output hold the values.
 _SCALE_WITH_CHANNELS = (
     *_ARGMAX_POOLINGS,
     layers.MaxPooling1D,
@@ -60,10 +60,10 @@ _SCALE_WITH_CHANNELS = (
 
 
 class _Chain(NamedTuple):
-    """A normalization that may be changed, and what makes up for it."""
+    """A normalization to change, and the convolutions that compensate."""
 
     norm: layers.BatchNormalization
-    quantized: Tensor  # what has a range: after the ReLU, if there is one
+    quantized: Tensor  # the tensor that gets a range, after the ReLU if any
     convolutions: list[layers.Layer]
 
 
@@ -71,17 +71,17 @@ class _Chain(NamedTuple):
 def equal_channels(
     model: keras.Model, batches: Iterable[Any]
 ) -> Iterator[None]:
-    """Gives a model other weights for a while, with which it computes the same.
+    """Equalize channels during the block; the model computes the same.
 
-    Only batch normalizations before `MaxPoolWithArgmax` are changed, and only
-    where nothing but convolutions reads them, with ReLU, max pooling, max
-    unpooling and dropout between; and none at all in a model that calls a layer
-    twice or holds another model.
+    This changes batch normalizations before `MaxPoolWithArgmax`, provided that
+    only convolutions read them. ReLU, max pooling, max unpooling and dropout
+    may be in between. A model that calls a layer twice or contains another
+    model stays as it is.
 
     Args:
-        model: Functional model with one input and one output. It has its own
-            weights again afterwards, whatever happens.
-        batches: Batches of images, from which the ranges are taken.
+        model: Functional model with one input and one output. Its weights are
+            restored when the block ends, also after an error.
+        batches: Batches of images to measure the ranges with.
     """
     chains = _chains(model)
     changed = [
@@ -103,14 +103,14 @@ def equal_channels(
 
 
 def _scale(chain: _Chain, factors: np.ndarray) -> None:
-    """Scales what a normalization gives, and takes it back where it is read."""
+    """Scale the output of a normalization, and compensate in its readers."""
     norm = chain.norm
     norm.gamma.assign(norm.gamma * factors)
     if norm.center:
         norm.beta.assign(norm.beta * factors)
     for convolution in chain.convolutions:
         kernel = convolution.kernel
-        # (..., in, out), and (..., out, in) of transposed ones.
+        # Kernels are (..., in, out), those of transposed ones (..., out, in).
         axes = (-1,) if type(convolution) in _TRANSPOSED else (-1, 1)
         kernel.assign(kernel / factors.reshape(axes))
 
@@ -119,8 +119,8 @@ def _chains(model: keras.Model) -> list[_Chain]:
     operations = model.operations
     made = {id(tensor) for op in operations for tensor in _flat(op.output)}
     taken = [t for op in operations for t in _flat(op.input)] + model.outputs
-    # Only the first call of a layer is told. Where there are more, nobody
-    # knows who else reads.
+    # Keras tells only the first call of a layer. If a layer is called again,
+    # its other readers are unknown.
     if not made.issuperset(map(id, taken)):
         return []
     chains = []
@@ -131,7 +131,7 @@ def _chains(model: keras.Model) -> list[_Chain]:
             and op.axis in (-1, len(op.output.shape) - 1)
         ):
             below = _down_to_convolutions(op.output, model) or []
-            # Elsewhere there are no ties, and nothing is won.
+            # Only pooling with an index has ties that matter.
             if any(type(other) in _ARGMAX_POOLINGS for other in below):
                 quantized = _after_relu(op.output, model)
                 convolutions = [x for x in below if type(x) in _CONVOLUTIONS]
@@ -142,9 +142,9 @@ def _chains(model: keras.Model) -> list[_Chain]:
 def _down_to_convolutions(
     tensor: Tensor, model: keras.Model
 ) -> list[layers.Layer] | None:
-    """What reads a tensor of a model, down to convolutions.
+    """Return the layers that read a tensor, down to the convolutions.
 
-    None where something else reads it, which would see the factors.
+    None if another kind of layer reads it, since it would see the factors.
     """
     if any(tensor is output for output in model.outputs):
         return None
@@ -159,12 +159,12 @@ def _down_to_convolutions(
             if further is None:
                 return None
             found += [op, *further]
-        # At another position it is there for its size alone.
+        # At another position only the size of the tensor is used.
     return found
 
 
 def _readers(tensor: Tensor, model: keras.Model) -> list[tuple[Any, list[int]]]:
-    """Operations that take a tensor, and which of their inputs it is."""
+    """Return the operations that read a tensor, and at which positions."""
     readers = []
     for op in model.operations:
         positions = [i for i, x in enumerate(_flat(op.input)) if x is tensor]
@@ -178,7 +178,7 @@ def _is_plain_convolution(op: Any) -> bool:
         type(op) in _CONVOLUTIONS
         and op.data_format == "channels_last"
         and getattr(op, "groups", 1) == 1
-        # With low-rank adaptation it is a sum.
+        # With low-rank adaptation the kernel is a sum.
         and isinstance(op.kernel, keras.Variable)
     )
 
@@ -189,7 +189,7 @@ def _scales_with_channels(op: Any) -> bool:
     if getattr(op, "data_format", "channels_last") != "channels_last":
         return False
     if type(op) in _MAX_UNPOOLINGS:
-        # Given by name the index comes first.
+        # If the inputs were passed by name, the index comes first.
         dtype = keras.backend.standardize_dtype(op.input[0].dtype)
         return "float" in dtype
     return type(op) in _SCALE_WITH_CHANNELS
@@ -197,7 +197,7 @@ def _scales_with_channels(op: Any) -> bool:
 
 def _is_relu(op: Any) -> bool:
     if type(op) is layers.ReLU:
-        # A slope would leave a range in what nobody reads.
+        # With a slope, negative values would have a range too.
         return op.max_value is None and not (op.threshold or op.negative_slope)
     return (
         type(op) is layers.Activation
@@ -206,7 +206,7 @@ def _is_relu(op: Any) -> bool:
 
 
 def _after_relu(tensor: Tensor, model: keras.Model) -> Tensor:
-    """What is quantized: TFLite makes a ReLU one with what is before it."""
+    """Return the tensor that is quantized: TFLite fuses a following ReLU."""
     readers = _readers(tensor, model)
     if len(readers) == 1 and _is_relu(readers[0][0]):
         return readers[0][0].output
@@ -220,16 +220,16 @@ def _flat(tensors: Any) -> list[Tensor]:
 def _ranges(
     model: keras.Model, chains: list[_Chain], batches: Iterable[Any]
 ) -> list[np.ndarray]:
-    """The largest magnitude in each channel of what is quantized."""
+    """Return the largest magnitude in each channel of the quantized tensors."""
     quantized = [chain.quantized for chain in chains]
     ranges = [np.zeros(x.shape[-1], "float32") for x in quantized]
     if not chains:
         return ranges
     inner = keras.Model(model.inputs[0], quantized)
-    # Images may be of ever new sizes.
+    # Images may have many sizes, and each would be compiled.
     inner.jit_compile = False
     for batch in batches:
-        # Keras gives a list of one as its one.
+        # For a list of one output, Keras returns the output itself.
         for total, x in zip(
             ranges, _flat(inner.predict_on_batch(batch)), strict=True
         ):
@@ -240,9 +240,10 @@ def _ranges(
 
 
 def _factors(highest: np.ndarray) -> np.ndarray:
-    """What brings each channel to the largest range, up to `MAX_FACTOR`.
+    """Return the factors to the largest range, at most `MAX_FACTOR`.
 
-    1 for what is always 0, and for all if a range is no number.
+    The factor is 1 for channels that are always 0, and for all channels if a
+    range is not finite.
     """
     factors = np.ones_like(highest)
     if np.isfinite(highest).all():

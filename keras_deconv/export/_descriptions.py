@@ -1,4 +1,4 @@
-"""What a program has to know of an exported model, as JSON."""
+"""Describe an exported model in JSON: class names, palette, image size."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from keras_deconv import _arguments
 from keras_deconv.export._models import Path, replaced
 
 SUFFIX = ".json"
-# Tells these files from those of others.
+# Marks files that an export may replace.
 _WRITTEN_BY = {"written_by": "keras_deconv"}
 
 
@@ -24,19 +24,19 @@ def describe(
     palette: Any,
     value_range: Sequence[float] | None,
 ) -> dict[str, Any]:
-    """Return what JSON files and metadata say of a model; None for unknown.
+    """Return the content of JSON files and metadata; unknown values are None.
 
     Args:
-        model: Model whose last axis of outputs are the classes.
+        model: Model whose last output axis holds the classes.
         image_size: Height and width that images are resized to, or that the
-            file takes.
+            file requires.
         class_names: One name per class.
         palette: One (red, green, blue) in 0..255 per class.
         value_range: Values of the training images that became 0 and 255.
 
     Raises:
-        ValueError: If names or colors are not one per class, or `value_range`
-            is not (low, high).
+        ValueError: If there is not one name or color per class.
+        ValueError: If `value_range` is not (low, high).
     """
     num_classes = model.output_shape[-1]
     limits = _arguments.value_range(value_range)
@@ -65,8 +65,9 @@ def beside(path: Path, description: dict[str, Any]) -> Iterator[None]:
     writing it leaves the model that `path` held before.
 
     Raises:
-        ValueError: If there is a file of that name from elsewhere, or files
-            cannot be written there.
+        ValueError: If a file of that name exists that this package did not
+            write.
+        ValueError: If the file cannot be written.
     """
     path = _arguments.path(path, "path")
     file = path.parent / f"{path.name}{SUFFIX}"
@@ -74,8 +75,8 @@ def beside(path: Path, description: dict[str, Any]) -> Iterator[None]:
         raise ValueError(
             f"`path` must be a name whose '{SUFFIX}' is free, since class "
             "names and image size are written there. Received: "
-            f"path={os.fspath(path)!r}, and {os.fspath(file)!r} is a file from "
-            "elsewhere. Move it away or choose another name."
+            f"path={os.fspath(path)!r}, and {os.fspath(file)!r} was not "
+            "written by keras_deconv. Move it away or choose another name."
         )
     with replaced(file) as part:
         part.write_text(as_text(description), "utf-8")

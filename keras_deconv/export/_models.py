@@ -1,4 +1,4 @@
-"""Models and paths as all exports take them."""
+"""Check the models and paths that all exports take."""
 
 import contextlib
 import os
@@ -32,9 +32,10 @@ def check_backend(function: str) -> Any:
 
 
 def one_tensor(model: keras.Model) -> keras.Model:
-    """The model from one tensor to one tensor.
+    """Return the model with one tensor as input and one as output.
 
-    A loaded model may take a list of one, which would be in the signature.
+    A loaded model may take a list of one tensor, which would appear in the
+    signature.
     """
     _graphs.check_graph(model)
     return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
@@ -43,7 +44,7 @@ def one_tensor(model: keras.Model) -> keras.Model:
 def of_size(
     model: keras.Model, image_size: Sequence[int] | None
 ) -> keras.Model:
-    """The model for images of one size, if there is one."""
+    """Return the model for images of `image_size`, or as it is for None."""
     if image_size is None:
         return model
     size = checked_size(model, image_size)
@@ -55,7 +56,7 @@ def of_size(
 
 
 def known_size(model: keras.Model) -> tuple[int, ...] | None:
-    """Height and width of the images that a model takes.
+    """Return the height and width of the images that a model takes.
 
     None if it accepts any size, or something other than images.
     """
@@ -64,9 +65,9 @@ def known_size(model: keras.Model) -> tuple[int, ...] | None:
 
 
 def in_float32(model: keras.Model) -> keras.Model:
-    """The model, or where it computes in half precision one that does not.
+    """Return the model, or a float32 copy if it computes in half precision.
 
-    Converters mix the two up.
+    Converters do not handle mixed precision correctly.
     """
     is_half = False
 
@@ -86,7 +87,7 @@ def in_float32(model: keras.Model) -> keras.Model:
     single.set_weights(model.get_weights())
     for layer in _graphs.layers_of(single):
         if isinstance(layer, keras.layers.Normalization):
-            # It computes with what it has made of its weights.
+            # The layer computes with constants made from its weights.
             layer.finalize_state()
     return single
 
@@ -123,8 +124,8 @@ def replaced(path: Path, is_folder: bool = False) -> Iterator[pathlib.Path]:
     """`_files.replaced`, with the errors that an export raises.
 
     Raises:
-        ValueError: If files cannot be written there, or `path` holds something
-            that must not be replaced.
+        ValueError: If files cannot be written there.
+        ValueError: If `path` holds something that must not be replaced.
     """
     path = _arguments.path(path, "path")
     _files.check_replaceable(path)

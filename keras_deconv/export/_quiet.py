@@ -38,7 +38,7 @@ def quiet() -> Iterator[None]:
             before = os.dup(_STDERR)
             stack.callback(os.close, before)
             held = stack.enter_context(tempfile.TemporaryFile())
-        # There may be no standard error, or no folder for temporary files.
+        # Standard error may be closed, or temporary files be impossible.
         except OSError:
             yield
             return

@@ -1,4 +1,4 @@
-"""Networks as ONNX files."""
+"""Export networks to ONNX files."""
 
 import json
 import math
@@ -35,42 +35,49 @@ def to_onnx(
     value_range: Sequence[float] | None = None,
     image_size: Sequence[int] | None = None,
 ) -> None:
-    """Write an ONNX file of standard operations alone.
+    """Write an ONNX file with standard operations only.
 
-    Its input `images` takes the images that the model takes, float32 `(batch,
-    height, width, channels)` in 0..255, and its output `logits` is what the
-    model gives (whatever the model ends in), in float32. The batch may be any,
-    and so may height and width where the model takes any. Written
-    by `model.export(format="onnx")`, so that it needs tf2onnx: `pip install
-    "keras-deconv[onnx]"`. A model in mixed precision is written as one in
-    float32.
+    Use it to run a network in onnxruntime, OpenVINO or another runtime that
+    reads ONNX. It needs tf2onnx: `pip install "keras-deconv[onnx]"`.
 
-    The values of the images are in 0..255. If the model was trained with a
-    `value_range` (low, high), compute `numpy.clip((images - low) * 255 /
-    (high - low), 0, 255)` first.
+    The input of the file is `images`, a float32 tensor `(batch, height, width,
+    channels)` with values in 0..255. The output is `logits`, the float32 output
+    of the model, which holds probabilities if the model ends in a softmax. The
+    batch size is open. Height and width are open if they are None in the model.
+    Open sizes are named `batch`, `height` and `width`, or `output_height` and
+    `output_width`. A model in mixed precision is written in float32.
 
-    `class_names`, `palette`, `value_range` and `image_size` are in the
-    `metadata_props` of the file, each as JSON, and in the file `path`.json.
+    If the model was trained with a `value_range` (low, high), compute
+    `numpy.clip((images - low) * 255 / (high - low), 0, 255)` before you call
+    the file.
+
+    `class_names`, `palette`, `value_range` and `image_size` are written to the
+    `metadata_props` of the file, each as JSON, and to the file `path`.json.
 
     Args:
         model: Built Functional or Sequential model with one input and one
             output, such as `models.SegNet`.
-        path: File to write; what is there is replaced.
+        path: File to write. An existing file is replaced.
         class_names: One name per class.
         palette: One (red, green, blue) in 0..255 per class.
-        value_range: The (low, high) of the training, for those who read the
-            file. It does not change what the file computes.
-        image_size: Height and width to write a file for, where the model takes
-            any. It is smaller and faster then. None: any.
+        value_range: The (low, high) of the training. It is recorded, and does
+            not change what the file computes.
+        image_size: Height and width in pixels of all images that the file will
+            take, for a model that accepts any size. Such a file is smaller and
+            faster. The default None keeps the sizes of the model.
 
     Raises:
-        ImportError: tf2onnx is missing.
-        ValueError: The model is another one, or not on the TensorFlow backend;
-            names or palette are not one per class; `value_range` is not (low,
-            high); `image_size` is none that the model takes; a layer keeps
-            numbers in tensors and not in weights; it has an operation that ONNX
-            does not have, such as a convolution in groups of several channels;
-            `path` or `path`.json cannot be written.
+        ImportError: If tf2onnx is not installed.
+        ValueError: If the backend is not TensorFlow.
+        ValueError: If `model` is not built, or does not have one input and one
+            output.
+        ValueError: If there is not one name or color per class.
+        ValueError: If `value_range` is not (low, high).
+        ValueError: If the model does not accept images of `image_size`.
+        ValueError: If a layer keeps numbers in tensors instead of weights.
+        ValueError: If ONNX lacks an operation of the model, such as a grouped
+            convolution with several channels per group.
+        ValueError: If `path` or `path`.json cannot be written.
 
     Example:
         >>> import pathlib, tempfile
@@ -91,15 +98,15 @@ def to_onnx(
         import tf2onnx  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            "ONNX files are written by tf2onnx, which is not installed: "
+            "Writing ONNX files needs tf2onnx, which is not installed. Run: "
             'pip install "keras-deconv[onnx]"'
         ) from error
-    # They are named in the file as here.
+    # The file takes these names.
     images = keras.Input(
         model.input_shape[1:], name="images", dtype=model.inputs[0].dtype
     )
     named = keras.Model(images, {"logits": model(images)})
-    # Keras exports no model to ONNX that was never called.
+    # Keras only exports models that were called.
     named(keras.KerasTensor(model.input_shape))
     with (
         beside(path, description),
@@ -107,7 +114,7 @@ def to_onnx(
         replaced(path) as part,
         warnings.catch_warnings(),
     ):
-        # Keras names np.object to tf2onnx, which NumPy does not like.
+        # Keras gives np.object to tf2onnx, which NumPy warns about.
         warnings.simplefilter("ignore", FutureWarning)
         with quiet():
             named.export(str(part), format="onnx", verbose=False)
@@ -134,13 +141,13 @@ def _name_open_sizes(graph: Any) -> None:
     """Name the sizes that a file leaves open."""
     for value, prefix in (
         *((one, "") for one in graph.input),
-        # The output has names of its own, since a model may change the size.
+        # The output has different names, since a model may change the size.
         *((one, "output_") for one in graph.output),
     ):
         batch, *sizes = value.type.tensor_type.shape.dim
         if not batch.HasField("dim_value"):
             batch.dim_param = "batch"
-        # The channels, which are known, are the last axis or the first of them.
+        # The channels, whose number is known, are the last axis or the second.
         is_last = sizes and sizes[-1].HasField("dim_value")
         names = _SPATIAL_AXES.get(1 + len(sizes), ())
         for size, name in zip(
@@ -151,11 +158,11 @@ def _name_open_sizes(graph: Any) -> None:
 
 
 def _translatable(model: keras.Model) -> keras.Model:
-    """The model, or one without what tf2onnx makes invalid files of.
+    """Return the model, or a copy without layers that tf2onnx cannot convert.
 
-    The tensors that a `Normalization` layer keeps would be further inputs.
-    Keras compiles grouped convolutions, which ONNX cannot call, and its GELU is
-    of an operation that tf2onnx does not know.
+    The tensors of a `Normalization` layer would become inputs of the file.
+    Keras compiles grouped convolutions, and ONNX cannot call compiled
+    functions. The GELU of Keras uses an operation that tf2onnx does not know.
     """
     pairs = []
 
@@ -195,7 +202,7 @@ def _has_a_group_per_channel(layer: Any) -> bool:
 
 
 def _depthwise(layer: keras.layers.Conv2D) -> keras.layers.DepthwiseConv2D:
-    """The same convolution, in the layer that Keras does not compile."""
+    """Return the same convolution as a layer that Keras does not compile."""
     config = layer.get_config()
     names = (
         *("name", "dtype", "kernel_size", "strides", "padding"),
@@ -215,7 +222,7 @@ def _is_gelu(layer: Any) -> bool:
 
 
 def _gelu(x: Any) -> Any:
-    """By the error function, where TensorFlow takes its complement."""
+    """Compute GELU by the error function; TensorFlow uses its complement."""
     return x / 2 * (1 + keras.ops.erf(x / math.sqrt(2)))
 
 
@@ -230,7 +237,7 @@ def _check_inputs(graph: Any) -> None:
         raise ValueError(
             "`model` must keep its numbers in weights. Received: a model with "
             f"a layer that keeps them in tensors ({', '.join(others)}), which "
-            "ONNX would ask for beside the images. Keep them in "
+            "would become inputs of the ONNX file. Keep them in "
             "self.add_weight(..., trainable=False), or as NumPy arrays."
         )
 
@@ -245,7 +252,7 @@ def _check_operations(onnx: Any, path: pathlib.Path) -> None:
         onnx.checker.check_model(path)
     except onnx.checker.ValidationError as error:
         raise ValueError(
-            "`model` must be of operations that ONNX has. Received: a model "
-            f"of which tf2onnx makes an invalid file: {error}. Grouped "
+            "`model` must only use operations that ONNX has. Received: a model "
+            f"from which tf2onnx makes an invalid file: {error}. Grouped "
             "convolutions with several channels per group are such a case."
         ) from None

@@ -1,4 +1,4 @@
-"""Networks as SavedModel, for TensorFlow Serving."""
+"""Export networks as SavedModel, for TensorFlow Serving."""
 
 import pathlib
 import tempfile
@@ -40,57 +40,67 @@ def to_saved_model(
     value_range: Sequence[float] | None = None,
     image_size: Sequence[int] | None = None,
 ) -> None:
-    """Write a SavedModel that labels images of any size as they come.
+    """Write a SavedModel that segments images of any size.
 
-    It loads with `tf.saved_model.load` and in TensorFlow Serving, in a process
-    that has TensorFlow alone. Signatures, each with any batch size:
+    Use it to serve a network. `tf.saved_model.load` and TensorFlow Serving load
+    it without keras_deconv. It has these signatures, each with an open batch
+    size:
 
-    - `serving_default`: uint8 `images` to `class_ids` (int32 `(batch, height,
-      width)`) and `probabilities` (float32 `(batch, height, width,
-      num_classes)`). Images are resized to `image_size` (bilinear,
-      antialiased, rounded to whole values), probabilities back to the size of
-      the images (bilinear); class ids are of the largest. `keras-deconv
-      predict` does the same.
-    - `logits`: float32 `images` as the model takes them, in 0..255, to
-      `logits`, as the model gives them. Of a model that ends in a softmax,
-      logarithms of its probabilities.
-    - `monte_carlo`, of models with dropout: uint8 `images` and a scalar int32
-      `samples` to what `inference.MonteCarloPrediction` holds, resized back.
-      Drawn anew in each call.
+    - `serving_default`: takes uint8 `images` and returns `class_ids` (int32
+      `(batch, height, width)`) and `probabilities` (float32 `(batch, height,
+      width, num_classes)`). The images are resized to `image_size` (bilinear,
+      antialiased, rounded to whole values) and the probabilities back to the
+      size of the images (bilinear). The class ids are the argmax of the resized
+      probabilities. `keras-deconv predict` processes images the same way,
+      except that up to 1 in 1,000 values of a resized image can differ by 1.
+    - `logits`: takes float32 `images` of the size that the model requires, with
+      values in 0..255, and returns `logits`, the output of the model. If the
+      model ends in a softmax, these are the logarithms of its probabilities.
+    - `monte_carlo`, if the model has dropout: takes uint8 `images` and a scalar
+      int32 `samples`, and returns the fields of
+      `inference.MonteCarloPrediction`, resized to the size of the images. Each
+      call draws new samples.
 
-    The values of the images are in 0..255. If the model was trained with a
-    `value_range` (low, high), compute `numpy.clip((images - low) * 255 /
-    (high - low), 0, 255)` first, and round for the signatures that take uint8.
+    If the model was trained with a `value_range` (low, high), compute
+    `numpy.clip((images - low) * 255 / (high - low), 0, 255)` before you call a
+    signature, and round the result for those that take uint8.
 
-    `class_names`, `palette`, `value_range` and `image_size` are in
-    `assets/description.json`, as beside the files of the other formats.
+    `class_names`, `palette`, `value_range` and `image_size` are written to
+    `assets/description.json`.
 
     Args:
         model: Built Functional or Sequential model from `(batch, height, width,
-            channels)` to `(batch, height, width, num_classes)`, of logits or
-            probabilities, such as `models.SegNet`.
-        path: Folder to write: new, empty, or a SavedModel and nothing else,
-            which is replaced once the new one is complete.
+            channels)` to logits or probabilities `(batch, height, width,
+            num_classes)`, such as `models.SegNet`.
+        path: Folder to write. It must be new, empty, or hold a SavedModel and
+            no other files. A SavedModel is replaced when the new one is
+            complete.
         class_names: One name per class, written to `assets/class_names.txt`,
-            one a line; also the attribute `class_names` of what is loaded.
+            one per line, and available as the attribute `class_names` of the
+            loaded object.
         palette: One (red, green, blue) in 0..255 per class, written to
-            `assets/palette.txt` as `red,green,blue`, one a line; also the
-            attribute `palette`.
-        value_range: The (low, high) of the training, for those who read the
-            file. It does not change what the model computes.
-        image_size: Height and width that images are resized to. None: those
-            that the model takes; where it takes any, images are left as they
-            are.
+            `assets/palette.txt` as `red,green,blue`, one per line, and
+            available as the attribute `palette`.
+        value_range: The (low, high) of the training. It is recorded, and does
+            not change what the model computes.
+        image_size: Height and width in pixels that images are resized to. The
+            default None resizes to the size that the model requires. If the
+            model accepts any size, images are not resized then.
 
     Raises:
-        ValueError: The model is another one, or not on the TensorFlow backend;
-            names or palette are not one per class; `value_range` is not (low,
-            high); `image_size` is none that the model takes; `path` cannot be
-            written or is something else.
+        ValueError: If the backend is not TensorFlow.
+        ValueError: If `model` is not built, or does not map images to scores
+            per pixel.
+        ValueError: If there is not one name or color per class.
+        ValueError: If `value_range` is not (low, high).
+        ValueError: If the model does not accept images of `image_size`.
+        ValueError: If `path` cannot be written, or holds something other than a
+            SavedModel.
 
-    Edge cases: an image that `image_size` leaves as it is gives the numbers
-    that the model gives. Entropies and variances are resized as they are, and
-    not computed again from resized probabilities.
+    Edge cases:
+        An image that already has the size `image_size` gets exactly the output
+        of the model. Entropies and variances are resized directly, not computed
+        from resized probabilities.
 
     Example:
         >>> import tempfile
@@ -123,13 +133,13 @@ def to_saved_model(
         assets["palette"] = (PALETTE_FILE, _as_lines(lines))
 
     module = tf.Module()
-    # So that they are written: functions alone do not own them.
+    # Only variables of the module are written; functions do not own theirs.
     module.model_variables = [v.value for v in model.variables]
     signatures = _signatures(model, size)
     for name, function in signatures.items():
         setattr(module, name, function)
     with config.exporting(), replaced(path, is_folder=True) as part:
-        # Of its own, since the SavedModel may have any name.
+        # A separate folder, since the SavedModel may have any name.
         folder = pathlib.Path(tempfile.mkdtemp(dir=part.parent))
         for name, (file, text) in assets.items():
             source = folder / file
@@ -141,7 +151,7 @@ def to_saved_model(
 def _image_size(
     model: keras.Model, image_size: Sequence[int] | None
 ) -> tuple[int, ...] | None:
-    """Height and width that images get; None to leave them as they are."""
+    """Return the size that images are resized to; None to leave them."""
     if image_size is not None:
         return checked_size(model, image_size)
     return known_size(model)
@@ -154,7 +164,7 @@ def _as_lines(texts: Sequence[str]) -> str:
 def _signatures(
     model: keras.Model, size: tuple[int, ...] | None
 ) -> dict[str, Callable[..., Any]]:
-    """What a SavedModel can be asked for."""
+    """Return the functions of a SavedModel by their names."""
     import tensorflow as tf
 
     gives_probabilities = _graphs.gives_probabilities(model)
@@ -169,7 +179,7 @@ def _signatures(
         return tf.cast(images, spec.dtype)
 
     def restore(maps: Any, images: Any) -> Any:
-        """Maps `(batch, height, width, ...)` at the size of the images."""
+        """Resize maps `(batch, height, width, ...)` to that of the images."""
         return _resizing.scores(maps, tf.shape(images)[1:3])
 
     @tf.function(input_signature=[images_spec])

@@ -1,4 +1,4 @@
-"""Networks as TFLite files, for LiteRT on phones."""
+"""Export networks to TFLite files, for LiteRT on phones."""
 
 import contextlib
 import re
@@ -48,18 +48,21 @@ def to_tflite(
     value_range: Sequence[float] | None = None,
     image_size: Sequence[int] | None = None,
 ) -> None:
-    """Write a TFLite file of built-in operations alone, for LiteRT.
+    """Write a TFLite file with built-in operations only, for LiteRT.
 
-    It takes the images that the model takes, float32 in 0..255, and gives what
-    the model gives, in float32, quantized or not, unless `io_dtype` asks for
-    integers. The batch may be any, and so may height and width where the model
-    takes any: call `resize_tensor_input`. The signature is `serving_default`,
-    its input `images` and its output `logits` (whatever the model ends in). A
-    model in mixed precision is written as one in float32.
+    Use it to run a network on phones, microcontrollers and other small devices.
 
-    The values of the images are in 0..255. If the model was trained with a
-    `value_range` (low, high), compute `numpy.clip((images - low) * 255 /
-    (high - low), 0, 255)` first.
+    The signature is `serving_default`. Its input `images` is float32 with
+    values in 0..255 and the shape that the model takes. Its output `logits` is
+    the float32 output of the model, which holds probabilities if the model ends
+    in a softmax. Both stay float32 in quantized files, unless `io_dtype` asks
+    for integers. The batch size is open. Height and width are open if they are
+    None in the model: call `resize_tensor_input` then. A model in mixed
+    precision is written in float32.
+
+    If the model was trained with a `value_range` (low, high), compute
+    `numpy.clip((images - low) * 255 / (high - low), 0, 255)` before you call
+    the file.
 
     `class_names`, `palette`, `value_range` and `image_size` are written to
     `path`.json.
@@ -67,51 +70,60 @@ def to_tflite(
     Args:
         model: Built Functional or Sequential model with one input and one
             output, such as `models.SegNet`.
-        path: File to write; what is there is replaced.
-        quantize: How weights and activations are kept. None: float32.
-            "float16": weights in half precision, half the size. "dynamic":
-            weights of 8 bits, a quarter of the size. "int8": weights and
-            activations of 8 bits, a quarter of the size, and integer
-            arithmetic where TFLite has it. While the file is written, batch
-            normalizations before `MaxPoolWithArgmax` bring their channels to
-            one range, and the convolutions that read them take it back: there
-            are fewer ties then (Nagel et al., 2019,
-            https://arxiv.org/abs/1906.04721, section 4.1). The model has its
-            own weights again afterwards.
-        representative_images: For "int8", some 100 images like those to come,
-            which tell the range of each activation: array `(number, height,
+        path: File to write. An existing file is replaced.
+        quantize: How the file stores numbers. None stores float32. "float16"
+            stores the weights in half precision, which halves the size.
+            "dynamic" stores the weights in 8 bits, a quarter of the size.
+            "int8" also computes activations in 8 bits where TFLite can. For
+            "int8", the ranges of the channels before `MaxPoolWithArgmax` are
+            equalized while the file is written, which avoids ties in the
+            windows (Nagel et al., 2019, https://arxiv.org/abs/1906.04721,
+            section 4.1). The weights of the model are restored afterwards.
+        representative_images: About 100 typical images for "int8", from which
+            the range of each activation is measured. An array `(number, height,
             width, channels)` in 0..255, or an iterable of batches, such as a
             `tf.data.Dataset` of images or of (images, masks).
         io_dtype: Dtype of `images` and `logits` in the file: "float32", or with
-            `quantize="int8"` also "uint8" or "int8", for devices that compute
-            with integers only. An integer stands for `(integer - zero_point) *
-            scale`. The interpreter has both numbers as (scale, zero_point) in
-            `get_output_details()[0]["quantization"]` for `logits` and in
-            `get_input_details()[0]["quantization"]` for `images`. Those of
-            `images` are (1, 0) with "uint8", which takes images as they are,
-            and (1, -128) with "int8", which takes `images - 128`. The class of
-            a pixel is the argmax of the integers.
+            `quantize="int8"` also "uint8" or "int8", for devices that only
+            compute with integers. An integer represents `(integer - zero_point)
+            * scale`. The interpreter returns (scale, zero_point) in
+            `get_input_details()[0]["quantization"]` for `images` and in
+            `get_output_details()[0]["quantization"]` for `logits`. For `images`
+            they are (1, 0) with "uint8", so pass the bytes of the image, and
+            (1, -128) with "int8", so subtract 128 from them. The class of a
+            pixel is the argmax of the integers.
         class_names: One name per class.
         palette: One (red, green, blue) in 0..255 per class.
-        value_range: The (low, high) of the training, for those who read the
-            file. It does not change what the file computes.
-        image_size: Height and width to write a file for, where the model takes
-            any. It is smaller and faster then. None: any.
+        value_range: The (low, high) of the training. It is recorded, and does
+            not change what the file computes.
+        image_size: Height and width in pixels of all images that the file will
+            take, for a model that accepts any size. Such a file is smaller and
+            faster. The default None keeps the sizes of the model.
 
     Raises:
-        ValueError: An argument breaks the rule that the error names;
-            `io_dtype` is an integer dtype without `quantize="int8"`; the model
-            takes integers with it; the model is not on the TensorFlow backend,
-            or does what TFLite's built-in operations cannot; `path` or
-            `path`.json cannot be written.
+        ValueError: If the backend is not TensorFlow.
+        ValueError: If `model` is not built, or does not have one input and one
+            output.
+        ValueError: If `quantize` or `io_dtype` is not one of the listed values.
+        ValueError: If `representative_images` is missing with
+            `quantize="int8"`, is given without it, or does not hold finite
+            images that the model accepts.
+        ValueError: If `io_dtype` is an integer dtype without `quantize="int8"`,
+            or the representative images are not in 0..255 then.
+        ValueError: If the model takes integers with `quantize="int8"`.
+        ValueError: If there is not one name or color per class.
+        ValueError: If `value_range` is not (low, high).
+        ValueError: If the model does not accept images of `image_size`.
+        ValueError: If TFLite lacks a built-in operation of the model.
+        ValueError: If `path` or `path`.json cannot be written.
 
-    Edge cases: activations must be numbers; NaN and infinity are not looked
-    after as they are in Keras. With "int8" the index is that of the quantized
-    activations: values that are one quantized value are equal, and of equal
-    ones the first in row-major order wins, as everywhere. So the index may
-    differ from that of floats, where the maximum is ahead by less than one
-    step of quantization, but unpooling puts each maximum exactly where pooling
-    found it.
+    Edge cases:
+        NaN and infinity in activations are not handled as in Keras. With
+        "int8", pooling compares quantized activations. Values quantized to the
+        same level tie, and the first in row-major order wins, as everywhere. So
+        the index can differ from that of the float model if the maximum leads
+        by less than one quantization step. Unpooling still restores each
+        maximum exactly where pooling found it.
 
     Example:
         >>> import pathlib, tempfile
@@ -133,11 +145,11 @@ def to_tflite(
     model = one_tensor(model)
     if (quantize == "int8") != (representative_images is not None):
         raise ValueError(
-            "`representative_images` must be given for quantize='int8', which "
-            "takes the ranges of activations from them, and for nothing else. "
-            f"Received: quantize={quantize!r}, representative_images="
-            f"{kind(representative_images)}. Some 100 images of the training "
-            "set will do."
+            "`representative_images` must be given with quantize='int8', and "
+            f"only then. Received: quantize={quantize!r}, "
+            f"representative_images={kind(representative_images)}. Pass about "
+            "100 images of the training set to measure the ranges of "
+            "activations."
         )
     io_dtype = _arguments.choice(io_dtype, "io_dtype", IO_DTYPES)
     if io_dtype != "float32" and quantize != "int8":
@@ -147,12 +159,14 @@ def to_tflite(
         )
     if quantize == "int8" and "float" not in model.inputs[0].dtype:
         raise ValueError(
-            "`model` must take floats for quantize='int8'. Received: a model "
-            f"of {model.inputs[0].dtype} images. Build it on a keras.Input of "
-            "dtype float32."
+            "`model` must take floats with quantize='int8'. Received: a model "
+            f"that takes {model.inputs[0].dtype} images. Build it with "
+            "keras.Input(..., dtype='float32')."
         )
-    takes = known_size(of_size(model, image_size))
-    description = describe(model, takes, class_names, palette, value_range)
+    sized = of_size(model, image_size)
+    description = describe(
+        model, known_size(sized), class_names, palette, value_range
+    )
     with (
         beside(path, description),
         replaced(path) as part,
@@ -160,7 +174,6 @@ def to_tflite(
     ):
         images = None
         if quantize == "int8":
-            sized = of_size(model, image_size)
             images = _representative(sized, representative_images)
             if io_dtype != "float32":
                 _check_range_of_integers(images())
@@ -170,7 +183,7 @@ def to_tflite(
         @tf.function(input_signature=[image_spec(model)])
         def logits(images: Any) -> dict[str, Any]:
             if io_dtype != "float32":
-                # One step of the input is 1, whatever the images hold.
+                # One step of the input is 1, whatever range the images have.
                 images = tf.quantization.fake_quant_with_min_max_args(
                     images, 0, 255
                 )
@@ -179,7 +192,7 @@ def to_tflite(
         module = tf.Module()
         module.model_variables = [v.value for v in model.variables]
         module.logits = logits
-        # Not after `path`, whose name may be as long as names can be.
+        # `path` may have the longest name possible, so this is another name.
         folder = tempfile.mkdtemp(dir=part.parent)
         with config.exporting(), fused.numbers_alone():
             tf.saved_model.save(module, folder, signatures=logits)
@@ -203,14 +216,14 @@ def to_tflite(
 def _representative(
     model: keras.Model, images: Any
 ) -> Callable[[], Iterator[np.ndarray]]:
-    """Images one by one, as often as they are asked for."""
+    """Return a function that yields the images one by one."""
     if isinstance(images, Iterator):
         images = list(images)
     if not isinstance(images, Iterable):
         raise ValueError(
             "`representative_images` must be a batch of images or an iterable "
-            f"of batches. Received: {kind(images)}. A function that gives "
-            "some is to be called."
+            f"of batches. Received: {kind(images)}. Call a generator function "
+            "and pass its result."
         )
 
     def generate() -> Iterator[np.ndarray]:
@@ -222,33 +235,33 @@ def _representative(
             except (TypeError, ValueError) as error:
                 raise ValueError(
                     "`representative_images` must hold batches of images, or "
-                    "tuples that begin with one. Received a batch of: "
+                    "tuples that start with one. Received: a batch of type "
                     f"{kind(batch)}"
                 ) from error
             check_images(model, batch, name="representative_images")
             if not np.isfinite(batch).all():
                 raise ValueError(
                     "`representative_images` must hold finite numbers. "
-                    "Received: NaN or infinity, which have no range."
+                    "Received: images with NaN or infinity"
                 )
             for image in batch:
                 number += 1
                 yield image[None]
         if not number:
             raise ValueError(
-                "`representative_images` must hold at least one image, each "
-                "time that it is gone through. Received: none."
+                "`representative_images` must yield at least one image in "
+                "every pass over it. Received: an empty iterable"
             )
 
     return generate
 
 
 def _check_range_of_integers(images: Iterable[np.ndarray]) -> None:
-    """Refuse images that integers of step 1, from 0 to 255, would not hold.
+    """Refuse images that the integers 0 to 255 cannot represent.
 
     Raises:
-        ValueError: If the images leave 0..255, or all lie in 0..1, so that
-            they would have two values only.
+        ValueError: If images have values outside 0..255, or only values in
+            0..1, which would become two levels.
     """
     ranges = [(float(image.min()), float(image.max())) for image in images]
     low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
@@ -256,16 +269,15 @@ def _check_range_of_integers(images: Iterable[np.ndarray]) -> None:
         raise ValueError(
             "`representative_images` must have values in 0..255, not in 0..1, "
             "for an integer `io_dtype`. Received: values in "
-            f"{low:g}..{high:g}. "
-            "Put a keras.layers.Rescaling in front of the model, or use "
-            "io_dtype='float32'."
+            f"{low:g}..{high:g}. Add a keras.layers.Rescaling at the start of "
+            "the model, or use io_dtype='float32'."
         )
 
 
 def _convert(converter: Any, model: keras.Model) -> bytes:
     try:
         with quiet(), warnings.catch_warnings():
-            # What TensorFlow itself calibrates with.
+            # TensorFlow calibrates with its deprecated interpreter.
             warnings.filterwarnings(
                 "ignore", r"\s*Warning: tf.lite.Interpreter"
             )
@@ -277,10 +289,10 @@ def _convert(converter: Any, model: keras.Model) -> bytes:
         hint = ""
         if None in model.input_shape[1:]:
             hint = (
-                ". Some operations can only be written for a known height and "
-                "width: pass `image_size`, for example image_size=(224, 224)."
+                ". Some operations need a known height and width: pass "
+                "`image_size`, for example image_size=(224, 224)."
             )
         raise ValueError(
-            "`model` must do only what TFLite's built-in operations can. "
+            "`model` must only use operations that TFLite has. "
             f"Received: {model.name!r}, with {', '.join(missing)}{hint}"
         ) from error

@@ -148,8 +148,8 @@ def model_file(tmp_path_factory):
         (
             "predict {tmp}/dense.keras {tmp}/p.png --at original --output o",
             "MODEL must accept images of any size. Received: 'dense', which "
-            "takes images of 8x8 pixels only. Predict with tiles of this size: "
-            "--tile 8x8.",
+            "only accepts images of 8x8 pixels. Predict with tiles of this "
+            "size: --tile 8x8.",
         ),
         ("predict {model} {tmp}/p.png --output /dev/null", "--output must be"),
         ("train {data} --output /dev/null", "--output must be a folder"),

@@ -315,7 +315,7 @@ def test_flex_operations_are_seen_and_refused(tmp_path):
         keras.ops.transpose(inputs, (0, 3, 1, 2))
     )
     model = keras.Model(inputs, outputs)
-    with pytest.raises(ValueError, match="`model` must do only what TFLite"):
+    with pytest.raises(ValueError, match="`model` must only use"):
         export.to_tflite(model, tmp_path / "model.tflite")
     assert list(tmp_path.iterdir()) == []
 
@@ -1148,7 +1148,7 @@ def test_mistakes_of_all_formats(function, model, tmp_path, monkeypatch):
         ),
         (
             dict(model=brightness_model((16, 24, 1))),
-            "two classes or more",
+            "two or more classes",
         ),
         (
             dict(model=brightness_model((16, 24, 3), "sigmoid")),
@@ -1168,7 +1168,7 @@ def test_mistakes_of_saved_models(arguments, words, tmp_path):
     [
         (dict(quantize="int4"), "'float16', 'dynamic', 'int8'"),
         (dict(quantize="int8"), "`representative_images` must be given"),
-        (dict(representative_images=1), "and for nothing else"),
+        (dict(representative_images=1), "and only then"),
         (dict(io_dtype="int16"), "'float32', 'uint8', 'int8'"),
         (
             dict(
@@ -1181,7 +1181,7 @@ def test_mistakes_of_saved_models(arguments, words, tmp_path):
                 quantize="int8",
                 representative_images=np.zeros((1, 16, 24, 3)),
             ),
-            "must take floats for quantize='int8'. Received: a model of uint8",
+            "must take floats with .* Received: a model that takes uint8",
         ),
         *(
             (
@@ -1204,7 +1204,10 @@ def test_mistakes_of_saved_models(arguments, words, tmp_path):
         ),
         (dict(quantize="int8", representative_images=[]), "at least one image"),
         (dict(quantize="int8", representative_images=5), "Received: int"),
-        (dict(quantize="int8", representative_images=["x"]), "batch of: str"),
+        (
+            dict(quantize="int8", representative_images=["x"]),
+            "of type str",
+        ),
         (
             dict(
                 quantize="int8",

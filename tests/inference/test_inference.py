@@ -561,11 +561,11 @@ def test_uncertainty_is_larger_where_the_image_is_unclear():
         ),
         (
             dict(model=graph(keras.layers.Dense(1), shape=(16, 24, 3))),
-            "two classes or more .* shape .*, 1",
+            "two or more classes .* shape .*, 1",
         ),
         (
             dict(model=graph(lambda x: x[:, 0, 0, 0], shape=(16, 24, 3))),
-            "two classes or more",
+            "two or more classes",
         ),
     ],
 )

@@ -107,12 +107,12 @@ def test_a_model_of_one_size_predicts_others(options):
 def test_a_layer_of_one_size_is_said():
     model = dense((6, 8))
     for options in ({"image_size": "original"}, {"tile": 16}):
-        with pytest.raises(ValueError, match=r"6x8 pixels only.*tile=\(6, 8\)"):
+        with pytest.raises(ValueError, match=r"of 6x8 pixels.*tile=\(6, 8\)"):
             inference.predict(model, PHOTO, **options)
     assert masks(model, PHOTO, tile=(6, 8), overlap=1)[0].shape == (37, 50)
     inputs = keras.Input((6, 8, 3))
     model = keras.Model(inputs, layers.Resizing(6, 8)(inputs))
-    with pytest.raises(ValueError, match="always gives scores of shape"):
+    with pytest.raises(ValueError, match="always returns scores of shape"):
         inference.predict(model, PHOTO, image_size=(12, 16))
 
 

@@ -527,7 +527,7 @@ class SaysNoSize(layers.Layer):
             "must be a built Functional or Sequential.*an Input as its first",
         ),
         (lambda: "resnet50", {}, "must be a built Functional or Sequential"),
-        (OwnCall, {}, "without a `call` of its own"),
+        (OwnCall, {}, "does not override `call`"),
         (
             lambda: sequential(OwnCall()),
             {},
