@@ -338,12 +338,11 @@ def outcome(call):
 
 
 def _names_it(error, call):
-    """Whether an error names one of the arguments, as errors of Keras do."""
+    """Whether an error names one of the hostile arguments."""
     text = str(error)
-    names = {*call.target.arguments()[0], *call.hostile}
     return any(
         mark in text
-        for name in names
+        for name in call.hostile
         for mark in (f"`{name}`", f"`{name}.", f"'{name}'", f"{name}=")
     )
 
