@@ -140,12 +140,16 @@ def check_from_logits(model: keras.Model, from_logits: Any) -> None:
             f"{_arguments.TWO_LOGITS}"
         )
     name = _last_activation(model)
-    if from_logits and name in ("softmax", "sigmoid"):
+    if from_logits and name == "softmax":
         raise ValueError(
             "`from_logits` must be False for a model that ends in a softmax. "
-            "A model that ends in a sigmoid is not supported, since its "
-            "classes do not exclude each other. Received: from_logits=True for "
-            f"{model.name!r}, which ends in a {name}"
+            f"Received: from_logits=True for {model.name!r}"
+        )
+    if from_logits and name == "sigmoid":
+        raise ValueError(
+            "`model` must return logits or end in a softmax. A model that ends "
+            "in a sigmoid is not supported, since its classes do not exclude "
+            f"each other. Received: {model.name!r}, which ends in a sigmoid"
         )
 
 

@@ -1152,7 +1152,7 @@ def test_mistakes_of_all_formats(function, model, tmp_path, monkeypatch):
         ),
         (
             dict(model=brightness_model((16, 24, 3), "sigmoid")),
-            "ends in a sigmoid, whose classes",
+            "`model` must return logits or end in a softmax",
         ),
     ],
 )

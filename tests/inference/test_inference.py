@@ -409,7 +409,7 @@ def test_probabilities():
 )
 def test_no_softmax_of_a_softmax(last, name):
     model = graph(keras.layers.Dropout(0.5), last)
-    with pytest.raises(ValueError, match=f"ends in a {name}"):
+    with pytest.raises(ValueError, match=f"model that ends in a {name}"):
         sample(model, np.ones((1, 2, 2, 3)))
 
 

@@ -524,7 +524,7 @@ class SaysNoSize(layers.Layer):
         (
             lambda: keras.Sequential([layers.ReLU()]),
             {},
-            "must be a built Functional or Sequential.*start it with a keras.Input",
+            "must be a built Functional or Sequential.*start it with a keras",
         ),
         (lambda: "resnet50", {}, "must be a built Functional or Sequential"),
         (OwnCall, {}, "does not override `call`"),
