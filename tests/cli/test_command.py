@@ -164,7 +164,7 @@ def model_file(tmp_path_factory):
             "--quantize dynamic does not need",
         ),
         ("info none.keras", "there is no file"),
-        ("info voc", "has boxes alone"),
+        ("info voc", "has only boxes"),
         ("check nope", "DATASET must be a dataset of the catalog"),
         ("info pets", "are found in --data-dir"),
     ],

@@ -230,9 +230,9 @@ def test_cityscapes_train_ids():
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("coco/2017", "has boxes alone, but for coco/2017_panoptic"),
-        ("voc", "has boxes alone in tfds"),
-        ("lvis:1.4.0", "overlap, of 1203 classes"),
+        ("coco/2017", "has only boxes, except in coco/2017_panoptic"),
+        ("voc", "has only boxes in tfds"),
+        ("lvis:1.4.0", "objects, of 1203 classes"),
         ("youtube_vis/full", "in films"),
         ("ref_coco", "a sentence refers to"),
         ("segment_anything", "without classes"),

@@ -176,6 +176,6 @@ def test_a_file_with_the_name_of_the_lock_stays(camvid):
     folder = camvid["data_dir"] / "cam_vid"
     folder.mkdir(parents=True)
     (folder / LOCK).write_text("mine")
-    with pytest.raises(ValueError, match="free name or an empty file"):
+    with pytest.raises(ValueError, match="must be an empty file"):
         splits("cam_vid", **camvid)
     assert (folder / LOCK).read_text() == "mine"
