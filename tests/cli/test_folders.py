@@ -139,7 +139,9 @@ def test_labels_name_the_classes(disks, tiny_models, tmp_path, capsys):
         assert main(["check", *disks, *given]) == status, given
         if status:
             error = last_error(capsys)
-            assert "--labels must name every class of --classes" in error
+            assert (
+                "--labels must map to exactly the classes of --classes" in error
+            )
     assert main(["check", *disks, "--foreground", "255"]) == 0
 
 
@@ -643,9 +645,9 @@ def test_check_lists_ten_faults(tmp_path, capsys):
         "masks/03.png: The file cannot be read",
         "images/04.png: The image has more than 8 bits per channel, so "
         "--value-range must",
-        "masks/05.png: The mask must hold labels in 0..255",
+        "masks/05.png: The labels of the mask must be whole numbers in 0..255",
         "images/06.png: Image and mask must have the same size",
-        "The image is turned by its EXIF orientation, 6, and the mask has none",
+        "The image is rotated by its EXIF orientation, 6, but the mask is not",
         "label 7, neither class nor void",
         "masks/09.png: The mask has colors",
         "2 (boat)",

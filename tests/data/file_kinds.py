@@ -443,8 +443,8 @@ def faulty_masks():
     one_channel = "Save the labels as one channel."
     lossy = "lossy compression, which changes labels"
     return (
-        Kind("large.png", png(large, 16), None, "labels in 0..255"),
-        Kind("half.tif", saved(half, "TIFF"), None, "labels in 0..255"),
+        Kind("large.png", png(large, 16), None, "whole numbers in 0..255"),
+        Kind("half.tif", saved(half, "TIFF"), None, "whole numbers in 0..255"),
         Kind("rgb16.png", png(DEEP, 16), None, one_channel),
         Kind("rgb16.tif", geotiff(DEEP, photometric="rgb"), None, one_channel),
         Kind("bands.tif", geotiff(np.dstack([RGB, RGB])), None, one_channel),
@@ -458,7 +458,7 @@ def faulty_masks():
             "large64.tif",
             geotiff(large[..., None].astype(np.int64)),
             None,
-            "labels in 0..255",
+            "whole numbers in 0..255",
         ),
         Kind(
             "complex.tif",

@@ -233,7 +233,7 @@ def test_cityscapes_train_ids():
         ("coco/2017", "has only boxes, except in coco/2017_panoptic"),
         ("voc", "has only boxes in tfds"),
         ("lvis:1.4.0", "objects, of 1203 classes"),
-        ("youtube_vis/full", "in films"),
+        ("youtube_vis/full", "in videos"),
         ("ref_coco", "a sentence refers to"),
         ("segment_anything", "without classes"),
         ("curated_breast_imaging_ddsm/patches", "original-calc"),

@@ -331,8 +331,8 @@ def test_only_one_is_turned(tmp_path):
         pairs = load_folder(tmp_path)
         with pytest.raises(
             tf.errors.InvalidArgumentError,
-            match=f"same size.*The {carrier} is turned by its EXIF "
-            f"orientation, 6, and the {other} has none",
+            match=f"same size.*The {carrier} is rotated by its EXIF "
+            f"orientation, 6, but the {other} is not",
         ):
             list(pairs)
         write_folder(tmp_path, {"a": tf.io.encode_png(STORED).numpy()}, mask)
@@ -346,8 +346,8 @@ def test_both_are_turned_in_other_ways(tmp_path):
     pairs = load_folder(tmp_path)
     with pytest.raises(
         tf.errors.InvalidArgumentError,
-        match=r"same size.*The image is turned by its EXIF orientation, 6, and "
-        r"the mask by another one, 3",
+        match=r"same size.*The EXIF orientation of the image is 6, that of the "
+        r"mask is 3",
     ):
         list(pairs)
 

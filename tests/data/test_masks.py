@@ -114,7 +114,7 @@ def test_void_of_labels(tmp_path):
 
 
 STOPPED = (
-    r"The 2 masks hold the values 0 and 255 alone.* foreground=255 .*"
+    r"The 2 masks contain only the values 0 and 255, .* foreground=255 .*"
     r"void_labels=\(255,\)"
 )
 
@@ -205,18 +205,21 @@ def test_an_unreadable_mask_is_reported_when_it_is_read(tmp_path):
         ({"labels": {0: 0, "a": 1}}, "`labels` must map ints"),
         ({"labels": {0: 0, 255: "b"}}, "`labels` must map ints"),
         ({"labels": {0: 0, 255: 1.5}}, "`labels` must map ints"),
-        ({"labels": {0: 0, 255: 2}}, "`labels` must name"),
-        ({"labels": {0: 0, 255: -1}}, "`labels` must name"),
-        ({"labels": {0: 0}}, "`labels` must name"),
+        ({"labels": {0: 0, 255: 2}}, "`labels` must map to"),
+        ({"labels": {0: 0, 255: -1}}, "`labels` must map to"),
+        ({"labels": {0: 0}}, "`labels` must map to"),
         ({"labels": {0: "a"}}, "`labels` must be at least two distinct names"),
-        ({"labels": {0: 0, 9: 1}, "classes": 3}, "`labels` must name"),
+        (
+            {"labels": {0: 0, 9: 1}, "classes": 3},
+            "`labels` must map to",
+        ),
         (
             {"labels": {0: "a", 9: "b"}, "classes": ["a", "c"]},
-            "`labels` must name",
+            "`labels` must map to",
         ),
         (
             {"labels": {0: "a", 9: "b"}, "classes": 3},
-            "`labels` must name",
+            "`labels` must map to",
         ),
         (
             {"labels": {0: 0, 9: 1}, "void_labels": (9, 255)},
@@ -226,7 +229,7 @@ def test_an_unreadable_mask_is_reported_when_it_is_read(tmp_path):
             {"labels": {0: 0, 255: 1}, "void_labels": (255,)},
             r"255 in both.*void_labels=\(\)",
         ),
-        ({"classes": 2, "void_colors": [(0, 0, 0)]}, "need a `palette`"),
+        ({"classes": 2, "void_colors": [(0, 0, 0)]}, "requires a `palette`"),
     ],
 )
 def test_contradictions(tmp_path, options, message):
@@ -275,7 +278,7 @@ def test_a_palette_counts_in_masks_of_every_kind(tmp_path, mode):
 def test_a_palette_without_the_grays_of_a_mask(tmp_path, num_channels):
     write(tmp_path, np.stack([ONES] * num_channels, axis=-1))
     pairs = read(tmp_path, classes=2, palette=[(0, 0, 0), (255, 0, 0)])
-    message = r"others: \(1, 1, 1\)\. The mask is gray: leave out `pale"
+    message = r"colors \(1\): \(1, 1, 1\)\. The mask is gray: omit `pale"
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         list(pairs)
 
