@@ -329,7 +329,7 @@ def test_evaluate_skips_files_without_partner(tmp_path, capsys):
     run = write_run(tmp_path / "run", [*folders, "--classes", "2"])
     shutil.copy(tmp_path / "images" / "00.png", tmp_path / "images" / "x.png")
     assert main(["evaluate", run]) == 1
-    assert "leave files out with --unmatched skip" in last_error(capsys)
+    assert "skip these files with --unmatched skip" in last_error(capsys)
     assert main(["evaluate", run, "--unmatched", "skip"]) == 0
     # A training that skipped them is evaluated so.
     arguments = [*folders, "--classes", "2", "--unmatched", "skip"]

@@ -320,7 +320,7 @@ def test_a_folder_of_another_format(tmp_path):
     for path in (tmp_path / "images").rglob("*.png"):
         path.rename(path.with_suffix(".heic"))
     message = (
-        r"`images` must hold \.png, .*which has none\. It has files of other "
+        r"`images` must contain \.png, .*any\. It contains files of other "
         r"formats: 3 \(a\.heic, c\.heic, d\.heic\)\. Convert them to PNG\.$"
     )
     with pytest.raises(ValueError, match=message):
@@ -543,7 +543,10 @@ def twice(folder):
     ("spoil", "message"),
     [
         (remove_folder, "`masks` must be a folder that exists.*/masks'"),
-        (empty_folder, r"`masks` must hold \.png, .* files.*which has none"),
+        (
+            empty_folder,
+            r"`masks` must contain \.png, .* files.*does not contain any",
+        ),
         (
             twice,
             r"images of the same name: 2 \(a\.jpg, a\.png\).*Keep one file of",

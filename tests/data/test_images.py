@@ -459,7 +459,7 @@ def test_names_in_other_encodings(tmp_path):
     (failure,) = data.check(load_folder(tmp_path), 2, verbose=False).failures
     assert r"masks/caf\udce9.png: The file cannot be" in failure
     (tmp_path / "masks" / f"{odd}.png").unlink()
-    with pytest.raises(ValueError, match=r"must hold \.png"):
+    with pytest.raises(ValueError, match=r"must contain \.png"):
         load_folder(tmp_path)
     write_png(tmp_path / "masks" / "other.png", np.zeros((2, 4, 1), np.uint8))
     with pytest.raises(ValueError, match=r"without mask: 1 \(caf.udce9\)"):

@@ -159,8 +159,8 @@ def test_catalog_label_tables():
     ("change", "message"),
     [
         ({"palette": ((0, 0, 0),)}, "`palette` must have one color per class"),
-        ({"labels": {1: 0, 2: 2}}, r"`labels` must map to every class 0\.\.1"),
-        ({"labels": {1: 0, 2: 0}}, r"`labels` must map to every class 0\.\.1"),
+        ({"labels": {1: 0, 2: 2}}, r"`labels` must map to .* classes 0\.\.1"),
+        ({"labels": {1: 0, 2: 0}}, r"`labels` must map to .* classes 0\.\.1"),
         ({"void_labels": (2,)}, "must be distinct"),
         ({"void_labels": (256,)}, r"in 0\.\.255"),
     ],

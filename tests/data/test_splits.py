@@ -122,7 +122,8 @@ def test_chosen_files(folder):
     pairs = read(folder, files=["12", "sub/07", "03"], shuffle=False)
     assert numbers(pairs) == [3, 12, 7]
     with pytest.raises(
-        ValueError, match=r"`files` must be .* 2 that are not there \(07, x\)"
+        ValueError,
+        match=r"`files` must be .* 2 names that do not exist \(07, x\)",
     ):
         read(folder, files=["x", "07", "03"])
     for wrong in ([], "03"):
