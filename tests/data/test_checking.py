@@ -270,7 +270,9 @@ def test_fewer_elements_than_the_length_says():
 
     report = run(Short([(IMAGE, mask_of())] * 2))
     assert not report.ok
-    assert report.early_end.startswith("2 elements came instead of 3.")
+    assert report.early_end.startswith(
+        "The dataset has 2 elements instead of 3."
+    )
 
 
 def test_nothing_is_not_ok():

@@ -508,9 +508,12 @@ def mask_of_16_bits(folder):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (no_masks, r"/valannot' is missing.*Expected in it: the masks of"),
-        (no_images, r"/val' is missing.*Expected in it: pictures"),
-        (no_files, r"/valannot' holds no PNG file. Expected in it: the masks"),
+        (
+            no_masks,
+            r"/valannot' does not exist.*Expected content: the masks of",
+        ),
+        (no_images, r"/val' does not exist.*Expected content: images"),
+        (no_files, r"/valannot' does not contain PNG files.*: the masks"),
         (
             one_mask_less,
             r"/train/train_1.png' has no partner: .*/trainannot/train_1.png'",
@@ -527,8 +530,11 @@ def mask_of_16_bits(folder):
             r"\(12, 15\) in '.*/valannot/val_1.png'",
         ),
         (mask_with_label_12, r"label 12 in '.*/valannot/val_0.png'"),
-        (mask_in_color, r"/valannot/val_0.png' must be an 8-bit gray PNG"),
-        (mask_of_16_bits, r"/valannot/val_0.png' must be an 8-bit gray PNG"),
+        (mask_in_color, r"/valannot/val_0.png' must be an 8-bit grayscale PNG"),
+        (
+            mask_of_16_bits,
+            r"/valannot/val_0.png' must be an 8-bit grayscale PNG",
+        ),
     ],
 )
 def test_camvid_faulty_folder(tmp_path, no_network, spoil, message):
@@ -550,7 +556,7 @@ def test_camvid_faulty_folder(tmp_path, no_network, spoil, message):
 def test_camvid_folder_of_something_else(tmp_path, no_network):
     manual_dir = tmp_path / "manual"
     (manual_dir / "training").mkdir(parents=True)
-    message = r"manual_dir='.*/manual', which does not. Expected in it: folders"
+    message = r"manual_dir='.*/manual', which does not. .* content: folders"
     with raises_plainly(ValueError, message):
         splits("cam_vid", data_dir=tmp_path, manual_dir=manual_dir)
     # The same for those who go through tfds.
