@@ -132,8 +132,9 @@ class CamVid(tfds.core.GeneratorBasedBuilder):
     The images are read from `manual_dir` if it contains the folders `train/`,
     `trainannot/`, `val/`, `valannot/`, `test/` and `testannot/`, directly or
     inside `CamVid/`. A split is omitted if both of its folders are missing. If
-    `manual_dir` is not set, the archive of the tutorial is downloaded. Its
-    license, CC BY-NC 4.0, does not allow commercial use.
+    you do not pass `manual_dir`, the folder `downloads/manual` in `data_dir` is
+    searched. If it does not contain the images, the archive of the tutorial is
+    downloaded. Its license, CC BY-NC 4.0, does not allow commercial use.
 
     All pairs are checked during the preparation. If it fails, its output is
     deleted. Later calls read the prepared dataset from `data_dir`. If you

@@ -387,7 +387,7 @@ def test_pairs_keys_of_a_known_set():
         dataset, "oxford_iiit_pet", num_classes=4, **arguments
     )
     assert np.all(mask == 1)
-    with pytest.raises(ValueError, match=r"without a SegmentationSet.*replace"):
+    with pytest.raises(ValueError, match=r"with a SegmentationSet.*replace"):
         segmentation_pairs(
             dataset, describe("oxford_iiit_pet"), num_classes=4, **arguments
         )

@@ -134,7 +134,7 @@ def test_channels():
         assert np.abs(found.astype(float) - gray).max() <= 1
     found = read_image(png(DEEP, 16), channels=1, value_range=(0, 65535))
     assert np.abs(found - gray).max() < 0.02
-    with pytest.raises(ValueError, match=r"^x: The pixels .* kind 'LAB'"):
+    with pytest.raises(ValueError, match=r"^x: The pixels .* mode 'LAB'"):
         read_image(file_kinds.in_lab(), channels=1, name="x")
     for content, channels in ((png(RGB), 4), (png(GRAY), 2), (png(RGB), 5)):
         with pytest.raises(

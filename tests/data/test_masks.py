@@ -467,7 +467,7 @@ def test_brackets_in_names_of_files_are_kept(tmp_path, name):
     pairs = read(tmp_path, classes=2, cache=False)
     (failure,) = data.check(pairs, 2, verbose=False).failures
     assert failure.startswith(f"{tmp_path}/masks/{name}.png: The file cannot")
-    assert failure.endswith("TIFF or WEBP.")
+    assert failure.endswith("TIFF or WEBP format.")
 
 
 @pytest.mark.parametrize(

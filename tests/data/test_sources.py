@@ -947,7 +947,7 @@ def as_supervised():
         (
             lambda: column_examples(mask=np.zeros((1, 6, 24, 1), np.float32)),
             {},
-            "'mask' of `dataset` must be labels of an integer dtype",
+            "'mask' of `dataset` must contain labels of an int",
         ),
     ],
 )
