@@ -76,8 +76,8 @@ def from_folders(
     `truth/street/7.png`. Links are followed. Files and folders whose names
     start with a dot are ignored.
 
-    Images can be PNG, JPEG, TIFF, WebP, BMP or GIF files. They are rotated as
-    their EXIF orientation says, like in image viewers, and so are masks. Images
+    Images can be PNG, JPEG, TIFF, WebP, BMP or GIF files. Images and masks are
+    rotated according to their EXIF orientation, like in image viewers. Images
     with 16 bits or floats per channel require `value_range`. Some TIFF files
     require rasterio (`pip install 'keras-deconv[geo]'`): files with more than 4
     channels, with several channels of more than 8 bits, or with a fourth
@@ -127,8 +127,8 @@ def from_folders(
             raises an error if most of its values exceed `low` by more than
             three times the width of the range. It also raises an error if the
             range is at most 1 wide, such as (0, 1), and integer values are
-            above it. Images are then float32 and keep their precision. Defaults
-            to None, for 8-bit images.
+            above it. With a range, images are kept as float32 and do not lose
+            precision. Defaults to None, for 8-bit images.
         palette: Sequence of one color (red, green, blue) in 0..255 per class,
             or "voc" for the colors of `color_map`, with (224, 224, 192) for
             void. The class of a pixel is then its color in every mask,
@@ -153,8 +153,8 @@ def from_folders(
             masks without an image, several files of the same name, and files of
             other image formats. "skip" ignores them and prints how many there
             are. Files of unsupported formats beside a supported file, such as
-            `7.dng` beside `7.png`, are always ignored. So are JPEG files beside
-            a mask of the same name.
+            `7.dng` beside `7.png`, are always ignored. JPEG files beside a mask
+            of the same name are ignored too.
         files: Sequence of str, or None for all files. Loads only these pairs.
             The names are paths inside the folders without suffix, such as
             "street/7".

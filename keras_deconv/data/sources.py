@@ -257,7 +257,7 @@ def _examples(
 def describe(
     name: str, *, data_dir: str | os.PathLike[str] | None = None
 ) -> SegmentationSet:
-    """Return the description of a dataset: its features, classes, colors and labels.
+    """Return the description of a dataset: features, classes and labels.
 
     Use it to get the class names, colors and number of classes of a dataset
     that `load` can read.
@@ -483,7 +483,7 @@ def _check_archives(
     manual_dir: str | None,
     archives: Sequence[str],
 ) -> None:
-    """Refuse a folder without archives, because tfds would try to download them.
+    """Refuse a folder without archives, which tfds would download.
 
     Raises:
         ValueError: If `manual_dir` does not contain any of them.

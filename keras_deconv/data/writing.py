@@ -262,7 +262,7 @@ def _checked_examples(
 
 
 def _stored(path: pathlib.Path, pixels: Pixels, is_wide: bool) -> Any:
-    """Return the file itself if tfds can store it, which is smaller, or pixels."""
+    """Return the file, which is smaller, if tfds can store it; or pixels."""
     if is_wide:
         stored = pixels.values.astype(np.uint16)
         if not np.array_equal(stored, pixels.values):

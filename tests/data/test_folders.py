@@ -740,7 +740,7 @@ def test_to_tfds_does_not_overwrite(tmp_path):
     write_set(tmp_path, tmp_path / "data")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(
-        ValueError, match="exists already, delete its folder"
+        ValueError, match="already exists, delete its folder"
     ) as error:
         write_set(tmp_path, tmp_path / "data")
     assert "\n" not in str(error.value)
@@ -790,7 +790,7 @@ def test_to_tfds_where_no_folder_can_be(tmp_path):
 def test_to_tfds_stays_in_its_folder(tmp_path, name):
     write_pairs(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ValueError, match="`name` must be lowercase letters"):
+    with pytest.raises(ValueError, match="`name` must consist of lowercase"):
         write_set(tmp_path, tmp_path / "data", name=name)
     pair = tmp_path / "images", tmp_path / "masks"
     for change in (

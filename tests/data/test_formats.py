@@ -187,7 +187,7 @@ def test_to_tfds_does_not_change_values(tmp_path):
     kind = file_kinds.Kind("a.tif", saved(values, "TIFF"), values)
     write_pairs(tmp_path, [kind])
     folders = {"train": (tmp_path / "images", tmp_path / "masks")}
-    with pytest.raises(ValueError, match="tfds can store values"):
+    with pytest.raises(ValueError, match="tfds can only store"):
         data.to_tfds(
             "own",
             folders,

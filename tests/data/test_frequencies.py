@@ -163,7 +163,7 @@ def test_progress_bar(capsys):
         (dataset_of(random_masks()).repeat(), r"have an end.*\.take"),
         (
             dataset_of(random_masks()[..., None, None]),
-            r"Element 0.*an image with 4 axes and a mask of shape \(3, 5, 6, 1, 1",
+            r"Element 0.* image with 4 axes and a mask of shape \(3, 5, 6, 1, 1",
         ),
         (
             dataset_of(np.zeros((2, 5, 6), int)).map(

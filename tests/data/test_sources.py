@@ -373,7 +373,7 @@ def test_load_unknown_split(scenes_dir, split):
 
 @pytest.mark.parametrize("name", ["scenes:7.*.*", "scenes/large"])
 def test_load_unknown_version_or_configuration(scenes_dir, name):
-    with raises_plainly(ValueError, f"`name` must name a version.*'{name}'"):
+    with raises_plainly(ValueError, f"`name` must have a version.*'{name}'"):
         splits(name, data_dir=scenes_dir)
 
 
