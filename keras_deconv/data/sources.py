@@ -275,7 +275,7 @@ def describe(
     Raises:
         ValueError: If the dataset is neither in the catalog nor a prepared
             dataset whose masks have class names. For datasets that only have
-            boxes or masks of single objects, such as COCO, the message says so.
+            boxes or masks of single objects (`voc`), the message says so.
 
     Example:
         >>> from keras_deconv.data import describe

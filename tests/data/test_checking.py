@@ -15,7 +15,7 @@ IMAGE = np.zeros((4, 6, 3), np.float32)
 
 
 def mask_of(*values):
-    """A mask of 24 pixels that has these labels, and 0 elsewhere."""
+    """Return a mask of 24 pixels with these labels, filled up with 0."""
     mask = np.zeros(24, np.int32)
     mask[: len(values)] = values
     return mask.reshape(4, 6)
@@ -179,7 +179,7 @@ def test_reading_goes_on_after_a_failure():
         assert report.num_examples == 6
         assert report.failures == ("Number 2 is bad", "Number 6 is bad")
         assert "2 examples could not be read:" in str(report)
-        # They may be in the two others.
+        # The two other examples may contain the class.
         assert "never occur" not in str(report)
         assert "in the examples that could be read: 2" in str(report)
         assert not report.ok
@@ -203,7 +203,7 @@ def test_reading_ends_where_nothing_comes():
 
 
 def test_many_faults_do_not_end_the_reading():
-    """The length is known, so the 151st example is reached."""
+    """Reading continues to the last example, because the length is known."""
 
     def fail(number):
         tf.debugging.Assert(number >= 150, ["Number", number, "is bad"])
@@ -214,7 +214,7 @@ def test_many_faults_do_not_end_the_reading():
     assert report.num_examples == 1
     assert report.early_end == ""
     assert "150 examples could not be read:" in str(report)
-    # None can be read.
+    # Not a single example can be read.
     report = run(tf.data.Dataset.range(120).map(fail))
     assert (len(report.failures), report.early_end) == (120, "")
 

@@ -13,7 +13,7 @@ COLORS = {
     "classes": ("road", "sky"),
     "palette": ((128, 64, 128), (70, 130, 180)),
 }
-# Each kind of file, and the arguments that it stands for.
+# Each kind of file, and the arguments that it defines.
 KINDS = {
     "cvat": (
         "# label:color_rgb:parts:actions\n"
@@ -76,7 +76,7 @@ KINDS = {
 def test_kinds(kind, tmp_path):
     text, expected = KINDS[kind]
     path = tmp_path / "map.txt"
-    # Windows writes a mark at the beginning.
+    # Windows adds a byte order mark.
     path.write_text(text, "utf-8-sig")
     assert read_label_map(path) == expected
     path.write_text(text, "utf-8")
