@@ -282,8 +282,8 @@ def _named_labels(
 
 def _disagreement(labels: Any, classes: Any) -> ValueError:
     return ValueError(
-        "`labels` must map to exactly the classes of `classes`: to all of "
-        "their names, or to all of the ids 0, 1, 2 and so on, at least two. "
+        "`labels` must map to exactly the classes: to all names in `classes`, "
+        "or to all ids 0, 1, 2 and so on, at least two. "
         f"Received: labels={labels!r}, classes={classes!r}"
     )
 
