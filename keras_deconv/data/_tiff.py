@@ -85,7 +85,7 @@ def pages(stream: IO[bytes]) -> list[Page]:
         if not directory.get(_SUBFILE, 0) & _NO_PAGE:
             found.append(_page(directory))
     if not found:
-        raise ValueError("The file has no page.")
+        raise ValueError("The file does not contain pages.")
     return found
 
 

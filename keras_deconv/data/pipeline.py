@@ -303,7 +303,8 @@ def _single_examples(
     """Return the frames of videos as examples, and other datasets unchanged."""
     if not isinstance(dataset, tf.data.Dataset):
         raise ValueError(
-            "`dataset` must be a tf.data.Dataset, such as tfds.load returns. "
+            "`dataset` must be a tf.data.Dataset, such as the result of "
+            "tfds.load. "
             f"Received: {type(dataset).__name__}. Use data.load to load a "
             "dataset by its name."
         )
@@ -459,7 +460,7 @@ def check_arguments(
     if augment is not None and not callable(augment):
         raise ValueError(
             "`augment` must be a function from (image, mask) to (image, mask), "
-            "such as data.augmentation() returns. "
+            "such as the result of data.augmentation(). "
             f"Received: augment={augment!r}"
         )
 
@@ -491,7 +492,7 @@ def _check_number(
     if drop_remainder and 0 < num_examples < batch_size:
         raise ValueError(
             "`batch_size` must be at most the number of examples if "
-            "drop_remainder=True, or the dataset is empty. Received: "
+            "drop_remainder=True, which drops smaller batches. Received: "
             f"batch_size={batch_size} for {num_examples} examples"
         )
 
@@ -514,7 +515,7 @@ def _with_a_batch(
     if drop_remainder:
         text = (
             "`batch_size` must be at most the number of examples if "
-            "drop_remainder=True, or the dataset is empty. Received: "
+            "drop_remainder=True, which drops smaller batches. Received: "
             f"batch_size={batch_size} for fewer examples"
         )
     else:
