@@ -61,9 +61,14 @@ def load(
 ) -> Any:
     """Load a dataset of tfds as batches of images and masks for `fit`.
 
-    Use it for all datasets of the catalog (see `describe`), for `cam_vid` and
-    `scenes` of this package, and for datasets that `to_tfds` wrote. If
-    `data_dir` does not contain the dataset, it is prepared first: it is read
+    Use it for the datasets of the catalog, and for datasets that `to_tfds`
+    wrote. The catalog contains `caltech_birds2010`, `caltech_birds2011`,
+    `cam_vid`, `cityscapes`, `coco/2017_panoptic`,
+    `curated_breast_imaging_ddsm/original-calc`,
+    `curated_breast_imaging_ddsm/original-mass`, `davis`, `lost_and_found`,
+    `oxford_iiit_pet`, `scene_parse150` and `scenes`.
+
+    If `data_dir` does not contain the dataset, it is prepared first: it is read
     from `manual_dir` if that folder contains its archives, and downloaded
     otherwise. A prepared dataset is read from `data_dir`, whatever `manual_dir`
     contains.
