@@ -155,7 +155,10 @@ def model_file(tmp_path_factory):
         ("train {data} --output /dev/null", "--output must be a folder"),
         ("export {model} --output /dev/null", "--output must be a regular"),
         ("evaluate {model} {data} --json {tmp}", "--json must be a file"),
-        ("evaluate {model} {data} --json {here}/x", "--json must be where"),
+        (
+            "evaluate {model} {data} --json {here}/x",
+            "--json must be a path that can",
+        ),
         ("check huggingface:x", "DATASET must be the name of a dataset"),
         ("export {tmp}/none --output {tmp}/saved", "there is no file"),
         ("export {model} --output {tmp}", "a folder that is new, empty or"),

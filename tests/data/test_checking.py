@@ -196,7 +196,7 @@ def test_reading_ends_where_nothing_comes():
     report = run(Broken())
     assert report.num_examples == 0
     assert report.failures == ("the disk is gone",) * 100
-    assert report.early_end.startswith("Stopped reading after 100 failures")
+    assert report.early_end.startswith("Stopped reading after 100 consecutive")
     assert not report.ok
     assert "100 examples could not be read:" in str(report)
     assert str(report).endswith(report.early_end)
@@ -259,7 +259,7 @@ def test_a_cached_set_that_lost_an_example(is_shuffled):
     assert second.failures == ()
     reason = second.early_end
     assert "cache=False, shuffle=False, batch_size=1" in reason
-    assert ("only 5" if is_shuffled else "5 elements came") in reason
+    assert ("only 5" if is_shuffled else "has 5 elements") in reason
     assert reason in str(second)
 
 

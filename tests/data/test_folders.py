@@ -272,7 +272,7 @@ def test_what_does_not_match(tmp_path, capsys):
     spoil_by_removing(tmp_path)
     message = (
         r"with pairs: 2; images without mask: 1 \(a\); "
-        r"masks without image: 1 \(zebra\)\. Give `mask_suffix`"
+        r"masks without image: 1 \(zebra\)\. Pass `mask_suffix`"
     )
     with pytest.raises(ValueError, match=message):
         read(tmp_path)
