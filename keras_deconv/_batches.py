@@ -1,4 +1,4 @@
-"""Images as models take them, batch by batch."""
+"""Batches of images, in the shape that a model accepts."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,10 +16,12 @@ def check_images(
     any_size: bool = False,
     name: str = "images",
 ) -> Any:
-    """Images as array or tensor of a shape that the model takes.
+    """Return images as an array or tensor of a shape that the model accepts.
 
     Raises:
-        ValueError: The shape is another, there is no image, or no numbers.
+        ValueError: If the shape does not match the input of the model.
+        ValueError: If there are no images.
+        ValueError: If the images are not numbers.
     """
     if not ops.is_tensor(images):
         images = np.asarray(images)
@@ -38,14 +40,14 @@ def check_images(
     ):
         raise ValueError(
             f"`{name}` must be a batch of at least one image, of shape "
-            f"{tuple(takes)}. Received: {name}.shape={shape}. A single image "
-            f"becomes a batch by {name}[None]."
+            f"{tuple(takes)}. Received: {name}.shape={shape}. Pass a single "
+            f"image as {name}[None]."
         )
     return images
 
 
 def is_traced(model: keras.Model, images: Any) -> bool:
-    """Whether a function is being compiled, with whatever images."""
+    """Return whether the code runs while a function is compiled."""
     return _backends.is_traced(ops.cast(images[:1], model.inputs[0].dtype))
 
 
@@ -55,10 +57,10 @@ def in_batches(
     batch_size: int,
     verbose: int,
 ) -> list[np.ndarray]:
-    """Arrays of what `function` gives for the items from 0 to `number`.
+    """Return the results of `function` for the items 0 to `number - 1`.
 
-    It takes as many indices each time, so that one graph does for all: the
-    last batch is filled up with the last item.
+    Every call receives the same number of indices, so that one compiled graph
+    is enough. The last batch is filled up with the last item.
     """
     batch_size = min(batch_size, number)
     progress = keras.utils.Progbar(number, verbose=_arguments.verbose(verbose))
@@ -71,7 +73,8 @@ def in_batches(
             np.empty((number, *part.shape[1:]), part.dtype) for part in parts
         ]
         for whole, part in zip(wholes, parts, strict=True):
-            # Replicas of a distribution strategy each give all: cut.
+            # Each replica of a distribution strategy returns the whole batch,
+            # so the result may be longer than needed.
             whole[start:stop] = part[: stop - start]
         progress.update(stop)
     return wholes

@@ -1,8 +1,9 @@
-"""Files and folders that are complete whenever they exist.
+"""Atomic writes: a file or folder is complete as soon as it exists.
 
-What is written goes into a temporary folder beside its target, and is renamed
-when it is complete. A lock in that folder tells others that its writer lives:
-the kernel releases it, however the process ends.
+Output is written to a temporary folder beside its target and renamed when it is
+complete. A lock file in that folder tells other processes that the writer is
+still running. The kernel releases the lock when the process ends for any
+reason.
 """
 
 import contextlib
@@ -23,21 +24,24 @@ if sys.platform != "win32":
 
 Path = str | os.PathLike[str]
 
-# Of the names of temporary folders; tempfile adds eight characters.
+# Prefix of temporary folders. `tempfile` adds eight characters.
 _PREFIX = ".keras_deconv."
 _LOCK = "lock"
-# Folders for what is written and for what is replaced, under its own name.
+# Subfolders of a temporary folder: for the new file or folder, and for the one
+# that it replaces. Both keep the name of the target.
 _NEW, _BEFORE = "new", "before"
-# What a file system answers that has no locks.
+# Errors of file systems that do not support locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-# What it answers if it cannot exchange two names.
+# Errors of file systems that cannot exchange two names.
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
-# Nobody takes that long from making a folder to locking it.
+# A process locks its folder right after creating it. A folder without a lock
+# that is older than this was left behind.
 _SECONDS_TO_LOCK = 3600
-# What is in them leads to the open files of a process.
+# Folders whose entries are links to the open files of a process.
 _OPEN_FILES = ("/proc/self/fd", "/dev/fd")
 
-# A folder with many files is not looked through for each of them.
+# Without this interval, writing many files to one folder would search it for
+# each of them.
 _SECONDS_BETWEEN_CLEANING = 60
 _cleaned = dict[pathlib.Path, float]()
 
@@ -54,22 +58,23 @@ class DiskFullError(OSError):
 
 @contextlib.contextmanager
 def replaced(path: Path) -> Iterator[pathlib.Path]:
-    """A path to write to; what is written there then becomes `path`.
+    """Yield a path to write to, which replaces `path` when the block ends.
 
-    It has the name of `path`, since Keras and TensorFlow read the suffix, and
-    lies in a new folder beside it, since renaming must not change the disk.
-    There is room in that folder for files that are needed meanwhile. If the
-    block raises, `path` stays as it was. If `path` is a symbolic link, what it
-    points to is replaced, and the link stays.
+    The yielded path has the name of `path`, because Keras and TensorFlow read
+    the suffix. It lies in a new folder beside `path`, because renaming does not
+    work across disks. The block may write other temporary files to the same
+    folder. If the block raises, `path` is unchanged. If `path` is a symbolic
+    link, the target of the link is replaced and the link is kept.
 
-    A process that is killed leaves its folder, which the next process that
-    writes there deletes. Where a folder is replaced, one of the two is there
-    all the time on Linux and macOS; elsewhere the next process brings the old
-    one back if one is killed between two renames.
+    A process that is killed leaves its temporary folder behind. The next
+    process that writes to the same place deletes it. On Linux and macOS, a
+    folder is replaced in one step. On other systems it takes two renames. If a
+    process is killed between them, the next process restores the previous
+    folder.
 
     Raises:
-        ValueError: If `path` is neither free, nor a regular file, nor a folder,
-            or is a folder and what was written is a file.
+        ValueError: If `path` exists and is neither a regular file nor a folder.
+        ValueError: If `path` is a folder and the block wrote a file.
         DiskFullError: If the disk is full.
         OSError: If files cannot be written there.
     """
@@ -82,7 +87,7 @@ def replaced(path: Path) -> Iterator[pathlib.Path]:
         clean(target.parent)
     try:
         with _new_folder(target.parent) as folder:
-            # Of its own, since `target` may have any name.
+            # A subfolder, because `target` may have the name of the lock.
             (folder / _NEW).mkdir()
             part = folder / _NEW / target.name
             yield part
@@ -92,7 +97,8 @@ def replaced(path: Path) -> Iterator[pathlib.Path]:
             if target.is_file():
                 shutil.copymode(target, part)
             os.replace(part, target)
-    # HDF5 and TensorFlow raise errors of their own, with this text in them.
+    # HDF5 and TensorFlow do not raise OSError, but their messages contain the
+    # text of the system error.
     except Exception as error:
         if os.strerror(errno.ENOSPC) not in str(error):
             raise
@@ -104,7 +110,7 @@ def replaced(path: Path) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def _new_folder(parent: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A temporary folder that is locked, so that nobody else deletes it."""
+    """Create and lock a temporary folder, so that other processes keep it."""
     while True:
         with tempfile.TemporaryDirectory(
             dir=parent, prefix=_PREFIX, ignore_cleanup_errors=True
@@ -116,7 +122,8 @@ def _new_folder(parent: pathlib.Path) -> Iterator[pathlib.Path]:
                     file, _ = stack.enter_context(lock)
                 except FileNotFoundError:
                     continue
-                # Another process may have deleted it before it was locked.
+                # Another process may have deleted the folder before it was
+                # locked.
                 if not _is_at(file, folder / _LOCK):
                     continue
                 yield folder
@@ -138,18 +145,19 @@ def _replace_folder(
 
 
 def check_replaceable(path: Path, name: str = "path") -> None:
-    """Refuse to replace what is neither a regular file nor a folder.
+    """Refuse to replace a path that is neither a regular file nor a folder.
 
-    To root, a device is a file like others, which a rename would remove.
+    For root, a device is like any other file: a rename would remove it.
 
     Args:
-        path: Path of a file or folder; one that does not exist passes.
-        name: Name of the argument or option, for the error.
+        path: Path of a file or folder. A path that does not exist is accepted.
+        name: Name of the argument or option, for the error message.
 
     Raises:
-        ValueError: If `path` is something else, or cannot be looked at.
+        ValueError: If `path` is a device, a pipe or a socket.
+        ValueError: If the file system cannot say what `path` is.
     """
-    # Options of the command stand without backticks.
+    # Command-line options are written without backticks.
     shown = name if name.startswith("-") else f"`{name}`"
     try:
         mode = os.stat(path).st_mode
@@ -158,19 +166,19 @@ def check_replaceable(path: Path, name: str = "path") -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(
-            f"{shown} must be where files can be written. Received: "
+            f"{shown} must be a path that can be written to. Received: "
             f"{name}={os.fspath(path)!r}: {reason}"
         ) from None
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or _is_descriptor(path):
         raise ValueError(
-            f"{shown} must be a regular file or a new name, since what is "
-            f"there is replaced. Received: {name}={os.fspath(path)!r}, which "
-            "is a device, a pipe or a socket"
+            f"{shown} must be a regular file or a path that does not exist, "
+            "since existing files are replaced. Received: "
+            f"{name}={os.fspath(path)!r}, which is a device, a pipe or a socket"
         )
 
 
 def is_stream(path: Path) -> bool:
-    """Whether to write to `path` as it is: a device, a pipe, /dev/stdout."""
+    """Return whether `path` is a device, a pipe or an open file."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
@@ -181,13 +189,13 @@ def is_stream(path: Path) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text to a file, in whole, or to a stream.
+    """Write a text to a file, in one step, or to a stream.
 
     Raises:
-        OSError: If it cannot be written there.
+        OSError: If the text cannot be written.
     """
     if is_stream(path):
-        # Standard output may be a file that others have written to.
+        # Standard output may be redirected to a file that already has content.
         with open(path, "a", encoding="utf-8") as stream:
             stream.write(text)
         return
@@ -196,7 +204,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_readable(path: Path) -> None:
-    """Refuse what would be waited for, or is not a file.
+    """Refuse to read from pipes and devices, which may never end.
 
     Raises:
         ValueError: If `path` exists and is not a regular file.
@@ -207,26 +215,26 @@ def check_readable(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold a lock file, which is deleted in the end; others wait or give up.
+    """Hold a lock file until the block ends, and then delete it.
 
-    File systems without locks, and Windows, keep nobody out.
+    Windows and file systems without locks do not exclude other processes.
 
     Args:
-        path: Name of the file, in a folder that exists.
-        wait: Whether to wait for whoever holds it.
+        path: Path of the lock file, in a folder that exists.
+        wait: Whether to wait until the current holder releases the lock.
 
     Yields:
-        Whether the lock excludes others. False if the file system does not
-        support locks.
+        Whether the lock excludes other processes. False if the file system does
+        not support locks.
 
     Raises:
-        BlockingIOError: If another one holds it, and `wait` is False.
-        ValueError: If `path` is not an empty file, so somebody else's.
+        BlockingIOError: If another process holds the lock and `wait` is False.
+        ValueError: If `path` is not an empty file, so it is not a lock file.
     """
     while True:
         _check_is_lock(path)
         with _open_locked(path, wait) as (file, is_locked):
-            # Its last holder may have deleted it while this one waited.
+            # The previous holder may have deleted the file during the wait.
             if not _is_at(file, path):
                 continue
             _check_is_lock(path)
@@ -241,10 +249,10 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
 
 
 def _check_is_lock(path: Path) -> None:
-    """Refuse a file that was not made as a lock: that would be deleted.
+    """Refuse a file that is not a lock file, since it would be deleted.
 
     Raises:
-        ValueError: If it exists and is not an empty regular file.
+        ValueError: If the path exists and is not an empty regular file.
     """
     try:
         status = os.lstat(path)
@@ -252,14 +260,14 @@ def _check_is_lock(path: Path) -> None:
         return
     if not stat.S_ISREG(status.st_mode) or status.st_size:
         raise ValueError(
-            f"'{os.fspath(path)}' must be a free name or an empty file, since "
-            "a lock of that name is made there and deleted. Move it away."
+            f"'{os.fspath(path)}' must not exist or must be an empty file, "
+            "since it is used as a lock file and deleted afterwards. Move it."
         )
 
 
 @contextlib.contextmanager
 def _open_locked(path: Path, wait: bool = True) -> Iterator[tuple[int, bool]]:
-    """A file, which is made, and whether nobody else can lock it."""
+    """Open a lock file; yield it, and whether it excludes others."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
     file = os.open(path, flags, 0o600)
     try:
@@ -290,7 +298,7 @@ def _is_at(file: int, path: Path) -> bool:
 
 
 def clean(parent: pathlib.Path) -> None:
-    """Delete what processes left in a folder that were killed in `replaced`."""
+    """Delete the folders of processes that were killed inside `replaced`."""
     with contextlib.suppress(OSError):
         for folder in parent.glob(f"{_PREFIX}????????"):
             with contextlib.suppress(OSError):
@@ -305,10 +313,11 @@ def _clean(folder: pathlib.Path) -> None:
     is_old = time.time() - status.st_mtime > _SECONDS_TO_LOCK
     if not (folder / _LOCK).exists():
         if is_old:
-            folder.rmdir()  # if it is empty
+            folder.rmdir()  # Fails if the folder is not empty.
         return
     with _open_locked(folder / _LOCK, wait=False) as (_, is_locked):
-        # Without locks, only its age tells whether its writer may still run.
+        # Without locks, only the age of the folder tells whether the writer may
+        # still be running.
         if not is_locked and not is_old:
             return
         for before in (folder / _BEFORE).glob("*"):
@@ -319,19 +328,20 @@ def _clean(folder: pathlib.Path) -> None:
 
 
 def _is_descriptor(path: Path) -> bool:
-    """Whether a path leads to an open file, as /dev/stdout does.
+    """Return whether a path leads to an open file, as /dev/stdout does.
 
-    Whatever it is called: links to open files lie on a file system that has
-    nothing but such things.
+    The path may have any name: links to open files are recognized by their file
+    system, which contains nothing else.
     """
     devices = set[int]()
     for folder in _OPEN_FILES:
         with contextlib.suppress(OSError):
             devices.add(os.stat(folder).st_dev)
-    # An ordinary folder on the root's disk does not tell open files apart.
+    # If such a folder is an ordinary folder on the root file system, its device
+    # number does not identify open files.
     devices.discard(os.stat(os.sep).st_dev)
     name = os.path.abspath(path)
-    for _ in range(40):  # as many as Linux follows
+    for _ in range(40):  # Linux follows at most 40 links.
         try:
             status = os.lstat(name)
         except OSError:
@@ -346,7 +356,7 @@ def _is_descriptor(path: Path) -> bool:
 
 
 def _exchange(a: pathlib.Path, b: pathlib.Path) -> bool:
-    """Let two names change places at once; False if the system cannot."""
+    """Exchange two names in one step; return False if the system cannot."""
     if sys.platform == "win32":
         return False
     library = ctypes.CDLL(None, use_errno=True)

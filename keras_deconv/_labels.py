@@ -1,8 +1,8 @@
-"""What the losses and the metrics both need to know about label maps.
+"""Checks and conversions of label maps, shared by losses and metrics.
 
-A label map holds one class id per pixel. Ids 0..num_classes-1 are classes, the
-ids of `ignore_class` are void: nobody says what is there, so such pixels take
-no part. Any other id is a mistake in the data.
+A label map contains one class id per pixel. Ids 0..num_classes-1 are classes.
+The ids in `ignore_class` are void: the class of the pixel is unknown, so losses
+and metrics ignore it. Any other id is an error in the data.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ Shape: TypeAlias = tuple[int | None, ...]
 IgnoreClass: TypeAlias = int | Sequence[int] | None
 
 LEFT_OUT = -1
-"""What `class_ids` writes where a pixel takes no part."""
+"""The id that `class_ids` returns for ignored pixels."""
 
 
 def precise_dtype(dtype: Any) -> str:
-    """Give the dtype to compute in; half precision becomes float32.
+    """Return the dtype to compute in: float32 instead of half precision.
 
-    A sum over the pixels of a batch overflows float16, and neither float16 nor
-    bfloat16 counts pixels.
+    The sum over the pixels of a batch overflows float16. Neither float16 nor
+    bfloat16 can count pixels exactly.
     """
     name = _arguments.float_dtype(dtype)
     return "float32" if name in ("float16", "bfloat16") else name
@@ -35,17 +35,18 @@ def precise_dtype(dtype: Any) -> str:
 def label_map(
     y_true: Tensor, sizes: tuple[Any, ...], y_pred_shape: Shape
 ) -> Tensor:
-    """Give `y_true` in one shape, without the axis of size 1 it may end with.
+    """Return `y_true` with the shape `sizes`, without a last axis of size 1.
 
     Args:
         y_true: Labels of shape `sizes` or `sizes + (1,)`.
-        sizes: Shape to have, as `keras.ops.shape` gives it: a size that is not
-            known until run time is a tensor.
-        y_pred_shape: Shape of the predictions, for the error.
+        sizes: Expected shape, as returned by `keras.ops.shape`. A size that is
+            only known at run time is a tensor.
+        y_pred_shape: Shape of the predictions, for the error message.
 
     Raises:
-        ValueError: Any other shape, one-hot labels among them.
-        tf.errors.InvalidArgumentError: The same at run time.
+        ValueError: If `y_true` has any other shape, such as that of one-hot
+            labels.
+        tf.errors.InvalidArgumentError: If the shapes only differ at run time.
     """
     shape = _known(sizes)
     y_true = _arguments.tensor(y_true, "y_true")
@@ -56,9 +57,9 @@ def label_map(
         elif y_true_shape == y_pred_shape:
             raise ValueError(
                 "`y_true` must hold one class id per pixel, but it has the "
-                f"shape of `y_pred`, {y_pred_shape}. One-hot labels become "
-                "ids with keras.ops.argmax(y_true, axis=-1); class ids as "
-                "predictions must be of an integer dtype."
+                f"shape of `y_pred`, {y_pred_shape}. Convert one-hot labels "
+                "with keras.ops.argmax(y_true, axis=-1). If `y_pred` holds "
+                "class ids, it must have an integer dtype."
             )
     if not _may_broadcast(tuple(y_true.shape), shape, stretch=False):
         raise ValueError(
@@ -87,27 +88,30 @@ def class_ids(
     ignore_class: IgnoreClass,
     sample_weight: Tensor | None = None,
 ) -> Tensor:
-    """Read a label map: class ids, and `LEFT_OUT` where a pixel is void.
+    """Return the class ids of a label map, and `LEFT_OUT` for void pixels.
 
     Args:
         y_true: Label map of any integer dtype, or whole numbers as floats.
         num_classes: Number of classes.
-        ignore_class: Void ids. They win over class ids.
-        sample_weight: Weights of images or pixels; 0 leaves them out, too.
+        ignore_class: Void ids. An id that is also a class id is void.
+        sample_weight: Weights of images or pixels. A weight of 0 also makes
+            pixels void.
 
     Returns:
-        Tensor of the same shape and of the widest int dtype. In compiled code,
-        where nothing can be raised, labels that are neither class nor void
-        become `LEFT_OUT` too.
+        Tensor of the same shape, with the widest integer dtype of the backend.
+        Compiled code cannot raise errors. There, labels that are neither a
+        class nor void become `LEFT_OUT` too.
 
     Raises:
-        ValueError: A label that is neither class nor void, in eager code;
-            weights that fit neither images nor pixels.
-        tf.errors.InvalidArgumentError: The same in a TensorFlow graph.
+        ValueError: If a label is neither a class nor void, in eager code.
+        ValueError: If the weights do not match images or pixels.
+        tf.errors.InvalidArgumentError: For the same reasons, in a TensorFlow
+            graph.
     """
-    # TensorFlow keeps int32 in a GPU's host memory, int64 on the device.
+    # TensorFlow keeps int32 tensors in host memory, and int64 tensors on the
+    # GPU.
     ids = ops.cast(y_true, _backends.widest_int())
-    if "float" in _dtype(y_true):  # no class: 0.5, NaN
+    if "float" in _dtype(y_true):  # 0.5 and NaN are not class ids.
         whole = ops.equal(ops.cast(ids, _dtype(y_true)), y_true)
     else:
         whole = ops.ones_like(ids, dtype="bool")
@@ -125,21 +129,24 @@ def class_ids(
 
 
 def pixel_weights(sample_weight: Tensor, ids: Tensor) -> Tensor:
-    """Give sample weights the rank of `ids`, so that the two broadcast.
+    """Return sample weights that broadcast to `ids`.
 
     Args:
-        sample_weight: Weights per image (batch,), per pixel (the shape of
-            `ids`, or that and a last axis of size 1), or in between.
+        sample_weight: Weights per image, of shape `(batch,)`; per pixel, of the
+            shape of `ids` with or without a last axis of size 1; or with any
+            number of axes in between.
         ids: Label map.
 
     Returns:
-        The weights. In compiled code, where nothing can be raised, NaN stands
-        for what is not a weight.
+        The weights, with the rank of `ids`. Compiled code cannot raise errors.
+        There, invalid weights become NaN.
 
     Raises:
-        ValueError: The weights fit neither images nor pixels, or are complex;
-            in eager code also weights that are negative or not finite.
-        tf.errors.InvalidArgumentError: The same in a TensorFlow graph.
+        ValueError: If the weights do not match images or pixels.
+        ValueError: If the weights are complex.
+        ValueError: If a weight is negative or not finite, in eager code.
+        tf.errors.InvalidArgumentError: For the same reasons, in a TensorFlow
+            graph.
     """
     weights = _arguments.tensor(sample_weight, "sample_weight")
     received, shape = tuple(weights.shape), tuple(ids.shape)
@@ -190,7 +197,7 @@ def _valid_weights(weights: Tensor) -> Tensor:
 
 
 def _known(sizes: tuple[Any, ...]) -> Shape:
-    """Sizes as in a static shape, None for what is not known yet."""
+    """Return a static shape: None replaces sizes that are not known."""
     return tuple(n if isinstance(n, int) else None for n in sizes)
 
 
@@ -205,7 +212,7 @@ def _dtype(tensor: Tensor) -> str:
 
 
 def _may_broadcast(source: Shape, target: Shape, stretch: bool) -> bool:
-    """Whether the sizes known so far agree; `stretch` lets a 1 fit any size."""
+    """Return whether known sizes agree; `stretch` lets 1 match any size."""
     return len(source) == len(target) and all(
         s is None or t is None or s == t or (stretch and s == 1)
         for s, t in zip(source, target, strict=True)
@@ -234,7 +241,7 @@ def _require_known(
             more = ", ..." if len(found) > 10 else ""
             raise ValueError(f"{rule} {listed}{more}. {way_out}")
     else:
-        # A graph cannot list them, but it can name the extremes.
+        # A graph cannot list the labels, but it can print their range.
         found = ops.cast(y_true, "float32")
         smallest = ops.min(ops.where(known, np.inf, found))
         largest = ops.max(ops.where(known, -np.inf, found))

@@ -108,7 +108,7 @@ def test_a_pipe_or_device_is_not_replaced(tmp_path):
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
     for path in (loop, pipe / "below", tmp_path / "nul\0"):
-        with pytest.raises(ValueError, match="`path` must be where files can"):
+        with pytest.raises(ValueError, match="`path` must be a path that can"):
             write(path)
 
 
@@ -357,7 +357,7 @@ def test_what_is_not_a_lock_is_refused_and_stays(make, tmp_path):
     before = path.lstat()
     for wait in (True, False):
         with (
-            pytest.raises(ValueError, match="free name or an empty file"),
+            pytest.raises(ValueError, match="must be an empty file"),
             _files.locked(path, wait=wait),
         ):
             pass

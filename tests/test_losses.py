@@ -616,7 +616,7 @@ def test_many_stray_labels_are_not_all_listed():
 @pytest.mark.parametrize(
     ("y_true", "y_pred", "message"),
     [
-        ((2, 3, 4, 3), (2, 3, 4, 3), r"One-hot.*ops\.argmax"),
+        ((2, 3, 4, 3), (2, 3, 4, 3), r"one-hot.*ops\.argmax"),
         ((2, 4, 4), (2, 3, 4, 3), r"\(2, 4, 4\).*\(2, 3, 4, 3\)"),
         ((2, 4, 4, 1), (2, 3, 4, 3), r"\(2, 4, 4, 1\).*\(2, 3, 4, 3\)"),
         ((2, 3), (2, 3, 4, 3), r"\(2, 3\).*\(2, 3, 4, 3\)"),

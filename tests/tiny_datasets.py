@@ -1,4 +1,4 @@
-"""Tiny data sets written at test time: no binary files in the repository."""
+"""Tiny datasets that tests write, instead of files in the repository."""
 
 import contextlib
 import io
@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-# What write_pet_archives draws into every picture, from left to right:
-# label in the archive, color.
+# Label and color of the stripes that `write_pet_archives` draws, from left to
+# right.
 PET_STRIPES = ((1, (200, 40, 40)), (3, (40, 200, 40)), (2, (40, 40, 200)))
 
 
@@ -19,10 +19,10 @@ def write_png(path, pixels):
 
 
 def write_camvid(folder, num_pairs=None, size=(12, 16)):
-    """Writes pictures and masks in the layout of the SegNet tutorial.
+    """Write images and masks in the layout of the SegNet tutorial.
 
-    Column c of every mask has label c % 12, and every pixel of the picture is
-    ten times the label, plus the number of the pair.
+    Column c of every mask has the label c % 12. Every pixel of an image is ten
+    times its label, plus the number of the pair.
     """
     for split, count in (num_pairs or {"train": 3, "val": 2}).items():
         for number in range(count):
@@ -35,7 +35,7 @@ def write_camvid(folder, num_pairs=None, size=(12, 16)):
 
 
 def write_pet_archives(folder, num_train=3, num_test=2, size=(30, 60)):
-    """Writes the archives of oxford_iiit_pet with three stripes a picture."""
+    """Write archives of oxford_iiit_pet with three stripes per image."""
     height, width = size
     stripe = np.arange(width) * len(PET_STRIPES) // width
     labels = np.uint8([label for label, _ in PET_STRIPES])
@@ -63,9 +63,9 @@ def write_pet_archives(folder, num_train=3, num_test=2, size=(30, 60)):
 
 @contextlib.contextmanager
 def mock_pets(num_examples=5):
-    """Lets tfds give oxford_iiit_pet from its mock, with labels that exist.
+    """Make tfds return a mock of oxford_iiit_pet with labels that exist.
 
-    Of itself the mock draws labels in 0..255.
+    By default, the mock draws labels in 0..255.
     """
 
     def as_dataset(self, split, **_):
@@ -88,7 +88,7 @@ def mock_pets(num_examples=5):
 
 
 def _write_tar(path, files):
-    # Uncompressed in spite of its name, as the genuine one.
+    # Uncompressed in spite of its name, like the original archive.
     with tarfile.open(path, "w") as archive:
         for name, content in files.items():
             member = tarfile.TarInfo(name)

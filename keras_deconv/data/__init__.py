@@ -1,7 +1,12 @@
-"""Data sets for semantic segmentation, on top of tensorflow-datasets.
+"""Datasets for semantic segmentation, built on tensorflow-datasets (tfds).
 
-Where Keras runs on JAX or PyTorch, importing this hides GPUs from TensorFlow,
-unless the environment variable KERAS_DECONV_TENSORFLOW_GPU is 1.
+`load` reads a dataset of tfds by name. `from_folders` reads a folder of images
+and a folder of masks. Both return a `tf.data.Dataset` that you can pass to
+`fit`.
+
+If Keras uses JAX or PyTorch, importing this module hides GPUs from TensorFlow,
+which would reserve their memory. Set the environment variable
+KERAS_DECONV_TENSORFLOW_GPU to 1 to keep them visible.
 """
 
 from keras_deconv.data._devices import hide_gpus

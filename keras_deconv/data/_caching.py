@@ -1,4 +1,4 @@
-"""Keeping what was read, in memory or on disk, if there is room for it."""
+"""Caches of examples in memory or on disk."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import tensorflow as tf
 Cache: TypeAlias = bool | str
 
 _MEMORY_INFO = pathlib.Path("/proc/meminfo")
-# Limits of containers: of both versions of control groups, the files of limit,
-# usage and statistics, and what the statistics call files that can be dropped.
+# Memory limits of containers, for version 2 and version 1 of control groups.
+# The files contain the limit, the usage and the statistics. The last name is
+# the statistic of cached files that the kernel can drop.
 _GROUPS = (
     (
         pathlib.Path("/sys/fs/cgroup"),
@@ -37,24 +38,24 @@ def checked(cache: Any) -> Cache:
     """Return `cache` if it is True, False or "disk".
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If `cache` is any other value.
     """
     if isinstance(cache, bool) or (isinstance(cache, str) and cache == "disk"):
         return cache
     raise ValueError(
-        "`cache` must be True, to keep examples in memory, 'disk', or False. "
+        "`cache` must be True (keep examples in memory), 'disk' or False. "
         f"Received: cache={cache!r}"
     )
 
 
 def cached(dataset: tf.data.Dataset, cache: Cache) -> tf.data.Dataset:
-    """Keep the elements of a dataset after the first time they are read."""
+    """Return a dataset that keeps its elements after they are first read."""
     if not cache:
         return dataset
     if cache is True:
         return dataset.cache()
     folder = tempfile.mkdtemp(prefix="keras_deconv.")
-    # Datasets that are made of this one read the file until then.
+    # Datasets derived from this one may read the file until Python ends.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return dataset.cache(str(pathlib.Path(folder, "examples")))
 
@@ -62,7 +63,7 @@ def cached(dataset: tf.data.Dataset, cache: Cache) -> tf.data.Dataset:
 def num_bytes(
     num_examples: int, size: tuple[int, int], channels: int, is_float: bool
 ) -> int:
-    """Return how much memory examples take: images, and masks of one byte."""
+    """Return the memory of examples: images, and masks of 1 byte a pixel."""
     height, width = size
     bytes_per_pixel = channels * (4 if is_float else 1) + 1
     return num_examples * height * width * bytes_per_pixel
@@ -72,26 +73,27 @@ def check_fits(cache: Cache, needed: int, what: str) -> None:
     """Refuse a cache that is larger than the free memory.
 
     Args:
-        cache: What `checked` returns; only True needs memory.
-        needed: Bytes of the cache.
-        what: What it would hold, for the error: "9 examples of 3x4 pixels".
+        cache: Value returned by `checked`. Only True needs memory.
+        needed: Size of the cache in bytes.
+        what: Description of the content for the error message, such as "9
+            examples of 3x4 pixels".
 
     Raises:
-        ValueError: If it does not fit.
+        ValueError: If the cache does not fit into memory.
     """
     free = free_memory() if cache is True else None
     if free is not None and needed > free:
         raise ValueError(
             "`cache` must fit into memory. Received: cache=True for "
-            f"{what}, which need about {shown(needed)}, and {shown(free)} are "
-            "free. Pass cache='disk' to keep them in a temporary file, "
-            "cache=False to read them in every epoch, or a smaller "
+            f"{what}, which need about {shown(needed)}. Free memory: "
+            f"{shown(free)}. Pass cache='disk' to use a temporary file, "
+            "cache=False to read the examples in every epoch, or a smaller "
             "`image_size`."
         )
 
 
 def shown(number: int) -> str:
-    """Write a number of bytes: `1.5 GB`.
+    """Return a number of bytes as text, such as `1.5 GB`.
 
     >>> shown(1_500_000_000), shown(2_000_000)
     ('1.5 GB', '2.0 MB')
@@ -101,7 +103,7 @@ def shown(number: int) -> str:
 
 
 def free_memory() -> int | None:
-    """Return the bytes that this process can still take, if that is known."""
+    """Return the free memory of this process in bytes, None if unknown."""
     known = [_free_on_host(), *(_free_in_group(*group) for group in _GROUPS)]
     return min((free for free in known if free is not None), default=None)
 
@@ -119,7 +121,8 @@ def _free_in_group(
     folder: pathlib.Path, names: tuple[str, str, str, str]
 ) -> int | None:
     limit_file, usage_file, statistics_file, key = names
-    # Without a limit the file holds "max", or a number above any memory.
+    # Without a limit, the file contains "max", or a number larger than any
+    # memory.
     with contextlib.suppress(OSError, ValueError):
         limit = int((folder / limit_file).read_text())
         used = int((folder / usage_file).read_text())

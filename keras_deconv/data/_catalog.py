@@ -1,4 +1,4 @@
-"""What each data set's labels mean, since tfds does not say."""
+"""Classes and labels of known datasets, which tfds does not describe."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from keras_deconv.data._sets import SegmentationSet, plain_set
 
 
 def known_set(name: str) -> SegmentationSet:
-    """Looks up a data set.
+    """Return the description of a dataset.
 
     Raises:
-        ValueError: it is not in the catalog.
+        ValueError: If the dataset is not in the catalog.
     """
     entry = find(name)
     if entry is None:
         raise ValueError(
-            f"{unknown_text(name)}For any other tfds set pass a "
-            "SegmentationSet of your own as `name`, or `image_key`, "
-            "`mask_key` and `num_classes` to load."
+            f"{unknown_text(name)}For any other tfds dataset, pass a "
+            "SegmentationSet as `name`, or pass `image_key`, `mask_key` and "
+            "`num_classes` to load."
         )
     return entry
 
 
 def unknown_text(name: str) -> str:
-    """Write why a data set cannot be found, and what may be meant."""
+    """Return why a dataset is not known, and a similar name if there is one."""
     reason = _NO_CLASS_PER_PIXEL.get(_base_name(name))
     return (
         f"`name` must be a dataset of the catalog ({', '.join(names())}). "
@@ -41,18 +41,18 @@ def unknown_text(name: str) -> str:
 
 
 def find(name: str) -> SegmentationSet | None:
-    """Looks up a data set; None if it is not known."""
+    """Return the description of a dataset, or None if it is not known."""
     with_configuration = str(name).split(":", maxsplit=1)[0]
     return _CATALOG.get(with_configuration) or _CATALOG.get(_base_name(name))
 
 
 def names() -> list[str]:
-    """Lists the data sets that are known."""
+    """Return the sorted names of the known datasets."""
     return sorted(_CATALOG)
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """Suggest the known name that is most like another: a sentence, or ''."""
+    """Return a sentence that suggests the most similar known name, or ''."""
     found = difflib.get_close_matches(_base_name(name).lower(), known, n=1)
     return f"Did you mean {found[0]!r}? " if found else ""
 
@@ -62,15 +62,16 @@ def _base_name(name: str) -> str:
 
 
 def _read_red_channel(example: dict[str, Any]) -> tf.Tensor:
-    """Red is the category of scene_parse150, green counts the objects."""
+    """Return the red channel; green numbers the objects of scene_parse150."""
     return example["annotation"][..., 0]
 
 
 def _read_panoptic_mask(example: dict[str, Any]) -> tf.Tensor:
-    """Looks up the label of every segment; the color is its number."""
+    """Return the label of each segment; the color of a segment is its id."""
     color = tf.cast(example["panoptic_image"], tf.int64)
     segment = color[..., 0] + 256 * color[..., 1] + 65536 * color[..., 2]
-    # One segment more, of a number that no color has, for what is not listed.
+    # An additional segment, with an id that is not a color, is void. It stands
+    # for segments that are not listed.
     objects = example["panoptic_objects"]
     numbers = tf.concat([objects["id"], [2**24]], axis=0)
     labels = tf.concat([objects["label"], [VOID]], axis=0)
@@ -86,7 +87,7 @@ def _read_panoptic_mask(example: dict[str, Any]) -> tf.Tensor:
 
 
 def _read_abnormalities(example: dict[str, Any]) -> tf.Tensor:
-    """Joins the masks of all abnormalities of a mammogram."""
+    """Return the union of the masks of all abnormalities of a mammogram."""
     return tf.reduce_any(example["abnormalities"]["mask"][..., 0] > 0, axis=0)
 
 
@@ -94,8 +95,8 @@ def _split_names(text: str) -> tuple[str, ...]:
     return tuple(text.split(", "))
 
 
-# Reference: https://github.com/mcordts/cityscapesScripts, labels.py: for each
-# of the classes that count in the benchmark the label of the masks, and color.
+# The label in the masks and the color of each class of the benchmark.
+# Reference: https://github.com/mcordts/cityscapesScripts, labels.py.
 _CITYSCAPES = {
     "road": (7, (128, 64, 128)),
     "sidewalk": (8, (244, 35, 232)),
@@ -121,8 +122,8 @@ _CITYSCAPES_LABELS = {
     label: number for number, (label, _) in enumerate(_CITYSCAPES.values())
 }
 
-# The 100 categories of objects, in the order of their numbers 1..100.
-# Reference: https://github.com/CSAILVision/placeschallenge,
+# The 100 categories of objects, in the order of their labels 1..100. Reference:
+# https://github.com/CSAILVision/placeschallenge,
 # instancesegmentation/instanceInfo100_train.txt.
 _SCENE_PARSE_CLASSES = _split_names(
     "bed, windowpane, cabinet, person, door, table, curtain, chair, car, "
@@ -140,7 +141,7 @@ _SCENE_PARSE_CLASSES = _split_names(
     "monitor, bulletin board, radiator, glass, clock, flag"
 )
 
-# 80 things, then 53 kinds of stuff, in the order of their numbers in COCO.
+# 80 "things" and 53 "stuff" classes, in the order of their ids in COCO.
 # Reference: https://github.com/cocodataset/panopticapi,
 # panoptic_coco_categories.json.
 _COCO_CLASSES = _split_names(
@@ -167,14 +168,14 @@ _COCO_CLASSES = _split_names(
 )
 
 _NO_CLASS_PER_PIXEL = {
-    "coco": "has boxes alone, but for coco/2017_panoptic",
-    "curated_breast_imaging_ddsm": "has masks in its configurations "
-    "original-calc and original-mass alone",
-    "lvis": "has masks of single objects that overlap, of 1203 classes",
-    "ref_coco": "has masks of the objects that a sentence refers to alone",
-    "segment_anything": "has masks of parts that overlap, without classes",
-    "voc": "has boxes alone in tfds",
-    "youtube_vis": "has masks of single objects in films, which overlap",
+    "coco": "has only boxes, except in coco/2017_panoptic",
+    "curated_breast_imaging_ddsm": "has masks only in the configurations "
+    "original-calc and original-mass",
+    "lvis": "has overlapping masks of single objects, of 1203 classes",
+    "ref_coco": "has masks only of the objects that a sentence refers to",
+    "segment_anything": "has overlapping masks without classes",
+    "voc": "has only boxes in tfds",
+    "youtube_vis": "has overlapping masks of single objects in videos",
 }
 
 _CATALOG = {
@@ -236,8 +237,8 @@ _CATALOG = {
                 "tree",
                 "car",
             ),
-            # Okabe and Ito's, trees darker: color-blind readers tell them
-            # apart.
+            # The colors of Okabe and Ito, which color-blind readers can tell
+            # apart, with darker trees.
             palette=(
                 (86, 180, 233),
                 (213, 94, 0),
@@ -257,7 +258,8 @@ _CATALOG = {
             class_names=tuple(_CITYSCAPES),
             palette=tuple(color for _, color in _CITYSCAPES.values()),
             labels=_CITYSCAPES_LABELS,
-            # The other labels up to 33, and number plates, which are -1.
+            # The other labels up to 33, and license plates: their label -1 is
+            # 255 in the masks.
             void_labels=(
                 *sorted(set(range(34)) - set(_CITYSCAPES_LABELS)),
                 VOID,
@@ -265,8 +267,8 @@ _CATALOG = {
             # The masks of the test split are not published.
             splits=("train", "validation"),
         ),
-        # Obstacles are numbered by what they are; the ground around the road
-        # and the own car are not labeled.
+        # Obstacles have one label per kind. The surroundings of the road and
+        # the recording car are not labeled.
         SegmentationSet(
             name="lost_and_found",
             image_key="image_left",
@@ -277,8 +279,8 @@ _CATALOG = {
             void_labels=(0, VOID),
             splits=("train", "test"),
         ),
-        # The builder takes the masks of the instance task: 100 categories of
-        # objects, and 0 for walls, sky and all else.
+        # The builder reads the masks of the instance task: 100 categories of
+        # objects, and 0 for everything else, such as walls and sky.
         plain_set(
             "scene_parse150",
             "image",
@@ -304,7 +306,7 @@ _CATALOG = {
             void_labels=(),
             splits=("train", "test"),
         ),
-        # Shades of gray say how many of the annotators saw a bird.
+        # The gray value tells how many annotators saw a bird.
         SegmentationSet(
             name="caltech_birds2011",
             image_key="image",
@@ -314,7 +316,8 @@ _CATALOG = {
             labels={shade: int(shade > 127) for shade in range(256)},
             splits=("train", "test"),
         ),
-        # Objects are numbered from 1 in every film, whatever they are.
+        # Objects are numbered from 1 in every video, independent of their
+        # class.
         SegmentationSet(
             name="davis",
             image_key="frames",

@@ -1,4 +1,4 @@
-"""GPUs, which TensorFlow leaves alone where it only reads data."""
+"""GPUs that TensorFlow must not use when it only reads data."""
 
 import os
 
@@ -9,9 +9,9 @@ KEEP_VARIABLE = "KERAS_DECONV_TENSORFLOW_GPU"
 
 
 def hide_gpus() -> None:
-    """Hide GPUs from TensorFlow where another backend computes.
+    """Hide GPUs from TensorFlow if Keras uses another backend.
 
-    TensorFlow uses memory on every GPU that it sees as soon as it makes a
+    TensorFlow reserves memory on every visible GPU as soon as it creates a
     tensor, which `data.load` does. Nothing changes if TensorFlow is already
     initialized, or if the environment variable KERAS_DECONV_TENSORFLOW_GPU is
     1.
@@ -23,5 +23,5 @@ def hide_gpus() -> None:
     try:
         tf.config.set_visible_devices([], "GPU")
     except RuntimeError:
-        # TensorFlow is initialized, so the memory is taken.
+        # TensorFlow is initialized and has already reserved the memory.
         pass

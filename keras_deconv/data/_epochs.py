@@ -1,4 +1,4 @@
-"""Order and augmentation of an epoch, drawn from its seed."""
+"""Shuffling and augmentation of an epoch, determined by its seed."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ def drawn_by_epoch(
     seed: int | None,
     epoch: tf.Variable | None,
 ) -> tf.data.Dataset:
-    """Draws the order and the changes of an epoch from the epoch's seed."""
+    """Shuffle and augment pairs with a new seed in every epoch."""
     if seed is None:
-        # As keras.utils.set_random_seed wants it.
+        # Drawn with `random`, so that keras.utils.set_random_seed determines
+        # it.
         seed = random.getrandbits(31)
 
     def draw(epoch_seed: tf.Tensor) -> tf.data.Dataset:
         if not tf.executing_eagerly():
-            # For this function alone: TensorFlow mixes its own seed into ours,
-            # and fails if its own is 0 and ours a tensor.
+            # TensorFlow combines its global seed with the seed of the
+            # operation. It fails if the global seed is 0 and the other one is a
+            # tensor. This call only affects the graph of this function.
             tf.random.set_seed(1)
         drawn = pairs
         if shuffle_size:
@@ -61,7 +63,7 @@ def drawn_by_epoch(
 
 
 def _mixed(seed: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-    """A seed (int64 scalar) that is another one for every number."""
+    """Return a seed, an int64 scalar, that differs for every number."""
     seed = tf.stack([tf.cast(seed, tf.int64), tf.cast(number, tf.int64)])
     return tf.random.stateless_uniform(
         [], seed, maxval=2**31 - 1, dtype=tf.int64
@@ -71,11 +73,12 @@ def _mixed(seed: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
 def _augmenting(
     augment: Augment, epoch_seed: tf.Tensor
 ) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-    """Holds an augmentation to what it promises, as far as can be seen."""
+    """Return a function that applies `augment` and checks its results."""
     parameters = inspect.signature(augment).parameters
     options: dict[str, Any] = {}
     if "check_values" in parameters:
-        # They are in 0..255 by now; a dark one may have fractions alone.
+        # The pipeline has already scaled images to 0..255. A dark image may
+        # contain only values in 0..1, which the check would refuse.
         options["check_values"] = False
     takes_seed = "seed" in parameters or any(
         p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()

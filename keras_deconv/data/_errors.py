@@ -1,4 +1,4 @@
-"""Errors of tf.data pipelines: raising them, and reading their text."""
+"""Raise errors in tf.data pipelines, and extract their messages."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import tensorflow as tf
 def require(condition: tf.Tensor, parts: Sequence[str | tf.Tensor]) -> None:
     """Raise an error in a graph if `condition` is false.
 
-    The parts are joined, so that the text is one sentence: TensorFlow puts
-    each tensor in brackets. Parts must not contain quotes, which it escapes.
+    The parts are joined into one string, because TensorFlow prints each tensor
+    in brackets. Parts must not contain quotes, because TensorFlow escapes them.
     """
     tf.debugging.Assert(condition, [tf.strings.join(parts)], summarize=1)
 
@@ -21,15 +21,15 @@ def require(condition: tf.Tensor, parts: Sequence[str | tf.Tensor]) -> None:
 def printable(name: str | os.PathLike[str]) -> str:
     """Return a file name that can be printed and stored as UTF-8.
 
-    Python stands for bytes that are not UTF-8 with lone surrogates, which
-    cannot be encoded.
+    Python represents bytes that are not UTF-8 by lone surrogates, which cannot
+    be encoded.
     """
     return os.fspath(name).encode("utf-8", "backslashreplace").decode()
 
 
-# What TensorFlow puts around the text of an error. Names of files may have
-# brackets too, so those of TensorFlow are recognized by what is in them, or by
-# the line that they begin.
+# Text that TensorFlow adds to an error message. File names may contain brackets
+# too. So brackets of TensorFlow are recognized by their content, or by the line
+# that they start.
 _WRAPPING = re.compile(
     r"Graph execution error:|Detected at node .*?<stack traces unavailable>"
     r"|Detected at node \S+ defined at \(most recent call last\):\s*"
@@ -43,13 +43,13 @@ _WRAPPING = re.compile(
 
 
 def plain_text(error: Exception) -> str:
-    """Return what an error says, in one line, without TensorFlow's wrapping."""
+    """Return the message of an error in one line, without TensorFlow's text."""
     text = str(error).split("Traceback (most recent call last)")[0]
     text = " ".join(_WRAPPING.sub("", text).split())
-    # What a generator or another function of Python raised inside a pipeline.
+    # Errors of Python functions in a pipeline start with their class name.
     text = re.sub(r"^(?:(?:ValueError|InvalidArgumentError): )+", "", text)
     if text.startswith("[") and text.endswith("]"):
-        # The parts of an assertion, each in brackets.
+        # TensorFlow prints each part of an assertion in brackets.
         text = text[1:-1].replace("] [", " ")
         text = re.sub(r"\\(['\"\\])", r"\1", text)
     return text or type(error).__name__

@@ -1,4 +1,4 @@
-"""Reading image files as viewers show them."""
+"""Read image files with the pixels that image viewers show."""
 
 from __future__ import annotations
 
@@ -22,30 +22,32 @@ IMAGE_SUFFIXES = (
     ".tiff",
 )
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jfif")
-# Of images that are not read, so that they are not left out without a word.
+# Image formats that are not supported. They are listed in errors, instead of
+# being ignored silently.
 OTHER_SUFFIXES = (
     *(".avif", ".dcm", ".dng", ".exr", ".hdr", ".heic", ".heif", ".jp2"),
     *(".nii", ".npy", ".pbm", ".pgm", ".ppm", ".tga"),
 )
-# Others are refused whatever the file is called: some run programs.
+# Pillow decides by the content of a file, not by its suffix. All other formats
+# are refused, because some start other programs.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-# What Pillow calls a JPEG file with a second image, as phones write it: that
-# is a smaller copy, or a map of the light.
+# Pillow's names for JPEG files. MPO files, as phones write them, contain a
+# second image: a smaller copy, or a gain map.
 _JPEG = ("JPEG", "MPO")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
-# Pillow's names for kinds of pixels: one channel of more than 8 bits, and
-# those that have alpha or a fourth channel, which is no alpha.
+# Pillow modes with one channel of more than 8 bits, with alpha, and with a
+# fourth channel. The fourth channel of RGBX is not alpha.
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _ALPHA, _FOUR = ("LA", "PA", "RGBA"), ("RGBA", "RGBX")
-# Of red, green and blue in gray, as in television (ITU-R BT.601) and Pillow.
+# Weights of red, green and blue, as in ITU-R BT.601 and Pillow.
 _GRAY_WEIGHTS = np.array([0.299, 0.587, 0.114])
 
 
 class ChannelsError(ValueError):
-    """An image has another number of channels than is asked for.
+    """Error for an image with an unexpected number of channels.
 
     Args:
-        message: What is wrong.
+        message: Error message.
         found: Number of channels of the image.
     """
 
@@ -56,14 +58,15 @@ class ChannelsError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class DecodedImage:
-    """An image file that is open, with its pixels loaded.
+    """An open image file whose pixels are loaded.
 
     Args:
-        image: The pixels, as Pillow has them.
-        depth: Bits per channel of the file, which may be more or less.
+        image: The image, as Pillow represents it.
+        depth: Bits per channel in the file, which may differ from those of
+            `image`.
         orientation: EXIF orientation of the file, 1..8; 1 is upright.
-        is_lossy: Whether the compression of the file changes values.
-        name: What errors call the file.
+        is_lossy: Whether the file has lossy compression.
+        name: Name of the file in error messages.
     """
 
     image: PIL.Image.Image
@@ -74,7 +77,7 @@ class DecodedImage:
 
     @property
     def mode(self) -> str:
-        """Pillow's name for the kind of the pixels."""
+        """Pillow mode of the pixels."""
         return self.image.mode
 
     @property
@@ -83,10 +86,10 @@ class DecodedImage:
         return self.mode in _DEEP
 
     def array(self, mode: str | None = None) -> np.ndarray:
-        """Return the pixels as viewers show them, converted to a mode.
+        """Return the pixels upright, converted to a Pillow mode.
 
         Raises:
-            ValueError: If there is no such conversion.
+            ValueError: If Pillow does not support the conversion.
         """
         image = self.image
         if mode is not None and mode != self.mode:
@@ -95,10 +98,10 @@ class DecodedImage:
             except ValueError:
                 raise ValueError(
                     f"{self.name}: The pixels must be gray, indexed, RGB or "
-                    f"CMYK. Received: pixels of the kind {self.mode!r}, as "
-                    "Pillow calls it. Save the file as PNG, gray or RGB."
+                    f"CMYK. Received: Pillow mode {self.mode!r}. Save the file "
+                    "as a grayscale or RGB PNG file."
                 ) from None
-        # Pillow turns TIFF files by itself, and deletes the tag.
+        # Pillow already rotates TIFF files, and deletes the tag.
         return upright(np.asarray(image), orientation_of(self.image))
 
 
@@ -107,8 +110,8 @@ class Pixels:
     """The pixels of an image file.
 
     Args:
-        values: Array `(height, width, channels)`, turned as viewers show it:
-            uint8, or what a deeper file holds.
+        values: Array of shape `(height, width, channels)`, upright. The dtype
+            is uint8, or that of a file with more bits per channel.
         orientation: EXIF orientation of the file, 1..8; 1 is upright.
         format: Format of the file, such as "PNG".
     """
@@ -130,25 +133,30 @@ def read_image(
     value_range: _value_ranges.ValueRange | None = None,
     name: str | None = None,
 ) -> np.ndarray:
-    """Read an image file as viewers show it: turned by its EXIF orientation.
+    """Read an image file and rotate it as its EXIF orientation says.
 
     Args:
         source: Path or content of a PNG, JPEG, TIFF, WebP, BMP or GIF file.
-        channels: int >= 1. 3 repeats gray and leaves alpha out, 1 makes colors
-            gray and leaves alpha out; other numbers must be that of the file.
+        channels: int >= 1. With 3, grayscale is repeated and alpha is dropped.
+            With 1, colors are converted to grayscale and alpha is dropped. Any
+            other number must be that of the file.
         value_range: Tuple (low, high) of the values that become 0 and 255.
-            Values beyond are clipped. Images of more than 8 bits need it.
-        name: What errors call the file. Defaults to its path.
+            Values outside the range are clipped. Required for images with more
+            than 8 bits per channel.
+        name: Name of the file in error messages. Defaults to its path.
 
     Returns:
-        Array `(height, width, channels)` in 0..255: uint8, or float32 with
-        `value_range`.
+        Array of shape `(height, width, channels)` with values in 0..255. The
+        dtype is uint8, or float32 with `value_range`.
 
     Raises:
-        ValueError: If the file is not a complete image, has several frames or
-            another number of channels, has more than 8 bits per channel and
-            `value_range` is None, or `value_range` is beyond what the file can
-            hold or far too narrow for its values.
+        ValueError: If the file is not a complete image of a supported format.
+        ValueError: If the file has several frames or pages.
+        ValueError: If the image cannot be converted to `channels` channels.
+        ValueError: If the image has more than 8 bits per channel and
+            `value_range` is None.
+        ValueError: If `value_range` is outside the dtype of the file, or far
+            too narrow for its values.
     """
     limits = _value_ranges.checked(value_range)
     content, name = _content_and_name(source, name)
@@ -161,11 +169,11 @@ def from_array(
     channels: int,
     value_range: tuple[float, float] | None,
 ) -> np.ndarray:
-    """Treat an array `(height, width, channels)` as `read_image` does a file.
+    """Convert an array `(height, width, channels)` like an image file.
 
     Raises:
-        ValueError: If it has another number of channels, or does not fit
-            `value_range`.
+        ValueError: If the array cannot be converted to `channels` channels.
+        ValueError: If the values do not fit `value_range`.
     """
     values = _with_channels(values, False, channels, name)
     return in_range(Pixels(values, 1, "array"), value_range, name)
@@ -174,7 +182,13 @@ def from_array(
 def in_range(
     pixels: Pixels, value_range: tuple[float, float] | None, name: str
 ) -> np.ndarray:
-    """Scale pixels to 0..255, or refuse those that need a range."""
+    """Return pixels scaled to 0..255.
+
+    Raises:
+        ValueError: If the pixels have more than 8 bits and `value_range` is
+            None.
+        ValueError: If the pixels do not fit `value_range`.
+    """
     values = pixels.values
     if value_range is not None:
         _value_ranges.check_fits(value_range, values.dtype, name)
@@ -193,10 +207,11 @@ def in_range(
 
 
 def read_pixels(content: bytes, name: str, channels: int = 3) -> Pixels:
-    """Read the pixels of an image file, exactly.
+    """Read the pixels of an image file without loss of precision.
 
     Raises:
-        ValueError: If it cannot be read, or has another number of channels.
+        ValueError: If the file cannot be read.
+        ChannelsError: If the image cannot be converted to `channels` channels.
     """
     if _tiff.is_tiff(content):
         page = page_of(content, name)
@@ -208,18 +223,19 @@ def read_pixels(content: bytes, name: str, channels: int = 3) -> Pixels:
             return Pixels(values, page.orientation, "TIFF")
     decoded = decode(content, name)
     if decoded.depth == 16 and not _tiff.is_tiff(content):
-        # Pillow reduces all but plain gray to 8 bits, without a word.
+        # Pillow silently reduces 16-bit PNG files to 8 bits, except for
+        # grayscale files.
         try:
             values = tf.io.decode_png(content, dtype=tf.uint16).numpy()
         except tf.errors.OpError:
-            reason = "TensorFlow finds errors in this PNG file; save it again"
+            reason = "TensorFlow cannot decode this PNG file; save it again"
             raise _unreadable(name, ValueError(reason)) from None
         has_alpha = values.shape[-1] in (2, 4)
         values = _with_channels(values, has_alpha, channels, name)
         values = upright(values, decoded.orientation)
     elif decoded.is_deep:
         values = decoded.array()[..., None]
-        # In the byte order of this machine, which TensorFlow wants.
+        # TensorFlow needs the byte order of the machine.
         values = values.astype(values.dtype.newbyteorder("="))
         values = _with_channels(values, False, channels, name)
     else:
@@ -228,7 +244,7 @@ def read_pixels(content: bytes, name: str, channels: int = 3) -> Pixels:
 
 
 def _shallow(decoded: DecodedImage, channels: int, name: str) -> np.ndarray:
-    """Return uint8 pixels with a number of channels."""
+    """Return uint8 pixels with the given number of channels."""
     mode = decoded.mode
     has_alpha = mode in _ALPHA
     if channels in (1, 3) and mode != "RGBX":
@@ -244,7 +260,7 @@ def _shallow(decoded: DecodedImage, channels: int, name: str) -> np.ndarray:
 def _with_channels(
     values: np.ndarray, has_alpha: bool, channels: int, name: str
 ) -> np.ndarray:
-    """Change the number of channels, where it is clear how.
+    """Change the number of channels, if the conversion is unambiguous.
 
     Raises:
         ChannelsError: If it is not.
@@ -263,7 +279,7 @@ def _with_channels(
     if colors.shape[-1] == channels:
         return colors
     raise ChannelsError(
-        f"{name}: The image must have as many channels as `channels` says. "
+        f"{name}: The number of channels must match `channels`. "
         f"Received: channels={channels}, and {found} in this image. Pass "
         f"channels={found} if all images have {found}, or convert the files.",
         found,
@@ -274,14 +290,15 @@ def decode(content: bytes, name: str) -> DecodedImage:
     """Open a complete image file with Pillow.
 
     Raises:
-        ValueError: If it is not a complete image, or has several frames.
+        ValueError: If the file is not a complete image of a supported format.
+        ValueError: If the file has several frames or pages.
     """
     page = page_of(content, name) if _tiff.is_tiff(content) else None
     num_frames = 1
     try:
         image = _open(content)
         if image.format == "PNG":
-            # Checksums, which loading does not look at.
+            # Loading the pixels does not verify checksums.
             image.verify()
             image = _open(content)
         if image.format not in (*_JPEG, "TIFF"):
@@ -289,18 +306,18 @@ def decode(content: bytes, name: str) -> DecodedImage:
         orientation = orientation_of(image)
         if num_frames == 1:
             image.load()
-        # It concerns nothing here, and Pillow warns about some of it.
+        # Transparency is not used, and Pillow warns about some of its forms.
         image.info.pop("transparency", None)
     except PIL.Image.DecompressionBombError:
         raise _too_large(name) from None
-    # A broken file makes Pillow raise errors of many kinds.
+    # Pillow raises many kinds of errors for damaged files.
     except Exception as error:
         raise _unreadable(name, error) from None
     if num_frames > 1:
         raise ValueError(
             f"{name}: The file must have one frame. Received: a "
             f"{image.format} file with {num_frames} frames. Save the frames "
-            "that you want as files of their own."
+            "that you need as separate files."
         )
     if page is not None:
         return DecodedImage(
@@ -319,7 +336,9 @@ def page_of(content: bytes, name: str) -> _tiff.Page:
     """Return the only page of a TIFF file.
 
     Raises:
-        ValueError: If there are several, it is too large, or it is broken.
+        ValueError: If the file has several pages.
+        ValueError: If the image is too large.
+        ValueError: If the file is damaged.
     """
     try:
         pages = _tiff.pages_of(content)
@@ -328,8 +347,8 @@ def page_of(content: bytes, name: str) -> _tiff.Page:
     if len(pages) > 1:
         raise ValueError(
             f"{name}: The file must have one page. Received: a TIFF file with "
-            f"{len(pages)} pages. Save the pages that you want as files of "
-            "their own, or as channels of one page with `channels`."
+            f"{len(pages)} pages. Save the pages that you need as separate "
+            "files, or as the channels of one page, and pass `channels`."
         )
     [page] = pages
     height, width = page.size
@@ -341,34 +360,35 @@ def page_of(content: bytes, name: str) -> _tiff.Page:
 
 def _too_large(name: str) -> ValueError:
     return ValueError(
-        f"{name}: The image has more pixels than Pillow accepts, "
+        f"{name}: The image has more pixels than Pillow accepts: "
         f"{2 * (PIL.Image.MAX_IMAGE_PIXELS or 0):,}. Cut it into tiles, or "
-        "raise PIL.Image.MAX_IMAGE_PIXELS."
+        "increase PIL.Image.MAX_IMAGE_PIXELS."
     )
 
 
 def _unreadable(name: str, error: Exception) -> ValueError:
     return ValueError(
-        f"{name}: The file cannot be read. It must be a complete image of the "
-        f"format {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}."
+        f"{name}: The file cannot be read. It must be a complete image in "
+        f"{', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} format."
         f"{_reason(error)}"
     )
 
 
 def _reason(error: Exception) -> str:
     line = str(error).splitlines()[0] if str(error) else type(error).__name__
-    # That nothing is known of the file, with the address of its content.
+    # Such a message only says that the file is not known, and contains a memory
+    # address.
     return "" if "<_io." in line else f" Reason: {line.rstrip('.')}."
 
 
 def orientation_of(image: PIL.Image.Image) -> int:
-    """Return the EXIF orientation; values that mean nothing are upright."""
+    """Return the EXIF orientation; undefined values mean upright."""
     value = image.getexif().get(PIL.ExifTags.Base.Orientation, 1)
     return value if value in range(1, 9) else 1
 
 
 def upright(values: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn an array `(height, width, ...)` as its EXIF orientation says."""
+    """Rotate and mirror an array `(height, width, ...)` to orientation 1."""
     if orientation >= 5:
         values = values.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -379,14 +399,14 @@ def upright(values: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def png_depth(content: bytes) -> int | None:
-    """Return the bits per channel of a PNG file, None for other files."""
-    # 8 bytes say PNG, 8 say header, 8 are the size.
+    """Return the bits per channel of a PNG file, or None for other files."""
+    # The signature, the chunk header and the size take 8 bytes each.
     is_png = content.startswith(_PNG_START) and len(content) > 33
     return content[24] if is_png else None
 
 
 def _is_lossy_webp(content: bytes) -> bool:
-    """Whether a WebP file is compressed like a video: chunks say so."""
+    """Return whether a WebP file has lossy compression."""
     if content[:4] != b"RIFF" or content[8:12] != b"WEBP":
         return False
     place = 12
@@ -400,16 +420,17 @@ def _is_lossy_webp(content: bytes) -> bool:
 
 
 def median_size(paths: Iterable[str | os.PathLike[str]]) -> tuple[int, int]:
-    """Return the median height and the median width of image files.
+    """Return the median height and the median width of image files, upright.
 
-    Sizes are those that viewers show; pixels are not read.
+    Only the headers of the files are read, not the pixels.
 
     Raises:
-        ValueError: If a file is not an image, or there are none.
+        ValueError: If a file is not an image.
+        ValueError: If `paths` is empty.
     """
     sizes = [_size(path) for path in paths]
     if not sizes:
-        raise ValueError("`paths` must hold at least one image file.")
+        raise ValueError("`paths` must contain at least one image file.")
     heights, widths = zip(*sizes, strict=True)
     return statistics.median_high(heights), statistics.median_high(widths)
 
@@ -443,10 +464,10 @@ def _content_and_name(
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Read a file.
+    """Return the content of a file.
 
     Raises:
-        ValueError: If it cannot be opened or read.
+        ValueError: If the file cannot be opened or read.
     """
     try:
         return pathlib.Path(path).read_bytes()

@@ -1,4 +1,4 @@
-"""What the values and colors of mask files mean."""
+"""Meaning of the values and colors of mask files."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ Classes: TypeAlias = int | Sequence[str] | SegmentationSet
 Labels: TypeAlias = Mapping[int, int] | Mapping[int, str]
 Palette: TypeAlias = Sequence[Color] | str
 _BINARY_NAMES = ("background", "foreground")
-# The lines around objects in VOC, which are void.
+# Color of the lines around objects in VOC masks, which are void.
 _VOC_BORDER = (224, 224, 192)
 
 
 @dataclasses.dataclass(frozen=True)
 class MaskFormat:
-    """What the values and colors of the masks of a folder mean.
+    """Meaning of the values and colors of the masks in a folder.
 
     Args:
-        entry: Classes, and the label of each in the masks.
-        label_of_color: The label of each color, which is red * 65536 +
+        entry: Classes, and their labels in the masks.
+        label_of_color: Label of each color, where the key is red * 65536 +
             green * 256 + blue.
-        colors_decide: Whether the color of a pixel counts in every mask, not
-            only where there is nothing else.
-        assumes_void: Whether 255 is void by default, in a set of two classes:
-            masks of 0 and 255 alone would then have one class.
-        is_described: Whether the user described the labels in full.
+        colors_decide: Whether to use the color of a pixel in every mask. If
+            False, the color is only used in RGB masks that are not gray.
+        assumes_void: Whether 255 is void by default in a dataset of two
+            classes. Masks with only 0 and 255 would then have a single class.
+        is_described: Whether the user described all labels.
         is_lossy_allowed: Whether values of files with lossy compression are
             rounded to labels.
     """
@@ -62,7 +62,7 @@ def mask_format(
     void_colors: Sequence[Color] = (),
     lossy_masks: bool = False,
 ) -> MaskFormat:
-    """Put together what the arguments of `from_folders` say about masks.
+    """Combine the arguments of `from_folders` that describe masks.
 
     Raises:
         ValueError: If the arguments contradict each other or are out of range.
@@ -102,10 +102,10 @@ def mask_format(
 def voc_colors(
     entry: SegmentationSet, palette: str, void_colors: Sequence[Color]
 ) -> tuple[Sequence[Color], Sequence[Color]]:
-    """Return the colors of VOC for classes and void, for `palette="voc"`.
+    """Return the VOC colors of classes and void, for `palette="voc"`.
 
     Raises:
-        ValueError: If `palette` is another text.
+        ValueError: If `palette` is any other str.
     """
     if palette != "voc":
         raise ValueError(
@@ -129,9 +129,9 @@ def _check_not_both(
         other = "`foreground`, which is short for labels={0: 0, V: 1}"
         given = "labels"
     elif isinstance(classes, SegmentationSet):
-        other = "a SegmentationSet as `classes`, which has labels of its own"
+        other = "a SegmentationSet as `classes`, which defines the labels"
     elif palette is not None:
-        other = "`palette`, which gives colors a meaning, not labels"
+        other = "`palette`, which describes colors instead of labels"
     else:
         return
     raise ValueError(
@@ -174,20 +174,20 @@ def _entry(
         if both:
             raise ValueError(
                 "`labels` and `void_labels` must not share a label. Received: "
-                f"{', '.join(map(str, both))} in both. Leave it out of one of "
+                f"{', '.join(map(str, both))} in both. Remove it from one of "
                 "them; void_labels=() means that nothing is void."
             )
         return _plain(name, names, table, void)
     if class_names is None:
         raise ValueError(
-            "`classes` must be given unless `labels` or `foreground` are. "
+            "`classes` must be given unless `labels` or `foreground` is. "
             "Received: classes=None"
         )
     free = [label for label in range(256) if label not in void]
     if len(class_names) > len(free):
         raise ValueError(
-            "`classes` must be at most as many as there are labels in "
-            f"0..255 that are not void, {len(free)}. Received: "
+            f"`classes` must be at most {len(free)} classes, the number of "
+            "labels in 0..255 that are not void. Received: "
             f"{len(class_names)} classes, void_labels={void}"
         )
     table = {free[number]: number for number in range(len(class_names))}
@@ -234,7 +234,7 @@ def _foreground(value: Any) -> int:
         raise ValueError(
             "`foreground` must be an int in 1..255, the value of the "
             "foreground in the masks; 0 is the background. Received: "
-            f"foreground={value!r}. For other values of the background pass "
+            f"foreground={value!r}. If the background has another value, pass "
             "`labels`, such as labels={255: 0, 0: 1}."
         )
     return label
@@ -282,8 +282,8 @@ def _named_labels(
 
 def _disagreement(labels: Any, classes: Any) -> ValueError:
     return ValueError(
-        "`labels` must name every class of `classes` and no other: all of "
-        "their names, or all of the ids 0, 1, 2 and so on, two at least. "
+        "`labels` must map to exactly the classes: to all names in `classes`, "
+        "or to all ids 0, 1, 2 and so on, at least two. "
         f"Received: labels={labels!r}, classes={classes!r}"
     )
 
@@ -311,7 +311,7 @@ def _label_of_color(
     if palette is None:
         if void_codes:
             raise ValueError(
-                "`void_colors` need a `palette`, which gives colors a meaning. "
+                "`void_colors` requires a `palette` with the class colors. "
                 f"Received: void_colors={void_colors!r}, palette=None"
             )
         return {}
@@ -323,10 +323,10 @@ def _label_of_color(
         )
     if void_codes and not entry.void_labels:
         raise ValueError(
-            "`void_colors` need a label that means void. Add 255 to the "
+            "`void_colors` requires a label that means void. Add 255 to "
             "`void_labels`."
         )
-    # Any label of a class will do; there may be several.
+    # A class may have several labels. Any of them identifies it.
     label_of_class = {number: label for label, number in entry.labels.items()}
     meanings = [
         *((codes[number], label) for number, label in label_of_class.items()),
@@ -354,7 +354,7 @@ def _color_codes(value: Any, argument: str) -> list[int]:
 def _color_code(color: Any) -> int:
     try:
         red, green, blue = (operator.index(value) for value in color)
-    except Exception:  # Of every kind, for tensors that are not ints.
+    except Exception:  # Tensors that are not ints raise other errors.
         red = green = blue = -1
     if not all(0 <= value <= 255 for value in (red, green, blue)):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Reading mask files, and images together with their masks."""
+"""Read mask files, and pairs of an image and a mask."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from keras_deconv.data._sets import class_table
 from keras_deconv.data._stray_labels import stray_labels_text
 
 MASK_SUFFIXES = (".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-# Pillow's names for kinds of pixels with a number that is no color.
+# Pillow modes of indexed and grayscale images.
 _INDEXED, _GRAY = ("P", "PA"), ("1", "L", "LA")
-# How far lossy compression may move a value that is rounded back.
+# Largest change by lossy compression that is rounded back.
 _MAX_LOSS = 2
 
 
@@ -27,7 +27,7 @@ class MaskPixels:
     """The labels of a mask file.
 
     Args:
-        labels: uint8 array `(height, width)`, turned as viewers show it.
+        labels: uint8 array of shape `(height, width)`, upright.
         orientation: EXIF orientation of the file, 1..8; 1 is upright.
         depth: Bits per channel of the file.
     """
@@ -43,14 +43,16 @@ def read_pair(
     format: MaskFormat,
     channels: int = 3,
 ) -> tuple[Pixels, np.ndarray]:
-    """Read an image, and the class or 255 of each pixel.
+    """Read an image and its mask.
 
     Returns:
-        Image, and uint8 `(height, width)`.
+        The image, and the class of each pixel, or 255 for void, as a uint8
+        array of shape `(height, width)`.
 
     Raises:
-        ValueError: If a file is faulty, the sizes differ, or a label is
-            neither a class nor void.
+        ValueError: If a file cannot be read.
+        ValueError: If the image and the mask differ in size.
+        ValueError: If a label is neither a class nor void.
     """
     content = _images.read_bytes(image_path)
     image = _images.read_pixels(content, printable(image_path), channels)
@@ -72,14 +74,14 @@ def _explain_turns(of_image: int, of_mask: int) -> str:
         return ""
     if 1 not in (of_image, of_mask):
         return (
-            f" The image is turned by its EXIF orientation, {of_image}, and "
-            f"the mask by another one, {of_mask}. Save both upright, or both "
-            "with the same orientation."
+            f" The EXIF orientation of the image is {of_image}, that of the "
+            f"mask is {of_mask}. Save both upright, or both with the same "
+            "orientation."
         )
     turned, other = ("image", "mask") if of_mask == 1 else ("mask", "image")
     return (
-        f" The {turned} is turned by its EXIF orientation, "
-        f"{max(of_image, of_mask)}, and the {other} has none. Save both "
+        f" The {turned} is rotated by its EXIF orientation, "
+        f"{max(of_image, of_mask)}, but the {other} is not. Save both "
         "upright, or both with the same orientation."
     )
 
@@ -88,7 +90,8 @@ def read_labels(path: pathlib.Path, format: MaskFormat) -> MaskPixels:
     """Read the labels of a mask.
 
     Raises:
-        ValueError: If the file is faulty, or its colors have no meaning.
+        ValueError: If the file cannot be read.
+        ValueError: If a color has no meaning.
     """
     name = printable(path)
     content = _images.read_bytes(path)
@@ -116,10 +119,10 @@ def read_labels(path: pathlib.Path, format: MaskFormat) -> MaskPixels:
             values = np.repeat(values[..., None], 3, axis=-1)
         labels = _look_up(name, values, format.label_of_color)
     elif values.ndim == 2 or mode in ("LA", "PA"):
-        # Alpha means nothing here.
+        # Alpha is ignored.
         labels = values if values.ndim == 2 else values[..., 0]
         if mode in _GRAY and depth in (2, 4):
-            # Shades come spread over 0..255.
+            # Pillow spreads values of 2 and 4 bits over 0..255.
             labels = labels // np.uint8(255 // (2**depth - 1))
     else:
         labels = _without_palette(name, values, format)
@@ -127,23 +130,27 @@ def read_labels(path: pathlib.Path, format: MaskFormat) -> MaskPixels:
 
 
 def _page_of_numbers(content: bytes, name: str) -> _tiff.Page | None:
-    """Return the page of a TIFF file of numbers that Pillow cannot read."""
+    """Return the page of a TIFF mask that Pillow cannot read, or None."""
     if not _tiff.is_tiff(content):
         return None
     page = _images.page_of(content, name)
     is_deep = page.num_channels == 1 and page.depth > 8
-    # uint32 is right up to 2**31 there, which is enough for labels; in the
-    # other byte order Pillow does not know it.
+    # Pillow reads uint32 correctly up to 2**31, which is enough for labels. It
+    # does not support uint32 in big-endian files.
     fits = page.fits_pillow or (page.depth == 32 and content[:1] == b"I")
     return page if is_deep and not fits else None
 
 
 def _check_channels(content: bytes, name: str) -> None:
-    """Refuse files whose pixels are neither labels nor colors of 8 bits."""
+    """Refuse files that contain neither one channel nor 8-bit colors.
+
+    Raises:
+        ValueError: If the file has other channels.
+    """
     num_channels, depth = 1, _images.png_depth(content) or 8
     has_alpha = True
     if depth == 16:
-        # The byte after the bits says what they are: gray, colors, alpha.
+        # The byte after the bit depth is the color type: gray, colors, alpha.
         num_channels = {0: 1, 2: 3, 4: 2, 6: 4}.get(content[25], 1)
     if _tiff.is_tiff(content):
         page = _images.page_of(content, name)
@@ -153,22 +160,26 @@ def _check_channels(content: bytes, name: str) -> None:
     is_deep = num_channels > 1 and depth > 8
     if num_channels > 4 or is_deep or are_two_bands:
         raise ValueError(
-            f"{name}: The mask must have one channel of labels, or colors of 8 "
-            f"bits per channel. Received: {num_channels} channels of {depth} "
+            f"{name}: The mask must have one channel of labels, or colors with "
+            f"8 bits per channel. Received: {num_channels} channels of {depth} "
             "bits. Save the labels as one channel."
         )
 
 
 def _in_bytes(name: str, values: np.ndarray) -> np.ndarray:
-    """Return labels of a deeper mask, which must be in 0..255."""
+    """Return the labels of a mask with more than 8 bits as uint8.
+
+    Raises:
+        ValueError: If a value is not a whole number in 0..255.
+    """
     is_label = (values >= 0) & (values <= 255) & (values == np.floor(values))
     strays = np.unique(values[~is_label])
     if strays.size:
         shown = ", ".join(f"{value:g}" for value in strays[:5].tolist())
         raise ValueError(
-            f"{name}: The mask must hold labels in 0..255, whole numbers. "
-            f"Found {strays.size} others: {shown}. Save it with labels of 8 "
-            "bits."
+            f"{name}: The labels of the mask must be whole numbers in 0..255. "
+            f"Found other values ({strays.size}): {shown}. Save the mask with "
+            "8-bit labels."
         )
     return values.astype(np.uint8)
 
@@ -176,17 +187,19 @@ def _in_bytes(name: str, values: np.ndarray) -> np.ndarray:
 def _rounded(
     name: str, decoded: DecodedImage, format: MaskFormat
 ) -> np.ndarray:
-    """Bring values that compression has changed back to labels or colors.
+    """Round values that lossy compression changed to labels or colors.
 
     Returns:
-        uint8 `(height, width)` for gray masks, `(height, width, 3)` for colors.
+        uint8 array of shape `(height, width)` for gray masks, or `(height,
+        width, 3)` for colors.
 
     Raises:
-        ValueError: If that is not allowed, or not clear for every pixel.
+        ValueError: If rounding is not allowed.
+        ValueError: If a value is not close to exactly one label or color.
     """
     if not format.is_lossy_allowed:
         raise ValueError(
-            f"{name}: The mask must be a file that keeps every value. "
+            f"{name}: The mask must be a file without lossy compression. "
             f"Received: {decoded.image.format} with lossy compression, which "
             "changes labels at the edges of objects. Save masks as PNG. If all "
             "values are within 2 of a label, lossy_masks=True rounds them."
@@ -202,7 +215,8 @@ def _rounded(
         shades = sorted([*format.entry.labels, *format.entry.void_labels])
         known = np.repeat(np.array(shades)[:, None], 3, axis=-1)
     else:
-        # Colors without a meaning; they are reported as those of other masks.
+        # Such colors have no meaning. The caller reports them, as for other
+        # masks.
         return values.astype(np.uint8)
     codes, place = np.unique(_codes(values), return_inverse=True)
     colors = _colors(codes)
@@ -214,8 +228,8 @@ def _rounded(
         stray = tuple(far[0].tolist()) if by_color else int(far[0, 0])
         raise ValueError(
             f"{name}: All values must be within {_MAX_LOSS} of a {kind} for "
-            f"`lossy_masks` to round them. Found {len(far)} others, such as "
-            f"{stray}. Save the mask again from its source, as PNG."
+            f"`lossy_masks` to round them. Found other values ({len(far)}), "
+            f"such as {stray}. Save the mask again from its source, as PNG."
         )
     if (is_near.sum(-1) > 1).any():
         raise ValueError(
@@ -231,9 +245,9 @@ def _rounded(
 def _without_palette(
     name: str, values: np.ndarray, format: MaskFormat
 ) -> np.ndarray:
-    """Read an RGB mask of which nobody said that colors count.
+    """Return the labels of an RGB mask if the user did not pass `palette`.
 
-    OpenCV writes gray as three equal channels.
+    Gray masks may have three equal channels, because OpenCV writes them so.
     """
     is_gray = (values == values[..., :1]).all()
     known = format.label_of_color
@@ -255,8 +269,8 @@ def _without_palette(
         raise ValueError(
             f"{name}: The mask has gray colors that are both labels and colors "
             "of the palette, with different meanings. Pass the palette as "
-            "`palette` if colors count, or save the mask with one channel if "
-            "values are labels."
+            "`palette` if its colors define the classes. Save the mask with "
+            "one channel if its values are labels."
         )
     return labels
 
@@ -266,7 +280,7 @@ def _codes(values: np.ndarray) -> np.ndarray:
 
 
 def _colors(codes: np.ndarray) -> np.ndarray:
-    """Undo `_codes`."""
+    """Return the colors of codes, the inverse of `_codes`."""
     return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1)
 
 
@@ -280,14 +294,14 @@ def _look_up(
     if strays.size:
         colors = map(tuple, _colors(strays[:5]).tolist())
         raise ValueError(
-            f"{name}: The mask must have the colors of `palette` and "
-            f"`void_colors` alone. Found {strays.size} others: "
+            f"{name}: The mask must contain only the colors of `palette` and "
+            f"`void_colors`. Found other colors ({strays.size}): "
             f"{', '.join(map(str, colors))}. "
             + (
-                "The mask is gray: leave out `palette` if values are labels."
+                "The mask is gray: omit `palette` if its values are labels."
                 if (values == values[..., :1]).all()
-                else "Colors in between come from smoothing: resize masks with "
-                "nearest neighbor only."
+                else "Resizing with interpolation mixes colors: resize masks "
+                "with nearest neighbor only."
             )
         )
     found = np.array([label_of_color[code] for code in known.tolist()])
@@ -314,14 +328,14 @@ def _classes(
 def check_not_binary(
     mask_paths: Sequence[pathlib.Path], format: MaskFormat
 ) -> None:
-    """Refuse masks of 0 and 255 alone if 255 is void only by default.
+    """Refuse masks that contain only 0 and 255 if 255 is void by default.
 
-    Such masks are the most common of two classes. Reading ends with the first
-    mask that has another value, which is usually the first one. In a mask of 1
-    bit, 1 is white, which other masks of the same set write as 255.
+    Most masks of two classes are of this kind. The check ends at the first mask
+    with another value, which is usually the first mask. In a 1-bit mask, 1 is
+    white, which other masks of the same dataset store as 255.
 
     Raises:
-        ValueError: If no mask has another value, and 255 occurs.
+        ValueError: If 0 and 255 both occur and are the only values.
     """
     if not format.assumes_void:
         return
@@ -330,7 +344,7 @@ def check_not_binary(
         try:
             mask = read_labels(path, format)
         except ValueError:
-            # It is reported when the mask is loaded.
+            # Loading the mask reports the error.
             continue
         values = set(np.unique(mask.labels).tolist())
         if mask.depth == 1:
@@ -341,8 +355,8 @@ def check_not_binary(
     if found == {0, 255}:
         first, second = format.entry.class_names
         raise ValueError(
-            f"The {len(mask_paths)} masks hold the values 0 and 255 alone, and "
-            f"255 means void by default, so {second!r} would never occur. "
+            f"The {len(mask_paths)} masks contain only the values 0 and 255, "
+            f"and 255 means void by default, so {second!r} would never occur. "
             f"Pass foreground=255 if 255 is {second!r} and 0 is {first!r}. "
             "Pass void_labels=(255,) if 255 means void."
         )

@@ -1,4 +1,4 @@
-"""Which files of two folders are an image and its mask."""
+"""Match the images and masks of two folders by their names."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from keras_deconv.data._images import (
 from keras_deconv.data._masks import MASK_SUFFIXES
 
 StrPath: TypeAlias = str | os.PathLike[str]
-# Common name, image, mask.
+# Tuples of the common name, the image and the mask.
 Files: TypeAlias = list[tuple[str, pathlib.Path, pathlib.Path]]
 _Named: TypeAlias = dict[str, list[pathlib.Path]]
-# How many file names a report lists, for each problem.
+# Largest number of file names that a report lists per problem.
 _NUM_SHOWN = 5
 _LOSSY = "masks with lossy compression"
 _OTHER = " that are not "
@@ -38,13 +38,13 @@ _WAYS_OUT = {
 
 @dataclasses.dataclass(frozen=True)
 class Pairing:
-    """What was found in two folders.
+    """The pairs of two folders, and the files without a partner.
 
     Args:
-        images: The folder of images.
-        masks: The folder of masks.
-        files: The pairs, in the order of their names.
-        problems: The names of files that are in no pair, by what is wrong.
+        images: Folder of images.
+        masks: Folder of masks.
+        files: Pairs, sorted by name.
+        problems: Names of the files that are not part of a pair, by problem.
     """
 
     images: StrPath
@@ -53,17 +53,18 @@ class Pairing:
     problems: Mapping[str, Sequence[str]]
 
     def lines(self, num_shown: int | None = None) -> list[str]:
-        """Write one line per problem, with the first names or all."""
+        """Return one line per problem, with the first names or all of them."""
         return [
             f"{problem}: {_shown(names, num_shown)}"
             for problem, names in self.problems.items()
         ]
 
     def ways_out(self) -> str:
-        """Say what to do about the problems."""
+        """Return advice on how to fix the problems."""
         ways = [
-            "Give `mask_suffix` if all masks are named so (`image_suffix` for "
-            "images), or leave files out with unmatched='skip'."
+            "Pass `mask_suffix` if the names of all masks end with the same "
+            "suffix (`image_suffix` for images), or skip these files with "
+            "unmatched='skip'."
         ]
         for kind, way in _WAYS_OUT.items():
             if any(kind in problem for problem in self.problems):
@@ -79,10 +80,11 @@ def find_pairs(
     mask_suffix: str = "",
     lossy_masks: bool = False,
 ) -> Pairing:
-    """Find out which files of two folders belong together.
+    """Find the files of two folders that belong together.
 
     Raises:
-        ValueError: If a folder does not exist or has no such files.
+        ValueError: If a folder does not exist.
+        ValueError: If a folder does not contain images or masks.
     """
     image_suffix = _checked(image_suffix, "image_suffix")
     mask_suffix = _checked(mask_suffix, "mask_suffix")
@@ -91,7 +93,8 @@ def find_pairs(
     images, masks = _folder(images, "images"), _folder(masks, "masks")
     image_paths = _list_files(images, "images", IMAGE_SUFFIXES)
     mask_paths = _list_files(masks, "masks", mask_kinds)
-    # A file of a folder for both is an image if that suffix says more.
+    # If images and masks share a folder, a file is an image if the image suffix
+    # is longer and matches.
     is_image = set[pathlib.Path]()
     if len(image_suffix) > len(mask_suffix):
         is_image.update(_named(image_paths, images, image_suffix)[1])
@@ -102,7 +105,7 @@ def find_pairs(
     )
     mask_files = _grouped(names, candidates, MASK_SUFFIXES)
     if lossy_masks:
-        # Beside a mask of the same name, it is likely an image.
+        # A JPEG file with the same name as another mask is probably an image.
         lossy = _grouped(names, candidates, JPEG_SUFFIXES)
         mask_files = lossy | mask_files
     taken = {path for paths in mask_files.values() for path in paths}
@@ -147,18 +150,18 @@ def match_files(
     verbose: bool = True,
     **naming: Any,
 ) -> Files:
-    """Pair the files of two folders: (common name, image, mask), in order.
+    """Return pairs as (common name, image, mask), sorted by name.
 
     Args:
-        images: Folder.
-        masks: Folder.
-        unmatched: "error", or "skip" to leave out what is in no pair.
-        verbose: Whether to print what is left out.
+        images: Folder of images.
+        masks: Folder of masks.
+        unmatched: "error", or "skip" to ignore files without a partner.
+        verbose: Whether to print the files that are skipped.
         **naming: Arguments of `find_pairs`.
 
     Raises:
-        ValueError: If there are no pairs, or something is in no pair and
-            `unmatched` is "error".
+        ValueError: If there are no pairs.
+        ValueError: If `unmatched` is "error" and a file is not part of a pair.
     """
     unmatched = _arguments.choice(unmatched, "unmatched", ("error", "skip"))
     pairing = find_pairs(images, masks, **naming)
@@ -167,8 +170,8 @@ def match_files(
     report = "; ".join([f"pairs: {len(files)}", *pairing.lines(_NUM_SHOWN)])
     if not files or (unmatched == "error" and pairing.problems):
         raise ValueError(
-            "`images` and `masks` must hold files of the same names, except "
-            f"for the suffix. Received: {folders} with {report}. "
+            "`images` and `masks` must contain files with the same names, "
+            f"except for the suffix. Received: {folders} with {report}. "
             f"{pairing.ways_out()}"
         )
     if pairing.problems and verbose:
@@ -179,7 +182,7 @@ def match_files(
 def _checked(suffix: Any, argument: str) -> str:
     if not isinstance(suffix, str):
         raise ValueError(
-            f"`{argument}` must be a str such as '_mask', or '' for none. "
+            f"`{argument}` must be a str such as '_mask', or ''. "
             f"Received: {argument}={suffix!r}"
         )
     return unicodedata.normalize("NFC", suffix)
@@ -188,7 +191,7 @@ def _checked(suffix: Any, argument: str) -> str:
 def _named(
     paths: Sequence[pathlib.Path], folder: StrPath, suffix: str
 ) -> tuple[list[str], list[pathlib.Path]]:
-    """Return the files whose names have a suffix, and the names of pairs."""
+    """Return the files with a name suffix, and their names without it."""
     names = [(name_of(path, folder), path) for path in paths]
     kept = [(name, path) for name, path in names if name.endswith(suffix)]
     return (
@@ -202,7 +205,7 @@ def _grouped(
     paths: Sequence[pathlib.Path],
     suffixes: Sequence[str],
 ) -> _Named:
-    """Return the files of some formats by the names of pairs."""
+    """Group the files of some formats by the names of their pairs."""
     found: _Named = collections.defaultdict(list)
     for name, path in zip(names, paths, strict=True):
         if _kind(path) in suffixes:
@@ -217,7 +220,7 @@ def _others(
     files: Mapping[str, Any],
     taken: set[pathlib.Path],
 ) -> list[pathlib.Path]:
-    """Return files that are not read, unless one of the name is."""
+    """Return unused files, except those whose pair has another file."""
     return [
         path
         for path in paths
@@ -239,20 +242,21 @@ def _kind(path: pathlib.Path) -> str:
 
 
 def only(files: Files, names: Sequence[str]) -> Files:
-    """Return the pairs of some names, in the order of `files`.
+    """Return the pairs with some names, in the order of `files`.
 
     Raises:
-        ValueError: If a name is not there, or none is given.
+        ValueError: If a name does not exist.
+        ValueError: If `names` is empty or a str.
     """
     wanted = {unicodedata.normalize("NFC", str(name)) for name in names}
     missing = sorted(wanted - {name for name, _, _ in files})
     if missing or not wanted or isinstance(names, str):
         shown = ", ".join(map(printable, missing[:_NUM_SHOWN]))
         raise ValueError(
-            "`files` must be a sequence of names of pairs, without suffix, at "
-            "least one. Received: "
+            "`files` must be a sequence of at least one name of a pair, "
+            "without suffix. Received: "
             + (
-                f"{len(missing)} that are not there ({shown})"
+                f"{len(missing)} names that do not exist ({shown})"
                 if missing
                 else f"files={names!r}"
             )
@@ -261,7 +265,7 @@ def only(files: Files, names: Sequence[str]) -> Files:
 
 
 def _shown(names: Sequence[str], num_shown: int | None) -> str:
-    """Write how many there are, with the first of them or all."""
+    """Return the number of names, and the first of them or all."""
     more = ", ..." if num_shown and len(names) > num_shown else ""
     shown = ", ".join(map(printable, names[:num_shown]))
     return f"{len(names)} ({shown}{more})"
@@ -270,24 +274,24 @@ def _shown(names: Sequence[str], num_shown: int | None) -> str:
 def list_pictures(
     folder: StrPath, suffixes: Sequence[str] = IMAGE_SUFFIXES
 ) -> list[pathlib.Path]:
-    """List the files in a folder and below that have one of some suffixes.
+    """List the files with some suffixes in a folder and its subfolders.
 
-    Links are followed, but not back to a folder above them. Files and folders
-    whose names start with a dot are left out: macOS, Jupyter and others
-    create such.
+    Links are followed, except those to a parent folder. Files and folders whose
+    names start with a dot are ignored, because macOS, Jupyter and other
+    programs create them.
 
     Args:
-        folder: path.
-        suffixes: sequence of str in small letters, with the dot: ".png".
+        folder: Path of the folder.
+        suffixes: Sequence of lowercase str with the dot, such as ".png".
 
     Returns:
-        list of paths that begin with `folder`, sorted.
+        Sorted list of paths that start with `folder`.
     """
     return [path for path in list_files(folder) if _kind(path) in suffixes]
 
 
 def list_files(folder: StrPath) -> list[pathlib.Path]:
-    """List all files in a folder and below, as `list_pictures` does."""
+    """List all files in a folder and its subfolders, like `list_pictures`."""
     found = []
     for name, folder_names, file_names in os.walk(folder, followlinks=True):
         parent = pathlib.Path(name)
@@ -300,31 +304,31 @@ def list_files(folder: StrPath) -> list[pathlib.Path]:
             parent / name
             for name in file_names
             if not name.startswith(".")
-            # No links to nowhere.
+            # Broken links are ignored.
             and (parent / name).is_file()
         ]
     return sorted(found)
 
 
 def _leads_back(path: pathlib.Path) -> bool:
-    """Whether a path is a link to a folder that it lies in."""
+    """Return whether a path is a link to one of its parent folders."""
     return path.is_symlink() and os.path.realpath(path) in map(
         os.path.realpath, path.parents
     )
 
 
 def name_of(path: pathlib.Path, folder: StrPath) -> str:
-    """Return the name of a pair: the path inside the folder, without suffix.
+    """Return the name of a pair: its path in the folder, without suffix.
 
-    It is in one form of Unicode: macOS writes letters with accents as two
-    characters, others as one.
+    The name is normalized to the Unicode form NFC, because macOS stores letters
+    with accents as two characters.
     """
     name = path.relative_to(folder).with_suffix("").as_posix()
     return unicodedata.normalize("NFC", name)
 
 
 def _folder(folder: Any, argument: str) -> pathlib.Path:
-    """Return the path of a folder that exists."""
+    """Return the path of an existing folder."""
     if isinstance(folder, str | os.PathLike):
         folder = pathlib.Path(folder).expanduser()
     if not isinstance(folder, pathlib.Path) or not folder.is_dir():
@@ -338,21 +342,22 @@ def _folder(folder: Any, argument: str) -> pathlib.Path:
 def _list_files(
     folder: pathlib.Path, argument: str, suffixes: tuple[str, ...]
 ) -> list[pathlib.Path]:
-    """List the image files of a folder, those that are not read included.
+    """List the image files of a folder, including unsupported formats.
 
     Raises:
-        ValueError: If it has no file of `suffixes`.
+        ValueError: If the folder does not contain a file with one of
+            `suffixes`.
     """
     found = list_pictures(folder, (*IMAGE_SUFFIXES, *OTHER_SUFFIXES))
     if any(_kind(path) in suffixes for path in found):
         return found
     text = (
-        f"`{argument}` must hold {', '.join(suffixes)} files. Received: "
-        f"{argument}='{printable(folder)}', which has none."
+        f"`{argument}` must contain {', '.join(suffixes)} files. Received: "
+        f"{argument}='{printable(folder)}', which does not contain any."
     )
     if found:
         shown = _shown(_names(found), _NUM_SHOWN)
-        text += f" It has files of other formats: {shown}. "
+        text += f" It contains files of other formats: {shown}. "
         is_lossy = any(_kind(path) in JPEG_SUFFIXES for path in found)
         text += _WAYS_OUT[_LOSSY] if is_lossy else "Convert them to PNG."
     raise ValueError(text)

@@ -1,4 +1,4 @@
-"""One process at a time writes a dataset, and cleans up after the killed."""
+"""Locks for preparing datasets, and cleanup after killed processes."""
 
 import contextlib
 import functools
@@ -12,7 +12,8 @@ import tensorflow_datasets as tfds
 
 from keras_deconv import _files
 
-# Before the name of a temporary folder of tfds: a file that says it is ours.
+# Prefix of files that mark a temporary folder of tfds as created by this
+# package.
 _NOTE = ".keras_deconv."
 
 
@@ -20,16 +21,16 @@ _NOTE = ".keras_deconv."
 def alone(data_dir: str | os.PathLike[str]) -> Iterator[None]:
     """Wait until no other process of this package prepares a dataset.
 
-    What was left by one that was killed is deleted.
+    Files that a killed process left behind are deleted.
 
     Args:
-        data_dir: Folder of the version that is prepared. The lock lies beside
-            it while the block runs. Where it is on another machine
-            ("gs://..."), nobody is kept out.
+        data_dir: Folder of the version that is prepared. The lock file lies
+            beside it while the block runs. On remote storage ("gs://..."),
+            other processes are not excluded.
 
     Raises:
-        OSError: If nothing can be written there.
-        ValueError: If somebody else's file has the name of the lock.
+        OSError: If files cannot be written there.
+        ValueError: If another file has the name of the lock.
     """
     if _is_remote(data_dir):
         yield
@@ -46,7 +47,7 @@ def alone(data_dir: str | os.PathLike[str]) -> Iterator[None]:
         if not is_locked:
             yield
             return
-        # Nobody holds the lock any more who has made a note.
+        # Processes that made notes held the lock, so they have ended.
         _delete_incomplete(target)
         try:
             yield
@@ -55,11 +56,12 @@ def alone(data_dir: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def note_folder(builder: tfds.core.DatasetBuilder) -> None:
-    """Let a builder note which temporary folder it writes to.
+    """Make a builder note the name of its temporary folder.
 
-    The names of tfds do not tell whose they are, and other processes may
-    prepare the same dataset without a lock. The next holder of the lock
-    deletes the folder that a note names, as its writer is dead.
+    The folder names of tfds do not tell which process created them, and
+    processes of other programs may prepare the same dataset without the lock.
+    The next process that holds the lock deletes the folders named by notes,
+    because their writers have ended.
     """
     if _is_remote(builder.data_dir):
         return
@@ -67,7 +69,7 @@ def note_folder(builder: tfds.core.DatasetBuilder) -> None:
 
     @functools.wraps(prepare)
     def note_and_prepare(*arguments: Any, **options: Any) -> None:
-        # Meanwhile it is the temporary folder.
+        # During the preparation, `data_dir` is the temporary folder.
         folder = pathlib.Path(builder.data_dir)
         folder.with_name(f"{_NOTE}{folder.name}").touch()
         prepare(*arguments, **options)
@@ -76,13 +78,13 @@ def note_folder(builder: tfds.core.DatasetBuilder) -> None:
 
 
 def clean(data_dir: str | os.PathLike[str]) -> None:
-    """Delete what a process left that was killed when all was prepared."""
+    """Delete the files of a process that was killed after the preparation."""
     if _is_remote(data_dir):
         return
     target = pathlib.Path(data_dir)
     if not _lock_of(target).exists():
         return
-    # Somebody else may hold it, or nothing can be deleted there.
+    # Another process may hold the lock, or the folder may be read-only.
     with (
         contextlib.suppress(OSError, ValueError),
         _files.locked(_lock_of(target), wait=False) as is_locked,
@@ -100,7 +102,7 @@ def _lock_of(target: pathlib.Path) -> pathlib.Path:
 
 
 def _delete_incomplete(target: pathlib.Path) -> None:
-    """Delete temporary folders of those who held the lock, and their notes."""
+    """Delete the temporary folders of earlier lock holders, and the notes."""
     for note in target.parent.glob(f"{_NOTE}incomplete.??????_{target.name}"):
         folder = note.with_name(note.name.removeprefix(_NOTE))
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Descriptions of datasets: which label in a mask means which class."""
+"""Descriptions of datasets: the class of each label in their masks."""
 
 from __future__ import annotations
 
@@ -18,23 +18,26 @@ Color: TypeAlias = tuple[int, int, int]
 
 
 def color_map(num_colors: int) -> tuple[Color, ...]:
-    """Gives distinct colors, the same ones always.
+    """Return distinct colors for classes: the color map of PASCAL VOC.
 
-    The lowest bits of an index become the highest bits of red, green and blue
-    in turn, so that near indices get colors far apart.
-
-    Reference: the `VOCdevkit` of Everingham et al., 2010, "The Pascal Visual
-    Object Classes (VOC) Challenge", `VOCcode/VOClabelcolormap.m`. No
-    differences.
+    Use it to save or show masks with the colors that VOC, CVAT and other tools
+    expect. The lowest bits of an index become the highest bits of red, green
+    and blue in turn, so consecutive indices have clearly different colors.
 
     Args:
-        num_colors: int in 1..256.
+        num_colors: int in 1..256. Number of colors.
 
     Returns:
-        tuple of (red, green, blue) in 0..255. The first one is black.
+        Tuple of `num_colors` tuples (red, green, blue) of ints in 0..255. The
+        first color is black. The colors do not depend on `num_colors`.
 
     Raises:
-        ValueError: if `num_colors` is not in 1..256.
+        ValueError: If `num_colors` is not an int in 1..256.
+
+    Reference:
+        Everingham et al., 2010, "The Pascal Visual Object Classes (VOC)
+        Challenge", `VOCcode/VOClabelcolormap.m` in the `VOCdevkit`. The colors
+        are identical.
 
     Example:
         >>> from keras_deconv.data import color_map
@@ -43,7 +46,7 @@ def color_map(num_colors: int) -> tuple[Color, ...]:
     """
     if _arguments.positive_int(num_colors, "num_colors") > 256:
         raise ValueError(
-            "`num_colors` must be at most 256, for colors to be distinct. "
+            "`num_colors` must be at most 256, so that colors are distinct. "
             f"Received: num_colors={num_colors!r}"
         )
 
@@ -59,37 +62,49 @@ def color_map(num_colors: int) -> tuple[Color, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationSet:
-    """Where a tfds data set keeps its masks and what the labels mean.
+    """Description of a dataset: its features, and the class of each label.
 
-    Sets number their labels as they like: some start at 1, some have gaps,
-    some mark void with 0, some with 255. An entry maps them all to classes
-    0..num_classes-1; whatever stands in `void_labels` becomes 255.
+    Pass it as `name` to `load` or `segmentation_pairs`, or as `classes` to
+    `from_folders`, for datasets that the catalog does not contain. Datasets
+    number their labels in different ways: some start at 1, some have gaps, and
+    some mark void with 0 or 255. The description maps all labels to the classes
+    0..num_classes-1. The labels in `void_labels` become 255.
 
-    A mask is one channel of labels of an integer dtype or bool. Where a set
-    keeps it otherwise, `read_mask` says how to get it: one channel of several,
-    one mask per class or object, numbers written as colors.
+    By default, the mask is the feature `mask_key`: one channel of labels of an
+    integer dtype or bool. Pass `read_mask` for other masks, such as one channel
+    of several, one mask per class or object, or ids stored as colors.
 
     Args:
-        name: str. Name of the set in tfds.
-        image_key: str. Feature that holds the image.
-        mask_key: str. Feature that holds the label of every pixel.
-        class_names: tuple of at least two distinct str, one per class, none of
-            them empty or with blanks around it or line breaks in it.
-        palette: tuple of (red, green, blue) in 0..255, one per class.
-        labels: mapping from label in the source, 0..255, to class id, or to
-            the name of a class: {0: "background", 255: "building"}.
-        void_labels: tuple of the labels in the source, 0..255, that mean void.
-            () if nothing is void.
-        read_mask: function from an example, a dict of tensors, to its labels,
-            an integer or bool tensor (height, width); in TensorFlow
-            operations. Default: the feature `mask_key` as it is.
-        frames_key: str. For films: feature that holds the frames, each of them
-            an example with `image_key` and `mask_key`. Default: none.
-        splits: tuple of str. Splits that have masks, where that is known.
+        name: str. Name of the dataset in tfds.
+        image_key: str. Feature that contains the image.
+        mask_key: str. Feature that contains the label of every pixel.
+        class_names: Tuple of distinct str, one per class. 2 to 255 classes.
+            Names must not be empty, start or end with whitespace, or contain
+            line breaks.
+        palette: Tuple of one color (red, green, blue) in 0..255 per class, for
+            figures and for RGB masks in folders.
+        labels: dict from each label in the masks, an int in 0..255, to a class
+            id or a class name, such as `{0: "background", 255: "building"}`.
+            Several labels may map to the same class.
+        void_labels: Tuple of the labels in 0..255 that mean void. Defaults to
+            (), which means that nothing is void.
+        read_mask: Function that returns the labels of an example, or None. It
+            receives a dict of tensors and returns an integer or bool tensor of
+            shape (height, width). It must consist of TensorFlow operations.
+        frames_key: str or None. For videos: the feature that contains the
+            frames. Each frame is an example with `image_key` and `mask_key`.
+        splits: Tuple of str. Names of the splits that have masks, if known.
 
     Raises:
-        ValueError: if palette, labels and class names do not fit together or
-            are not as described.
+        ValueError: If `name`, `image_key`, `mask_key` or `frames_key` is not a
+            non-empty str.
+        ValueError: If `class_names` has invalid names, or fewer than 2 or more
+            than 255 classes.
+        ValueError: If `palette` does not have one color per class.
+        ValueError: If `labels` does not map to exactly the classes.
+        ValueError: If `labels` and `void_labels` are not distinct ints in
+            0..255.
+        ValueError: If `read_mask` is not callable.
 
     Example:
         >>> from keras_deconv.data import SegmentationSet
@@ -105,7 +120,8 @@ class SegmentationSet:
         >>> roads.num_classes
         2
 
-        One mask per class, the features "mask_road" and "mask_car":
+        A dataset with one mask per class, in the features "mask_road" and
+        "mask_car":
 
         >>> import tensorflow as tf
         >>> def read_mask(example):
@@ -121,6 +137,8 @@ class SegmentationSet:
         ...     labels={0: 0, 1: 1, 2: 2},
         ...     read_mask=read_mask,
         ... )
+        >>> traffic.num_classes
+        3
     """
 
     name: str
@@ -149,12 +167,12 @@ class SegmentationSet:
         if self.num_classes > VOID:
             raise ValueError(
                 f"`class_names` must name at most {VOID} classes, since label "
-                f"{VOID} is void in every mask. Received: {self.num_classes} "
+                f"{VOID} is void in all masks. Received: {self.num_classes} "
                 f"classes in {self.name!r}."
             )
         _arguments.palette(self.palette)
         ids = class_ids(self.labels, self.class_names)
-        # The dataclass is frozen for others.
+        # Assignment would fail, because the dataclass is frozen.
         object.__setattr__(self, "labels", ids)
         if len(self.palette) != self.num_classes:
             raise ValueError(
@@ -164,9 +182,10 @@ class SegmentationSet:
             )
         if set(self.labels.values()) != set(range(self.num_classes)):
             raise ValueError(
-                f"`labels` must map to every class 0..{self.num_classes - 1} "
-                f"and to nothing else. Received: labels={dict(self.labels)} "
-                f"in {self.name!r}. Labels to be left out are void_labels."
+                "`labels` must map to exactly the classes "
+                f"0..{self.num_classes - 1}. Received: "
+                f"labels={dict(self.labels)} in {self.name!r}. Pass labels "
+                "that are ignored as `void_labels`."
             )
         sources = [*self.labels, *self.void_labels]
         if not all(
@@ -192,7 +211,7 @@ def plain_set(
     class_names: tuple[str, ...],
     **changes: Any,
 ) -> SegmentationSet:
-    """Describes a set whose labels are classes, and 255 void."""
+    """Describe a dataset whose labels are the classes, and 255 for void."""
     description: dict[str, Any] = {
         "palette": default_palette(len(class_names)),
         "labels": {label: label for label in range(len(class_names))},
@@ -206,11 +225,11 @@ def plain_set(
 def class_ids(
     labels: Mapping[Any, Any], class_names: Sequence[str] | None
 ) -> dict[int, int]:
-    """Return `labels` with ints alone: class ids in place of class names.
+    """Return `labels` with class ids in place of class names.
 
     Raises:
-        ValueError: If a key is not an int, or a value is neither an int nor
-            one of the names.
+        ValueError: If a key is not an int.
+        ValueError: If a value is neither an int nor one of the names.
     """
     ids = {name: number for number, name in enumerate(class_names or ())}
     try:
@@ -227,14 +246,14 @@ def class_ids(
 
 
 def generic_names(num_classes: int) -> tuple[str, ...]:
-    """Names for classes of which nothing but the number is known."""
+    """Return names for classes of which only the number is known."""
     return tuple(f"class_{number}" for number in range(num_classes))
 
 
 def class_table(entry: SegmentationSet) -> list[int]:
     """Return the class of every label 0..255, or -1 for an unknown label.
 
-    The last entry, -1, is for labels outside 0..255.
+    The additional last entry, -1, is for labels outside 0..255.
     """
     table = [-1] * 257
     for label in entry.void_labels:

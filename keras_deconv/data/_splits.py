@@ -1,4 +1,4 @@
-"""Splitting files into a training and a validation part."""
+"""Split files into a training part and a validation part."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ SUBSETS = ("training", "validation", "both")
 def split_files(
     files: Sequence[_File], validation_split: float, seed: int
 ) -> tuple[list[_File], list[_File]]:
-    """Draw the files of a validation part; the rest is the training part.
+    """Split files at random into a training part and a validation part.
 
-    A file is drawn by a hash of `seed` and its name. So the parts are the same
-    on every machine, and most files stay in their part when others are added.
+    A hash of `seed` and the name decides where a file goes. So the parts are
+    the same on every machine, and most files keep their part when files are
+    added.
 
     Args:
-        files: Tuples that begin with a distinct name.
-        validation_split: Share of the validation part, above 0 and below 1.
+        files: Tuples that start with a distinct name.
+        validation_split: Fraction of the files in the validation part, above 0
+            and below 1.
         seed: int >= 0.
 
     Returns:
-        Training files and validation files, both in the order of `files`, and
-        at least one of each.
+        Training files and validation files, in the order of `files`. Each part
+        has at least one file.
 
     Raises:
-        ValueError: If `validation_split` is not above 0 and below 1, or there
-            are fewer than two files.
+        ValueError: If `validation_split` is not above 0 and below 1.
+        ValueError: If there are fewer than two files.
     """
     if (
         isinstance(validation_split, bool)
@@ -66,11 +68,12 @@ def split_files(
 def check_subset(
     validation_split: float | None, subset: str | None, seed: int | None
 ) -> str | None:
-    """Return the subset in lower case, None if files are not split.
+    """Return `subset` in lowercase, or None if files are not split.
 
     Raises:
-        ValueError: If only one of `validation_split` and `subset` is given,
-            `subset` is unknown, or one part is asked for without a seed.
+        ValueError: If only one of `validation_split` and `subset` is given.
+        ValueError: If `subset` is unknown.
+        ValueError: If a single part is requested without a seed.
     """
     if (validation_split is None) != (subset is None):
         raise ValueError(
@@ -83,8 +86,9 @@ def check_subset(
     subset = _arguments.choice(subset, "subset", SUBSETS)
     if subset != "both" and seed is None:
         raise ValueError(
-            "`seed` must be given with `subset`, the same for both parts, or "
-            "they would overlap; or load both with subset='both'. Received: "
-            f"seed=None, subset={subset!r}"
+            "`seed` must be given with `subset`, because the parts overlap "
+            "unless both are loaded with the same seed. Received: seed=None, "
+            f"subset={subset!r}. Pass a seed, or load both parts with "
+            "subset='both'."
         )
     return subset

@@ -1,4 +1,4 @@
-"""What errors say about labels that are neither a class nor void."""
+"""Error messages for labels that are neither a class nor void."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from keras_deconv.data._sets import SegmentationSet, generic_names
 
 _NUM_SHOWN = 5
-# More of them come from smoothed edges, or from files that are not masks.
+# More labels than this come from interpolated edges, or from files that are not
+# masks.
 _MANY = 10
 _PATTERN = re.compile(r"(.*?): The mask contains (label.*)", flags=re.DOTALL)
 
@@ -21,12 +22,12 @@ def stray_labels_text(
     *,
     is_described: bool,
 ) -> str:
-    """Write the error for one mask of a folder.
+    """Return the error message for one mask in a folder.
 
     Args:
-        where: File of the mask.
-        strays: Labels that are neither a class nor void, in order.
-        entry: The classes, and their labels.
+        where: Name of the mask file.
+        strays: Sorted labels that are neither a class nor void.
+        entry: Classes and their labels.
         is_described: Whether the user described every label.
     """
     shown = ", ".join(map(str, strays[:_NUM_SHOWN]))
@@ -53,7 +54,7 @@ def _advice(strays: Sequence[int], entry: SegmentationSet) -> str:
     void = f"void_labels=({void}{',' if len(strays) == 1 else ''})"
     has_names = entry.class_names != generic_names(number)
     free = [n for n in range(256) if n not in entry.void_labels]
-    # Without `labels`, only `foreground` skips values.
+    # If `labels` was not passed, only `foreground` leaves gaps between labels.
     is_binary = list(entry.labels) != free[:number]
     if is_binary and list(strays) == [1]:
         text = (
@@ -81,9 +82,9 @@ def _advice(strays: Sequence[int], entry: SegmentationSet) -> str:
 
 
 def summarize(texts: Iterable[str]) -> list[str]:
-    """Merge the errors of masks that contain the same labels into one line.
+    """Merge messages about the same labels in several masks into one line.
 
-    Other texts come after them, unchanged.
+    Other messages follow unchanged.
     """
     files: dict[str, list[str]] = collections.defaultdict(list)
     others = []

@@ -1,4 +1,4 @@
-"""TIFF files: what they say about themselves, and bands that need rasterio."""
+"""Read the tags of TIFF files, and the channels that need rasterio."""
 
 from __future__ import annotations
 
@@ -12,37 +12,38 @@ import numpy as np
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 _STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# Numbers of tags.
+# Ids of TIFF tags.
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION = 254, 256, 257, 258, 259
 _COLORS, _ORIENTATION, _NUM_CHANNELS = 262, 274, 277
 _EXTRA_CHANNELS, _NUMBER_KIND = 338, 339
-# Of the first tag: smaller copies of another page, and its transparency.
+# Bits of the tag `_SUBFILE` that mark smaller copies and transparency masks of
+# other pages.
 _NO_PAGE = 0b101
 _WHITE_IS_ZERO = 0
 _GRAYS, _RGB, _UNSIGNED = (0, 1), 2, 1
-# JPEG, in its old and its new form, and as DNG has it.
+# Ids of JPEG compression: the old form, the new form, and that of DNG.
 _LOSSY = (6, 7, 34892)
-# Bits and kinds of numbers that Pillow reads exactly from a single channel.
+# Bits and number formats that Pillow reads exactly from a single channel.
 _BY_PILLOW = {
     *((bits, _UNSIGNED) for bits in (1, 2, 4, 8, 12, 16)),
     *((bits, 2) for bits in (16, 32)),
     (32, 3),
 }
-# Filters of warnings are those of all threads.
+# All threads share the warning filters.
 _lock = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """What a page of a TIFF file says about its pixels.
+    """Properties of the pixels of one page of a TIFF file.
 
     Args:
-        size: Height and width as stored.
-        num_channels: Number of channels, alpha included.
+        size: Height and width as stored, before rotation.
+        num_channels: Number of channels, including alpha.
         has_alpha: Whether the last of 2 or 4 channels is alpha.
         depth: Bits per channel.
-        is_lossy: Whether the compression changes values.
-        orientation: The tag of that name; 1 is upright.
+        is_lossy: Whether the page has lossy compression.
+        orientation: Orientation tag, 1..8; 1 is upright.
         fits_pillow: Whether Pillow reads the pixels exactly.
     """
 
@@ -56,15 +57,15 @@ class Page:
 
 
 def is_tiff(start: bytes) -> bool:
-    """Whether a file that starts so is a TIFF file."""
+    """Return whether a file that starts with these bytes is a TIFF file."""
     return start.startswith(_STARTS)
 
 
 def pages(stream: IO[bytes]) -> list[Page]:
-    """List the pages of a TIFF file, without smaller copies of a page.
+    """Return the pages of a TIFF file, without smaller copies of other pages.
 
     Raises:
-        Exception: Of any kind, if the file is broken.
+        Exception: If the file is damaged; Pillow raises many kinds of errors.
     """
     header = stream.read(8)
     if header[2] == 43:  # BigTIFF
@@ -73,7 +74,8 @@ def pages(stream: IO[bytes]) -> list[Page]:
     directory = ImageFileDirectory_v2(header)
     places = set[int]()
     while place := directory.next:
-        # In a circle, or where Pillow found no end: that stays as it was.
+        # The list of pages is circular, or Pillow did not find its end and
+        # `next` is unchanged.
         if place in places:
             raise ValueError("The list of pages is cut off.")
         places.add(place)
@@ -83,7 +85,7 @@ def pages(stream: IO[bytes]) -> list[Page]:
         if not directory.get(_SUBFILE, 0) & _NO_PAGE:
             found.append(_page(directory))
     if not found:
-        raise ValueError("The file has no page.")
+        raise ValueError("The file does not contain pages.")
     return found
 
 
@@ -95,7 +97,7 @@ def _page(tags: Any) -> Page:
     colors = tags.get(_COLORS, 0)
     if colors == _WHITE_IS_ZERO and depth > 8:
         raise ValueError(
-            "Its smallest value stands for white, which is supported for up "
+            "Its smallest value stands for white, which is only supported up "
             f"to 8 bits per channel. Received: {depth} bits. Save it with the "
             "smallest value as black"
         )
@@ -107,8 +109,8 @@ def _page(tags: Any) -> Page:
     elif colors in _GRAYS:
         fits = depth == 8 and num_channels == 2 and has_alpha
     else:
-        # Pillow takes a fourth channel that nobody called alpha for alpha, or
-        # leaves it out; often it is near infrared.
+        # Pillow reads an undeclared fourth channel as alpha, or drops it. Such
+        # a channel is often near infrared.
         is_clear = num_channels < 4 or colors != _RGB or has_alpha
         fits = depth <= 8 and num_channels <= 4 and is_clear
     orientation = tags.get(_ORIENTATION, 1)
@@ -124,11 +126,12 @@ def _page(tags: Any) -> Page:
 
 
 def read_bands(content: bytes, name: str) -> np.ndarray:
-    """Read all channels of a TIFF file, `(height, width, channels)`, exactly.
+    """Read all channels of a TIFF file exactly, as `(height, width, channels)`.
 
     Raises:
-        ValueError: If rasterio is not installed or cannot read the file, or
-            the file holds complex numbers.
+        ValueError: If rasterio is not installed.
+        ValueError: If rasterio cannot read the file.
+        ValueError: If the file contains complex numbers.
     """
     try:
         import rasterio
@@ -136,16 +139,16 @@ def read_bands(content: bytes, name: str) -> np.ndarray:
         raise ValueError(
             f"{name}: This TIFF file needs the package rasterio, because of "
             "its number of channels or its bits per channel. Install it with: "
-            "pip install 'keras-deconv[geo]'. Or convert the file to gray or "
-            "RGB of 8 bits per channel."
+            "pip install 'keras-deconv[geo]'. Or convert the file to 8-bit "
+            "grayscale or RGB."
         ) from None
     try:
         with _lock, warnings.catch_warnings():
-            # Where on earth it is does not matter here.
+            # rasterio warns if there is no georeference, which is not needed.
             warnings.simplefilter("ignore")
             with (
                 rasterio.MemoryFile(content) as file,
-                # No other driver, since some read other files.
+                # Other drivers may open other files.
                 file.open(driver="GTiff") as bands,
             ):
                 values = bands.read()
@@ -156,12 +159,12 @@ def read_bands(content: bytes, name: str) -> np.ndarray:
         ) from None
     if values.dtype.kind == "c":
         raise ValueError(
-            f"{name}: The file must hold real numbers. Received: "
-            f"{values.dtype.name}. Save the real part, or the absolute value."
+            f"{name}: The file must contain real numbers. Received: "
+            f"{values.dtype.name}. Save the real part or the absolute value."
         )
     return np.ascontiguousarray(np.moveaxis(values, 0, -1))
 
 
 def pages_of(content: bytes) -> list[Page]:
-    """Do what `pages` does, for the content of a file."""
+    """Return the pages of a TIFF file, given its content."""
     return pages(io.BytesIO(content))

@@ -1,4 +1,4 @@
-"""Scaling images of other value ranges to 0..255."""
+"""Scale images with other value ranges to 0..255."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from keras_deconv.data._errors import require
 
 ValueRange = _arguments.ValueRange
 checked = _arguments.value_range
-# How many times its width a range may be exceeded by most values. Windows of
-# CT images and reflectances clip bones and clouds, which are less far away.
+# If most values exceed the lower end of a range by more than this multiple of
+# its width, the range is wrong. Windows of CT images and reflectances clip
+# bones and clouds, which exceed the range by less.
 _MAX_WIDTHS = 3
-# Bits per channel that files and sensors have.
+# Common bits per channel of files and sensors.
 _BITS = (1, 8, 10, 12, 14, 16)
 
 
 def shown(value_range: tuple[float, float]) -> str:
-    """Write a range as it would be written in Python: `(0, 4095)`."""
+    """Return a range as Python code, such as `(0, 4095)`."""
     low, high = (int(v) if v.is_integer() else v for v in value_range)
     return f"({low}, {high})"
 
 
 def parsed(text: str | None) -> tuple[float, float] | None:
-    """Read what `shown` wrote; None if it is something else."""
+    """Parse a range that `shown` wrote; return None for any other text."""
     try:
         value = ast.literal_eval(text or "None")
     except (SyntaxError, ValueError):
@@ -37,9 +38,12 @@ def parsed(text: str | None) -> tuple[float, float] | None:
 def check_fits(
     value_range: tuple[float, float], dtype: np.dtype, where: str
 ) -> None:
-    """Refuse a range that integers of a dtype cannot fill.
+    """Refuse a range that is outside the limits of an integer dtype.
 
-    An 8-bit image among images of 16 bits would become almost black.
+    An 8-bit image among 16-bit images would otherwise become almost black.
+
+    Raises:
+        ValueError: If the range exceeds the limits of the dtype.
     """
     if dtype.kind not in "iu":
         return
@@ -48,13 +52,13 @@ def check_fits(
         raise ValueError(
             f"{where}: Images of dtype {dtype.name} must have a `value_range` "
             f"within {limits.min}..{limits.max}. Received: "
-            f"value_range={shown(value_range)}. Convert all images to one "
-            "number of bits, or load them separately."
+            f"value_range={shown(value_range)}. Convert all images to the same "
+            "dtype, or load them separately."
         )
 
 
 def proposed(low: float, high: float) -> str:
-    """Write the range that images with these values probably have."""
+    """Return the most likely range of images with these extremes."""
     bits = next((b for b in _BITS if high < 2**b), None)
     if low >= 0 and bits:
         return shown((0.0, float(2**bits - 1)))
@@ -69,16 +73,17 @@ def check_holds(
     Clipping would turn the image white, or black and white.
 
     Raises:
-        ValueError: If most values are far above the range, values of an
-            integer dtype are above a range that holds two integers only, or
-            values are not finite.
+        ValueError: If most values are far above the range.
+        ValueError: If the image has an integer dtype, the width of the range is
+            at most 1, and a value is above it.
+        ValueError: If a value is not finite.
     """
     if not image.size:
         return
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         raise ValueError(
-            f"{where}: The image must hold finite numbers. Found NaN or inf. "
-            "Write a number of the range where there are no data."
+            f"{where}: The image must contain finite numbers. Found NaN or "
+            "inf. Replace missing values by a number in the range."
         )
     low, high = value_range
     is_above = image > _limit(value_range)
@@ -103,9 +108,9 @@ def _limit(value_range: tuple[float, float]) -> float:
 
 
 def scaled(image: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
-    """Scale `low..high` to 0..255 as float32; values beyond are clipped."""
+    """Scale `low..high` to 0..255 as float32, and clip values outside it."""
     low, high = value_range
-    # In float64, so that the result is the nearest float32.
+    # float64 arithmetic gives the nearest float32 value.
     values = (image.astype(np.float64) - low) * (255 / (high - low))
     return np.clip(values, 0, 255).astype(np.float32)
 
@@ -113,14 +118,17 @@ def scaled(image: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
 def scaled_tensor(
     image: tf.Tensor, value_range: tuple[float, float], where: tf.Tensor
 ) -> tf.Tensor:
-    """Do what `scaled` does, in a graph."""
+    """Check and scale an image in a graph."""
     low, high = value_range
     wide = tf.cast(image, tf.float64)
     values = (wide - low) * (255 / (high - low))
     if image.dtype.is_floating:
         require(
             tf.reduce_all(tf.math.is_finite(values)),
-            [where, ": The image must hold finite numbers. Found NaN or inf."],
+            [
+                where,
+                ": The image must contain finite numbers. Found NaN or inf.",
+            ],
         )
     if image.dtype.is_integer and high - low <= 1:
         is_wrong = tf.reduce_any(wide > high)

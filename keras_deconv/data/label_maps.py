@@ -1,4 +1,4 @@
-"""Files in which labeling tools write what labels and colors mean."""
+"""Label files of labeling tools, which define labels and colors."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from keras_deconv.data._sets import Color, color_map
 
 __all__ = ["read_label_map"]
 
-# Names that tools and datasets give to pixels of no class, in small letters.
+# Lowercase names that tools and datasets use for void.
 _VOID_NAMES = ("void", "ignore", "ignored", "unlabeled", "unlabelled")
 _LABELME_VOID = "__ignore__"
 _NUMBER = r"\s*(\d{1,3})\s*"
 # CVAT and datumaro: name:red,green,blue:parts:actions.
 _CVAT = re.compile(rf"([^:]+):{_NUMBER},{_NUMBER},{_NUMBER}(?::.*)?", re.ASCII)
-# The same without colors, which are those of VOC then: so does datumaro.
+# The same form without colors. Like datumaro, use the colors of VOC then.
 _NO_COLORS = re.compile(r"([^:]+):::.*")
 # CamVid: red green blue name.
 _CAMVID = re.compile(r"(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})\s+(\S.*)", re.ASCII)
-# Tables of classes, as in the CamVid of Kaggle, begin with this line.
+# First line of CSV tables, such as that of CamVid on Kaggle.
 _CSV_HEADER = re.compile(r"name\s*,\s*r\s*,\s*g\s*,\s*b", re.IGNORECASE)
 _CSV = re.compile(rf'([^",]+),{_NUMBER},{_NUMBER},{_NUMBER}', re.ASCII)
-# Lines of other files, which are more than a name: 0 void, 1: road, 2. car,
-# or road 128 64 128.
+# Lines of unsupported forms that could be mistaken for names: 0 void, 1: road,
+# 2. car, or road 128 64 128.
 _NUMBERED = re.compile(r"\d+(\s*[:=,;]|[.)]?\s)", re.ASCII)
 _COLORED = re.compile(
     r".*[\s,;:=(\[]\d{1,3}[\s,;]+\d{1,3}[\s,;]+\d{1,3}[)\]]?", re.ASCII
@@ -37,7 +37,7 @@ _COLORED = re.compile(
 _HEXADECIMAL = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 _FORMS = (
     "name:red,green,blue:: (CVAT, VOC), red green blue name (CamVid), CSV with "
-    "the header name,r,g,b, one name a line, or a JSON object such as "
+    "the header name,r,g,b, one name per line, or a JSON object such as "
     '{"0": "sky", "1": "road"} or {"sky": [70, 130, 180]}'
 )
 
@@ -45,39 +45,44 @@ _FORMS = (
 def read_label_map(path: str | os.PathLike[str]) -> dict[str, Any]:
     r"""Read a label file of a labeling tool, as arguments of `from_folders`.
 
-    Five kinds of files are known by what is in them:
+    Use it for masks that were exported with a file of their labels or colors.
+    Pass the result as `from_folders(images, masks, **arguments, ...)` or to
+    `to_tfds`. The content of the file decides which of five forms it has:
 
-    - `labelmap.txt` of CVAT, datumaro and VOC: `name:red,green,blue::`, one
-      class a line. Colors count in the masks. Where no line has a color
-      (`name:::`), they are those of `color_map`, in the order of the lines.
-    - `label_colors.txt` of CamVid: `red green blue name`, one class a line.
-      Colors count in the masks.
-    - `class_dict.csv`, as in the CamVid of Kaggle: the line `name,r,g,b`, and
-      then such a line for each class: `sky,70,130,180`. Colors count in the
-      masks.
-    - A list of names, one a line, or as a JSON array. The labels are 0, 1, 2
-      and so on, in this order; after `__ignore__`, which labelme writes first,
-      they begin with 0 too. Lines with a number before the name, or a color
-      after it, are an error.
+    - `labelmap.txt` of CVAT, datumaro and VOC: one line `name:red,green,blue::`
+      per class. The masks contain colors. If the lines have the form `name:::`,
+      the colors are those of `color_map`, in the order of the lines.
+    - `label_colors.txt` of CamVid: one line `red green blue name` per class.
+      The masks contain colors.
+    - `class_dict.csv`, as in CamVid on Kaggle: the line `name,r,g,b`, followed
+      by one line such as `sky,70,130,180` per class. The masks contain colors.
+    - A list of names, one per line, or a JSON array of names. The labels are 0,
+      1, 2 and so on, in this order. If the first name is `__ignore__`, as in
+      files of labelme, the labels start with 0 at the second name.
     - A JSON object from label to name (`{"0": "sky", "7": "road"}`), from name
       to label (`{"sky": 0, "road": 7}`), or from name to color
       (`{"sky": [70, 130, 180]}` or `{"sky": "#4682b4"}`).
 
-    Empty lines, and lines that begin with `#`, are left out. Entries of the
-    names void, ignore, ignored, unlabeled and unlabelled, in any case, are
+    Empty lines and lines that start with `#` are ignored. Entries named void,
+    ignore, ignored, unlabeled or `unlabelled`, in upper or lower case, are
     void.
 
     Args:
-        path: Path of the file, UTF-8.
+        path: Path of the file, encoded in UTF-8.
 
     Returns:
-        dict of arguments of `from_folders` and `to_tfds`: `classes` and
-        `palette`, and `void_colors` if there is void; or `labels`, and
-        `void_labels` if there is void.
+        dict of arguments of `from_folders` and `to_tfds`. For colors: `classes`
+        and `palette`, and `void_colors` if an entry is void. For labels:
+        `labels`, and `void_labels` if an entry is void. 255 is then void too,
+        unless it is the label of a class.
 
     Raises:
-        ValueError: If the file cannot be read, has none of these forms, or
-            its names or labels are not distinct.
+        ValueError: If the file cannot be read, or is not encoded in UTF-8.
+        ValueError: If the file has none of these forms, such as a list of names
+            with a number before the name or a color after it.
+        ValueError: If the names, labels or colors are not distinct.
+        ValueError: If there are fewer than two classes.
+        ValueError: If a label or a part of a color is not an int in 0..255.
 
     Example:
         >>> import pathlib, tempfile
@@ -116,7 +121,7 @@ def read_label_map(path: str | os.PathLike[str]) -> dict[str, Any]:
             continue
         if not all(matches):
             wrong = lines[matches.index(None)]
-            raise _refusal(shown, f"One line has another form: {wrong!r}.")
+            raise _refusal(shown, f"One line has a different form: {wrong!r}.")
         found = [match.groups() for match in matches if match]
         return _of_colors(
             [
@@ -128,15 +133,15 @@ def read_label_map(path: str | os.PathLike[str]) -> dict[str, Any]:
             shown,
         )
     if lines[:1] == [_LABELME_VOID]:
-        # Its label is 255 in the masks.
+        # labelme stores 255 for this entry.
         del lines[0]
     for line in lines:
         if _NUMBERED.match(line) or _COLORED.fullmatch(line):
             raise _refusal(
                 shown,
-                f"This line is more than a name: {line!r}. In a list of names, "
-                "the labels are 0, 1, 2 and so on. Write other labels as a "
-                "JSON object, and colors in one of the other forms.",
+                f"This line contains more than a name: {line!r}. In a list of "
+                "names, the labels are 0, 1, 2 and so on. Write other labels "
+                "as a JSON object, and colors in one of the other forms.",
             )
     return _of_labels(enumerate(lines), shown)
 
@@ -144,12 +149,12 @@ def read_label_map(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _from_json(text: str, shown: str) -> dict[str, Any]:
     try:
         content = json.loads(text, object_pairs_hook=_distinct)
-    # Lists in lists in lists end in a RecursionError.
+    # Deeply nested lists raise a RecursionError.
     except (RecursionError, ValueError) as error:
         raise _refusal(shown, f"It is not JSON: {error}.") from None
     if isinstance(content, list):
         if not all(isinstance(name, str) for name in content):
-            raise _refusal(shown, "The array does not hold names alone.")
+            raise _refusal(shown, "The array must contain only names.")
         return _of_labels(enumerate(content), shown)
     values = list(content.values())
     if all(re.fullmatch("[0-9]+", key, re.ASCII) for key in content) and all(
@@ -164,7 +169,7 @@ def _from_json(text: str, shown: str) -> dict[str, Any]:
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object, of which Python would keep the last of equal keys."""
+    """Refuse duplicate keys, which Python would silently overwrite."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("two entries have the same key")
@@ -186,7 +191,7 @@ def _of_labels(pairs: Iterable[tuple[int, str]], shown: str) -> dict[str, Any]:
     _check_names(labels.values(), shown)
     found: dict[str, Any] = {"labels": labels}
     if void:
-        # 255 stays void, as it is by default.
+        # 255 is void by default, and stays void.
         more = [] if 255 in labels or 255 in void else [255]
         found["void_labels"] = (*void, *more)
     return found

@@ -1,4 +1,4 @@
-"""From single examples to the batches of (image, mask) that `fit` takes."""
+"""Turn examples of a dataset into the batches that `fit` accepts."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from keras_deconv.data._sets import (
 __all__ = ["segmentation_pairs"]
 
 ClassWeights: TypeAlias = Sequence[float] | Mapping[int, float]
-# How many examples are shuffled at a time when they are not in memory anyway.
+# Size of the shuffle buffer for examples that are not cached in memory.
 _UNCACHED_SHUFFLE_SIZE = 1000
-# The name of a dataset that was passed without one.
+# Name of datasets that were passed without a name.
 _UNNAMED = ""
 _EMPTY = (
     "`dataset` must have at least one example. Received: an empty dataset. "
-    "Check the split, or the filters before."
+    "Check the split, and any filters that you applied."
 )
-# How many labels an error lists.
+# Largest number of labels that an error lists.
 _NUM_SHOWN = 5
-# The features of sets that the catalog does not know, unless told otherwise.
+# Default features of datasets that are not in the catalog.
 IMAGE_KEY = "image"
 MASK_KEY = "segmentation_mask"
 
@@ -60,100 +60,123 @@ def segmentation_pairs(
 ) -> tf.data.Dataset:
     """Turn examples of a tfds dataset into batches of images and masks.
 
-    Labels become classes 0..num_classes-1 and void 255, whatever the dataset
-    contains. Images are resized bilinearly (with antialiasing when they
-    shrink), masks by taking the nearest pixel. Both map the centers of pixels
-    to each other, so they stay aligned.
+    Use it for datasets that you load yourself, with `tfds.load` or from your
+    own `tf.data.Dataset`. `load` and `from_folders` do the loading as well, and
+    return the same batches.
 
-    Pairs are read and resized, cached, shuffled, augmented one by one, and
-    batched, in this order. So the augmentation changes every epoch.
+    Labels become the classes 0..num_classes-1, and 255 for void, whatever the
+    dataset contains. Images are resized bilinearly, with antialiasing when they
+    shrink. Masks are resized with nearest neighbor. Both methods align the
+    centers of pixels, so image and mask stay aligned.
 
-    Classes that never occur are not an error here, since a part of a dataset
-    may lack one. Binary masks of 0 and 255 read with `num_classes=2` have no
-    pixel of class 1, because 255 is void: pass a `SegmentationSet` with
-    `labels={0: 0, 255: 1}`. `check` finds such masks.
-
-    With several workers (`tf.distribute`), each reads the whole dataset and
-    takes its share of it (`AutoShardPolicy.DATA`), so the dataset need not
-    have one file per worker. Shuffled datasets need a `seed` then: only with
-    it do all workers see the same order, and every example once.
+    Pairs are read and resized, then cached, shuffled, augmented one by one, and
+    batched, in this order. So the augmentation changes in every epoch.
 
     Args:
         dataset: `tf.data.Dataset` of single examples as dicts, such as
-            `tfds.load(name, split="train")`, without `as_supervised` (which
-            drops the mask) and without `batch_size` (which pads with class 0).
-        name: str or `SegmentationSet`. What the features and labels mean.
-        image_size: int or tuple (height, width) of ints > 0, in pixels; or
-            None to keep sizes. Then a `batch_size` above 1 needs images of
+            `tfds.load(name, split="train")`. Do not pass `as_supervised` to
+            `tfds.load`, which drops the mask, or `batch_size`, which pads masks
+            with class 0.
+        name: str, `SegmentationSet` or None. Name of a dataset in the catalog,
+            or the description of a dataset. It defines the features and the
+            labels. None requires `num_classes`.
+        image_size: int or tuple (height, width) of ints > 0, in pixels. None
+            keeps the sizes. A `batch_size` above 1 then requires images of
             equal size, or an `augment` that makes them equal.
         batch_size: int > 0. The last batch may be smaller.
-        image_key: str. Feature that holds the image, for datasets that are not
-            in the catalog. Defaults to "image".
-        mask_key: str. Feature that holds the label of every pixel, likewise.
-            Defaults to "segmentation_mask".
-        num_classes: int. Number of classes, likewise.
+        image_key: str or None. Feature that contains the image, for datasets
+            that are not in the catalog. Defaults to "image".
+        mask_key: str or None. Feature that contains the label of every pixel,
+            for datasets that are not in the catalog. Defaults to
+            "segmentation_mask".
+        num_classes: int or None. Number of classes, for datasets that are not
+            in the catalog.
         value_range: Tuple (low, high) of the image values that become 0 and
-            255, such as (0, 65535) or (-1000, 1000). Values beyond are
-            clipped, so a narrower range is a window, such as (-160, 240) for
-            CT images. An image is an error if most of its values exceed `low`
-            by more than three times the width of the range, or if its values
-            are integers above a range such as (0, 1): it would become white.
-            Images are then float32 and keep their precision. Defaults to none,
-            for uint8 images.
-        shuffle: bool. Draw a new order every epoch. All examples are shuffled
-            if they are cached in memory, otherwise (and for videos) 1000 at a
-            time.
-        seed: int >= 0 or None. Makes order and augmentation of every epoch
-            reproducible: in the first iteration over the dataset, in the
-            second, and so on.
-        epoch: `tf.Variable`, an int64 scalar, or None. The number of the
-            epoch, read when an epoch begins. Order and augmentation then
-            depend on `seed` and this number only, not on how many times the
-            dataset was iterated over. `callbacks.EpochSeed` writes it. So a
-            resumed training sees what it would have seen, provided that `fit`
-            iterates over the dataset once per epoch (without
-            `steps_per_epoch`, which reads ahead).
-        cache: True to keep the resized examples in memory: 4 bytes per pixel of
-            an RGB image, or 13 with `value_range`; "disk" to keep them in a
-            temporary file, which is deleted when Python ends (the environment
-            variable TMPDIR says where); or False to read them in every epoch.
-        drop_remainder: bool. Leave out a last batch that is not full, so that
-            all batches have the same size, as training on several replicas
+            255, such as (0, 65535) or (-1000, 1000). Values outside the range
+            are clipped, so you can pass a window such as (-160, 240) for CT
+            images. An image raises an error if most of its values exceed `low`
+            by more than three times the width of the range. It also raises an
+            error if the range is at most 1 wide, such as (0, 1), and integer
+            values are above it. With a range, images are kept as float32 and
+            do not lose precision. Defaults to None, for uint8 images.
+        shuffle: bool. Whether to use a new random order in every epoch. All
+            examples are shuffled together if they are cached in memory.
+            Otherwise, and for videos, a buffer of 1000 examples is shuffled.
+        seed: int >= 0 or None. Makes the order and the augmentation
+            reproducible: they are the same in the first iteration over the
+            dataset, in the second, and so on.
+        epoch: `tf.Variable`, an int64 scalar, or None. Number of the epoch,
+            read when an epoch starts. Order and augmentation then only depend
+            on `seed` and this number, not on the number of iterations over the
+            dataset. Pass it with `callbacks.EpochSeed`, which updates it, so
+            that a resumed training continues as if it had not been interrupted.
+            This requires that `fit` iterates over the dataset once per epoch:
+            do not pass `steps_per_epoch`, which reads ahead.
+        cache: True, "disk" or False. True keeps the resized examples in memory:
+            4 bytes per pixel of an RGB image, or 13 with `value_range`. "disk"
+            keeps them in a temporary file until Python ends, in the folder that
+            the environment variable TMPDIR names. False reads them in every
+            epoch.
+        drop_remainder: bool. Whether to drop a last batch that is not full, so
+            that all batches have the same size. Training on several replicas
             needs it.
-        augment: Function or None. From `image`, float32 (height, width,
-            channels) in 0..255, and `mask`, int32 (height, width), to another
-            such pair, such as `augmentation` returns. If it has an argument
-            `seed`, it receives an integer tensor of shape (2,), different for
-            every example and epoch, as `tf.random.stateless_uniform` takes it.
-            Other sources of randomness are not reproducible.
-        class_weights: Sequence of one finite float >= 0 per class, or dict
-            from class to weight. Adds a third element to the dataset: the
-            weight of every pixel, 0 for void, which `fit` uses as sample
-            weights. Pass weights here or to the loss, not to both.
+        augment: Function or None. It receives `image`, float32 of shape
+            (height, width, channels) in 0..255, and `mask`, int32 of shape
+            (height, width), and returns such a pair. See `augmentation`. If it
+            has an argument `seed`, it receives an integer tensor of shape (2,)
+            for `tf.random.stateless_uniform`, which differs for every example
+            and epoch. Other sources of randomness are not reproducible.
+        class_weights: Sequence of one finite float >= 0 per class, dict from
+            class to weight, or None. Adds the weight of every pixel as a third
+            element, with 0 for void. `fit` uses it as sample weights. Pass
+            class weights here or to the loss, not to both.
 
     Returns:
-        A `tf.data.Dataset` of (image, mask), or (image, mask, weight) with
-        `class_weights`. `image` is float32 (batch, height, width, channels) in
-        0..255; `mask` is int32 (batch, height, width) of classes and 255;
-        `weight` is float32 of the shape of `mask`. Its number of batches is
-        known whenever that of `dataset` is, except for videos.
+        A `tf.data.Dataset` of (image, mask), or of (image, mask, weight) with
+        `class_weights`.
+
+        - `image`: float32 of shape (batch, height, width, channels) in 0..255.
+        - `mask`: int32 of shape (batch, height, width), with classes and 255.
+        - `weight`: float32 of the shape of `mask`.
+
+        The number of batches is known if that of `dataset` is, except for
+        videos.
 
     Raises:
-        ValueError: If `name` is unknown.
+        ValueError: If `name` is not in the catalog, and `num_classes` is None.
+        ValueError: If `image_key`, `mask_key` or `num_classes` is passed with a
+            `SegmentationSet` that has other values.
         ValueError: If `image_size` or `batch_size` is not positive.
-        ValueError: If the features of `dataset` are not those of `name`, or
-            images are not uint8 and `value_range` is None.
-        ValueError: If `dataset` is known to be empty, or to be smaller than
-            one batch with `drop_remainder`.
-        ValueError: If `class_weights` does not have one weight per class, or
-            `augment` returns something else than an image and a mask.
+        ValueError: If `dataset` does not have the features of `name`.
+        ValueError: If images are not uint8 and `value_range` is None.
+        ValueError: If `dataset` is known to be empty, or known to be smaller
+            than one batch with `drop_remainder`.
+        ValueError: If `class_weights` does not have one weight per class.
+        ValueError: If `augment` does not return an image and an integer mask.
         ValueError: If `cache` is True and the examples, at `image_size`, need
-            more than the free memory, as far as Linux tells.
-        tf.errors.InvalidArgumentError: While iterating, with the number of the
-            example: if image and mask differ in size, a label is neither a
-            class nor void, or `value_range` is far too narrow for an image.
-            After the last example: if there was none, or fewer than one batch
-            with `drop_remainder`, and that was not known before.
+            more than the free memory. The free memory is only known on Linux.
+        tf.errors.InvalidArgumentError: While iterating, if an image and its
+            mask differ in size. The message contains the number of the example.
+        tf.errors.InvalidArgumentError: While iterating, if a label is neither a
+            class nor void.
+        tf.errors.InvalidArgumentError: While iterating, if `value_range` is far
+            too narrow for an image, or an image contains NaN or inf.
+        tf.errors.InvalidArgumentError: After the last example, if `dataset`
+            turns out to be empty, or smaller than one batch with
+            `drop_remainder`.
+
+    Edge cases:
+        A class that never occurs does not raise an error, because a part of a
+        dataset may lack one. Binary masks of 0 and 255 that are read with
+        `num_classes=2` do not have pixels of class 1, because 255 is void. Pass
+        a `SegmentationSet` with `labels={0: 0, 255: 1}` for them. `check` finds
+        such masks.
+
+        With several workers (`tf.distribute`), each worker reads the whole
+        dataset and uses its part of it (`AutoShardPolicy.DATA`), so the dataset
+        can have fewer files than workers. Pass a `seed` with `shuffle`:
+        otherwise the workers use different orders, and do not see every example
+        once.
 
     Example:
         >>> import numpy as np, tensorflow as tf
@@ -167,6 +190,9 @@ def segmentation_pairs(
         >>> image, mask = next(iter(pairs))
         >>> image.shape.as_list(), mask[0].numpy().tolist()
         ([2, 2, 2, 3], [[0, 1], [2, 2]])
+
+        With class weights:
+
         >>> pairs = segmentation_pairs(
         ...     examples, "oxford_iiit_pet", image_size=None, batch_size=2,
         ...     class_weights=[0.5, 1, 4])
@@ -183,7 +209,7 @@ def segmentation_pairs(
     weights = weight_table(class_weights, entry)
     dataset = _single_examples(dataset, entry)
     _check_features(dataset, entry, limits)
-    # Numbered, so that an error can say which example is faulty.
+    # Errors contain the number of the example.
     pairs = dataset.enumerate().map(
         _pair_maker(entry, image_size, limits),
         num_parallel_calls=tf.data.AUTOTUNE,
@@ -193,7 +219,8 @@ def segmentation_pairs(
     cache = _caching.checked(cache)
     if cache:
         _check_cache(cache, pairs, num_examples)
-        # A cache that ends early would be kept without what could not be read.
+        # Without this check, a dataset that ends early would be cached as
+        # complete.
         if num_examples >= 0:
             pairs = pairs.apply(
                 tf.data.experimental.assert_cardinality(num_examples)
@@ -217,7 +244,7 @@ def segmentation_pairs(
         batches = _with_a_batch(batches, batch_size, drop_remainder)
     return (
         batches
-        # Four times smaller until here.
+        # uint8 images and masks are four times smaller, so the cast comes last.
         .map(_batch_maker(weights), num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
         .with_options(options)
@@ -231,7 +258,7 @@ def resolve_set(
     num_classes: int | None,
     class_names: Sequence[str] | None = None,
 ) -> SegmentationSet:
-    """Finds out what the features and labels of a set mean."""
+    """Return the description of a dataset, given its name or its features."""
     _arguments.optional_text(image_key, "image_key")
     _arguments.optional_text(mask_key, "mask_key")
     given = (image_key, mask_key, num_classes)
@@ -243,9 +270,9 @@ def resolve_set(
             return entry
     if isinstance(name, SegmentationSet):
         raise ValueError(
-            "`image_key`, `mask_key` and `num_classes` are for sets without a "
-            f"SegmentationSet. Received: {given} beside {known} of "
-            f"{name.name!r}. Change it with dataclasses.replace."
+            "`image_key`, `mask_key` and `num_classes` must not be passed with "
+            f"a SegmentationSet. Received: {given}, but {name.name!r} has "
+            f"{known}. Change the SegmentationSet with dataclasses.replace."
         )
     image_key = image_key or IMAGE_KEY
     mask_key = mask_key or MASK_KEY
@@ -255,9 +282,10 @@ def resolve_set(
             class_names = generic_names(number)
     elif name is None or (class_names is None and any(given)):
         raise ValueError(
-            "`num_classes` must be given with `image_key` and `mask_key`, or a "
-            f"`name` without them. Received: name={name!r}, "
-            f"image_key={image_key!r}, mask_key={mask_key!r}."
+            "`num_classes` must be given with `image_key` and `mask_key`. "
+            f"Received: name={name!r}, image_key={image_key!r}, "
+            f"mask_key={mask_key!r}. For a dataset in the catalog, pass only "
+            "its `name`."
         )
     elif class_names is None:
         return known_set(name)
@@ -272,25 +300,26 @@ def resolve_set(
 def _single_examples(
     dataset: tf.data.Dataset, entry: SegmentationSet
 ) -> tf.data.Dataset:
-    """Gives the frames of films one by one; other sets as they are."""
+    """Return the frames of videos as examples, and other datasets unchanged."""
     if not isinstance(dataset, tf.data.Dataset):
         raise ValueError(
-            "`dataset` must be a tf.data.Dataset, as tfds.load gives it; "
-            f"data.load takes a name. Received: {type(dataset).__name__}"
+            "`dataset` must be a tf.data.Dataset, such as the result of "
+            "tfds.load. "
+            f"Received: {type(dataset).__name__}. Use data.load to load a "
+            "dataset by its name."
         )
     features = dataset.element_spec
     if not isinstance(features, dict):
         raise ValueError(
-            "`dataset` must give every example as a dict of features. Received "
-            f"elements: {features}. Load it without as_supervised."
+            "`dataset` must contain examples that are dicts of features. "
+            f"Received elements: {features}. Load it without as_supervised."
         )
     if entry.frames_key is None:
         return dataset
     _check_has(
         features,
         entry.frames_key,
-        f"the frames of {entry.name!r}; pass the `name` that belongs to the "
-        "dataset",
+        f"the frames of {entry.name!r}; pass the `name` of this dataset",
     )
     return dataset.flat_map(
         lambda example: tf.data.Dataset.from_tensor_slices(
@@ -302,7 +331,7 @@ def _single_examples(
 def weight_table(
     class_weights: ClassWeights | None, entry: SegmentationSet
 ) -> list[float] | None:
-    """Gives the weight of every class, and of void as the last one."""
+    """Return the weight of each class, followed by that of void."""
     weights = _arguments.class_weights(class_weights)
     if weights is None:
         return None
@@ -320,7 +349,8 @@ def _batch_maker(
 ) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]:
     def make_batch(image: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, ...]:
         image = tf.cast(image, tf.float32)
-        # An augmentation may return int64, and casting would wrap around.
+        # An augmentation may return int64 labels, which a plain cast would wrap
+        # around.
         mask = tf.saturate_cast(mask, tf.int32)
         if weights is None:
             return image, mask
@@ -335,7 +365,7 @@ def _pair_maker(
     image_size: int | Sequence[int] | None,
     value_range: tuple[float, float] | None,
 ) -> Callable[[tf.Tensor, dict[str, Any]], tuple[tf.Tensor, tf.Tensor]]:
-    """Make the function from a numbered example to (image, uint8 mask)."""
+    """Return a function from a numbered example to (image, uint8 mask)."""
     classes = class_table(entry)
     known = ", ".join(map(str, sorted([*entry.labels, *entry.void_labels])))
     if image_size is not None:
@@ -363,7 +393,8 @@ def _pair_maker(
         )
         if found.dtype.is_bool:
             found = tf.cast(found, tf.uint8)
-        # int32 would wrap around; int64 makes huge uint64 labels negative.
+        # A cast to int32 would wrap around. int64 only makes huge uint64 labels
+        # negative, which are invalid too.
         wide = tf.cast(found, tf.int64)
         is_byte = (wide >= 0) & (wide < 256)
         rows = tf.where(is_byte, wide, 256)
@@ -391,7 +422,7 @@ def _pair_maker(
             return image, mask
         resized = _resizing.images(image, image_size)
         if not image.dtype.is_floating:
-            # Four times smaller than float32, in the cache.
+            # uint8 takes a quarter of the memory of float32 in the cache.
             resized = tf.saturate_cast(resized, tf.uint8)
         return resized, _resizing.labels(mask, image_size)
 
@@ -429,7 +460,7 @@ def check_arguments(
     if augment is not None and not callable(augment):
         raise ValueError(
             "`augment` must be a function from (image, mask) to (image, mask), "
-            "e.g. what data.augmentation() returns. "
+            "such as the result of data.augmentation(). "
             f"Received: augment={augment!r}"
         )
 
@@ -437,7 +468,7 @@ def check_arguments(
 def _check_cache(
     cache: Cache, pairs: tf.data.Dataset, num_examples: int
 ) -> None:
-    """Refuse a cache of examples of one size that does not fit into memory."""
+    """Refuse a cache in memory that does not fit, if all sizes are equal."""
     image, _ = pairs.element_spec
     if num_examples > 0 and None not in image.shape:
         height, width, channels = image.shape
@@ -454,14 +485,14 @@ def _check_cache(
 def _check_number(
     num_examples: int, batch_size: int, drop_remainder: bool
 ) -> None:
-    """Refuse a dataset without batches; `fit` would return without a word."""
-    # Negative if it is not known.
+    """Refuse a dataset without batches, because `fit` would silently end."""
+    # The number is negative if it is unknown.
     if num_examples == 0:
         raise ValueError(_EMPTY)
     if drop_remainder and 0 < num_examples < batch_size:
         raise ValueError(
-            "`batch_size` must be at most the number of examples with "
-            "drop_remainder=True, or there would be no batch. Received: "
+            "`batch_size` must be at most the number of examples if "
+            "drop_remainder=True, which drops smaller batches. Received: "
             f"batch_size={batch_size} for {num_examples} examples"
         )
 
@@ -469,11 +500,12 @@ def _check_number(
 def _with_a_batch(
     batches: tf.data.Dataset, batch_size: int, drop_remainder: bool
 ) -> tf.data.Dataset:
-    """Raise an error after the last batch if there was none.
+    """Raise an error at the end of a dataset that has no batches.
 
-    For datasets whose number of examples is found out while iterating.
+    Needed for datasets whose number of examples is unknown before they are
+    read.
     """
-    # Stands for the end, so that something runs there.
+    # An additional element after the last batch, where the check runs.
     end = tf.data.Dataset.from_tensors(
         tuple(
             tf.zeros([size or 0 for size in spec.shape], spec.dtype)
@@ -482,8 +514,8 @@ def _with_a_batch(
     )
     if drop_remainder:
         text = (
-            "`batch_size` must be at most the number of examples with "
-            "drop_remainder=True, or there would be no batch. Received: "
+            "`batch_size` must be at most the number of examples if "
+            "drop_remainder=True, which drops smaller batches. Received: "
             f"batch_size={batch_size} for fewer examples"
         )
     else:
@@ -538,8 +570,8 @@ def _check_features(
             key,
             f"the `{argument}`"
             if entry.name == _UNNAMED
-            else f"where {entry.name!r} has it; pass the `name` that belongs "
-            f"to the dataset, or another `{argument}`",
+            else f"the `{argument}` of {entry.name!r}; pass the `name` of this "
+            f"dataset, or another `{argument}`",
         )
     image = features[entry.image_key]
     if image.shape.rank != 3:
@@ -573,13 +605,13 @@ def _check_features(
     mask = features[entry.mask_key]
     if not (mask.dtype.is_integer or mask.dtype.is_bool):
         raise ValueError(
-            f"Feature {entry.mask_key!r} of `dataset` must be labels of an "
-            f"integer dtype or bool. Received: dtype {mask.dtype.name}."
+            f"Feature {entry.mask_key!r} of `dataset` must contain labels of "
+            f"an integer dtype or bool. Received: dtype {mask.dtype.name}."
         )
     if mask.shape.rank != 3 or mask.shape[-1] != 1:
         raise ValueError(
             f"Feature {entry.mask_key!r} of `dataset` must have one channel "
             "of labels, with the axes (height, width, 1). Received: shape "
-            f"{mask.shape}. Load the dataset without batch_size; for other "
-            "masks pass a SegmentationSet with read_mask."
+            f"{mask.shape}. Load the dataset without batch_size. For other "
+            "masks, pass a SegmentationSet with read_mask."
         )

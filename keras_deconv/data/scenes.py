@@ -1,4 +1,4 @@
-"""Street scenes drawn from a seed: a data set that needs no download."""
+"""Synthetic street scenes: a dataset that does not need a download."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ __all__ = ["Scenes", "draw_scene"]
 _ENTRY = known_set("scenes")
 _SKY, _BUILDING, _ROAD, _PAVEMENT, _TREE, _CAR = range(_ENTRY.num_classes)
 
-# Every split draws from its own stream of seeds, so no picture occurs twice.
+# Number of images per split. Each split has its own seeds, so every image is
+# different.
 _SPLIT_SIZES = {"train": 400, "validation": 50, "test": 100}
 
 _WALL_COLORS = (
@@ -46,31 +47,34 @@ _CAR_COLORS = (
 def draw_scene(
     seed: int | Sequence[int], image_size: tuple[int, int] = (96, 128)
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws a street in perspective and says what every pixel shows.
+    """Draw a random street scene and its mask.
 
-    Two rows of houses run towards a vanishing point, with a road between
-    pavements, trees and cars in front, changing light, texture and noise.
-    Colors of the classes overlap (gray cars, gray walls, blue windows), so
-    they have to be told apart by texture and place as well.
+    Use it for tests and examples that need realistic data without a download.
+    `load("scenes", ...)` returns a dataset of such scenes. A scene shows a road
+    with pavements, two rows of houses, trees and cars in perspective, with
+    varying light, texture and noise. The colors of the classes overlap (gray
+    cars, gray walls, blue windows), so a model must also learn texture and
+    position.
 
     Args:
         seed: int or sequence of ints >= 0. The same seed draws the same scene.
-        image_size: tuple (height, width) of ints >= 16, in pixels.
+        image_size: Tuple (height, width) of ints >= 16, in pixels.
 
     Returns:
-        Tuple (image, mask). `image` is uint8 (height, width, 3), RGB in
-        0..255. `mask` is uint8 (height, width): 0 sky, 1 building, 2 road,
-        3 pavement, 4 tree, 5 car, and 255 (void) on the one-pixel outline of
-        trees and cars.
+        Tuple (image, mask). `image` is a uint8 array of shape (height, width,
+        3) with RGB values in 0..255. `mask` is a uint8 array of shape (height,
+        width) with the classes 0 sky, 1 building, 2 road, 3 pavement, 4 tree
+        and 5 car. The one-pixel outline of trees and cars is void, 255.
 
     Raises:
-        ValueError: if `image_size` is smaller than 16 in a direction.
+        ValueError: If the height or width in `image_size` is smaller than 16.
+        ValueError: If `seed` contains a value that is not an int >= 0.
 
     Example:
         >>> from keras_deconv.data import draw_scene
         >>> image, mask = draw_scene(seed=7, image_size=(48, 64))
-        >>> image.shape, mask.shape, mask[0, 0] in (0, 1, 4, 255)
-        ((48, 64, 3), (48, 64), True)
+        >>> image.shape, image.dtype, mask.shape, mask.dtype
+        ((48, 64, 3), dtype('uint8'), (48, 64), dtype('uint8'))
     """
     height, width = _arguments.ints(image_size, 2, "image_size", minimum=1)
     if min(height, width) < 16:
@@ -87,7 +91,8 @@ def draw_scene(
     vanishing_column = width * random.uniform(0.35, 0.65)
     rows, columns = np.ogrid[:height, :width]
     scene = _Scene(
-        # Between two rows of pixels, so that no pixel divides by zero.
+        # The vanishing point lies between pixels, which avoids a division by
+        # zero.
         below=rows - np.floor(horizon) - 0.5,
         across=columns - np.floor(vanishing_column) - 0.5,
         image=np.zeros((height, width, 3)),
@@ -118,7 +123,7 @@ def _draw_sky(scene: _Scene, random: np.random.Generator) -> None:
 def _draw_walls(scene: _Scene, random: np.random.Generator) -> None:
     width = scene.mask.shape[1]
     distance = np.abs(scene.across)
-    # The slope of a line towards the vanishing point; constant along eaves.
+    # Slope of the line to the vanishing point, which is constant along eaves.
     slope = -scene.below / distance
     for side in (-1, 1):
         near = 1.2 * width
@@ -163,14 +168,15 @@ def _draw_ground(
     wall_feet: np.ndarray,
 ) -> None:
     below = np.maximum(scene.below, 0.5)
-    # Ground seen from height 1: `sideways` metres off at `depth` metres.
+    # Position on the ground, in units of the height of the camera: `sideways`
+    # from the center, and `depth` from the camera.
     sideways = scene.across / below
     depth = scene.mask.shape[0] / below
     outside = np.where(sideways < 0, wall_feet[0], wall_feet[1])
     kerb = np.where(sideways < 0, road_edges[0], road_edges[1])
     offset = np.abs(sideways)
     ground = scene.below > 0
-    # Where no house stands, the pavement goes on.
+    # The pavement fills gaps between houses.
     open_ground = ground & ((offset < outside) | (scene.mask != _BUILDING))
     stone = random.choice([(158, 150, 142), (176, 164, 140), (140, 142, 150)])
     scene.paint(open_ground, stone + random.normal(0, 6, 3), _PAVEMENT)
@@ -201,7 +207,7 @@ def _draw_things(
     num_cars, num_trees = random.integers(2, 5), random.integers(2, 5)
     kinds = [_draw_car] * num_cars + [_draw_tree] * num_trees
     feet = deepest * random.uniform(0.2, 0.85, size=len(kinds))
-    # Far things first, so that near ones hide them.
+    # Draw distant objects first, so that near objects hide them.
     for index in np.argsort(feet):
         foot, draw = feet[index], kinds[index]
         side = random.integers(2)
@@ -211,7 +217,7 @@ def _draw_things(
             sideways = random.uniform(0.15, 0.75) * wall_feet[side]
             sideways = max(sideways, road_edges[side] + 0.15)
         center = foot * sideways * (2 * side - 1)
-        # Both in units of the camera's height.
+        # Both are in units of the height of the camera.
         up = (foot - scene.below) / foot
         right = (scene.across - center) / foot
         draw(scene, random, up, right)
@@ -256,7 +262,7 @@ def _draw_tree(
     bark = random.choice([(86, 66, 50), (104, 92, 80), (70, 60, 54)])
     scene.paint(trunk, bark, _TREE)
     crown_height = trunk_height + 0.8 * radius
-    # A ragged ball: its radius changes with the direction from the middle.
+    # An irregular ball: its radius depends on the direction from the center.
     reach = np.hypot(right, (up - crown_height) / random.uniform(0.9, 1.2))
     crown = reach < 1.5 * radius
     direction = np.arctan2(*np.broadcast_arrays(up - crown_height, right))
@@ -276,7 +282,7 @@ def _draw_tree(
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    """Marks the pixels of trees and cars that touch another class."""
+    """Return the pixels of trees and cars that touch another class."""
     differs = np.zeros(mask.shape, bool)
     for axis in (0, 1):
         for neighbor in _neighbors(mask, axis):
@@ -285,7 +291,7 @@ def _outline(mask: np.ndarray) -> np.ndarray:
 
 
 def _photograph(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Adds what a camera adds: light, blur at edges, noise."""
+    """Add the effects of a camera: light, blur and noise."""
     height, width = image.shape[:2]
     slant = np.linspace(-1, 1, width)[:, None] * random.uniform(-0.12, 0.12)
     haze = 0.05 * _smooth_noise(random, (height, width), 16)[..., None]
@@ -299,7 +305,7 @@ def _photograph(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def _neighbors(pixels: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gives every pixel's neighbor before and after; edges see themselves."""
+    """Return the previous and next pixel of each pixel; edges are repeated."""
     index = np.arange(pixels.shape[axis])
     before = pixels.take(np.maximum(index - 1, 0), axis)
     after = pixels.take(np.minimum(index + 1, index[-1]), axis)
@@ -309,20 +315,24 @@ def _neighbors(pixels: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
 def _smooth_noise(
     random: np.random.Generator, size: tuple[int, int], num_cells: int
 ) -> np.ndarray:
-    """Draws normal values on a coarse grid and interpolates between them."""
+    """Interpolate normal random values from a coarse grid."""
     noise = random.normal(size=(num_cells + 1, num_cells + 1))
     for length in size:
         place = np.linspace(0, num_cells, length, endpoint=False)
         left = place.astype(int)
         share = (place - left)[:, None]
-        # Transposed, so that the second round treats the other axis.
+        # The transpose makes the second round interpolate along the other axis.
         noise = ((1 - share) * noise[left] + share * noise[left + 1]).T
     return noise
 
 
 @dataclasses.dataclass
 class _Scene:
-    """A picture in the making, in pixels from the vanishing point."""
+    """An unfinished image and mask.
+
+    `below` and `across` are the distances of each pixel from the vanishing
+    point.
+    """
 
     below: np.ndarray
     across: np.ndarray
@@ -330,24 +340,35 @@ class _Scene:
     mask: np.ndarray
 
     def paint(self, region: np.ndarray, color: Any, label: int) -> None:
-        """Covers a region; `color` is one RGB color or one per pixel."""
+        """Paint a region; `color` is one RGB color or one color per pixel."""
         np.copyto(self.image, color, where=region[..., None])
         self.mask[region] = label
 
     def shade(self, region: np.ndarray, factor: float) -> None:
-        """Darkens a region without changing what it shows."""
+        """Multiply the brightness of a region and keep its labels."""
         self.image[region] *= factor
 
 
 class Scenes(tfds.core.GeneratorBasedBuilder):
-    """The tfds data set `scenes`: 550 drawn street scenes, 6 classes.
+    """The tfds dataset `scenes`: 550 synthetic street scenes with 6 classes.
 
-    For trying things out, tests and lessons: it is built in seconds and needs
-    no download. Splits: `train` (400), `validation` (50), `test` (100).
+    Use it for tests, examples and teaching: it is built in seconds and does not
+    need a download. The images are drawn by `draw_scene`. The splits are
+    `train` (400 images), `validation` (50) and `test` (100). Importing
+    `keras_deconv.data` registers it, so `keras_deconv.data.load("scenes", ...)`
+    and `tfds.load("scenes")` find it.
 
-    Features: `image` uint8 (96, 128, 3), `segmentation_mask` uint8
-    (96, 128, 1) with classes 0..5 and void 255 as `draw_scene` gives them,
-    `file_name` string (a name only, there are no files).
+    Features:
+
+    - `image`: uint8, of shape (96, 128, 3), RGB.
+    - `segmentation_mask`: uint8, of shape (96, 128, 1), with the classes 0..5
+      and 255 for void, as in `draw_scene`.
+    - `file_name`: str, such as `scene_0000.png`. The file does not exist.
+
+    Args:
+        data_dir: Path of the folder of prepared datasets. Defaults to the
+            environment variable `TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
+        **kwargs: Other arguments of `tfds.core.GeneratorBasedBuilder`.
 
     Example:
         >>> import tempfile, keras_deconv.data

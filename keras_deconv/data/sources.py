@@ -1,4 +1,4 @@
-"""Datasets of tfds by name, prepared where they are not there yet."""
+"""Load datasets of tfds by name, and prepare them if necessary."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 
 from keras_deconv import _arguments, _network
 
-# Importing the builders is what makes their names known to tfds.
+# Importing the builders registers their names in tfds.
 from keras_deconv.data import (
     _caching,
     _preparation,
@@ -59,68 +59,102 @@ def load(
     augment: Augment | None = None,
     class_weights: ClassWeights | None = None,
 ) -> Any:
-    """Loads a data set as batches of pictures and masks, ready for `fit`.
+    """Load a dataset of tfds as batches of images and masks for `fit`.
 
-    The set is prepared first if `data_dir` does not hold it yet, which
-    downloads it unless `manual_dir` has what it needs. What is prepared
-    already is read as it is, whatever `manual_dir` holds by now.
+    Use it for the datasets of the catalog, and for datasets that `to_tfds`
+    wrote. The catalog contains `caltech_birds2010`, `caltech_birds2011`,
+    `cam_vid`, `cityscapes`, `coco/2017_panoptic`,
+    `curated_breast_imaging_ddsm/original-calc`,
+    `curated_breast_imaging_ddsm/original-mass`, `davis`, `lost_and_found`,
+    `oxford_iiit_pet`, `scene_parse150` and `scenes`.
 
-    Without a network: put the archives that the set is made of into a folder
-    and pass it as `manual_dir`; `oxford_iiit_pet` is made of `images.tar.gz`
-    and `annotations.tar.gz`, `cam_vid` also takes a folder of pictures (see
-    `CamVid`). `scenes` needs neither. A prepared `data_dir` can be carried to
-    another machine as well.
+    If `data_dir` does not contain the dataset, it is prepared first: it is read
+    from `manual_dir` if that folder contains its archives, and downloaded
+    otherwise. A prepared dataset is read from `data_dir`, whatever `manual_dir`
+    contains.
 
-    A set that the catalog does not know is read by the names of its features,
-    if its labels are classes 0..num_classes-1 and 255 void; what `to_tfds`
-    wrote needs not even those. For all others describe what the labels mean
-    with a `SegmentationSet` and pass that.
+    On a machine without a network, put the archives of the dataset into a
+    folder and pass it as `manual_dir`. For `oxford_iiit_pet`, these are
+    `images.tar.gz` and `annotations.tar.gz`. `cam_vid` also accepts a folder of
+    images, see `CamVid`. `scenes` does not need any files. You can also copy a
+    prepared `data_dir` from another machine.
+
+    Datasets that are not in the catalog work if their labels are the classes
+    0..num_classes-1, and 255 for void: pass `num_classes`, and `image_key` and
+    `mask_key` if their features have other names. `to_tfds` stores all of this.
+    For all other datasets, pass a `SegmentationSet` that describes the labels.
 
     Args:
-        name: str. A data set of tfds, with configuration and version if need
-            be, e.g. `"oxford_iiit_pet:4.*.*"`. Or a `SegmentationSet`.
-        split: str. A split or a slice of one, as in tfds: `"train"`,
-            `"train[:10%]"`, `"train+validation"`. `splits` lists them. Or a
-            sequence of such: `augment` and `class_weights` are then for those
-            of them that are (part of) a training split.
-        image_size: int, tuple (height, width) of ints > 0, or None. See
+        name: str, the name of a tfds dataset, with an optional configuration
+            and version, such as `"oxford_iiit_pet:4.*.*"`; or a
+            `SegmentationSet`.
+        split: str or sequence of str. A split or a part of one, as in tfds:
+            `"train"`, `"train[:10%]"`, `"train+validation"`. `splits` lists
+            them. With a sequence, `augment`, `class_weights` and
+            `drop_remainder` only apply to the splits that start with "train".
+        image_size: int or tuple (height, width) of ints > 0, in pixels. None
+            keeps the sizes. A `batch_size` above 1 then requires images of
+            equal size, or an `augment` that makes them equal.
+        batch_size: int > 0. The last batch may be smaller.
+        data_dir: Path of the folder of prepared datasets. Defaults to the
+            environment variable `TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
+        manual_dir: Path of a folder with the archives or images of the dataset,
+            or None.
+        image_key: str or None. Feature that contains the image, for datasets
+            that are not in the catalog. Defaults to "image".
+        mask_key: str or None. Feature that contains the label of every pixel,
+            for datasets that are not in the catalog. Defaults to
+            "segmentation_mask".
+        num_classes: int or None. Number of classes, for datasets that are not
+            in the catalog. Defaults to the number of names of the feature
+            `mask_key`, if it has names.
+        value_range: Tuple (low, high) of the image values that become 0 and
+            255. See `segmentation_pairs`. Defaults to the range that `to_tfds`
+            stored with the dataset, if any.
+        shuffle: bool or None. Whether to use a new random order in every epoch.
+            Defaults to True for splits that start with "train".
+        seed: int >= 0 or None. Makes order and augmentation reproducible. See
             `segmentation_pairs`.
-        batch_size: int > 0.
-        data_dir: path of prepared sets. Default: as in tfds, the environment
-            variable `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
-        manual_dir: path of a folder with archives or pictures. Default: none.
-        image_key: str. As in `segmentation_pairs`.
-        mask_key: str. As in `segmentation_pairs`.
-        num_classes: int. As in `segmentation_pairs`. Default: the number of
-            names that the feature `mask_key` has, if it has names.
-        value_range: Tuple (low, high) or None. As in `segmentation_pairs`.
-            Defaults to the one that `to_tfds` stored with the dataset, if any.
-        shuffle: bool. Default: whether `split` is (part of) a training split.
-        seed: int or None. As in `segmentation_pairs`.
-        epoch: `tf.Variable` or None. As in `segmentation_pairs`.
-        cache: bool. Keep the resized pictures in memory.
-        drop_remainder: bool. As in `segmentation_pairs`; of `split` as a
-            sequence for those that are (part of) a training split.
-        augment: function or None. As in `segmentation_pairs`.
-        class_weights: floats or None. As in `segmentation_pairs`.
+        epoch: `tf.Variable`, an int64 scalar, or None. Number of the epoch,
+            which makes resumed trainings reproducible. See
+            `segmentation_pairs`.
+        cache: True, "disk" or False. Whether to keep the resized examples in
+            memory, in a temporary file, or not at all. See
+            `segmentation_pairs`.
+        drop_remainder: bool. Whether to drop a last batch that is not full.
+        augment: Function from (image, mask) to (image, mask), or None. See
+            `augmentation`.
+        class_weights: Sequence of one finite float >= 0 per class, dict from
+            class to weight, or None. Adds the weight of every pixel to the
+            dataset. See `segmentation_pairs`.
 
     Returns:
-        A `tf.data.Dataset` as from `segmentation_pairs`, or a list of them if
-        `split` is a sequence.
+        A `tf.data.Dataset` of (image, mask), or of (image, mask, weight) with
+        `class_weights`: `image` is float32 of shape (batch, height, width,
+        channels) in 0..255, `mask` is int32 of shape (batch, height, width)
+        with classes and 255 for void, and `weight` is float32 of the shape of
+        `mask`. If `split` is a sequence, a list of such datasets.
 
     Raises:
-        ValueError: if `name` is unknown, the set has no such split (the text
-            names those it has), `manual_dir` is not there or lacks the files,
-            the data are faulty or stored as array_record, which tf.data does
-            not read.
-        FileNotFoundError: if a file is missing in an archive.
-        OSError: if the set cannot be downloaded or written.
+        ValueError: If `name` is unknown, or its labels are not described.
+        ValueError: If the dataset does not have the split. The message lists
+            its splits.
+        ValueError: If `manual_dir` does not exist, or does not contain the
+            files.
+        ValueError: If the files of the dataset are invalid.
+        ValueError: If the dataset is stored as array_record, which tf.data does
+            not support.
+        ValueError: If an argument is out of range, as in `segmentation_pairs`.
+        FileNotFoundError: If a file is missing in an archive.
+        OSError: If the dataset cannot be downloaded or written.
+        tf.errors.InvalidArgumentError: While iterating, as in
+            `segmentation_pairs`.
 
     Edge cases:
-        Processes that prepare one set wait for each other. What a process
-        wrote that was killed is deleted by the next one, except for downloads
-        that were cut off: tfds starts them again, and leaves
-        `downloads/*.tmp.*` in `data_dir`. Delete them when no process is
+        Processes that prepare the same dataset wait for each other. The files
+        of a process that was killed are deleted by the next process, except for
+        interrupted downloads. tfds starts these again, and leaves
+        `downloads/*.tmp.*` in `data_dir`. Delete these files when no process is
         downloading.
 
     Example:
@@ -132,7 +166,7 @@ def load(
         >>> tuple(image.shape), tuple(mask.shape), len(train), len(validation)
         ((8, 48, 64, 3), (8, 48, 64), 2, 7)
     """
-    # Before anything is prepared, which can take long.
+    # Check arguments before the preparation, which can take long.
     is_single = isinstance(split, str)
     several = split if isinstance(split, Sequence) else ()
     all_splits = [split] if isinstance(split, str) else list(several)
@@ -169,7 +203,7 @@ def load(
             if is_single or is_training
             else {}
         )
-        # Once everything is in the cache, the order of files is nothing.
+        # If all examples are cached, the order of files does not matter.
         examples = _examples(builder, split, is_shuffled and not cache, seed)
         return segmentation_pairs(
             examples,
@@ -194,12 +228,12 @@ def _examples(
     shuffle_files: bool,
     seed: int | None,
 ) -> tf.data.Dataset:
-    """Reads the examples of a split that is prepared."""
+    """Return the examples of a prepared split."""
     read_config = tfds.ReadConfig(
-        # tfds would keep the pictures in memory at full size.
+        # tfds would cache the images at their full size.
         try_autocache=False,
         shuffle_seed=seed,
-        # An order that a seed gives is the same in every epoch.
+        # A seed determines a single order, which all epochs share.
         shuffle_reshuffle_each_iteration=seed is None,
     )
     try:
@@ -211,15 +245,15 @@ def _examples(
             f"Dataset {builder.name!r} in '{builder.data_dir}' must be stored "
             "as TFRecord for tf.data to read it. Prepare it in another "
             "`data_dir` with tfds.builder(name, data_dir=..., "
-            "file_format='tfrecord').download_and_prepare(), or give what "
-            "builder.as_data_source() reads to tf.data.Dataset.from_generator "
-            f"and that to segmentation_pairs. {error}"
+            "file_format='tfrecord').download_and_prepare(). Or pass the "
+            "examples of builder.as_data_source() to "
+            "tf.data.Dataset.from_generator, and that dataset to "
+            f"segmentation_pairs. {error}"
         ) from None
     except ValueError as error:
         available = ", ".join(builder.info.splits)
         raise ValueError(
-            f"`split` must be one of the splits of {builder.name!r} as "
-            "prepared in "
+            f"`split` must be one of the splits of {builder.name!r} in "
             f"'{builder.data_dir}' ({available}), or a slice such as "
             f"'train[:10%]'. Received: split={split!r}. {error}"
         ) from None
@@ -228,21 +262,25 @@ def _examples(
 def describe(
     name: str, *, data_dir: str | os.PathLike[str] | None = None
 ) -> SegmentationSet:
-    """Says what the masks of a data set mean.
+    """Return the description of a dataset: features, classes and labels.
+
+    Use it to get the class names, colors and number of classes of a dataset
+    that `load` can read.
 
     Args:
-        name: str. Name as tfds writes it, with or without configuration and
-            version, e.g. `"cam_vid"` or `"oxford_iiit_pet:4.*.*"`.
-        data_dir: path of prepared sets, for those that `to_tfds` wrote there.
+        name: str. Name of a tfds dataset, with an optional configuration and
+            version, such as `"cam_vid"` or `"oxford_iiit_pet:4.*.*"`.
+        data_dir: Path of the folder of prepared datasets, for datasets that
+            `to_tfds` wrote. Defaults to the environment variable
+            `TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
 
     Returns:
-        The `SegmentationSet` of that name.
+        The `SegmentationSet` of the dataset.
 
     Raises:
-        ValueError: if the name is neither in the catalog nor a prepared set
-            whose masks have names for their classes. For sets that have masks
-            of objects, or none, though their names promise a segmentation, the
-            text says so.
+        ValueError: If the dataset is neither in the catalog nor a prepared
+            dataset whose masks have class names. For datasets that only have
+            boxes or masks of single objects (`voc`), the message says so.
 
     Example:
         >>> from keras_deconv.data import describe
@@ -272,18 +310,29 @@ def splits(
     data_dir: str | os.PathLike[str] | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
 ) -> dict[str, int]:
-    """Lists the splits of a data set, preparing it if it is not there.
+    """Return the splits of a dataset and their numbers of examples.
+
+    Use it to find out which splits `load` accepts. If `data_dir` does not
+    contain the dataset, it is prepared first, which may download it.
 
     Args:
-        name: str. As in `load`.
-        data_dir: path. As in `load`.
-        manual_dir: path. As in `load`.
+        name: str. Name of a tfds dataset, with an optional configuration and
+            version.
+        data_dir: Path of the folder of prepared datasets. Defaults to the
+            environment variable `TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
+        manual_dir: Path of a folder with the archives or images of the dataset,
+            or None.
 
     Returns:
-        dict from the name of a split to its number of examples.
+        dict from the name of each split to its number of examples.
 
     Raises:
-        ValueError, OSError: as `load` does when it prepares a set.
+        ValueError: If `name` is unknown.
+        ValueError: If `manual_dir` does not exist, or does not contain the
+            files.
+        ValueError: If the files of the dataset are invalid.
+        FileNotFoundError: If a file is missing in an archive.
+        OSError: If the dataset cannot be downloaded or written.
 
     Example:
         >>> from keras_deconv.data import splits
@@ -300,7 +349,7 @@ def splits(
 def _class_names(
     builder: tfds.core.DatasetBuilder, mask_key: str | None
 ) -> Sequence[str] | None:
-    """The names that tfds has for the labels of a mask, if it has any."""
+    """Return the names that tfds stores for the labels of a mask, or None."""
     features = dict(builder.info.features.items())
     feature = features.get(mask_key or MASK_KEY)
     if isinstance(feature, tfds.features.LabeledImage):
@@ -311,7 +360,7 @@ def _class_names(
 def stored_value_range(
     name: str, data_dir: str | os.PathLike[str] | None
 ) -> tuple[float, float] | None:
-    """Return the value range that `to_tfds` stored with a dataset, if any."""
+    """Return the value range that `to_tfds` stored with a dataset, or None."""
     entry = describe(name, data_dir=data_dir)
     return _stored_range(_find_builder(name, data_dir), entry)
 
@@ -319,7 +368,7 @@ def stored_value_range(
 def _stored_range(
     builder: tfds.core.DatasetBuilder, entry: SegmentationSet
 ) -> tuple[float, float] | None:
-    """Return the value range that `to_tfds` stored with a dataset."""
+    """Return the value range that `to_tfds` stored with a dataset, or None."""
     features = dict(builder.info.features.items())
     feature = features.get(entry.image_key)
     if feature is None or feature.np_dtype != np.uint16:
@@ -330,13 +379,14 @@ def _stored_range(
 def _check_name(name: Any) -> None:
     if not isinstance(name, str):
         raise ValueError(
-            "`name` must be a str, as tfds writes it, or a SegmentationSet. "
+            "`name` must be a str, the name of a tfds dataset, or a "
+            "SegmentationSet. "
             f"Received: name={name!r}"
         )
 
 
 def _check_data_dir(data_dir: Any) -> None:
-    # It stays as it is: `gs://...` is a path for tfds.
+    # Only check the type: tfds accepts paths such as `gs://...`.
     if data_dir is not None:
         _arguments.path(data_dir, "data_dir")
 
@@ -351,17 +401,17 @@ def _find_builder(
     try:
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
-        # The text of tfds has every name that it knows, and no way out.
+        # The message of tfds lists all of its datasets without advice.
         known = tfds.list_builders(with_community_datasets=False)
         raise ValueError(
-            "`name` must be a dataset of tfds, or one that is prepared in "
+            "`name` must be a dataset of tfds, or a prepared dataset in "
             f"`data_dir`. Received: name={name!r}, data_dir={data_dir!r}. "
             f"{did_you_mean(name, sorted({*names(), *known}))}"
-            f"Those of the catalog are {', '.join(names())}."
+            f"The datasets of the catalog are {', '.join(names())}."
         ) from None
     except (AssertionError, ValueError) as error:
         raise ValueError(
-            "`name` must name a version and configuration that tfds has. "
+            "`name` must have a version and configuration that tfds knows. "
             f"Received: name={name!r}. {error}"
         ) from None
 
@@ -370,7 +420,7 @@ def _prepare(
     builder: tfds.core.DatasetBuilder,
     manual_dir: str | os.PathLike[str] | None,
 ) -> None:
-    """Sees to it that the data of a set are on disk."""
+    """Prepare a dataset, or clean up after an earlier preparation."""
     if manual_dir is not None:
         manual_dir = os.fspath(_arguments.path(manual_dir, "manual_dir"))
         if not os.path.isdir(manual_dir):
@@ -387,17 +437,17 @@ def _prepare(
 def _download_and_prepare(
     builder: tfds.core.DatasetBuilder, manual_dir: str | None
 ) -> None:
-    """Prepares a data set; says plainly what is wrong if that fails."""
+    """Prepare a dataset, and explain errors."""
     files = [info.filename for info in (builder.url_infos or {}).values()]
-    # What has no name for tfds cannot be taken from a folder.
+    # tfds cannot find a file without a name in a folder.
     archives = sorted(name for name in files if name)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(_preparation.alone(builder.data_dir))
         except OSError as error:
             raise _explained(error, builder, archives) from None
-        # Another process may have prepared it meanwhile, so that neither
-        # archives nor a network are needed.
+        # Another process may have prepared the dataset in the meantime. Then
+        # neither archives nor a network are needed.
         if not builder.is_prepared():
             _check_archives(builder, manual_dir, archives)
             _check_network(builder, manual_dir, archives)
@@ -407,7 +457,8 @@ def _download_and_prepare(
                 builder.download_and_prepare(download_config=config)
                 return
             except Exception as error:
-                # So may tfds itself, which does not wait for the lock.
+                # A process that uses tfds directly does not wait for the lock,
+                # and may have prepared the dataset.
                 if not builder.is_prepared():
                     raise _explained(error, builder, archives) from None
     builder.info.read_from_directory(builder.data_dir)
@@ -418,14 +469,14 @@ def _explained(
     builder: tfds.core.DatasetBuilder,
     archives: Sequence[str],
 ) -> Exception:
-    """Say of which dataset an error is, and what to do without a network."""
+    """Return an error with the name of the dataset, and with advice."""
     problem = f"Dataset {builder.name!r} could not be prepared. {error}"
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(problem)
     if isinstance(error, OSError):
         advice = _without_network(builder, archives)
         return OSError(f"{problem} -- If there is no network, {advice}.")
-    # Most classes of errors that tfds has are not exported.
+    # tfds does not export most of its error classes.
     is_from_tfds = type(error).__module__.startswith("tensorflow_datasets.")
     if is_from_tfds or isinstance(error, (AssertionError, ValueError)):
         return ValueError(problem)
@@ -437,10 +488,10 @@ def _check_archives(
     manual_dir: str | None,
     archives: Sequence[str],
 ) -> None:
-    """Refuse a folder without archives: tfds would download them, or try to.
+    """Refuse a folder without archives, which tfds would download.
 
     Raises:
-        ValueError: If none of them is in `manual_dir`.
+        ValueError: If `manual_dir` does not contain any of them.
     """
     if (
         manual_dir is not None
@@ -448,9 +499,9 @@ def _check_archives(
         and not set(archives) & set(os.listdir(manual_dir))
     ):
         raise ValueError(
-            f"`manual_dir` must hold the archives of {builder.name!r}: "
+            f"`manual_dir` must contain the archives of {builder.name!r}: "
             f"{', '.join(archives)}. Received: manual_dir={manual_dir!r} "
-            "without them. Leave manual_dir out to download them."
+            "without them. Omit manual_dir to download them."
         )
 
 
@@ -459,10 +510,14 @@ def _check_network(
     manual_dir: str | None,
     archives: Sequence[str],
 ) -> None:
-    """Fail within seconds if files must be downloaded and cannot be."""
+    """Raise an error within seconds if a download is needed but not possible.
+
+    Raises:
+        OSError: If a host cannot be reached.
+    """
     preparing = tfds.core.DatasetBuilder.download_and_prepare
     if preparing.__name__ != "download_and_prepare":
-        # tfds.testing.mock_data replaces it, and nothing is downloaded.
+        # tfds.testing.mock_data replaces this method and does not download.
         return
     root = pathlib.Path(builder.data_dir_root)
     folder = pathlib.Path(manual_dir or root / "downloads" / "manual")
@@ -490,9 +545,9 @@ def _check_network(
 def _without_network(
     builder: tfds.core.DatasetBuilder, archives: Sequence[str]
 ) -> str:
-    """Say how to get a dataset onto a machine that has no network."""
+    """Return advice for a machine without a network."""
     return builder.MANUAL_DOWNLOAD_INSTRUCTIONS or (
         f"put {', '.join(archives)} into a folder and pass it as manual_dir"
         if archives and len(archives) == len(builder.url_infos or {})
-        else "prepare it on a machine that has one and copy its data_dir"
+        else "prepare it on a machine with a network and copy its data_dir"
     )

@@ -1,4 +1,4 @@
-"""Folders of images and masks, written as a dataset of tfds."""
+"""Write folders of images and masks as a dataset of tfds."""
 
 from __future__ import annotations
 
@@ -49,47 +49,67 @@ def to_tfds(
     unmatched: str = "error",
     version: str = "1.0.0",
 ) -> dict[str, int]:
-    """Write folders of images and masks as a prepared tfds dataset.
+    """Write folders of images and masks as a prepared dataset of tfds.
 
-    From then on `load(name, split, data_dir=...)` reads it, and so does
-    `tfds.load`, here and wherever the folder `data_dir/name` is copied to.
-    Images are stored upright, as viewers show them; files that already are
-    upright are stored unchanged. Masks are stored as classes
-    0..num_classes-1 and 255, with the names of the classes. Every pair is
-    checked, and nothing is kept if one fails.
+    Use it to check and convert the files once, and then to load the dataset by
+    its name, with `load(name, split, data_dir=...)` or `tfds.load`. You can
+    copy the folder `data_dir/name` to other machines.
+
+    Images are stored upright, as image viewers show them. Files that are
+    already upright are stored unchanged. Masks are stored as the classes
+    0..num_classes-1, and 255 for void, together with the class names. Every
+    pair is checked. If a check fails, the dataset is not written.
 
     Args:
-        name: str of lowercase letters, digits and underscores. It must not be
-            the name of a tfds dataset.
+        name: str of lowercase letters, digits and underscores, a letter first.
+            Must not be the name of an existing tfds dataset.
         folders: dict from the name of a split, such as "train", to a tuple of
             paths (folder of images, folder of masks).
-        classes: int, names, `SegmentationSet` or None. As in `from_folders`.
-        data_dir: Path of the folder to write to, which need not exist.
-            Defaults to that of `load`.
-        labels: dict or None. As in `from_folders`.
-        foreground: int or None. As in `from_folders`.
-        void_labels: Labels or None. As in `from_folders`.
-        value_range: Tuple (low, high) or None. As in `from_folders`. Images
-            are then stored exactly, as uint16, together with the range, which
-            `load` applies.
-        palette: Colors or None. As in `from_folders`.
-        void_colors: Colors. As in `from_folders`.
-        image_suffix: str. As in `from_folders`.
-        mask_suffix: str. As in `from_folders`.
-        lossy_masks: bool. As in `from_folders`.
-        unmatched: str. As in `from_folders`.
-        version: str of three numbers, "1.0.0".
+        classes: int, the number of classes; a sequence of their names; or a
+            `SegmentationSet`. Optional with `labels` or `foreground`. See
+            `from_folders`.
+        data_dir: Path of the folder to write to. It is created if it does not
+            exist. Defaults to the environment variable `TFDS_DATA_DIR`, or
+            `~/tensorflow_datasets`.
+        labels: dict from mask value to class id or class name, or None. See
+            `from_folders`.
+        foreground: int in 1..255 or None. Value of the foreground in binary
+            masks.
+        void_labels: Sequence of labels in 0..255 that mean void. Defaults to
+            (255,), unless 255 is in `labels`.
+        value_range: Tuple (low, high) of the image values that become 0 and
+            255, or None for 8-bit images. With a range, images are stored
+            exactly, as uint16. `load` applies the range.
+        palette: Sequence of one color (red, green, blue) in 0..255 per class,
+            "voc", or None. See `from_folders`.
+        void_colors: Sequence of colors that mean void.
+        image_suffix: str. End of the names of images, which is not part of the
+            common name. See `from_folders`.
+        mask_suffix: str. End of the names of masks. See `from_folders`.
+        lossy_masks: bool. Whether to read JPEG masks and round their values to
+            labels. See `from_folders`.
+        unmatched: "error" to refuse files that are not part of a pair, or
+            "skip" to ignore them and print how many there are.
+        version: str of three numbers, such as "1.0.0".
 
     Returns:
-        dict from the name of a split to its number of examples.
+        dict from the name of each split to its number of examples.
 
     Raises:
-        ValueError: As `from_folders`, at once, for a faulty file too.
-        ValueError: If the dataset already exists, or `data_dir` leads to a
-            file.
-        ValueError: If `name`, the name of a split or `version` has another
-            form. They become names of files, and must not lead out of
-            `data_dir`.
+        ValueError: If `name`, the name of a split or `version` is invalid. They
+            are used in paths, which must stay inside `data_dir`.
+        ValueError: If the dataset already exists, or `data_dir` is the path of
+            a file.
+        ValueError: If a folder does not exist, or does not contain images or
+            masks.
+        ValueError: If `unmatched` is "error" and a file is not part of a pair.
+        ValueError: If the arguments that describe masks contradict each other.
+        ValueError: If the masks of two classes contain only the values 0 and
+            255, and `labels`, `foreground` and `void_labels` are omitted.
+        ValueError: If an image or a mask is invalid, for the reasons that
+            `from_folders` lists.
+        ValueError: If `value_range` is passed and an image has values that are
+            not whole numbers in 0..65535, which tfds cannot store.
 
     Example:
         >>> import pathlib, tempfile, tensorflow as tf
@@ -148,7 +168,8 @@ def to_tfds(
             "file_name": tfds.features.Text(),
         }
     )
-    # What tfds makes even if it writes nothing; the innermost come first.
+    # tfds creates these folders even if it does not write a dataset. Subfolders
+    # come first, so that they are deleted before their parents.
     new_folders = [
         path
         for path in (
@@ -176,13 +197,13 @@ def to_tfds(
             builder.download_and_prepare()
     except RuntimeError as error:
         raise ValueError(
-            f"Dataset {name!r} could not be written. {error} If it exists "
-            "already, delete its folder or choose another `name` or `version`. "
+            f"Dataset {name!r} could not be written. {error} If it already "
+            "exists, delete its folder or choose another `name` or `version`. "
             f"Received: name={name!r}, version={version!r}, data_dir='{root}'"
         ) from None
     finally:
         for path in new_folders:
-            # It goes if it is empty.
+            # `rmdir` only deletes empty folders.
             with contextlib.suppress(OSError):
                 path.rmdir()
     return {
@@ -191,15 +212,15 @@ def to_tfds(
 
 
 def _root(data_dir: Any) -> pathlib.Path:
-    """Return the folder that datasets are written to; it need not exist."""
+    """Return the folder that datasets are written to, which may not exist."""
     if data_dir is None:
         data_dir = tfds.core.constants.DATA_DIR
     root = _arguments.path(data_dir, "data_dir")
     if not any(path.is_file() for path in (root, *root.parents)):
         return root
     raise ValueError(
-        "`data_dir` must be the path of a folder, which need not exist, or "
-        "None. "
+        "`data_dir` must be None or the path of a folder, which may not exist "
+        "yet. "
         f"Received: data_dir={data_dir!r}"
     )
 
@@ -213,7 +234,7 @@ def _image_feature(
         shape=(None, None, 3),
         dtype=np.uint16,
         encoding_format="png",
-        # Where `load` finds it.
+        # `load` reads the range from here.
         doc=tfds.features.Documentation(
             value_range=_value_ranges.shown(value_range)
         ),
@@ -227,7 +248,7 @@ def _checked_examples(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, image_path, mask_path in files:
         pixels, classes = read_pair(image_path, mask_path, format)
-        # It refuses images that do not fit the range.
+        # This call refuses images that do not fit the range.
         in_range(pixels, value_range, printable(image_path))
         name = printable(name)
         yield (
@@ -241,13 +262,13 @@ def _checked_examples(
 
 
 def _stored(path: pathlib.Path, pixels: Pixels, is_wide: bool) -> Any:
-    """Return what tfds stores: the file if it can, which is smaller."""
+    """Return the file, which is smaller, if tfds can store it; or pixels."""
     if is_wide:
         stored = pixels.values.astype(np.uint16)
         if not np.array_equal(stored, pixels.values):
             raise ValueError(
-                f"{printable(path)}: tfds can store values in 0..65535, whole "
-                f"numbers. Received: an image of {pixels.values.dtype.name}. "
+                f"{printable(path)}: tfds can only store whole numbers in "
+                f"0..65535. Received: an image of {pixels.values.dtype.name}. "
                 "Load the folders with from_folders, or convert the images."
             )
         return stored
@@ -257,11 +278,15 @@ def _stored(path: pathlib.Path, pixels: Pixels, is_wide: bool) -> Any:
 
 
 def _check_names(name: Any, folders: Any, version: Any) -> None:
-    """Refuse names that cannot name files, or stand for something else."""
+    """Refuse names that are not valid in paths, or that have another meaning.
+
+    Raises:
+        ValueError: If `name`, `folders` or `version` is invalid.
+    """
     if not re.fullmatch("[a-z][a-z0-9_]*", str(name)):
         raise ValueError(
-            "`name` must be lowercase letters, digits and underscores, a "
-            f"letter first. Received: name={name!r}"
+            "`name` must consist of lowercase letters, digits and underscores, "
+            f"and start with a letter. Received: name={name!r}"
         )
     if not re.fullmatch(r"\d+\.\d+\.\d+", str(version), re.ASCII):
         raise ValueError(
@@ -277,8 +302,8 @@ def _check_names(name: Any, folders: Any, version: Any) -> None:
         )
     ):
         raise ValueError(
-            "`folders` must be a dict from split to (folder of images, "
-            f"folder of masks). Received: folders={folders!r}"
+            "`folders` must be a dict from the name of a split to (folder of "
+            f"images, folder of masks). Received: folders={folders!r}"
         )
     for split in folders:
         if (
@@ -286,12 +311,12 @@ def _check_names(name: Any, folders: Any, version: Any) -> None:
             or split == "all"
         ):
             raise ValueError(
-                "The names of splits in `folders` must be letters, digits and "
-                "underscores, a lowercase letter first, and not 'all'. "
-                f"Received: {split!r}"
+                "The names of splits in `folders` must consist of letters, "
+                "digits and underscores, start with a lowercase letter, and "
+                f"not be 'all'. Received: {split!r}"
             )
     if name in {*names(), *tfds.list_builders(with_community_datasets=False)}:
         raise ValueError(
-            "`name` must not be the name of a tfds dataset, or `load` could "
-            f"not tell the two apart. Received: name={name!r}"
+            "`name` must not be the name of a tfds dataset, because `load` "
+            f"would find that dataset instead. Received: name={name!r}"
         )

@@ -364,7 +364,7 @@ def test_files_with_the_name_of_a_lock_stay(
     is_ours = name != ".lock"
     assert main(["train", "scenes", "--output", str(tmp_path)]) == is_ours
     error = capsys.readouterr().err
-    assert ("must be a free name or an empty file" in error) == is_ours
+    assert ("must not exist or must be an empty file" in error) == is_ours
     assert (tmp_path / name).read_text() == "mine"
 
 

@@ -139,7 +139,9 @@ def test_labels_name_the_classes(disks, tiny_models, tmp_path, capsys):
         assert main(["check", *disks, *given]) == status, given
         if status:
             error = last_error(capsys)
-            assert "--labels must name every class of --classes" in error
+            assert (
+                "--labels must map to exactly the classes of --classes" in error
+            )
     assert main(["check", *disks, "--foreground", "255"]) == 0
 
 
@@ -327,7 +329,7 @@ def test_evaluate_skips_files_without_partner(tmp_path, capsys):
     run = write_run(tmp_path / "run", [*folders, "--classes", "2"])
     shutil.copy(tmp_path / "images" / "00.png", tmp_path / "images" / "x.png")
     assert main(["evaluate", run]) == 1
-    assert "leave files out with --unmatched skip" in last_error(capsys)
+    assert "skip these files with --unmatched skip" in last_error(capsys)
     assert main(["evaluate", run, "--unmatched", "skip"]) == 0
     # A training that skipped them is evaluated so.
     arguments = [*folders, "--classes", "2", "--unmatched", "skip"]
@@ -643,9 +645,9 @@ def test_check_lists_ten_faults(tmp_path, capsys):
         "masks/03.png: The file cannot be read",
         "images/04.png: The image has more than 8 bits per channel, so "
         "--value-range must",
-        "masks/05.png: The mask must hold labels in 0..255",
+        "masks/05.png: The labels of the mask must be whole numbers in 0..255",
         "images/06.png: Image and mask must have the same size",
-        "The image is turned by its EXIF orientation, 6, and the mask has none",
+        "The image is rotated by its EXIF orientation, 6, but the mask is not",
         "label 7, neither class nor void",
         "masks/09.png: The mask has colors",
         "2 (boat)",

@@ -145,7 +145,7 @@ def test_a_cache_that_does_not_fit(tiny_models, tmp_path, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert "error: --cache must fit into memory" in error
     assert "--cache memory for 4 images of 8x8 pixels, which need" in error
-    assert "Pass --cache disk to keep them" in error
+    assert "Pass --cache disk to use a" in error
 
 
 def test_a_large_cache_is_said(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Image files of every kind that people bring, with what is in them."""
+"""Image files of many kinds, and their pixels."""
 
 import dataclasses
 import io
@@ -10,7 +10,7 @@ import numpy as np
 import PIL.ExifTags
 import PIL.Image
 
-# Blocks of one color: JPEG keeps them, but for rounding.
+# Blocks of one color, which JPEG only changes by rounding.
 _COLORS = np.uint8(
     [
         [[200, 40, 40], [40, 200, 40], [40, 40, 200]],
@@ -21,7 +21,7 @@ RGB = np.repeat(np.repeat(_COLORS, 8, axis=0), 8, axis=1)
 GRAY = RGB[..., 1]
 LABELS = np.repeat(np.repeat(np.uint8([[0, 1, 2], [3, 1, 0]]), 8, 0), 8, 1)
 BITS = (LABELS == 1).astype(np.uint8)
-# Every bit counts.
+# All 16 bits of the values are used.
 DEEP = (RGB.astype(np.uint16) * 257 + np.arange(3)).clip(0, 65535)
 DEEP = DEEP.astype(np.uint16)
 PALETTE = np.uint8([[9, 9, 9], [200, 0, 0], [0, 200, 0], [0, 0, 200]])
@@ -29,14 +29,14 @@ PALETTE = np.uint8([[9, 9, 9], [200, 0, 0], [0, 200, 0], [0, 0, 200]])
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """One file.
+    """An image or mask file.
 
     Args:
-        name: Its name, as Python has it.
-        content: Its content.
-        expected: What it holds, or None if it cannot be read.
-        error: Pattern of the error if it cannot be read.
-        tolerance: How far values may be off, after lossy compression.
+        name: File name, as a str of Python.
+        content: Content of the file.
+        expected: Pixels or labels, or None if the file is not supported.
+        error: Part of the error message if the file is not supported.
+        tolerance: Largest error of the values, for lossy compression.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Kind:
 
 
 def png(values, depth=8, palette=None, extra=()):
-    """A PNG file by the book: Pillow does not write every kind."""
+    """Write a PNG file chunk by chunk: Pillow does not write every kind."""
 
     def chunk(kind, body):
         checksum = struct.pack(">I", zlib.crc32(kind + body))
@@ -74,7 +74,7 @@ def png(values, depth=8, palette=None, extra=()):
 
 
 def saved(values, format, mode=None, **options):
-    """A file as Pillow writes it."""
+    """Write a file with Pillow."""
     image = PIL.Image.fromarray(values)
     if mode == "P":
         image.putpalette(PALETTE.tobytes())
@@ -90,13 +90,13 @@ def saved(values, format, mode=None, **options):
 
 
 def several(format, number=2, **options):
-    """A file with several frames or pages."""
+    """Write a file with several frames or pages."""
     others = [PIL.Image.fromarray(RGB // (n + 2)) for n in range(number - 1)]
     return saved(RGB, format, save_all=True, append_images=others, **options)
 
 
 def geotiff(values, overviews=(), **options):
-    """A raster with as many bands as there are channels."""
+    """Write a GeoTIFF file with one band per channel."""
     import rasterio
 
     height, width, count = values.shape
@@ -118,7 +118,7 @@ def geotiff(values, overviews=(), **options):
 
 
 def turned(values, orientation):
-    """What viewers show of an array that is stored so, by the EXIF standard."""
+    """Return the upright pixels of an array with an EXIF orientation."""
     turns = {
         1: lambda a: a,
         2: np.fliplr,
@@ -137,7 +137,7 @@ def _repeated(gray):
 
 
 def _cmyk(format, **options):
-    """Colors without black ink, which are those of RGB."""
+    """Write the RGB colors as CMYK, without black."""
     inks = np.zeros((*RGB.shape[:2], 4), np.uint8)
     inks[..., :3] = 255 - RGB
     size = RGB.shape[1::-1]
@@ -148,21 +148,21 @@ def _cmyk(format, **options):
 
 
 def in_lab():
-    """A TIFF file of colors that Pillow does not make gray."""
+    """Write a TIFF file that Pillow cannot convert to grayscale."""
     buffer = io.BytesIO()
     PIL.Image.new("LAB", RGB.shape[1::-1]).save(buffer, "TIFF")
     return buffer.getvalue()
 
 
 def infrared():
-    """A TIFF file of four bands, of which three are colors."""
+    """Write a TIFF file of three colors and a fourth band."""
     bands = np.dstack([RGB, GRAY])
     return geotiff(bands, photometric="rgb", alpha="unspecified")
 
 
 def untold():
-    """The same, without a word on the fourth band."""
-    # The tag that speaks of it becomes one that nobody knows.
+    """Write the file of `infrared` without a description of the fourth band."""
+    # Replace the tag that describes the band by an unknown tag.
     tag, unknown = struct.pack("<HH", 338, 3), struct.pack("<HH", 65000, 3)
     content = infrared()
     assert content.count(tag) == 1
@@ -170,12 +170,12 @@ def untold():
 
 
 def associated():
-    """A gray TIFF file whose values are multiplied by their alpha."""
+    """Write a grayscale TIFF file with premultiplied alpha."""
     return geotiff(np.dstack([GRAY, GRAY]), alpha="premultiplied")
 
 
 def images():
-    """Files of 8 bits per channel that are read."""
+    """Supported image files with 8 bits per channel."""
     alpha = np.dstack([RGB, GRAY])
     in_colors = PALETTE[LABELS]
     yield from (
@@ -221,7 +221,7 @@ def images():
             4,
         ),
         Kind("cmyk.jpg", _cmyk("JPEG", quality=100), RGB, "", 8),
-        # As phones write it: a second, smaller image.
+        # Phones add a second, smaller image.
         Kind("phone.jpg", several("MPO", **best), RGB, "", 4),
         Kind("gif.gif", saved(LABELS, "GIF", "P"), in_colors),
         Kind("gray.gif", saved(GRAY, "GIF"), _repeated(GRAY)),
@@ -241,7 +241,7 @@ def images():
         ),
         Kind(
             "lossy.webp",
-            # Gray, since it smears colors.
+            # Grayscale, because lossy WebP blurs colors.
             saved(_repeated(GRAY), "WEBP", quality=100),
             _repeated(GRAY),
             "",
@@ -271,9 +271,9 @@ def images():
             )
             for n in (3, 6)
         ),
-        # Smaller copies are no pages of their own.
+        # Smaller copies of a page do not count as pages.
         Kind("overviews.tif", geotiff(RGB, overviews=(2, 4)), RGB),
-        # What it is decides, not what it is called.
+        # The content of a file defines its format, not the suffix.
         Kind("misnamed.png", saved(RGB, "BMP"), RGB),
     )
     for name in NAMES:
@@ -289,13 +289,13 @@ NAMES = (
     "%20%s",
     "#hash & co",
     "two.dots.here",
-    # Latin-1 bytes, which are not UTF-8.
+    # Latin-1 bytes, which are not valid UTF-8.
     b"caf\xe9".decode("utf-8", "surrogateescape"),
 )
 
 
 def deep_images():
-    """Files that need a range of values; with (0, 65535) they are exact."""
+    """Image files that need a value range; (0, 65535) keeps them exact."""
     gray = DEEP[..., 1]
     half = gray // 2
     return (
@@ -328,7 +328,7 @@ def deep_images():
 
 
 def faulty_images():
-    """Files that are not read, each with the way out."""
+    """Unsupported image files, each with the advice of its error."""
     whole = {
         "png": png(RGB),
         "jpg": saved(RGB, "JPEG"),
@@ -368,7 +368,7 @@ def faulty_images():
             None,
             "smallest value stands for white",
         ),
-        # Pillow reads it; a decoder by the book does not.
+        # Pillow reads this file, but strict decoders refuse it.
         Kind(
             "unknown_part.png",
             png(DEEP, 16, extra=[(b"ABCD", b"")]),
@@ -379,7 +379,7 @@ def faulty_images():
 
 
 def write(folder, kinds):
-    """Write files, in a folder for each format, since names must differ."""
+    """Write files to one folder per format, because names must differ."""
     for kind in kinds:
         path = folder / kind.name.rpartition(".")[2] / kind.name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -388,7 +388,7 @@ def write(folder, kinds):
 
 
 def masks():
-    """Masks that are read: labels 0 to 3, or 0 and 1."""
+    """Supported mask files with labels 0 to 3, or 0 and 1."""
     lossless = {"lossless": True, "exact": True}
     return (
         Kind("gray1.png", png(BITS, 1), BITS),
@@ -420,7 +420,7 @@ def masks():
         Kind("gray16.tiff", saved(LABELS.astype(np.uint16), "TIFF"), LABELS),
         Kind("int32.tiff", saved(LABELS.astype(np.int32), "TIFF"), LABELS),
         Kind("float.tiff", saved(LABELS.astype(np.float32), "TIFF"), LABELS),
-        # Pillow does not read these.
+        # Pillow does not read these files.
         *(
             Kind(
                 f"{name}_by_rasterio.tiff",
@@ -436,15 +436,15 @@ def masks():
 
 
 def faulty_masks():
-    """Masks that are not read, each with the way out."""
+    """Unsupported mask files, each with the advice of its error."""
     broken = "The file cannot be read. It must be a complete image"
     large = LABELS.astype(np.uint16) * 300
     half = LABELS.astype(np.float32) / 2
     one_channel = "Save the labels as one channel."
     lossy = "lossy compression, which changes labels"
     return (
-        Kind("large.png", png(large, 16), None, "labels in 0..255"),
-        Kind("half.tif", saved(half, "TIFF"), None, "labels in 0..255"),
+        Kind("large.png", png(large, 16), None, "whole numbers in 0..255"),
+        Kind("half.tif", saved(half, "TIFF"), None, "whole numbers in 0..255"),
         Kind("rgb16.png", png(DEEP, 16), None, one_channel),
         Kind("rgb16.tif", geotiff(DEEP, photometric="rgb"), None, one_channel),
         Kind("bands.tif", geotiff(np.dstack([RGB, RGB])), None, one_channel),
@@ -458,7 +458,7 @@ def faulty_masks():
             "large64.tif",
             geotiff(large[..., None].astype(np.int64)),
             None,
-            "labels in 0..255",
+            "whole numbers in 0..255",
         ),
         Kind(
             "complex.tif",
@@ -469,7 +469,7 @@ def faulty_masks():
         Kind("gray_associated.tif", associated(), None, "associated.tif"),
         Kind("pages.tif", several("TIFF"), None, "with 2 pages. Save the"),
         Kind("frames.gif", several("GIF"), None, "with 2 frames. Save the"),
-        # Under the name of another format.
+        # The suffix is that of another format.
         Kind("jpeg.png", saved(LABELS, "JPEG"), None, lossy),
         Kind("lossy.webp", saved(_repeated(LABELS), "WEBP"), None, lossy),
         Kind(

@@ -18,7 +18,7 @@ EVERYTHING = dict(
 
 
 def position_pair(num_pairs=40, axis=1):
-    """Pictures and masks that say in which column (or row) a pixel stands."""
+    """Return images and masks whose values are the column (or row)."""
     place = np.indices((HEIGHT, WIDTH))[axis]
     mask = np.broadcast_to(place, (num_pairs, HEIGHT, WIDTH)).astype(np.uint8)
     image = np.repeat(10.0 * mask[..., None] + 10, 3, axis=-1)
@@ -26,7 +26,7 @@ def position_pair(num_pairs=40, axis=1):
 
 
 def seeded(**options):
-    """For `map` of a dataset."""
+    """Return an augmentation for `map` of a dataset."""
     augment = augmentation(**options)
     return lambda image, mask: augment(image, mask, seed=(0, 1))
 
@@ -55,8 +55,8 @@ def augmented(image, mask, seed=1, **options):
 def test_mask_stays_with_image(options, axis):
     image, mask = augmented(*position_pair(axis=axis), seed=1, **options)
     inside = mask != 255
-    # Pictures are mixed with black within a pixel of their edge, which may
-    # have been enlarged to two.
+    # Images are mixed with black within one pixel of their edge, or two pixels
+    # of the output if the scale is 2.
     black = image[..., 0] == 0
     padded = np.pad(black, [(0, 0), (2, 2), (2, 2)], constant_values=True)
     near_edge = sum(
@@ -69,7 +69,7 @@ def test_mask_stays_with_image(options, axis):
     position = image[..., 0] / 10 - 1
     error = np.abs(position - mask)[whole]
     assert error.max() <= 0.5 + 1e-3
-    # Void is exactly where the picture is not, give or take that pixel.
+    # Pixels are void where the image ends, except for these edges.
     assert not np.any(black & inside)
     assert np.all(mask[~near_edge] != 255)
 
@@ -149,7 +149,7 @@ def test_shrinking_leaves_a_border_of_void():
     assert np.all(columns.sum(axis=1) == WIDTH // 2)
     inside = rows[:, :, None] & columns[:, None, :]
     np.testing.assert_array_equal(mask != 255, inside)
-    # Anywhere.
+    # Every position occurs.
     assert set(np.argmax(rows, axis=1)) == set(range(HEIGHT // 2 + 1))
     assert set(np.argmax(columns, axis=1)) == set(range(WIDTH // 2 + 1))
     assert np.all(image[~inside] < 200)
@@ -158,7 +158,7 @@ def test_shrinking_leaves_a_border_of_void():
 def test_enlarging_brings_in_nothing():
     _, mask = augmented(*position_pair(50), scale=(1.0, 3.0), seed=1)
     assert mask.max() < WIDTH
-    # The widest view is nearly everything, the narrowest about a third.
+    # The largest view is almost the whole image, the smallest about a third.
     spread = np.ptp(mask.astype(int), axis=(1, 2))
     assert spread.max() >= WIDTH - 3
     assert spread.min() <= WIDTH // 2
@@ -183,7 +183,7 @@ def test_turned_by_up_to_rotation():
     assert np.abs(angle).max() <= 30.01
     assert angle.max() > 25
     assert angle.min() < -25
-    # The center stays, corners come from outside.
+    # The center does not move. Corners show pixels outside the image.
     np.testing.assert_allclose(image[:, center, center, 0], center + 1, 1e-4)
     assert np.all(mask[np.abs(angle) > 5][:, 0, 0] == 255)
 
@@ -279,12 +279,12 @@ def test_seed_is_all_that_is_drawn_from():
     for a, b, c in zip(first, again, other, strict=True):
         np.testing.assert_array_equal(a, b)
         assert np.any(a != c)
-    # Every picture of a batch is changed in its own way.
+    # The images of a batch are changed independently.
     assert len({mask.tobytes() for mask in first[1]}) > 30
 
 
 def drawn_pairs(augment, num_epochs=2, **options):
-    """Masks of some epochs of shuffled and augmented pairs."""
+    """Return the masks of some epochs of shuffled and augmented pairs."""
     image, mask = position_pair(10)
     mask = mask + np.arange(10, dtype=np.uint8)[:, None, None]
     dataset = tf.data.Dataset.from_tensor_slices(
@@ -437,7 +437,7 @@ def test_values_within_the_range(values):
 
 @pytest.mark.numeric
 def test_what_is_scaled_by_the_range():
-    """Changes of HU values are those of 0..255, scaled."""
+    """Hounsfield units change like values in 0..255, but scaled."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (9, 9, 3)).astype(np.float32)
     options = {
@@ -452,8 +452,8 @@ def test_what_is_scaled_by_the_range():
         low + image * (high - low) / 255, value_range=(low, high), **options
     )
     scaled = (found - low) * 255 / (high - low)
-    # Float32 of values up to 3000 has 13 bits behind the point: 2e-4, a few
-    # times, and 255 / 4000 of it is left.
+    # float32 values near 3000 are 2.4e-4 apart. A few rounding errors of this
+    # size add up, and are scaled by 255 / 4000.
     np.testing.assert_allclose(scaled, expected, atol=1e-3)
     assert found.min() == low
 

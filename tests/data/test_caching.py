@@ -1,4 +1,4 @@
-"""Caches in memory and on disk, and those that do not fit."""
+"""Caches in memory and on disk, and caches that do not fit."""
 
 import pathlib
 import tempfile
@@ -76,14 +76,12 @@ def test_the_file_of_a_cache_is_deleted(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("cache", [None, "memory", 1, "yes"])
 def test_other_caches(cache, tmp_path):
-    with pytest.raises(
-        ValueError, match=r"`cache` must be True, .* 'disk', or"
-    ):
+    with pytest.raises(ValueError, match=r"`cache` must be True .* 'disk' or"):
         pairs(examples(), cache=cache)
 
 
 def test_a_cache_that_does_not_fit(monkeypatch):
-    # 4 bytes of a pixel, or 13 of floats.
+    # A pixel takes 4 bytes, or 13 as floats.
     monkeypatch.setattr(_caching, "free_memory", lambda: 4 * 6 * 4)
     pairs(examples())
     message = (
@@ -119,7 +117,7 @@ def test_caches_of_both_parts_together(tmp_path, monkeypatch):
     options = {"classes": 2, "image_size": (20, 30), "batch_size": 1}
     options |= {"validation_split": 0.5, "seed": 0}
     folders = tmp_path / "images", tmp_path / "masks"
-    # Enough for each of the parts.
+    # Each part fits, but not both together.
     monkeypatch.setattr(_caching, "free_memory", lambda: 4 * 600 * 4 - 1)
     data.from_folders(*folders, subset="training", **options)
     with pytest.raises(ValueError, match="4 examples of 20x30 pixels"):

@@ -1,4 +1,4 @@
-"""What the catalog says of every set, held against the builders of tfds."""
+"""The descriptions in the catalog match the builders of tfds."""
 
 import contextlib
 import dataclasses
@@ -24,7 +24,8 @@ from tests import networks
 
 pytestmark = pytest.mark.oldest
 
-# Height and width where a set leaves them open; three frames, three objects.
+# Height and width of datasets that do not define them, and the number of frames
+# and objects.
 SIZE = (5, 260)
 NUM_PARTS = 3
 
@@ -37,7 +38,7 @@ def specs_of(builder):
 
 
 def blank(spec):
-    """An example of zeros in the declared shape."""
+    """Return zeros of the declared shape."""
     open_sizes = {1: (NUM_PARTS,), 2: (NUM_PARTS,), 3: SIZE}
     fill = open_sizes.get(spec.shape.rank, (NUM_PARTS, *SIZE))
     shape = [
@@ -51,7 +52,7 @@ def blank(spec):
 
 @contextlib.contextmanager
 def builders_give(change, num_examples=1):
-    """Lets tfds give examples that a function has filled in."""
+    """Make tfds return examples that a function has filled in."""
 
     def as_dataset(self, split, **_):
         specs = specs_of(self)
@@ -69,7 +70,7 @@ def builders_give(change, num_examples=1):
 
 
 def labels_in_columns(entry, width):
-    """All labels that a set knows, side by side, and the classes they mean."""
+    """Return all labels of a dataset, one per column, and their classes."""
     meaning = {**dict.fromkeys(entry.void_labels, 255), **entry.labels}
     known = np.array(sorted(meaning))
     columns = known[np.arange(width) % len(known)]
@@ -94,12 +95,13 @@ def fill_scene_parse(example, entry):
 
 
 def fill_panoptic(example, entry):
-    # Numbers of segments that need all three channels, not in their order.
+    # Unsorted ids of segments that need all three channels.
     numbers, classes = [70000, 300, 5], [132, 0, 17]
     objects = example["panoptic_objects"]
     objects["id"][:] = numbers
     objects["label"][:] = classes
-    # Two segments more that are not listed: 0 is where nothing is annotated.
+    # Two additional segments that are not listed. 0 marks pixels that are not
+    # annotated.
     parts = np.array([*numbers, 0, 2**24 - 1])
     which = np.arange(SIZE[1]) % len(parts)
     for channel in range(3):
@@ -212,7 +214,7 @@ def test_known_numbers_of_classes(tmp_path):
     }
     for name, num_classes in expected.items():
         assert describe(name).num_classes == num_classes
-    # The one number that tfds says itself.
+    # The only number of classes that tfds defines.
     coco = tfds.builder("coco/2017_panoptic", data_dir=tmp_path)
     assert coco.info.features["panoptic_objects"]["label"].num_classes == 133
 
@@ -230,10 +232,10 @@ def test_cityscapes_train_ids():
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("coco/2017", "has boxes alone, but for coco/2017_panoptic"),
-        ("voc", "has boxes alone in tfds"),
-        ("lvis:1.4.0", "overlap, of 1203 classes"),
-        ("youtube_vis/full", "in films"),
+        ("coco/2017", "has only boxes, except in coco/2017_panoptic"),
+        ("voc", "has only boxes in tfds"),
+        ("lvis:1.4.0", "objects, of 1203 classes"),
+        ("youtube_vis/full", "in videos"),
         ("ref_coco", "a sentence refers to"),
         ("segment_anything", "without classes"),
         ("curated_breast_imaging_ddsm/patches", "original-calc"),
@@ -247,7 +249,7 @@ def test_describe_says_why_a_set_is_not_there(name, reason):
 def test_color_map_is_that_of_voc():
     colors = color_map(256)
     assert len(set(colors)) == 256
-    # From the table that the VOC challenge publishes.
+    # Values of the table that the VOC challenge publishes.
     assert colors[15] == (192, 128, 128)
     assert colors[20] == (0, 64, 128)
     assert colors[255] == (224, 224, 192)
@@ -298,7 +300,7 @@ def test_class_weights_weigh_as_in_the_loss(tmp_path):
         SegmentationCrossentropy(class_weights=weights)(mask, scores),
         rtol=1e-6,
     )
-    # As fit sees it.
+    # `fit` accepts the weights.
     model = networks.one_stage((8, 16), num_classes=3)
     model.compile("sgd", SegmentationCrossentropy())
     model.fit(weighed, epochs=1, verbose=0, shuffle=False)
@@ -375,7 +377,7 @@ def test_pairs_of_bool_masks():
 
 
 def test_pairs_keys_of_a_known_set():
-    """They may repeat what is known, or read the set in another way."""
+    """Keys may repeat the description, or replace it."""
     dataset = examples(segmentation_mask=np.ones((1, 2, 3, 1), np.uint8))
     arguments = {"image_size": None, "batch_size": 1}
     for name in ("oxford_iiit_pet", describe("oxford_iiit_pet")):
@@ -387,7 +389,7 @@ def test_pairs_keys_of_a_known_set():
         dataset, "oxford_iiit_pet", num_classes=4, **arguments
     )
     assert np.all(mask == 1)
-    with pytest.raises(ValueError, match=r"without a SegmentationSet.*replace"):
+    with pytest.raises(ValueError, match=r"with a SegmentationSet.*replace"):
         segmentation_pairs(
             dataset, describe("oxford_iiit_pet"), num_classes=4, **arguments
         )
@@ -485,7 +487,7 @@ def store(data_dir, mask_feature, **options):
 
 @pytest.mark.slow
 def test_load_a_prepared_set(tmp_path):
-    """By the names that it has, or by keys."""
+    """The class names or the keys describe a prepared dataset."""
     store(
         tmp_path,
         tfds.features.LabeledImage(labels=["a", "b"], shape=(None, None, 1)),
@@ -553,7 +555,7 @@ def test_pairs_augment_after_the_cache():
             assert np.all(mask == 1)
             assert np.all(weight == 5)
             assert np.all(image[..., 1] == 100)
-    # Once for every example in every epoch.
+    # The augmentation runs once per example and epoch.
     assert len(seen) == 6
 
 

@@ -15,7 +15,7 @@ IMAGE = np.zeros((4, 6, 3), np.float32)
 
 
 def mask_of(*values):
-    """A mask of 24 pixels that has these labels, and 0 elsewhere."""
+    """Return a mask of 24 pixels with these labels, filled up with 0."""
     mask = np.zeros(24, np.int32)
     mask[: len(values)] = values
     return mask.reshape(4, 6)
@@ -179,7 +179,7 @@ def test_reading_goes_on_after_a_failure():
         assert report.num_examples == 6
         assert report.failures == ("Number 2 is bad", "Number 6 is bad")
         assert "2 examples could not be read:" in str(report)
-        # They may be in the two others.
+        # The two other examples may contain the class.
         assert "never occur" not in str(report)
         assert "in the examples that could be read: 2" in str(report)
         assert not report.ok
@@ -196,14 +196,14 @@ def test_reading_ends_where_nothing_comes():
     report = run(Broken())
     assert report.num_examples == 0
     assert report.failures == ("the disk is gone",) * 100
-    assert report.early_end.startswith("Stopped reading after 100 failures")
+    assert report.early_end.startswith("Stopped reading after 100 consecutive")
     assert not report.ok
     assert "100 examples could not be read:" in str(report)
     assert str(report).endswith(report.early_end)
 
 
 def test_many_faults_do_not_end_the_reading():
-    """The length is known, so the 151st example is reached."""
+    """Reading continues to the last example, because the length is known."""
 
     def fail(number):
         tf.debugging.Assert(number >= 150, ["Number", number, "is bad"])
@@ -214,7 +214,7 @@ def test_many_faults_do_not_end_the_reading():
     assert report.num_examples == 1
     assert report.early_end == ""
     assert "150 examples could not be read:" in str(report)
-    # None can be read.
+    # Not a single example can be read.
     report = run(tf.data.Dataset.range(120).map(fail))
     assert (len(report.failures), report.early_end) == (120, "")
 
@@ -259,7 +259,7 @@ def test_a_cached_set_that_lost_an_example(is_shuffled):
     assert second.failures == ()
     reason = second.early_end
     assert "cache=False, shuffle=False, batch_size=1" in reason
-    assert ("only 5" if is_shuffled else "5 elements came") in reason
+    assert ("only 5" if is_shuffled else "has 5 elements") in reason
     assert reason in str(second)
 
 
@@ -270,7 +270,9 @@ def test_fewer_elements_than_the_length_says():
 
     report = run(Short([(IMAGE, mask_of())] * 2))
     assert not report.ok
-    assert report.early_end.startswith("2 elements came instead of 3.")
+    assert report.early_end.startswith(
+        "The dataset has 2 elements instead of 3."
+    )
 
 
 def test_nothing_is_not_ok():

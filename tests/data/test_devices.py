@@ -1,4 +1,4 @@
-"""TensorFlow takes no memory of GPUs where it only reads data."""
+"""TensorFlow does not use GPU memory if it only reads data."""
 
 import importlib
 import os
@@ -49,7 +49,7 @@ calls = []
 hide = tf.config.set_visible_devices
 tf.config.set_visible_devices = lambda *x: (calls.append(x), hide(*x))
 keras_deconv.data.load
-# An error, if it were initialized.
+# This call fails if TensorFlow is initialized.
 tf.config.threading.set_inter_op_parallelism_threads(3)
 assert calls == [([], "GPU")], calls
 """

@@ -1,4 +1,4 @@
-"""The text of errors of tf.data and of graphs, without their wrapping."""
+"""Messages of errors in tf.data and graphs, without TensorFlow's text."""
 
 import numpy as np
 import pytest

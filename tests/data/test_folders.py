@@ -30,7 +30,7 @@ VOID_COLOR = (255, 255, 255)
 
 
 def write_indexed_png(path, labels, palette, depth=8):
-    """An indexed PNG by the book; TensorFlow writes none."""
+    """Write an indexed PNG file, which TensorFlow does not support."""
 
     def chunk(kind, body):
         checksum = struct.pack(">I", zlib.crc32(kind + body))
@@ -56,12 +56,12 @@ def write_gray(path, labels):
 
 
 def write_indexed(path, labels):
-    # Two indices have one color, as unused ones often do.
+    # All indices have the same color, as unused indices often do.
     write_indexed_png(path, labels, ((9, 9, 9),) * 256)
 
 
 def write_indexed_in_color(path, labels):
-    """An order of indices as programs choose it that save colors."""
+    """Write indices in another order, like programs that index colors."""
     colors = np.full((256, 3), VOID_COLOR, np.uint8)
     order = np.array([2, 0, 1, 3])
     colors[order[:CLASSES]] = PALETTE
@@ -69,7 +69,7 @@ def write_indexed_in_color(path, labels):
 
 
 def write_gray_as_colors(path, labels):
-    """What OpenCV writes: three channels of labels."""
+    """Write three channels of labels, like OpenCV."""
     write_png(path, np.repeat(labels[..., None], 3, axis=-1))
 
 
@@ -80,7 +80,7 @@ def write_colors(path, labels):
 
 
 def write_known_colors(path, labels):
-    """Without void, which has no color in the palette."""
+    """Write colors without void, which is not in the palette."""
     write_colors(path, labels % 255)
 
 
@@ -91,7 +91,7 @@ def write_colors_and_alpha(path, labels):
 
 
 def write_pairs(folder, write_mask=write_gray, names=("a", "b/c", "d")):
-    """Pictures whose red is ten times the label, masks of the same."""
+    """Write images whose red is ten times the label, and their masks."""
     for number, name in enumerate(names):
         labels = np.roll(LABELS, number, axis=1)
         image = np.repeat((10 * labels.astype(int) % 256)[..., None], 3, -1)
@@ -151,7 +151,7 @@ def test_indexed_masks_of_few_bits(tmp_path, depth):
 
 
 def test_labels_of_a_description(tmp_path):
-    """Gray masks by its labels, colors by its palette; void, too."""
+    """Grayscale masks use the labels, RGB masks the palette; also void."""
     entry = describe("cityscapes")
     labels = np.uint8([[7, 33, 0, 26]])
     classes = [[0, 18, 255, 13]]
@@ -272,7 +272,7 @@ def test_what_does_not_match(tmp_path, capsys):
     spoil_by_removing(tmp_path)
     message = (
         r"with pairs: 2; images without mask: 1 \(a\); "
-        r"masks without image: 1 \(zebra\)\. Give `mask_suffix`"
+        r"masks without image: 1 \(zebra\)\. Pass `mask_suffix`"
     )
     with pytest.raises(ValueError, match=message):
         read(tmp_path)
@@ -297,7 +297,7 @@ def test_other_formats_are_not_left_out_silently(tmp_path, capsys):
     write_pairs(tmp_path)
     for name in ("images/e.dng", "images/f.HEIC", "masks/e.dng", "masks/f.jpg"):
         (tmp_path / name).write_bytes(b"")
-    # A second format of what is read, and files that are no images.
+    # A second file beside a supported one, and files that are not images.
     for name in ("images/a.dng", "masks/a.jpg", "images/notes.txt"):
         (tmp_path / name).write_bytes(b"")
     report = (
@@ -320,7 +320,7 @@ def test_a_folder_of_another_format(tmp_path):
     for path in (tmp_path / "images").rglob("*.png"):
         path.rename(path.with_suffix(".heic"))
     message = (
-        r"`images` must hold \.png, .*which has none\. It has files of other "
+        r"`images` must contain \.png, .*any\. It contains files of other "
         r"formats: 3 \(a\.heic, c\.heic, d\.heic\)\. Convert them to PNG\.$"
     )
     with pytest.raises(ValueError, match=message):
@@ -328,7 +328,7 @@ def test_a_folder_of_another_format(tmp_path):
 
 
 def test_other_formats_in_a_shared_folder(tmp_path):
-    """Images are not masks, and masks are not images."""
+    """Images are not read as masks, and masks are not read as images."""
     write_pairs(tmp_path)
     shared = tmp_path / "shared"
     shared.mkdir()
@@ -349,7 +349,7 @@ def test_other_formats_in_a_shared_folder(tmp_path):
 
 
 def test_the_layout_of_cityscapes(tmp_path):
-    """Two suffixes; other files of a mask's folder are left out."""
+    """Both suffixes are needed. Other files in the folder are ignored."""
     parts = tmp_path / "leftImg8bit", tmp_path / "gtFine"
     for name in ("aachen/a_0", "bochum/b_1"):
         image = np.full((*LABELS.shape, 3), len(name), np.uint8)
@@ -543,7 +543,10 @@ def twice(folder):
     ("spoil", "message"),
     [
         (remove_folder, "`masks` must be a folder that exists.*/masks'"),
-        (empty_folder, r"`masks` must hold \.png, .* files.*which has none"),
+        (
+            empty_folder,
+            r"`masks` must contain \.png, .* files.*does not contain any",
+        ),
         (
             twice,
             r"images of the same name: 2 \(a\.jpg, a\.png\).*Keep one file of",
@@ -579,9 +582,9 @@ def test_faulty_folders(tmp_path, spoil, message):
                 "void_labels": (),
                 "void_colors": [VOID_COLOR],
             },
-            "`void_colors` need a label",
+            "`void_colors` requires a label",
         ),
-        ({"classes": 256}, "at most as many as .* not void, 255"),
+        ({"classes": 256}, "at most 255 classes, .* not void"),
         ({"void_labels": 255}, "`void_labels` must be .*void_labels=255"),
         ({"void_labels": (0, 0)}, "`void_labels` must be"),
         ({"void_labels": (256,)}, "`void_labels` must be"),
@@ -633,12 +636,12 @@ def other_size(path):
 FAULTY_MASKS = [
     (not_a_picture, {}, r"c\.png: The file cannot be read"),
     (cut_off, {}, r"c\.png: The file cannot be read"),
-    (sixteen_bits, {}, r"c\.png: The mask must hold labels in 0\.\.255.*300"),
+    (sixteen_bits, {}, r"c\.png: The labels .* in 0\.\.255.*300"),
     (in_color, {}, r"c\.png: The mask has colors.*`palette`"),
     (
         in_color,
         {"palette": PALETTE},
-        r"c\.png: .*Found 1 others: \(255, 255, 255\)\. .*nearest",
+        r"c\.png: .*Found other colors \(1\): \(255, 255, 255\)\. .*nearest",
     ),
     (unknown_label, {}, r"77"),
     (other_size, {}, "must have the same size"),
@@ -692,7 +695,7 @@ def test_to_tfds_and_back(tmp_path, write_mask, options):
     ).map(lambda image, mask, weight: (image, mask))
     np.testing.assert_array_equal(image[..., 0], 10 * mask.numpy() % 256)
     assert set(np.unique(mask)) == {0, 1, 2, 255}
-    # And by tfds itself.
+    # tfds reads the dataset too.
     dataset, info = tfds.load(
         "own_streets", split="train", data_dir=data_dir, with_info=True
     )
@@ -737,7 +740,7 @@ def test_to_tfds_does_not_overwrite(tmp_path):
     write_set(tmp_path, tmp_path / "data")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(
-        ValueError, match="exists already, delete its folder"
+        ValueError, match="already exists, delete its folder"
     ) as error:
         write_set(tmp_path, tmp_path / "data")
     assert "\n" not in str(error.value)
@@ -787,7 +790,7 @@ def test_to_tfds_where_no_folder_can_be(tmp_path):
 def test_to_tfds_stays_in_its_folder(tmp_path, name):
     write_pairs(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ValueError, match="`name` must be lowercase letters"):
+    with pytest.raises(ValueError, match="`name` must consist of lowercase"):
         write_set(tmp_path, tmp_path / "data", name=name)
     pair = tmp_path / "images", tmp_path / "masks"
     for change in (
@@ -823,7 +826,7 @@ def test_to_tfds_names_that_are_taken(tmp_path, name):
 
 
 def test_to_tfds_names_of_files_lead_nowhere(tmp_path):
-    """A link among the masks is read; what is written has no file names."""
+    """Links are read. Names of files do not appear in the output paths."""
     write_pairs(tmp_path, names=["a"])
     outside = tmp_path / "outside.png"
     os.rename(tmp_path / "masks" / "a.png", outside)

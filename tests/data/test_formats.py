@@ -1,4 +1,4 @@
-"""Every kind of file gives the right array, or an error with the way out."""
+"""Every kind of file gives the correct array, or an error with advice."""
 
 import sys
 
@@ -14,14 +14,14 @@ from keras_deconv.data._masks import read_labels
 from tests.data import file_kinds
 from tests.data.file_kinds import DEEP, GRAY, LABELS, RGB, geotiff, png, saved
 
-# Other versions of Pillow read some files otherwise.
+# Versions of Pillow differ in some files.
 pytestmark = pytest.mark.oldest
 
 pytest.importorskip("rasterio")
 
 
 def write_pairs(folder, kinds, as_masks=False):
-    """Writes files, each with a partner; returns them by their paths."""
+    """Write files and their partners; return the kinds by path."""
     one, other = ("masks", "images") if as_masks else ("images", "masks")
     kinds = {path: k for k, path in file_kinds.write(folder / one, kinds)}
     for path, kind in kinds.items():
@@ -41,7 +41,7 @@ def load(folder, **options):
 
 
 def compare(folder, kinds, pairs, is_mask):
-    """The names of pairs are in order, as those of the paths."""
+    """Compare pairs with the expected pixels; both are sorted by name."""
     in_order = sorted(kinds, key=lambda p: p.with_suffix("").as_posix())
     found = list(pairs)
     assert len(found) == len(kinds)
@@ -71,7 +71,7 @@ def test_images_of_every_kind(tmp_path):
 def test_images_of_every_kind_of_more_bits(tmp_path):
     kinds = write_pairs(tmp_path, file_kinds.deep_images())
     pairs = load(tmp_path, value_range=(0, 65535), cache=False)
-    # 65535 / 255 is 257; the result has the precision of the file.
+    # 65535 / 255 is 257. The result has the precision of the file.
     exact = [(tf.round(image * 257), mask) for image, mask in pairs]
     compare(tmp_path, kinds, exact, is_mask=False)
     report = data.check(load(tmp_path, cache=False), 4, verbose=False)
@@ -99,7 +99,7 @@ def test_files_that_are_not_read_are_named(tmp_path, as_masks):
         shown = str(path).encode("utf-8", "backslashreplace").decode()
         [text] = [t for t in report.failures if t.startswith(f"{shown}: ")]
         assert kind.error in text, text
-    # `check` names every one of them.
+    # The report lists all of them.
     assert all(text in str(report) for text in report.failures)
 
 
@@ -130,11 +130,11 @@ def test_channels():
         np.testing.assert_array_equal(found, expected)
     for content in (png(RGB), png(alpha), saved(RGB, "TIFF")):
         found = read_image(content, channels=1)
-        # Pillow computes it with integers.
+        # Pillow computes grayscale with integers.
         assert np.abs(found.astype(float) - gray).max() <= 1
     found = read_image(png(DEEP, 16), channels=1, value_range=(0, 65535))
     assert np.abs(found - gray).max() < 0.02
-    with pytest.raises(ValueError, match=r"^x: The pixels .* kind 'LAB'"):
+    with pytest.raises(ValueError, match=r"^x: The pixels .* mode 'LAB'"):
         read_image(file_kinds.in_lab(), channels=1, name="x")
     for content, channels in ((png(RGB), 4), (png(GRAY), 2), (png(RGB), 5)):
         with pytest.raises(
@@ -164,7 +164,7 @@ def test_what_needs_rasterio_says_so(tmp_path, monkeypatch):
         ValueError, match=r"^x: .*pip install 'keras-deconv\[geo\]'"
     ):
         read_image(content, channels=6, name="x")
-    # Others do without.
+    # Other files do not need rasterio.
     np.testing.assert_array_equal(read_image(saved(RGB, "TIFF")), RGB)
     np.testing.assert_array_equal(labels_of(path, classes=4), LABELS)
 
@@ -187,7 +187,7 @@ def test_to_tfds_does_not_change_values(tmp_path):
     kind = file_kinds.Kind("a.tif", saved(values, "TIFF"), values)
     write_pairs(tmp_path, [kind])
     folders = {"train": (tmp_path / "images", tmp_path / "masks")}
-    with pytest.raises(ValueError, match="tfds can store values"):
+    with pytest.raises(ValueError, match="tfds can only store"):
         data.to_tfds(
             "own",
             folders,
@@ -265,7 +265,7 @@ def test_folders_of_jpeg_masks(tmp_path):
         tmp_path, classes=None, foreground=255, lossy_masks=True
     )
     np.testing.assert_array_equal(mask[0], LABELS // 2)
-    # Among others, they are named.
+    # If there are other masks, the message names the lossy masks.
     (tmp_path / "masks" / "0.png").write_bytes(png(LABELS // 2 * 255))
     with pytest.raises(
         ValueError, match=r"lossy compression: 2 \(1\.jpg, 2\.jpg\)"

@@ -1,4 +1,4 @@
-"""Class frequencies against a slow count, and the weights that follow."""
+"""Class frequencies against a slow count, and class weights."""
 
 import dataclasses
 import math
@@ -23,7 +23,7 @@ from tests.paths import CAMVID
 
 
 def random_masks():
-    """Masks with some void; class 2 is rare, class 3 never occurs."""
+    """Return masks with some void; class 2 is rare, class 3 never occurs."""
     random = np.random.default_rng(0)
     masks = random.integers(0, 2, (7, 5, 6))
     masks[2, :2] = 2
@@ -40,7 +40,7 @@ def dataset_of(masks, *weights, batch_size=3):
 
 
 def slow_count(masks, num_classes=4):
-    """The definition, image by image."""
+    """Count image by image, as defined."""
     pixels, images, pixels_of_images = np.zeros((3, num_classes), int)
     for mask in masks:
         for index in range(num_classes):
@@ -163,7 +163,7 @@ def test_progress_bar(capsys):
         (dataset_of(random_masks()).repeat(), r"have an end.*\.take"),
         (
             dataset_of(random_masks()[..., None, None]),
-            r"Element 0.*an image with 4 axes, a mask of shape \(3, 5, 6, 1, 1",
+            r"Element 0.* with 4 axes and a mask of shape \(3, 5, 6, 1, 1",
         ),
         (
             dataset_of(np.zeros((2, 5, 6), int)).map(
@@ -225,7 +225,7 @@ def test_faulty_arguments():
 
 
 def test_weights_of_a_known_case():
-    """Frequencies 1/2, 1/4, 1/8 and none: the median is 1/4."""
+    """The frequencies are 1/2, 1/4 and 1/8, so the median is 1/4."""
     frequencies = ClassFrequencies(
         pixels=(8, 2, 2, 0),
         images=(1, 1, 1, 0),
@@ -281,7 +281,7 @@ def test_published_numbers_of_camvid():
 @pytest.mark.slow
 @pytest.mark.skipif(not CAMVID.exists(), reason=f"CamVid is not at {CAMVID}")
 def test_camvid_counted_at_half_size():
-    """Every second pixel: a quarter of the counts, but for sampling."""
+    """Every second pixel gives about a quarter of the counts."""
     paths = sorted(map(str, (CAMVID / "trainannot").glob("*.png")))
 
     def read(path):
@@ -310,7 +310,7 @@ def test_camvid_counted_at_half_size():
 
 
 def test_a_length_that_is_not_known():
-    """As of PyTorch's DataLoader of an IterableDataset."""
+    """A PyTorch DataLoader of an IterableDataset behaves like this."""
 
     class Loader:
         def __len__(self):

@@ -17,12 +17,12 @@ from tests.tiny_datasets import write_png
 
 pytestmark = pytest.mark.oldest
 
-# Every bit of the two bytes of a value counts.
+# All 16 bits of the values are used.
 DEEP = np.array([[0, 1, 255, 256], [0x1234, 4095, 65534, 65535]], np.uint16)
 
 
 def deep_png(kind):
-    """A 16-bit PNG file and the RGB values in it."""
+    """Return a 16-bit PNG file and its RGB values."""
     second, third = DEEP[::-1], DEEP[:, ::-1]
     gray = np.stack([DEEP] * 3, axis=-1)
     channels, rgb = {
@@ -51,7 +51,7 @@ def test_deep_images_are_read_exactly(kind, value_range):
     np.testing.assert_array_max_ulp(
         image, np.clip(exact, 0, 255).astype(np.float32), maxulp=1
     )
-    # Bit by bit: the values come back.
+    # The values are restored exactly.
     if value_range == (0, 65535):
         np.testing.assert_array_equal(np.rint(image * 257.0), rgb)
 
@@ -91,7 +91,7 @@ def test_a_range_of_8_bits():
     ("values", "value_range", "proposed"),
     [
         (np.uint8([0, 100, 255]), (0, 1), r"\(0, 255\)"),
-        # Fluorescence: most of it is black.
+        # Most pixels of a fluorescence image are black.
         (np.uint8([0, 0, 0, 0, 200]), (0, 1), r"\(0, 255\)"),
         (np.uint16([0, 0, 0, 0, 200]), (0, 1), r"\(0, 255\)"),
         (np.uint16([100, 20000, 40000]), (0, 255), r"\(0, 65535\)"),
@@ -101,7 +101,7 @@ def test_a_range_of_8_bits():
 def test_a_range_that_makes_an_image_white(
     tmp_path, values, value_range, proposed
 ):
-    """It is an error in folders, in `to_tfds` and for single files."""
+    """Such a range is an error in folders, in `to_tfds` and for files."""
     content = tf.io.encode_png(values.reshape(1, -1, 1)).numpy()
     mask = np.zeros((1, len(values)), np.uint8)
     write_folder(tmp_path, {"a": content}, mask)
@@ -131,7 +131,8 @@ def test_a_range_that_makes_an_image_white(
 @pytest.mark.parametrize(
     ("values", "value_range"),
     [
-        # Clouds among reflectances; masks of 0 and 1; the middle is just in.
+        # Reflectances with clouds; binary images; a median value that is just
+        # below the limit.
         (np.uint16([8000, 8500, 200, 8000]), (0, 3000)),
         (np.uint8([0, 1, 1]), (0, 1)),
         (np.uint8([3, 255, 30, 30]), (0, 10)),
@@ -170,7 +171,7 @@ def test_wrong_ranges(tmp_path, value_range):
 
 
 def write_folder(folder, images=None, mask=None):
-    """Writes images given by their content, each with a mask."""
+    """Write image files with a given content, and masks."""
     images = images or {"a": deep_png("RGB")[0]}
     for name, content in images.items():
         path = folder / "images" / f"{name}.png"
@@ -238,7 +239,7 @@ def test_to_tfds_keeps_deep_images(tmp_path):
 
 # ------------------------------------------------------------- orientation
 
-# Every pixel of its own value, and every direction distinct.
+# All pixels differ, so every orientation gives a different array.
 STORED = np.arange(24, dtype=np.uint8).reshape(2, 4, 3) * 10
 
 
@@ -251,7 +252,7 @@ def oriented(orientation, values=STORED, format="PNG", **options):
 
 
 def as_shown(content):
-    """What Pillow's own function for it gives."""
+    """Return the upright pixels according to Pillow."""
     with PIL.Image.open(io.BytesIO(content)) as image:
         return np.asarray(PIL.ImageOps.exif_transpose(image).convert("RGB"))
 
@@ -284,14 +285,15 @@ def test_orientations_of_deep_images(orientation):
 )
 @pytest.mark.parametrize(
     "orientation",
-    # One that mirrors and one that turns; all are read one by one above.
+    # One orientation mirrors and one rotates. test_orientations reads all of
+    # them.
     [
         pytest.param(n, marks=() if n in (2, 6) else pytest.mark.slow)
         for n in range(1, 9)
     ],
 )
 def test_orientations_in_folders(tmp_path, orientation, format):
-    """Masks that fit what viewers show; and those turned as the image."""
+    """Masks may be upright, or have the same orientation as the image."""
     content = oriented(orientation, format=format)
     shown = as_shown(content)
     shown_mask = (shown[..., 0] > 100).astype(np.uint8)
@@ -316,7 +318,7 @@ def test_orientations_in_folders(tmp_path, orientation, format):
     ):
         ((images, masks),) = pairs
         assert masks.numpy().tolist() == expected
-        # JPEG decoders may differ by rounding.
+        # JPEG decoders may round differently.
         tolerance = 3 if format == "JPEG" else 0
         assert np.abs(images.numpy() - shown).max() <= tolerance
     report = data.check(load_folder(tmp_path), 2, verbose=False)
@@ -331,8 +333,8 @@ def test_only_one_is_turned(tmp_path):
         pairs = load_folder(tmp_path)
         with pytest.raises(
             tf.errors.InvalidArgumentError,
-            match=f"same size.*The {carrier} is turned by its EXIF "
-            f"orientation, 6, and the {other} has none",
+            match=f"same size.*The {carrier} is rotated by its EXIF "
+            f"orientation, 6, but the {other} is not",
         ):
             list(pairs)
         write_folder(tmp_path, {"a": tf.io.encode_png(STORED).numpy()}, mask)
@@ -346,8 +348,8 @@ def test_both_are_turned_in_other_ways(tmp_path):
     pairs = load_folder(tmp_path)
     with pytest.raises(
         tf.errors.InvalidArgumentError,
-        match=r"same size.*The image is turned by its EXIF orientation, 6, and "
-        r"the mask by another one, 3",
+        match=r"same size.*The EXIF orientation of the image is 6, that of the "
+        r"mask is 3",
     ):
         list(pairs)
 
@@ -358,7 +360,7 @@ def test_median_size(tmp_path):
         name: tf.io.encode_png(np.zeros((*size, 3), np.uint8)).numpy()
         for name, size in sizes.items()
     }
-    # It is 30 high as viewers show it.
+    # This image is 30 pixels high after rotation.
     images["d"] = oriented(8, np.zeros((3, 30, 3), np.uint8))
     images["e"] = images["c"]
     write_folder(tmp_path, images)
@@ -385,7 +387,7 @@ def broken_checksum(content):
         lambda content: content[: len(content) // 2],
         lambda content: content[:-14],
         broken_checksum,
-        # Of other formats; the second one would run a program.
+        # Other formats. Pillow would start a program for the second file.
         lambda content: b"II*\0" + content,
         lambda content: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
     ],
@@ -435,7 +437,7 @@ def test_modes_of_jpeg(mode):
 
 
 def test_names_in_other_encodings(tmp_path):
-    """Latin-1 bytes, as from an old disk; errors name the file."""
+    """Names of Latin-1 bytes, as on old disks, are read and shown."""
     content = tf.io.encode_png(STORED).numpy()
     write_folder(tmp_path, {"plain": content})
     odd = os.fsdecode(b"caf\xe9")
@@ -451,7 +453,7 @@ def test_names_in_other_encodings(tmp_path):
     data.to_tfds("own", folders, classes=2, data_dir=tmp_path / "tfds")
     (tmp_path / "masks" / f"{odd}.png").write_bytes(b"no image")
     pairs = load_folder(tmp_path)
-    # Escaped twice where TensorFlow writes it.
+    # TensorFlow escapes the name a second time.
     with pytest.raises(
         tf.errors.InvalidArgumentError, match=r"masks/caf.*udce9\.png: The file"
     ):
@@ -459,7 +461,7 @@ def test_names_in_other_encodings(tmp_path):
     (failure,) = data.check(load_folder(tmp_path), 2, verbose=False).failures
     assert r"masks/caf\udce9.png: The file cannot be" in failure
     (tmp_path / "masks" / f"{odd}.png").unlink()
-    with pytest.raises(ValueError, match=r"must hold \.png"):
+    with pytest.raises(ValueError, match=r"must contain \.png"):
         load_folder(tmp_path)
     write_png(tmp_path / "masks" / "other.png", np.zeros((2, 4, 1), np.uint8))
     with pytest.raises(ValueError, match=r"without mask: 1 \(caf.udce9\)"):
@@ -467,7 +469,7 @@ def test_names_in_other_encodings(tmp_path):
 
 
 def test_errors_are_one_sentence(tmp_path):
-    """First and once, where TensorFlow's text can be left out."""
+    """The message comes first and only once, without TensorFlow's text."""
     write_folder(tmp_path, {"a": b"no image"})
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         list(load_folder(tmp_path))

@@ -13,7 +13,7 @@ COLORS = {
     "classes": ("road", "sky"),
     "palette": ((128, 64, 128), (70, 130, 180)),
 }
-# Each kind of file, and the arguments that it stands for.
+# Each kind of file, and the arguments that it defines.
 KINDS = {
     "cvat": (
         "# label:color_rgb:parts:actions\n"
@@ -76,7 +76,7 @@ KINDS = {
 def test_kinds(kind, tmp_path):
     text, expected = KINDS[kind]
     path = tmp_path / "map.txt"
-    # Windows writes a mark at the beginning.
+    # Windows adds a byte order mark.
     path.write_text(text, "utf-8-sig")
     assert read_label_map(path) == expected
     path.write_text(text, "utf-8")
@@ -114,8 +114,8 @@ def test_folders_take_what_it_gives(kind, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("road:1,2,3::\nsky\n", "One line has another form: 'sky'"),
-        ("1 2 3 road\n4 5 sky\n", "One line has another form: '4 5 sky'"),
+        ("road:1,2,3::\nsky\n", "One line has a different form: 'sky'"),
+        ("1 2 3 road\n4 5 sky\n", "One line has a different form: '4 5 sky'"),
         ("road:1,2,300::\nsky:1,2,3::\n", "not a color in 0..255"),
         ("road:1,2,3::\nsky:1,2,3::\n", r"Two entries have the color \(1, 2"),
         ("road\nroad\n", "distinct names"),
@@ -123,13 +123,13 @@ def test_folders_take_what_it_gives(kind, tmp_path):
         ("", "at least two"),
         ("{", "It is not JSON"),
         ('{"a": 1, "a": 2}', "same key"),
-        ("[1, 2]", "names alone"),
+        ("[1, 2]", "only names"),
         ('{"0": "a", "300": "b"}', "distinct and in 0..255, not 300"),
         ('{"a": 0, "b": 0}', "distinct and in 0..255, not 0"),
         ('{"a": 0.5, "b": 1}', r"not a color in 0..255: 0\.5"),
         ('{"a": "#12345", "b": "#123456"}', "not a color in 0..255: '#12345'"),
         ("[" * 100_000, "It is not JSON"),
-        ("name,r,g,b\nroad,1,2\n", "One line has another form: 'road,1,2'"),
+        ("name,r,g,b\nroad,1,2\n", "One line has a different form: 'road,1,2'"),
         ("name,r,g,b\n", "at least two"),
         ("0 void\n1 road\n", "more than a name: '0 void'.* JSON object"),
         ("void\n1: road\n", "more than a name: '1: road'"),

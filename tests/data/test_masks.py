@@ -1,4 +1,4 @@
-"""What the values and colors of masks in folders mean."""
+"""Meaning of the values and colors of masks in folders."""
 
 import io
 
@@ -17,7 +17,7 @@ ONES = BINARY // 255
 
 
 def write(folder, *masks):
-    """Writes masks, 0.png and so on, and images that show their values."""
+    """Write masks 0.png, 1.png and so on, and images with their values."""
     for number, mask in enumerate(masks):
         mask = np.asarray(mask, np.uint8)
         pixels = mask if mask.ndim == 3 else mask[..., None]
@@ -38,7 +38,7 @@ def masks_of(folder, **options):
 
 
 def stored_masks(folder, **options):
-    """What `to_tfds` makes of the masks, in the order of their names."""
+    """Return the masks that `to_tfds` stores, sorted by name."""
     folders = {"train": (folder / "images", folder / "masks")}
     to_tfds("own", folders, data_dir=folder / "tfds", **options)
     builder = data.sources.tfds.builder("own", data_dir=folder / "tfds")
@@ -105,7 +105,7 @@ def test_a_segmentation_set_of_names(tmp_path):
 
 
 def test_void_of_labels(tmp_path):
-    """Unless it is a label, 255 stays void."""
+    """255 is void unless it is a label of a class."""
     write(tmp_path, [[0, 7, 255]])
     assert masks_of(tmp_path, labels={0: 0, 7: 1}) == [[[0, 1, 255]]]
     pairs = read(tmp_path, labels={0: 0, 7: 1}, void_labels=())
@@ -114,7 +114,7 @@ def test_void_of_labels(tmp_path):
 
 
 STOPPED = (
-    r"The 2 masks hold the values 0 and 255 alone.* foreground=255 .*"
+    r"The 2 masks contain only the values 0 and 255, .* foreground=255 .*"
     r"void_labels=\(255,\)"
 )
 
@@ -128,7 +128,7 @@ def test_binary_masks_without_a_word(tmp_path, classes, num_channels):
     with pytest.raises(ValueError, match=STOPPED):
         stored_masks(tmp_path, classes=classes)
     assert not (tmp_path / "tfds").exists()
-    # Void that is asked for is void, though there is nothing but class 0.
+    # 255 is void if the user says so, even if only class 0 remains.
     masks = masks_of(tmp_path, classes=classes, void_labels=(255,))
     assert masks == [BINARY.tolist()] * 2
 
@@ -205,18 +205,21 @@ def test_an_unreadable_mask_is_reported_when_it_is_read(tmp_path):
         ({"labels": {0: 0, "a": 1}}, "`labels` must map ints"),
         ({"labels": {0: 0, 255: "b"}}, "`labels` must map ints"),
         ({"labels": {0: 0, 255: 1.5}}, "`labels` must map ints"),
-        ({"labels": {0: 0, 255: 2}}, "`labels` must name"),
-        ({"labels": {0: 0, 255: -1}}, "`labels` must name"),
-        ({"labels": {0: 0}}, "`labels` must name"),
+        ({"labels": {0: 0, 255: 2}}, "`labels` must map to"),
+        ({"labels": {0: 0, 255: -1}}, "`labels` must map to"),
+        ({"labels": {0: 0}}, "`labels` must map to"),
         ({"labels": {0: "a"}}, "`labels` must be at least two distinct names"),
-        ({"labels": {0: 0, 9: 1}, "classes": 3}, "`labels` must name"),
+        (
+            {"labels": {0: 0, 9: 1}, "classes": 3},
+            "`labels` must map to",
+        ),
         (
             {"labels": {0: "a", 9: "b"}, "classes": ["a", "c"]},
-            "`labels` must name",
+            "`labels` must map to",
         ),
         (
             {"labels": {0: "a", 9: "b"}, "classes": 3},
-            "`labels` must name",
+            "`labels` must map to",
         ),
         (
             {"labels": {0: 0, 9: 1}, "void_labels": (9, 255)},
@@ -226,7 +229,7 @@ def test_an_unreadable_mask_is_reported_when_it_is_read(tmp_path):
             {"labels": {0: 0, 255: 1}, "void_labels": (255,)},
             r"255 in both.*void_labels=\(\)",
         ),
-        ({"classes": 2, "void_colors": [(0, 0, 0)]}, "need a `palette`"),
+        ({"classes": 2, "void_colors": [(0, 0, 0)]}, "requires a `palette`"),
     ],
 )
 def test_contradictions(tmp_path, options, message):
@@ -253,10 +256,10 @@ def indexed(values, colors):
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1"])
 def test_a_palette_counts_in_masks_of_every_kind(tmp_path, mode):
-    """White is class 0 and black is class 1, whatever holds the colors."""
+    """White is class 0 and black is class 1 in every kind of file."""
     shades = PIL.Image.fromarray(BINARY)
     if mode == "P":
-        # White has index 1 in one file and index 0 in another.
+        # White has index 1 in the first file and index 0 in the second.
         mask = indexed(ONES, [(0,) * 3, (255,) * 3])
         other = indexed(1 - ONES, [(255,) * 3, (0,) * 3])
     else:
@@ -275,7 +278,7 @@ def test_a_palette_counts_in_masks_of_every_kind(tmp_path, mode):
 def test_a_palette_without_the_grays_of_a_mask(tmp_path, num_channels):
     write(tmp_path, np.stack([ONES] * num_channels, axis=-1))
     pairs = read(tmp_path, classes=2, palette=[(0, 0, 0), (255, 0, 0)])
-    message = r"others: \(1, 1, 1\)\. The mask is gray: leave out `pale"
+    message = r"colors \(1\): \(1, 1, 1\)\. The mask is gray: omit `pale"
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         list(pairs)
 
@@ -309,7 +312,7 @@ def test_transparent_indices(tmp_path, transparency):
 
 
 def test_gray_colors_of_a_set_with_a_palette(tmp_path):
-    """Labels or colors: where both are possible, an error."""
+    """Values that could be labels or colors are an error."""
     entry = describe("scenes")  # 0 is sky, (0, 0, 0) is a car.
     gray = np.full((1, 2, 3), 2)
     write(tmp_path, gray)
@@ -385,7 +388,7 @@ def test_labels_numbered_from_1(tmp_path):
 @pytest.mark.slow
 @pytest.mark.release
 def test_binary_folders_train(tmp_path):
-    """24 pairs of 0 and 255: the foreground is found."""
+    """A network finds the foreground in 24 pairs with masks of 0 and 255."""
     generator = np.random.default_rng(0)
     for number in range(24):
         mask = np.zeros((32, 32), np.uint8)
@@ -464,7 +467,7 @@ def test_brackets_in_names_of_files_are_kept(tmp_path, name):
     pairs = read(tmp_path, classes=2, cache=False)
     (failure,) = data.check(pairs, 2, verbose=False).failures
     assert failure.startswith(f"{tmp_path}/masks/{name}.png: The file cannot")
-    assert failure.endswith("TIFF or WEBP.")
+    assert failure.endswith("TIFF or WEBP format.")
 
 
 @pytest.mark.parametrize(
@@ -479,7 +482,7 @@ def test_brackets_in_names_of_files_are_kept(tmp_path, name):
             ONES * 3,
             r"name 4 classes in `classes`, or use void_labels=\(3,\)",
         ),
-        # The values that are left out are void, so nobody named a foreground.
+        # The gap between labels is void, so `foreground` was not passed.
         (
             {"classes": 2, "void_labels": (1,)},
             ONES * 3,
@@ -496,7 +499,7 @@ def test_advice_about_stray_labels(tmp_path, options, mask, message):
 
 
 def test_white_of_one_bit_masks_with_a_foreground_of_255(tmp_path):
-    """It has the value 1, and the advice is not to make it void."""
+    """White has the value 1. The advice is not to make it void."""
     write(tmp_path, BINARY, BINARY)
     for number in (0, 1):
         white = PIL.Image.fromarray(BINARY).convert("1")
@@ -510,7 +513,7 @@ def test_white_of_one_bit_masks_with_a_foreground_of_255(tmp_path):
 
 @pytest.mark.parametrize("bits", [1, 8])
 def test_white_as_index_0_has_the_label_0(tmp_path, bits):
-    """Indices are labels, whatever their colors; a palette changes that."""
+    """Indices are labels, whatever their colors, unless there is a palette."""
     write(tmp_path, ONES)
     white, black = (255, 255, 255), (0, 0, 0)
     save(tmp_path / "masks" / "0.png", indexed(ONES, [white, black]), bits=bits)

@@ -1,4 +1,4 @@
-"""Datasets that several processes prepare, or one that was killed."""
+"""Preparation by several processes, and after a process was killed."""
 
 import concurrent.futures
 import os
@@ -17,7 +17,7 @@ LOCK = ".keras_deconv.1.0.0.lock"
 
 @pytest.fixture
 def camvid(tmp_path):
-    """Arguments with which a tiny CamVid is found or prepared."""
+    """Return arguments that load or prepare a tiny CamVid."""
     tiny_datasets.write_camvid(tmp_path / "manual", {"train": 2})
     return dict(data_dir=tmp_path / "data", manual_dir=tmp_path / "manual")
 
@@ -25,7 +25,7 @@ def camvid(tmp_path):
 def test_a_set_that_another_process_has_prepared_meanwhile_is_used(
     camvid, monkeypatch
 ):
-    """tfds says that it cannot rename what it has written."""
+    """tfds fails to rename its folder if another process was faster."""
     prepare = tfds.core.DatasetBuilder.download_and_prepare
 
     def overtaken(self, **options):
@@ -48,7 +48,7 @@ def test_of_two_at_once_one_prepares_and_both_read(camvid, monkeypatch):
 
     def once(self, **options):
         prepared.append(self.name)
-        # The other one comes while this one works.
+        # The second thread arrives during this preparation.
         time.sleep(0.3)
         prepare(self, **options)
 
@@ -65,7 +65,7 @@ def test_of_two_at_once_one_prepares_and_both_read(camvid, monkeypatch):
 
 
 def test_who_waited_needs_neither_archives_nor_a_network(camvid, monkeypatch):
-    """Another process prepares the set, and this one takes it."""
+    """A process that waited uses the dataset of the other process."""
     folder = camvid["data_dir"] / "cam_vid"
     folder.mkdir(parents=True)
     waiting, checked = threading.Event(), []
@@ -99,7 +99,7 @@ def write_half(folder):
 def test_what_a_killed_process_left_is_deleted(camvid):
     folder = camvid["data_dir"] / "cam_vid"
     left = folder / "incomplete.BBBBBB_1.0.0"
-    # Of processes that live and have no lock, however new, and another version.
+    # Folders of running processes without a lock, and of another version.
     foreign = folder / "incomplete.AAAAAA_1.0.0"
     other = folder / "incomplete.CCCCCC_2.0.0"
     for path in (left, foreign, other):
@@ -107,19 +107,19 @@ def test_what_a_killed_process_left_is_deleted(camvid):
     notes = [folder / f".keras_deconv.{path.name}" for path in (left, other)]
     for note in notes:
         note.touch()
-    # The kernel has released the lock.
+    # The lock file exists, but the kernel has released the lock.
     (folder / LOCK).touch()
     kept = sorted(["1.0.0", foreign.name, other.name, notes[1].name])
     for _ in range(2):
         assert splits("cam_vid", **camvid) == {"train": 2}
         assert sorted(os.listdir(folder)) == kept
-        # The next one was killed when all was prepared.
+        # The next process was killed after the preparation.
         (folder / LOCK).touch()
         notes[0].touch()
 
 
 class Killed(BaseException):
-    """Stands for the end of the process."""
+    """Replaces the end of the process."""
 
 
 @pytest.mark.parametrize("is_written", [False, True])
@@ -162,7 +162,7 @@ def write_mine(camvid):
 
 
 def test_without_locks_nothing_is_deleted(camvid, monkeypatch):
-    """The writer of a folder may live then."""
+    """Without locks, the writer of a folder may still be running."""
     monkeypatch.setattr(_files, "_lock", lambda *_: False)
     folder = camvid["data_dir"] / "cam_vid"
     live = folder / "incomplete.AAAAAA_1.0.0"
@@ -176,6 +176,6 @@ def test_a_file_with_the_name_of_the_lock_stays(camvid):
     folder = camvid["data_dir"] / "cam_vid"
     folder.mkdir(parents=True)
     (folder / LOCK).write_text("mine")
-    with pytest.raises(ValueError, match="free name or an empty file"):
+    with pytest.raises(ValueError, match="must be an empty file"):
         splits("cam_vid", **camvid)
     assert (folder / LOCK).read_text() == "mine"

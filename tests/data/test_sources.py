@@ -31,7 +31,7 @@ from tests.paths import CAMVID
 
 pytestmark = pytest.mark.oldest
 
-# Label of the source = class, so that a mask can count columns.
+# Labels are equal to classes, so that masks can number the columns.
 COLUMNS = SegmentationSet(
     name="columns",
     image_key="image",
@@ -44,7 +44,7 @@ COLUMNS = SegmentationSet(
 
 
 def column_examples(num_examples=1, width=24, **changes):
-    """Examples whose pixels say in which column they stand."""
+    """Return examples whose pixels contain the number of their column."""
     columns = np.arange(width, dtype=np.uint8)
     mask = np.broadcast_to(columns[:, None], (num_examples, 6, width, 1))
     image = np.repeat(10 * mask, 3, axis=-1)
@@ -53,7 +53,7 @@ def column_examples(num_examples=1, width=24, **changes):
 
 
 def numbered_examples(num_examples):
-    """Examples of one pixel whose red and green say which one it is."""
+    """Return examples of one pixel; red and green contain the number."""
     image = np.zeros((num_examples, 1, 1, 3), np.uint8)
     image[:, 0, 0, 0] = np.arange(num_examples) % 256
     image[:, 0, 0, 1] = np.arange(num_examples) // 256
@@ -76,7 +76,7 @@ def only_pair(pairs):
 
 @contextlib.contextmanager
 def raises_plainly(kind, match):
-    """An error of exactly this kind, with no other error in its traceback."""
+    """Expect an error of exactly this class, without a chained error."""
     with pytest.raises(kind, match=match) as caught:
         yield
     assert caught.type is kind
@@ -86,7 +86,7 @@ def raises_plainly(kind, match):
 
 @contextlib.contextmanager
 def accepted_archives(folder):
-    """Lets oxford_iiit_pet take the tiny archives for its own."""
+    """Make oxford_iiit_pet accept the tiny archives."""
     known = tfds.builder_cls("oxford_iiit_pet").url_infos
     tiny = {
         url: checksums.compute_url_info(folder / info.filename)
@@ -98,7 +98,7 @@ def accepted_archives(folder):
 
 @pytest.fixture
 def no_network():
-    """Fails at once where tfds would download, after the hosts answered."""
+    """Make downloads of tfds fail at once; hosts seem to be reachable."""
     with (
         mock.patch.object(_network, "unreachable_hosts", return_value=[]),
         mock.patch.object(
@@ -159,8 +159,8 @@ def test_catalog_label_tables():
     ("change", "message"),
     [
         ({"palette": ((0, 0, 0),)}, "`palette` must have one color per class"),
-        ({"labels": {1: 0, 2: 2}}, r"`labels` must map to every class 0\.\.1"),
-        ({"labels": {1: 0, 2: 0}}, r"`labels` must map to every class 0\.\.1"),
+        ({"labels": {1: 0, 2: 2}}, r"`labels` must map to .* classes 0\.\.1"),
+        ({"labels": {1: 0, 2: 0}}, r"`labels` must map to .* classes 0\.\.1"),
         ({"void_labels": (2,)}, "must be distinct"),
         ({"void_labels": (256,)}, r"in 0\.\.255"),
     ],
@@ -304,7 +304,7 @@ def test_load_several_splits(scenes_dir):
     [(image, _, weight)] = train
     assert not np.any(image)
     assert np.any(weight == 2)
-    # What changes the training is not for what it is measured on.
+    # Augmentation and class weights do not apply to the validation split.
     (image, _), (last, _) = validation
     assert len(image) == 4
     assert len(last) == 2
@@ -373,7 +373,7 @@ def test_load_unknown_split(scenes_dir, split):
 
 @pytest.mark.parametrize("name", ["scenes:7.*.*", "scenes/large"])
 def test_load_unknown_version_or_configuration(scenes_dir, name):
-    with raises_plainly(ValueError, f"`name` must name a version.*'{name}'"):
+    with raises_plainly(ValueError, f"`name` must have a version.*'{name}'"):
         splits(name, data_dir=scenes_dir)
 
 
@@ -417,7 +417,7 @@ def test_camvid_from_a_folder(tmp_path, no_network, inside):
     labels = np.arange(16) % 12
     expected = np.where(labels == 11, 255, labels)
     np.testing.assert_array_equal(mask, np.broadcast_to(expected, (2, 12, 16)))
-    # The pictures were drawn from the labels, so they must fit the masks.
+    # The images were drawn from the labels, so they must match the masks.
     numbers = image[:, 0, 0, 0]
     assert sorted(numbers) == [0, 1]
     for picture, number in zip(image, numbers, strict=True):
@@ -508,9 +508,12 @@ def mask_of_16_bits(folder):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (no_masks, r"/valannot' is missing.*Expected in it: the masks of"),
-        (no_images, r"/val' is missing.*Expected in it: pictures"),
-        (no_files, r"/valannot' holds no PNG file. Expected in it: the masks"),
+        (
+            no_masks,
+            r"/valannot' does not exist.*Expected content: the masks of",
+        ),
+        (no_images, r"/val' does not exist.*Expected content: images"),
+        (no_files, r"/valannot' does not contain PNG files.*: the masks"),
         (
             one_mask_less,
             r"/train/train_1.png' has no partner: .*/trainannot/train_1.png'",
@@ -527,8 +530,11 @@ def mask_of_16_bits(folder):
             r"\(12, 15\) in '.*/valannot/val_1.png'",
         ),
         (mask_with_label_12, r"label 12 in '.*/valannot/val_0.png'"),
-        (mask_in_color, r"/valannot/val_0.png' must be an 8-bit gray PNG"),
-        (mask_of_16_bits, r"/valannot/val_0.png' must be an 8-bit gray PNG"),
+        (mask_in_color, r"/valannot/val_0.png' must be an 8-bit grayscale PNG"),
+        (
+            mask_of_16_bits,
+            r"/valannot/val_0.png' must be an 8-bit grayscale PNG",
+        ),
     ],
 )
 def test_camvid_faulty_folder(tmp_path, no_network, spoil, message):
@@ -538,7 +544,7 @@ def test_camvid_faulty_folder(tmp_path, no_network, spoil, message):
     with raises_plainly(ValueError, message):
         splits("cam_vid", data_dir=data_dir, manual_dir=manual_dir)
     no_network.assert_not_called()
-    # Nothing is left that a second call would take for the data set.
+    # A second call must not find files that look like the dataset.
     assert list((data_dir / "cam_vid").iterdir()) == []
     tiny_datasets.write_camvid(manual_dir)
     assert splits("cam_vid", data_dir=data_dir, manual_dir=manual_dir) == {
@@ -550,10 +556,10 @@ def test_camvid_faulty_folder(tmp_path, no_network, spoil, message):
 def test_camvid_folder_of_something_else(tmp_path, no_network):
     manual_dir = tmp_path / "manual"
     (manual_dir / "training").mkdir(parents=True)
-    message = r"manual_dir='.*/manual', which does not. Expected in it: folders"
+    message = r"manual_dir='.*/manual', which does not. .* content: folders"
     with raises_plainly(ValueError, message):
         splits("cam_vid", data_dir=tmp_path, manual_dir=manual_dir)
-    # The same for those who go through tfds.
+    # The error is the same if tfds is called directly.
     config = tfds.download.DownloadConfig(manual_dir=manual_dir)
     with pytest.raises(ValueError, match=message):
         CamVid(data_dir=tmp_path).download_and_prepare(download_config=config)
@@ -570,7 +576,7 @@ def test_camvid_without_network(tmp_path, no_network):
 
 def test_camvid_after_a_killed_preparation(tmp_path):
     tiny_datasets.write_camvid(tmp_path / "manual", {"train": 2})
-    # What tfds leaves behind when the process is killed half-way.
+    # A killed process leaves such a folder of tfds behind.
     left = tmp_path / "data" / "cam_vid" / "incomplete.ABCDEF_1.0.0"
     left.mkdir(parents=True)
     (left / "cam_vid-train.tfrecord-00000-of-00001").write_bytes(b"half")
@@ -602,7 +608,7 @@ class TestCamVidFromFolder(tfds.testing.DatasetBuilderTestCase):
 
 
 class TestCamVidFromArchive(TestCamVidFromFolder):
-    """No folder of pictures, so the (mocked) download has to give them."""
+    """The images come from the (mocked) download, not from a folder."""
 
     @classmethod
     def write_examples(cls, folder):
@@ -653,7 +659,7 @@ def test_pets_from_archives(pet_arguments):
         )
     )
     assert image.shape == (3, 10, 20, 3)
-    # Every column of the small mask shows the middle of three large ones.
+    # Every column of the small mask is the middle of three original columns.
     stripe = (np.arange(20) * 3 + 1) * 3 // 60
     classes = np.array([0, 2, 1])[stripe]
     np.testing.assert_array_equal(mask, np.broadcast_to(classes, (3, 10, 20)))
@@ -671,7 +677,7 @@ def test_pets_from_archives(pet_arguments):
 @pytest.mark.release
 @pytest.mark.slow
 def test_pets_train_and_ship(pet_arguments, tmp_path):
-    """Three steps of fit on what users get, and the SavedModel of it."""
+    """Train for three steps on the loaded dataset, and export the model."""
     train = load(
         "oxford_iiit_pet",
         "train",
@@ -714,7 +720,8 @@ def test_pets_without_network(tmp_path, no_network):
 
 
 def test_pets_other_archives(tmp_path):
-    # Not the published archives, and nobody pretends that they are.
+    # The archives are not those that were published, and their checksums are
+    # not replaced.
     tiny_datasets.write_pet_archives(tmp_path / "manual")
     with raises_plainly(ValueError, "wrong checksum"):
         splits(
@@ -768,7 +775,7 @@ def test_pairs_mask_stays_with_image(width):
             column_examples(), COLUMNS, image_size=(6, width), batch_size=1
         )
     )
-    # Where the picture shows the middle between two columns, either is right.
+    # If the image shows the middle between two columns, both are correct.
     position = image[0, 0, :, 0] / 10
     inside = slice(width // 8, -(width // 8) or None)
     error = np.abs(mask[0, 0] - position)[inside]
@@ -787,7 +794,7 @@ def test_pairs_smooth_before_shrinking():
             batch_size=1,
         )
     )
-    # Every third column alone would be 0 or 200.
+    # Without smoothing, every third column would be 0 or 200.
     assert 80 < image[:, :, 1:-1].min() < image[:, :, 1:-1].max() < 120
 
 
@@ -880,7 +887,8 @@ def test_pairs_shuffle_reaches_across_the_whole_set():
         shuffle=True,
         seed=1,
     )
-    # A buffer of 1000 examples cannot bring one of the last into the first ten.
+    # With a buffer of 1000 examples, the last ones cannot be among the first
+    # ten.
     assert max(order_of(pairs)[:10]) > 1100
 
 
@@ -929,7 +937,7 @@ def as_supervised():
         (
             column_examples,
             {"name": "cam_vid"},
-            r"feature 'segmentation_mask', where 'cam_vid'.*features: 'image'",
+            r"feature 'segmentation_mask', the `mask_key` of 'cam_vid'",
         ),
         (as_supervised, {}, "without as_supervised"),
         (lambda: column_examples().batch(1), {}, "without batch_size"),
@@ -941,7 +949,7 @@ def as_supervised():
         (
             lambda: column_examples(mask=np.zeros((1, 6, 24, 1), np.float32)),
             {},
-            "'mask' of `dataset` must be labels of an integer dtype",
+            "'mask' of `dataset` must contain labels of an int",
         ),
     ],
 )

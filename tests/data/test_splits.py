@@ -1,4 +1,4 @@
-"""Which files of a folder are loaded, and in which order."""
+"""Selection and order of the files of a folder."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ NUM_PAIRS = 20
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Images that show their number; one in a subfolder."""
+    """Write images whose values are their numbers; one in a subfolder."""
     folder = tmp_path_factory.mktemp("pairs")
     for number in range(NUM_PAIRS):
         name = f"{'sub/' if number == 7 else ''}{number:02}.png"
@@ -62,7 +62,7 @@ def test_parts(folder, seed):
     held_out = numbers(validation)
     assert len(held_out) == NUM_PAIRS * 0.2
     assert sorted(numbers(train) + held_out) == list(range(NUM_PAIRS))
-    # Alone they are the same.
+    # Loading a single part gives the same files.
     for subset, part in (("training", train), ("Validation", validation)):
         alone = read(folder, validation_split=0.2, subset=subset, seed=seed)
         assert sorted(numbers(alone)) == sorted(numbers(part))
@@ -87,7 +87,7 @@ def test_files_stay_in_their_part_when_others_are_added():
     assert len(new_validation) == 25
     moved = set(training) & set(new_validation)
     moved |= set(validation) & set(new_training)
-    # Only the boundary moves, by what chance leaves of 5 in 125.
+    # Only files near the boundary move: about 5 in 125.
     assert len(moved) <= 10
 
 
@@ -122,7 +122,8 @@ def test_chosen_files(folder):
     pairs = read(folder, files=["12", "sub/07", "03"], shuffle=False)
     assert numbers(pairs) == [3, 12, 7]
     with pytest.raises(
-        ValueError, match=r"`files` must be .* 2 that are not there \(07, x\)"
+        ValueError,
+        match=r"`files` must be .* 2 names that do not exist \(07, x\)",
     ):
         read(folder, files=["x", "07", "03"])
     for wrong in ([], "03"):

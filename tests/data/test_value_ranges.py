@@ -1,4 +1,4 @@
-"""Images of other ranges and masks of wide dtypes in `segmentation_pairs`."""
+"""Value ranges, and masks of wide dtypes, in `segmentation_pairs`."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from keras_deconv import data
 
 
 def pairs_of(images, labels=None, **options):
-    """Pairs from images (number, height, width, channels)."""
+    """Return pairs of images (number, height, width, channels)."""
     images = np.asarray(images)
     if labels is None:
         labels = np.zeros((*images.shape[:3], 1), np.uint8)
@@ -88,7 +88,7 @@ def test_numbers_that_are_not_finite(value):
 
 
 def test_hounsfield_units_can_be_augmented():
-    """They come in 0..255, and stay what they are."""
+    """The augmentation receives values in 0..255 and keeps them."""
     images = np.float32([[[[-1000], [0], [1000]]]])
     augment = data.augmentation(flip=False)
     pairs = pairs_of(images, value_range=(-1000, 1000), augment=augment)
@@ -202,7 +202,7 @@ def test_a_range_that_makes_an_image_white(image, value_range):
 @pytest.mark.parametrize(
     ("image", "value_range"),
     [
-        # Air around a body with a bone; a slice of air alone; a black image.
+        # A body with a bone, surrounded by air; a slice of air; a black image.
         (np.int16([-1000] * 9 + [40, 1500]), (-160, 240)),
         (np.int16([-1000, -990, -1010]), (0, 80)),
         (np.uint8([0, 0, 0]), (0, 1)),
@@ -231,7 +231,7 @@ def test_windows_clip(image, value_range):
 def test_datasets_of_unknown_length(
     num_examples, batch_size, drop_remainder, found
 ):
-    """That there is no batch is known at the end, each time."""
+    """Every iteration finds out at its end that there are no batches."""
 
     def keep(index, example):
         return index < num_examples

@@ -356,7 +356,7 @@ def test_unknown_absent_classes_policy_is_an_error(metric):
 @pytest.mark.parametrize(
     ("y_true", "y_pred", "dtype", "message"),
     [
-        ((2, 3, 4, 3), (2, 3, 4, 3), "float32", r"One-hot.*argmax"),
+        ((2, 3, 4, 3), (2, 3, 4, 3), "float32", r"one-hot.*argmax"),
         ((2, 4, 4), (2, 3, 4, 3), "float32", r"\(2, 4, 4\).*\(2, 3, 4, 3\)"),
         ((2, 3, 5), (2, 3, 4), "int32", r"\(2, 3, 5\).*\(2, 3, 4\)"),
         ((2, 3, 4), (2, 3, 4, 3), "int32", r"\(2, 3, 4\).*\(2, 3, 4, 3\)"),
