@@ -112,7 +112,7 @@ def test_statistics_stay_where_something_is_wrong(rng):
         assert "call" not in vars(norm)
 
     fails(breaks(), "the disk", OSError)
-    fails([], "`dataset` must give at least")
+    fails([], "`dataset` must yield at least")
     fails([x[:4], nan], "batch 2, counted from 1, .*'norm' is NaN")
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     with pytest.raises(ValueError, match="`model` must have a Batch"):
@@ -187,7 +187,7 @@ def test_data_sets_that_do_not_know_their_length(rng, capsys):
         models.recompute_batch_statistics(model, dataset.batch(20))
         assert_statistics(norm, moments(x))
         assert "Unknown" in capsys.readouterr().out
-    with pytest.raises(ValueError, match=r"`steps` must .* for ever"):
+    with pytest.raises(ValueError, match=r"`steps` must .* repeats indefinitely"):
         models.recompute_batch_statistics(model, known.batch(4).repeat())
 
 

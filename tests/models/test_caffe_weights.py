@@ -505,7 +505,7 @@ def test_weights_are_looked_at_before_a_model_is_built(
 
 def test_encoder_weights_besides_weights(tmp_path):
     path = write(tmp_path / "x.caffemodel", {})
-    with pytest.raises(ValueError, match="`encoder_weights` must be None wh"):
+    with pytest.raises(ValueError, match="`encoder_weights` must be None if"):
         models.SegNet((8, 8, 3), 5, encoder_weights="imagenet", weights=path)
 
 

@@ -549,7 +549,7 @@ class SaysNoSize(layers.Layer):
         (
             lambda: sequential(OtherPooling()),
             dict(decoder="max_unpool"),
-            "not subclasses of them",
+            "but not their subclasses",
         ),
         (two_inputs, {}, "one input and one output.*2 inputs"),
         (
@@ -557,7 +557,7 @@ class SaysNoSize(layers.Layer):
             {},
             "include_top=False",
         ),
-        (lambda: sequential(layers.ReLU()), {}, "nothing to undo"),
+        (lambda: sequential(layers.ReLU()), {}, "so that the decoder can upsample"),
         (namesakes, {}, "different names.*two layers called 'c'"),
         (
             lambda: sequential(layers.MaxPooling2D(name="logits")),

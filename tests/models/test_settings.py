@@ -105,7 +105,7 @@ def test_width_of_enet(width):
         (
             models.ENet,
             dict(width_multiplier=0.0625, input_shape=(32, 32, 9)),
-            "`width_multiplier` must be larger",
+            "`width_multiplier` is too small",
         ),
     ],
 )
