@@ -187,7 +187,7 @@ def test_data_sets_that_do_not_know_their_length(rng, capsys):
         models.recompute_batch_statistics(model, dataset.batch(20))
         assert_statistics(norm, moments(x))
         assert "Unknown" in capsys.readouterr().out
-    with pytest.raises(ValueError, match=r"`steps` must .* repeats indefinitely"):
+    with pytest.raises(ValueError, match=r"`steps` must .* indefinitely"):
         models.recompute_batch_statistics(model, known.batch(4).repeat())
 
 

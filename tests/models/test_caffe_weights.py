@@ -290,11 +290,11 @@ def holding(value):
             lambda p: p | {"conv1": p["conv1"][:1]},
             r"file: conv1\.bias\. Unknown to the model: none",
         ),
-        (other_shape, r"conv2\.weight must have the shape \(4, 4, 3, 3\), and"),
-        (flat, r"\(4, 4, 3, 3\), and is \(144, 1\)"),
-        (other_classes, r"of classes.*\(5, 4, 1, 1\), and is \(3, 4, 1, 1"),
-        (holding(np.nan), r"must be finite.*conv_decode1\.bias is not"),
-        (holding(np.inf), r"must be finite.*conv_decode1\.bias is not"),
+        (other_shape, r"conv2\.weight must have the shape \(4, 4, 3, 3\), but"),
+        (flat, r"\(4, 4, 3, 3\), but is \(144, 1\)"),
+        (other_classes, r"of classes.*\(5, 4, 1, 1\), but is \(3, 4, 1, 1"),
+        (holding(np.nan), r"must contain finite.*conv_decode1\.bias does not"),
+        (holding(np.inf), r"must contain finite.*conv_decode1\.bias does not"),
     ],
 )
 def test_files_of_other_networks(change, words, small, tmp_path):
@@ -342,7 +342,7 @@ def test_cut_file_of_the_right_network(small, tmp_path):
     whole = message(params).SerializeToString()
     path = tmp_path / "cut.caffemodel"
     path.write_bytes(whole[: len(whole) // 2])
-    check_error(model, path, "data are missing at the end")
+    check_error(model, path, "data is missing at the end")
     # At the end of a layer.
     path = write(path, dict(list(params.items())[:5]))
     check_error(model, path, r"file: conv2_bn|file: conv_decode2_bn")
@@ -460,7 +460,7 @@ def test_hostile_files(name, small, tmp_path):
     content, words = HOSTILE[name]
     path = tmp_path / "hostile.caffemodel"
     path.write_bytes(content)
-    check_error(small[0], path, rf"must be a whole \.caffemodel.*({words})")
+    check_error(small[0], path, rf"must be a complete \.caffemodel.*({words})")
 
 
 @pytest.mark.parametrize("name", ["many blobs", "many axes"])
@@ -470,7 +470,7 @@ def test_hostile_files_take_little_memory(name, tmp_path, monkeypatch):
     path = tmp_path / "hostile.caffemodel"
     path.write_bytes(HOSTILE[name][0])
     tracemalloc.start()
-    with pytest.raises(ValueError, match="must be a whole"):
+    with pytest.raises(ValueError, match="must be a complete"):
         _caffemodels.read(path, "weights")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

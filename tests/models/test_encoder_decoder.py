@@ -531,7 +531,7 @@ class SaysNoSize(layers.Layer):
         (
             lambda: sequential(OwnCall()),
             {},
-            r"OwnCall\) makes size .* in a way that is not known",
+            r"OwnCall\) changes the size .* in a way that is not supported",
         ),
         (
             lambda: sequential(
@@ -557,12 +557,12 @@ class SaysNoSize(layers.Layer):
             {},
             "include_top=False",
         ),
-        (lambda: sequential(layers.ReLU()), {}, "so that the decoder can upsample"),
+        (lambda: sequential(layers.ReLU()), {}, "decoder can upsample"),
         (namesakes, {}, "different names.*two layers called 'c'"),
         (
             lambda: sequential(layers.MaxPooling2D(name="logits")),
             {},
-            "leave the names.*called 'logits'",
+            "not use the names.*called 'logits'",
         ),
         (resized, {}, r"up_sampling2d.*makes size \(64, 64\) of \(32, 32\)"),
         (
@@ -584,7 +584,7 @@ class SaysNoSize(layers.Layer):
                 layers.Reshape((16, 16, 8)),
             ),
             {},
-            "reshape.*makes height and width of what has none",
+            "inputs of .reshape.*do not have height and width",
         ),
         (
             vgg16_without_values,

@@ -450,12 +450,12 @@ def beyond_float32(tensor):
             of_another_size,
             r"encode2\.batchnorm\.running_var must have the shap",
         ),
-        (of_a_claimed_size, r"\(4,\), and is \(274877906944,\)"),
+        (of_a_claimed_size, r"\(4,\), but is \(274877906944,\)"),
         (of_integers, "must hold floats.*TypeError: dtype torch.int64"),
         (sparse, "must hold floats"),
-        (of_nan, "must be finite"),
-        (beyond_float32, "must be finite"),
-        (torch.neg, "variances at least 0"),
+        (of_nan, "must contain finite"),
+        (beyond_float32, "must contain finite"),
+        (torch.neg, "variances >= 0"),
     ],
 )
 def test_arrays_that_do_not_fit(change, words, small, tmp_path):
@@ -491,7 +491,7 @@ def test_a_whole_model_is_refused_with_a_way_out(small, tmp_path):
     path = tmp_path / "relaynet.model"
     network = ReLayNet(1, 4)
     torch.save(network, path)
-    said = check_error(model, path, "if you trust it, since this runs the code")
+    said = check_error(model, path, "this executes the code in the file")
     recipe = said[said.index("torch.save(torch.load(") :]
     names = {"torch": torch, "path": path}
     target = str(tmp_path / "weights.pth")

@@ -304,7 +304,7 @@ def test_keras_weights_must_be_finite(tmp_path):
     bias = vgg16.get_layer("block5_conv3").bias
     bias.assign(np.full(512, np.nan))
     vgg16.save_weights(tmp_path / "vgg16.weights.h5")
-    with pytest.raises(ValueError, match="block5_conv3's bias is not"):
+    with pytest.raises(ValueError, match="block5_conv3's bias does not"):
         SegNet((8, 8, 3), 4, encoder_weights=tmp_path / "vgg16.weights.h5")
 
 
@@ -328,16 +328,16 @@ def test_every_array_is_checked_before_one_is_loaded(rng, save, slim):
     net = SegNet((8, 8, 3), 4)
     before = net.get_weights()
     for name, change, message in (
-        ("features.0.bias", lambda a: None, r"shape \(16,\), and is missing"),
-        ("features.41.weight", lambda a: None, "and is missing"),
-        ("features.1.running_mean", lambda a: None, "and is missing"),
-        ("features.0.weight", lambda a: a[:8], r"\(16, 3, 3, 3\), and is"),
+        ("features.0.bias", lambda a: None, r"shape \(16,\), but is missing"),
+        ("features.41.weight", lambda a: None, "but is missing"),
+        ("features.1.running_mean", lambda a: None, "but is missing"),
+        ("features.0.weight", lambda a: a[:8], r"\(16, 3, 3, 3\), but is"),
         ("features.0.weight", lambda a: a[:, :1].copy(), r"\(16, 1, 3, 3\)"),
-        ("features.40.bias", lambda a: a[:1], r"\(32,\), and is \(1,\)"),
-        ("features.41.weight", lambda a: a[:1], r"\(32,\), and is \(1,\)"),
-        ("features.40.weight", fill(np.nan), "must be finite.*40.weight is"),
-        ("features.41.running_mean", fill(np.inf), "must be finite"),
-        ("features.41.running_var", fill(-1e-3), "variances at least 0"),
+        ("features.40.bias", lambda a: a[:1], r"\(32,\), but is \(1,\)"),
+        ("features.41.weight", lambda a: a[:1], r"\(32,\), but is \(1,\)"),
+        ("features.40.weight", fill(np.nan), "finite values.*40.weight does"),
+        ("features.41.running_mean", fill(np.inf), "must contain finite"),
+        ("features.41.running_var", fill(-1e-3), "variances >= 0"),
     ):
         path = save(changed(state, name, change))
         with pytest.raises(ValueError, match=message):
@@ -366,7 +366,7 @@ def test_fully_connected_layers_are_checked(rng, save):
     with pytest.raises(ValueError, match=r"classifier\.0\.weight .* missing"):
         DeconvNet(**options, encoder_weights=save(state))
     state["classifier.0.weight"] = np.zeros((512 * 49, 4096), "float32")
-    with pytest.raises(ValueError, match=r"\(4096, 25088\), and is \(25088"):
+    with pytest.raises(ValueError, match=r"\(4096, 25088\), but is \(25088"):
         DeconvNet(**options, encoder_weights=save(state))
 
 
