@@ -230,7 +230,7 @@ def test_after_an_error_the_next_image_follows(tmp_path):
     with pytest.raises(ValueError, match=r"broken\.png: The file cannot be"):
         next(found)
     assert next(found).mask.shape == PHOTO.shape[:2]
-    with pytest.raises(ValueError, match="It has 5 channels, and the model"):
+    with pytest.raises(ValueError, match="The image has 5 channels, but the"):
         next(found)
     assert next(found, None) is None
 
@@ -273,18 +273,18 @@ def test_class_by_class_is_as_all_at_once(size, rng, monkeypatch):
             dict(model=rounding(SIZE), image_size=(15, 25)),
             r"multiples of its stride, 2, such as \(16, 26\)",
         ),
-        (dict(images=[(PHOTO, PHOTO[..., 0])]), "pass the images alone"),
-        (dict(tile=16, image_size=SIZE), "does not go with `image_size`"),
+        (dict(images=[(PHOTO, PHOTO[..., 0])]), "pass only the images"),
+        (dict(tile=16, image_size=SIZE), "`tile` cannot be combined with"),
         (dict(tile=0), "`tile` must be an int"),
         (
             dict(
                 model=keras.Sequential([rounding(SIZE), layers.Conv2D(2, 1)]),
                 tile=SIZE,
             ),
-            "give the stride to keras_deconv.inference.predict_tiled",
+            "pass the stride to keras_deconv.inference.predict_tiled",
         ),
-        (dict(overlap=4), "goes with `tile`"),
-        (dict(tile=16, overlap=16), "`overlap` must be less than the tile"),
+        (dict(overlap=4), "`overlap` requires `tile`"),
+        (dict(tile=16, overlap=16), "`overlap` must be smaller than the tile"),
         (dict(flip=1), "`flip` must be"),
         (dict(value_range=3), "`value_range` must be"),
     ],

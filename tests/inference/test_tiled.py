@@ -510,7 +510,7 @@ def test_stride_that_the_probe_does_not_divide_by(stride):
             layers.UpSampling2D(stride),
         ]
     )
-    with pytest.raises(ValueError, match="a stride that does not divide"):
+    with pytest.raises(ValueError, match="is not a multiple of the stride"):
         tiled.stride_of(model)
 
 
@@ -553,16 +553,16 @@ OTHER = keras.Input((16, 16, 3))
         (
             lambda: keras.Model(OTHER, layers.MaxPooling2D()(OTHER)),
             dict(tile=None),
-            "`model` must give scores for each pixel",
+            "`model` must return scores for each pixel",
         ),
         (lambda: convolutions(1, (16, 20)), {}, "`tile` must be the size"),
         (lambda: convolutions(1), dict(tile=None), "`tile` must be given"),
         (lambda: convolutions(1), dict(tile=0), "`tile` must be an int or"),
         (lambda: convolutions(1), dict(tile="9"), "`tile` must be an int or"),
         (lambda: convolutions(1), dict(overlap=-1), "`overlap` must be"),
-        (lambda: convolutions(1), dict(overlap=16), "less than the tile"),
-        (pooled_twice, dict(overlap=13), "by the stride, 4, or more"),
-        (pooled_twice, dict(tile=3), "by the stride, 4, or more"),
+        (lambda: convolutions(1), dict(overlap=16), "smaller than the tile"),
+        (pooled_twice, dict(overlap=13), "by at least the stride, 4"),
+        (pooled_twice, dict(tile=3), "by at least the stride, 4"),
         (lambda: convolutions(1), dict(margin=5), "at most half of"),
         (lambda: convolutions(1), dict(margin=-1), "`margin` must be"),
         (lambda: convolutions(1), dict(stride=0), "`stride` must be"),
@@ -576,8 +576,8 @@ OTHER = keras.Input((16, 16, 3))
         (lambda: convolutions(1), dict(image=IMAGE[None]), "one image"),
         (lambda: convolutions(1), dict(image=IMAGE[..., :2]), "3 channels"),
         (lambda: convolutions(1), dict(image=IMAGE[:0]), "at least one pixel"),
-        (lambda: convolutions(1), dict(image="a.tif"), "has to be opened"),
-        (lambda: convolutions(1), dict(image=IMAGE > 9), "integers or floats"),
+        (lambda: convolutions(1), dict(image="a.tif"), "Open a file first"),
+        (lambda: convolutions(1), dict(image=IMAGE > 9), "ints or floats"),
         (
             lambda: convolutions(1),
             dict(output=np.zeros((45, 70))),
@@ -591,7 +591,7 @@ OTHER = keras.Input((16, 16, 3))
         (
             lambda: convolutions(1, num_classes=200),
             dict(output=np.zeros((45, 70), "int8"), class_ids=True),
-            "integers that count to 199",
+            "ints up to 199",
         ),
         (
             lambda: convolutions(1),
