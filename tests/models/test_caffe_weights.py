@@ -423,15 +423,15 @@ HOSTILE = {
     ),
     "huge shape": (
         layer(field(7, field(7, field(1, varint(2**40))))),
-        "0 bytes for floats of the shape",
+        "0 bytes for float32 of shape",
     ),
     "huge empty shape": (
         layer(field(7, field(7, field(1, b"\x00" + varint(2**63))))),
-        "0 bytes for floats of the shape",
+        "0 bytes for float32 of shape",
     ),
     "sizes beyond any array": (
         layer(field(7, field(7, field(1, b"\x00" + varint(2**31 - 1) * 3)))),
-        "0 bytes for floats of the shape",
+        "0 bytes for float32 of shape",
     ),
     "floats in two pieces": (
         layer(field(7, field(5, b"1234") * 2 + field(7, field(1, b"\x02")))),
@@ -439,11 +439,11 @@ HOSTILE = {
     ),
     "negative size": (
         layer(field(7, b"\x08" + b"\xff" * 9 + b"\x01")),
-        "0 bytes for floats of the shape",
+        "0 bytes for float32 of shape",
     ),
     "half a float": (
         layer(field(7, field(5, b"xx") + field(7, field(1, b"\x01")))),
-        "2 bytes for floats",
+        "2 bytes for float32",
     ),
     "blob without a shape": (layer(field(7, field(5, b"1234"))), "4 bytes for"),
     "long name": (field(100, field(1, b"x" * 5000)), "name of more than"),
