@@ -19,7 +19,7 @@ class Replicas:
 
     `distribution.connect` returns it.
 
-    Args:
+    Attributes:
         num_replicas: int >= 1. Number of devices in all processes.
         num_processes: int >= 1. Number of processes.
         process_id: int >= 0. Number of this process. Process 0 is the chief,

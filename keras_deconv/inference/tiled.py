@@ -61,8 +61,8 @@ def predict_tiled(
     tile. Each row of the output is written once, from top to bottom, as soon as
     it is finished.
 
-    Reference: Ronneberger, Fischer and Brox, 2015, "U-Net", figure 2 (overlap-
-    tile strategy), https://arxiv.org/abs/1505.04597.
+    Reference: Ronneberger, Fischer and Brox, 2015, "U-Net", figure 2
+    (overlapping tiles), https://arxiv.org/abs/1505.04597.
 
     Args:
         model: Built Functional or Sequential `keras.Model` with one input and
