@@ -564,7 +564,7 @@ class SaysNoSize(layers.Layer):
             {},
             "not use the names.*called 'logits'",
         ),
-        (resized, {}, r"up_sampling2d.*makes size \(64, 64\) of \(32, 32\)"),
+        (resized, {}, r"up_sampling2d.*size from \(32, 32\) to \(64, 64\)"),
         (
             lambda: sequential(
                 layers.MaxPooling2D(), SaysNoSize(), size=(None, None)
