@@ -380,7 +380,7 @@ def test_last_batches_are_filled_with_void():
     assert masks[:, 0, 0].numpy().tolist() == [1, 1, 255, 255]
     assert weights[:, 0, 0].numpy().tolist() == [1, 1, 0, 0]
     assert images[:, 0, 0, 0].numpy().tolist() == [1, 1, 0, 0]
-    with pytest.raises(tf.errors.InvalidArgumentError, match="at most"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="larger batches"):
         list(_filled(batches(6, 4), 2, 255))
 
 
