@@ -1,4 +1,4 @@
-"""Files of Caffe, written by the protobuf library, for tests of the reader."""
+"""Files of Caffe, written by the protobuf library for tests."""
 
 import functools
 
@@ -13,7 +13,7 @@ CHANNELS = 3
 NUM_CLASSES = 5
 
 FIELD = descriptor_pb2.FieldDescriptorProto
-# Of each message: name, number, type, and whether it is repeated.
+# Name, number, type and repetition of the fields of each message.
 MESSAGES = {
     "BlobShape": [("dim", 1, FIELD.TYPE_INT64, True)],
     "BlobProto": [
@@ -52,7 +52,7 @@ MESSAGES = {
 
 @functools.cache
 def message_class(name, packed=True):
-    """A message of caffe.proto; numbers in lists are packed, or one by one."""
+    """A message class of caffe.proto, with packed lists or not."""
     package = f"caffe_{packed}".lower()
     file = descriptor_pb2.FileDescriptorProto(
         name=f"{package}.proto", package=package
@@ -80,18 +80,18 @@ def message_class(name, packed=True):
 
 
 def message(params, old=False, packed=True, diff=False):
-    """A network of layers with these arrays, and of some without any.
+    """A network of layers with these arrays, and further layers without arrays.
 
     Args:
         params: Arrays of each layer by its name.
-        old: Whether layers and sizes are those of old versions of Caffe.
-        packed: Whether numbers in lists are packed.
-        diff: Whether a snapshot with gradients is written.
+        old: Whether layers and sizes have the format of old versions of Caffe.
+        packed: Whether lists of numbers are packed.
+        diff: Whether gradients are included, as in a snapshot.
     """
     net = message_class("NetParameter", packed)(name="net", force_backward=True)
     layers = net.layers if old else net.layer
     layers.add(name="data", top=["data", "label"])
-    layers.add(name="data")  # that of the other phase
+    layers.add(name="data")  # for the other phase
     for name, arrays in params.items():
         layer = layers.add(name=name, bottom=["x"], top=[name])
         layer.type = 4 if old else "Convolution"
@@ -120,14 +120,14 @@ def conv_params(rng, filters, channels, size):
 
 
 def norm_params(rng, filters):
-    """A scale and a shift, in the shape that the authors' layer gives them."""
+    """A scale and a shift, in the shape of the authors' layer."""
     return list(np.float32(rng.uniform(0.5, 1.5, (2, 1, filters, 1, 1))))
 
 
 def basic_params(
     rng, filters=(64,) * 4, kernel_size=7, num_classes=NUM_CLASSES
 ):
-    """Random arrays by the names of segnet_basic_train.prototxt."""
+    """Random arrays, named as in segnet_basic_train.prototxt."""
     params, channels = {}, CHANNELS
     for n, num in enumerate(filters, 1):
         params[f"conv{n}"] = conv_params(rng, num, channels, kernel_size)

@@ -1,4 +1,4 @@
-"""The networks at a size that tests can train, and four images to learn."""
+"""The networks at sizes that tests can train, and four images to learn."""
 
 import contextlib
 import functools
@@ -13,10 +13,10 @@ from keras_deconv.models import _blocks, deconvnet
 
 NUM_CLASSES = 6
 
-# The ways to undo pooling that the networks offer.
+# The `decoder` argument of the networks.
 DECODERS = ("max_unpool", "bed_of_nails", "nearest", "conv_transpose")
 
-# Filters of the slim networks; stage by stage as those that they stand for.
+# Filters of slim networks, with the stages of the published ones.
 SLIM_ENCODER = ((16, 16), (16, 16), (16, 16, 16), (32, 32, 32), (32, 32, 32))
 SLIM_BASIC = (16,) * 4
 SLIM_DECODER = ((16,), (16, 16), (16, 16, 16), (32, 32, 16), (32, 32, 32))
@@ -25,8 +25,8 @@ SLIM_DECODER = ((16,), (16, 16), (16, 16, 16), (32, 32, 16), (32, 32, 32))
 class Network(NamedTuple):
     build: Callable  # from the shape of an image to a model
     size: tuple[int, int] = (32, 48)
-    known_size: bool = False  # whether height and width have to be known
-    # What it takes to learn four images by heart; decays to 0.
+    known_size: bool = False  # whether None is not supported
+    # Enough to overfit four images. The learning rate decays to 0.
     learning_rate: float = 1e-2
     steps: int = 120
 
@@ -35,7 +35,7 @@ def network(function, **options):
     return functools.partial(function, num_classes=NUM_CLASSES, **options)
 
 
-# Less dropout than published: 32 channels of 2x3 pixels are few.
+# Less dropout than published, because 32 channels of 2x3 pixels are few.
 NETWORKS = {
     "SegNet": Network(network(models.SegNet)),
     "SegNetBasic": Network(network(models.SegNetBasic)),
@@ -65,10 +65,10 @@ NETWORKS = {
 
 @contextlib.contextmanager
 def without_values():
-    """For what is read off a network: its weights get shapes, and no memory."""
+    """Build networks whose weights have shapes but do not use memory."""
     with keras.StatelessScope(initialize_variables=False):
         yield
-    # Or Keras gives them memory, gigabytes, where it next leaves a scope.
+    # Otherwise Keras allocates gigabytes when it leaves the next scope.
     keras.utils.clear_session(free_memory=False)
 
 
@@ -89,7 +89,7 @@ def one_stage(size=(None, None), num_classes=NUM_CLASSES):
 
 
 def make_slim(monkeypatch):
-    """Let the networks on VGG-16 have few filters."""
+    """Build networks with few filters by default."""
     monkeypatch.setattr(_blocks, "VGG16_FILTERS", SLIM_ENCODER)
     for function, filters in (
         (models.SegNet, (16, 16, 16, 32, 32)),
@@ -104,14 +104,14 @@ def make_slim(monkeypatch):
 
 
 def scenes(size, number=4):
-    """Drawn images (uint8 RGB as float32) and masks with 255 for void."""
+    """Drawn images (0..255 as float32) and masks, with 255 for void."""
     drawn = [data.draw_scene(seed, size) for seed in range(number)]
     images, masks = zip(*drawn, strict=True)
     return np.float32(images), np.int32(masks)
 
 
 def patches(size, images, masks):
-    """Every pixel's patch and class, one by one: the pixel at size // 2."""
+    """Patch and class of each pixel, which is at size // 2."""
     height, width = size
     black = [(0, 0), (height, height), (width, width), (0, 0)]
     cut = [

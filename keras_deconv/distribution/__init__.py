@@ -1,19 +1,21 @@
-"""Training on many replicas, with the engines that are there.
+"""Distributed training on several devices and hosts.
 
-| strategy | what it is | how processes know of each other |
+| strategy | devices | how processes find each other |
 |---|---|---|
 | `"one"` | one device | - |
-| `"mirrored"` | TensorFlow, all devices of one host | - |
-| `"multi_worker"` | TensorFlow, many hosts, a process on each | `TF_CONFIG` |
-| `"data_parallel"` | JAX, the devices of one host or of many | see `connect` |
+| `"mirrored"` | TensorFlow: all devices of one host | - |
+| `"multi_worker"` | TensorFlow: several hosts, a process each | `TF_CONFIG` |
+| `"data_parallel"` | JAX: the devices of one or more hosts | see `connect` |
 
-Each replica takes its share of every batch. Losses, gradients, statistics of
-batch normalization and metrics are those of the whole batch, so training goes
-as on one device with the same batches, to float tolerance.
+Each replica processes its share of every batch. Losses, gradients, statistics
+of batch normalization and metrics are those of the whole batch. Training
+therefore gives the same results as one device with the same batches, up to
+float rounding.
 
-`keras.Model.fit` does the training, but for `"multi_worker"`, where Keras 3
-cannot (https://github.com/keras-team/keras/issues/20585); there a loop of a
-page does, around the same `train_step`.
+All strategies train with `keras.Model.fit`, except for `"multi_worker"`, which
+`fit` does not support in Keras 3
+(https://github.com/keras-team/keras/issues/20585). There, `Replicas.fit` runs
+its own loop around the model's `train_step`.
 """
 
 from keras_deconv.distribution.backup import EpochBackup

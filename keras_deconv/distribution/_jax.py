@@ -1,4 +1,4 @@
-"""Replicas of JAX: data parallelism on one host or many."""
+"""Data parallelism with JAX, on one or several hosts."""
 
 import contextlib
 import dataclasses
@@ -13,14 +13,14 @@ import numpy as np
 
 from keras_deconv.distribution.replicas import Replicas, check_port
 
-# What `keras.distribution.initialize` reads.
+# The environment variables of `keras.distribution.initialize`.
 _JAX_PROCESSES = tuple(
     f"KERAS_DISTRIBUTION_{name}"
     for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
 )
-# Launchers that JAX asks by itself, by the number of processes they started.
+# JAX detects these launchers by their number of processes.
 _LAUNCHERS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
-# How errors begin that come of a connection.
+# Errors of a connection start with these words.
 _XLA_STATUS = re.compile(
     "(ABORTED|CANCELLED|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|UNKNOWN): "
 )
@@ -36,7 +36,7 @@ class DataParallel(Replicas):
         import jax
         import tensorflow as tf
 
-        # TensorFlow only reads the data; the memory of GPUs is for JAX.
+        # TensorFlow only reads the data. It must not reserve memory of GPUs.
         tf.config.set_visible_devices([], "GPU")
         if _has_jax_processes():
             keras.distribution.initialize()
@@ -54,13 +54,13 @@ class DataParallel(Replicas):
         self, model: keras.Model, train: Any, **options: Any
     ) -> keras.callbacks.History:
         with self.scope(), warnings.catch_warnings():
-            # Keras does not know how many batches a share has.
+            # Keras does not know the number of batches of a share.
             warnings.filterwarnings("ignore", "Your input ran out of data")
             return super()._fit(model, train, **options)
 
     @contextlib.contextmanager
     def alone(self, model: keras.Model | None = None) -> Iterator[None]:
-        # Keras makes variables when it saves: all processes would have to.
+        # Saving creates variables. In a distribution, all processes must do so.
         before = keras.distribution.distribution()
         keras.distribution.set_distribution(None)
         try:
@@ -78,16 +78,16 @@ class DataParallel(Replicas):
         return np.ravel(gathered).tolist()
 
     def _is_lost(self, error: Exception, reason: str) -> bool:
-        # JAX raises a ValueError, too, with what XLA said.
+        # JAX also raises a ValueError with XLA's message.
         return bool(_XLA_STATUS.match(reason))
 
 
 def _has_jax_processes() -> bool:
-    """Whether there are several processes, or are said to be.
+    """Whether the environment declares several processes.
 
     Raises:
-        ValueError: what is said is not complete or wrong, or the port of the
-            first process, which this is, is taken.
+        ValueError: If the variables are incomplete or wrong, or if this is the
+            first process and its port is in use.
     """
     given = {name: os.environ.get(name, "") for name in _JAX_PROCESSES}
     text, number, process_id = given.values()
@@ -103,9 +103,9 @@ def _has_jax_processes() -> bool:
     ):
         raise ValueError(
             f"The environment variables {', '.join(_JAX_PROCESSES)} must be "
-            "host:port of the first process (or of each, with commas), the "
-            "number of processes, and which one this is, from 0. Received: "
-            f"{given}"
+            "host:port of the first process (or of all, separated by commas), "
+            "the number of processes, and the number of this process, from 0. "
+            f"Received: {given}"
         )
     if int(process_id) == 0:
         check_port(addresses[0])

@@ -1,4 +1,4 @@
-"""Replicas of TensorFlow: mirrored on one host, or on many."""
+"""Mirrored training with TensorFlow, on one or several hosts."""
 
 import contextlib
 import dataclasses
@@ -85,11 +85,11 @@ class MultiWorker(Mirrored):
 
 
 def _read_tf_config() -> tuple[int, int]:
-    """The number of processes and that of this one, chief first.
+    """Return the number of processes and that of this one; 0 is the chief.
 
     Raises:
-        ValueError: TF_CONFIG is missing or says something else, or the port
-            of this process is taken.
+        ValueError: If TF_CONFIG is missing or wrong, or the port of this
+            process is in use.
     """
     text = os.environ.get("TF_CONFIG", "")
     try:
@@ -113,8 +113,8 @@ def _read_tf_config() -> tuple[int, int]:
             "task": {"type": "worker", "index": 0},
         }
         raise ValueError(
-            "The environment variable TF_CONFIG must name the processes, and "
-            f"which one this is, such as {json.dumps(example)} on host0 and "
+            "The environment variable TF_CONFIG must list the processes, and "
+            f"which one this is, such as {json.dumps(example)} on host0, and "
             f"with index 1 on host1. Received: {text or 'none'}"
         )
     check_port(own[index])
@@ -124,7 +124,7 @@ def _read_tf_config() -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _synchronized(model: keras.Model | None, value: bool) -> Iterator[None]:
-    """Lets batch normalization look at all replicas, or at each alone."""
+    """Set whether batch normalization averages over all replicas."""
     norms = [] if model is None else list(batch_norms(model))
     before = [norm.synchronized for norm in norms]
     for norm in norms:
@@ -147,10 +147,10 @@ def _loop(
     callbacks: list[keras.callbacks.Callback],
     verbose: Any,
 ) -> keras.callbacks.History:
-    """What `fit` does, in few lines, where it cannot.
+    """Train as `fit` does, with strategies that `fit` does not support.
 
-    Callbacks are given the scores at the end of epochs, not of batches: to
-    read a metric is to ask all processes.
+    Callbacks get the scores at the end of epochs, not of batches, because
+    reading a metric synchronizes all processes.
     """
     history = keras.callbacks.History()
     length = int(train.cardinality())
@@ -198,7 +198,7 @@ def _loop(
 
 
 def _shared(strategy: Any, dataset: Any) -> Any:
-    """Gives every process its part of each batch, and none whole files."""
+    """Give every process its share of each batch, and not whole files."""
     import tensorflow as tf
 
     options = tf.data.Options()
@@ -229,7 +229,7 @@ def _go_through(
     on_begin: Callable[[int], None],
     on_end: Callable[[int], None],
 ) -> dict[str, float]:
-    """Takes a step with every batch and gives the scores of all of them."""
+    """Run a step on every batch, and return the scores."""
     model.reset_metrics()
     for number, batch in enumerate(batches):
         on_begin(number)

@@ -1,4 +1,4 @@
-"""Backups that let a training of many processes go on."""
+"""Backups to resume a training with several processes."""
 
 import contextlib
 import os
@@ -19,21 +19,28 @@ _PREFIX, _SUFFIX = "backup-", ".weights.h5"
 
 
 class EpochBackup(keras.callbacks.Callback):
-    """Keeps what a training needs to go on after its last finished epoch.
+    """Backup after each epoch, to resume a training that was interrupted.
 
-    As `keras.callbacks.BackupAndRestore`, for many processes: the chief writes,
-    all of them read. The file has the weights, the state of the optimizer and,
-    in its name, the number of epochs that are done; it is there in full or not
-    at all, whenever a process is killed.
+    Use it instead of `keras.callbacks.BackupAndRestore` if a training has
+    several processes: the chief writes, and all processes read. A file contains
+    the weights and the state of the optimizer; its name contains the number of
+    finished epochs. If a process is killed, the file is either complete or does
+    not exist.
 
     Args:
-        replicas: `Replicas`.
-        folder: str or path, which all processes see. Made where it is missing.
+        replicas: `Replicas`, from `distribution.connect`.
+        folder: str or path. Folder that all processes can access. It is created
+            if it does not exist.
+
+    Raises:
+        ValueError: If `replicas` is not a `Replicas`, or `folder` is not a
+            path.
 
     Edge cases:
-        Put it last among the callbacks: what goes wrong in those before it is
-        not backed up. Together with `callbacks.EpochSeed` the training ends
-        with the weights that it would have had.
+        - Put it last in the list of callbacks: if a callback before it fails,
+          the epoch is not backed up.
+        - With `callbacks.EpochSeed`, a resumed training ends with the same
+          weights as one that was not interrupted.
 
     Example:
         >>> import tempfile
@@ -67,25 +74,32 @@ class EpochBackup(keras.callbacks.Callback):
         return bool(self._files())
 
     def restore(self, model: keras.Model) -> int:
-        """Loads the last backup into a compiled model.
+        """Load the last backup into a compiled model.
+
+        Call it in each process before `Replicas.fit`, and pass its result as
+        `initial_epoch`.
+
+        Args:
+            model: `keras.Model` that is compiled with an optimizer.
 
         Returns:
-            int, the number of epochs that are done: 0 without a backup.
+            int. Number of finished epochs, or 0 if there is no backup.
 
         Raises:
-            ValueError: If processes see different backups, or the file cannot
-                be read into the model.
+            ValueError: If `model` is not compiled with an optimizer.
+            ValueError: If processes find different backups.
+            ValueError: If the file is damaged, or belongs to another model.
         """
         _check_model(model)
         num_done = 0
         with self.replicas.scope():
-            # Or there would be nothing to load its state into.
+            # The state can only be loaded into existing variables.
             model.optimizer.build(model.trainable_variables)
             for file in self._files()[-1:]:
                 _load(model, file)
                 num_done = _epochs_of(file)
         self.replicas.check_same(
-            num_done, f"The backup in '{self.folder}', which all have to see,"
+            num_done, f"The backup in the shared folder '{self.folder}'"
         )
         return num_done
 
@@ -93,7 +107,16 @@ class EpochBackup(keras.callbacks.Callback):
         self.write(self.model, epoch + 1)
 
     def write(self, model: keras.Model, num_done: int) -> None:
-        """Replaces the backup, in the chief."""
+        """Replace the backup; only the chief writes.
+
+        Args:
+            model: `keras.Model` that is compiled with an optimizer.
+            num_done: int >= 0. Number of finished epochs.
+
+        Raises:
+            ValueError: If `model` is not compiled with an optimizer, or
+                `num_done` is not an int >= 0.
+        """
         _check_model(model)
         num_done = _arguments.natural_int(num_done, "num_done")
         if not self.replicas.is_chief:
@@ -108,13 +131,13 @@ class EpochBackup(keras.callbacks.Callback):
                 other.unlink()
 
     def delete(self) -> None:
-        """Deletes the backup, and the folder if nothing else is in it."""
+        """Delete the backup, and the folder if it is empty afterward."""
         if not self.replicas.is_chief:
             return
         for file in self._files():
             file.unlink()
         _files.clean(self.folder)
-        # Not there, or with files of somebody else in it.
+        # The folder may be missing, or contain other files.
         with contextlib.suppress(OSError):
             self.folder.rmdir()
 
@@ -136,17 +159,17 @@ def _load(model: keras.Model, file: Path) -> None:
     try:
         _files.check_readable(file)
         model.load_weights(file)
-    # Files that are damaged make h5py and Keras raise whatever comes.
+    # For damaged files, h5py and Keras raise many kinds of errors.
     except Exception as error:
         raise ValueError(
-            f"The backup '{file}' cannot be read: it is damaged, or of another "
-            "model. Delete it to begin the training anew, or put a copy in its "
-            f"place. Received: {error}"
+            f"The backup '{file}' cannot be read: it is damaged, or belongs to "
+            "another model. Delete it to restart the training, or replace it "
+            f"by a copy. Received: {error}"
         ) from error
 
 
 def _is_backup(file: Path) -> bool:
-    """Whether the name is one that is written here, and nobody else's."""
+    """Whether the name of a file is that of a backup."""
     number = file.name.removeprefix(_PREFIX).removesuffix(_SUFFIX)
     return file.name == f"{_PREFIX}{number}{_SUFFIX}" and number.isdecimal()
 

@@ -1,4 +1,4 @@
-"""Finding the devices and processes of a training."""
+"""Connection of the devices and processes of a training."""
 
 import keras
 
@@ -13,31 +13,36 @@ STRATEGIES = ("one", "mirrored", "multi_worker", "data_parallel")
 
 
 def connect(strategy: str) -> "Replicas":
-    """Finds the devices, and the other processes, of a training.
+    """Find the devices and the other processes of a training.
 
-    Call it first: before anything is computed, and the same way in each
-    process. It waits for all of them.
+    Call it at the beginning of a program, before any computation, and with the
+    same argument in each process. It waits for all processes.
 
     Args:
-        strategy: str. `"one"`: the device that Keras takes by itself.
-            `"mirrored"` (TensorFlow): all GPUs of this host; without any, all
-            logical CPU devices. `"multi_worker"` (TensorFlow): the devices of
-            the processes that the environment variable `TF_CONFIG` names, as
-            `tf.distribute.MultiWorkerMirroredStrategy` has it.
-            `"data_parallel"` (JAX): all devices of this host; or of several
-            processes, if `KERAS_DISTRIBUTION_JOB_ADDRESSES` (host:port of the
-            first one, or of each, with commas between them),
-            `KERAS_DISTRIBUTION_NUM_PROCESSES` and
-            `KERAS_DISTRIBUTION_PROCESS_ID` (from 0) say so, or Slurm or Open
-            MPI started them.
+        strategy: str. One of these:
+
+            - "one": the default device of Keras.
+            - "mirrored" (TensorFlow): all GPUs of this host, or all logical CPU
+              devices if it does not have GPUs.
+            - "multi_worker" (TensorFlow): the devices of all processes that the
+              environment variable `TF_CONFIG` lists, in the format of
+              `tf.distribute.MultiWorkerMirroredStrategy`.
+            - "data_parallel" (JAX): all devices of this host, or of several
+              processes that Slurm or Open MPI started or that environment
+              variables declare. `KERAS_DISTRIBUTION_JOB_ADDRESSES` is host:port
+              of the first process, or of all, separated by commas.
+              `KERAS_DISTRIBUTION_NUM_PROCESSES` is the number of processes.
+              `KERAS_DISTRIBUTION_PROCESS_ID` is the number of this process,
+              from 0.
 
     Returns:
         The `Replicas` to train with.
 
     Raises:
-        ValueError: `strategy` is unknown or not one of the backend, there is
-            only one device, the environment variables are missing or wrong,
-            or the port that is to be this process' own is taken.
+        ValueError: If `strategy` is unknown, or needs another backend.
+        ValueError: If there is only one device and `strategy` is not "one".
+        ValueError: If environment variables are missing or wrong.
+        ValueError: If the port of this process is in use.
 
     Example:
         >>> from keras_deconv import distribution
@@ -56,8 +61,8 @@ def connect(strategy: str) -> "Replicas":
     replicas = kind.from_environment()
     if strategy != "one" and replicas.num_replicas == 1:
         raise ValueError(
-            f"`strategy` {strategy!r} needs two devices or more. Received: one "
-            "device in one process. Use 'one'."
+            f"`strategy` {strategy!r} needs at least two devices. Received: "
+            "one device in one process. Use 'one'."
         )
     return replicas
 

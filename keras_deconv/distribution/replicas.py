@@ -1,4 +1,4 @@
-"""The devices of a training, and what all strategies do alike."""
+"""The devices of a training, with the methods that strategies share."""
 
 import contextlib
 import dataclasses
@@ -15,12 +15,19 @@ __all__ = ["Replicas"]
 
 @dataclasses.dataclass(frozen=True)
 class Replicas:
-    """The devices of a training; `connect` makes it.
+    """The devices of a training, and the methods to train on them.
+
+    `distribution.connect` returns it.
 
     Attributes:
-        num_replicas: int >= 1. Devices in all processes.
-        num_processes: int >= 1.
-        process_id: int, from 0. Process 0 is the chief, which writes.
+        num_replicas: int >= 1. Number of devices in all processes.
+        num_processes: int >= 1. Number of processes.
+        process_id: int >= 0. Number of this process. Process 0 is the chief,
+            which writes files.
+
+    Raises:
+        ValueError: If `num_replicas` or `num_processes` is not an int >= 1, or
+            `process_id` is not an int >= 0.
 
     Example:
         >>> import keras, numpy as np, tensorflow as tf
@@ -50,7 +57,7 @@ class Replicas:
 
     @classmethod
     def from_environment(cls) -> "Replicas":
-        """Finds devices and processes; `distribution.connect` calls it."""
+        """Find devices and processes; `distribution.connect` calls it."""
         return cls()
 
     @property
@@ -59,43 +66,57 @@ class Replicas:
         return self.process_id == 0
 
     def scope(self) -> Any:
-        """Context in which to build, compile and restore the model.
+        """Return the context in which to build, compile and restore the model.
 
-        All processes do the same in it, with the same seed.
+        All processes must run the same code in it, with the same seed.
         """
         return contextlib.nullcontext()
 
     def alone(self, model: keras.Model | None = None) -> Any:
-        """Context for what one process does without the others.
+        """Return a context for code that only one process runs, such as saving.
 
-        Saving above all. Within it batch normalizations of `model` are those
-        of one device, so that a file of it loads on every backend.
+        Inside it, batch normalization layers of `model` are configured for one
+        device, so that saved files load on every backend.
+
+        Args:
+            model: `keras.Model` that is saved, or None.
         """
         return contextlib.nullcontext()
 
     def check_batch_size(self, batch_size: int) -> None:
-        """Sees to it that a batch can be shared among the replicas.
+        """Check that a batch can be divided among the replicas.
+
+        Args:
+            batch_size: int >= 1. Batch size of all replicas together.
 
         Raises:
-            ValueError: `batch_size` does not divide by their number.
+            ValueError: If `batch_size` is not a multiple of the number of
+                replicas.
         """
         batch_size = _arguments.positive_int(batch_size, "batch_size")
         if batch_size % self.num_replicas:
             raise ValueError(
                 "The batch size must be a multiple of the number of replicas, "
-                f"{self.num_replicas}: it is that of all of them together. "
-                f"Received: {batch_size}"
+                f"{self.num_replicas}, because it is that of all replicas "
+                f"together. Received: {batch_size}"
             )
 
     def wait(self) -> None:
-        """Waits until all processes have come here."""
+        """Wait until all processes reach this call."""
         self._gather(0)
 
     def check_same(self, number: int, what: str) -> None:
-        """Compares a number of all processes; they wait for each other.
+        """Check that a number is the same in all processes.
+
+        The processes wait for each other.
+
+        Args:
+            number: int >= 0. The number to compare.
+            what: str. Description of the number, the subject of the error
+                message.
 
         Raises:
-            ValueError: it is not the same in all of them.
+            ValueError: If `number` is not the same in all processes.
         """
         numbers = self._gather(_arguments.natural_int(number, "number"))
         if len(set(numbers)) > 1:
@@ -117,39 +138,46 @@ class Replicas:
         ignore_class: int = 255,
         verbose: Any = "auto",
     ) -> keras.callbacks.History:
-        """Trains as `keras.Model.fit`, on all replicas.
+        """Train a model on all replicas, like `keras.Model.fit` on one device.
 
-        Call it in each process with the same arguments. Give the whole sets:
-        each process takes its share of every batch. All but the chief are
-        silent; callbacks that write are for the chief alone, those that
-        evaluate or predict for one process (or for all of them alike).
+        Call it in each process with the same arguments and the whole datasets:
+        each process takes its share of every batch. Only the chief prints
+        progress. Pass callbacks that write files only in the chief. Pass
+        callbacks that evaluate or predict in one process, or the same ones in
+        all processes.
 
         Args:
-            model: compiled, built and compiled within `scope()`.
+            model: `keras.Model` that was built and compiled within `scope()`.
             train: `tf.data.Dataset` of batches (image, mask) or (image, mask,
-                weight) of one known size, the one of all replicas together:
-                `data.load(..., drop_remainder=True)`.
-            validation_data: such a set, whose last batch may be smaller, or
-                None. What such a batch lacks is filled up with void, which
-                metrics do not count; `val_loss` weighs it as a whole batch.
-            epochs: int. The epoch to end with, as in `fit`.
-            initial_epoch: int. The epoch to begin with, from 0.
-            callbacks: callbacks of Keras.
-            ignore_class: int. The label to fill up with: one that is void for
-                loss and metrics.
-            verbose: As in `fit`.
+                weight). Batches must have one known size, that of all replicas
+                together, as from `data.load(..., drop_remainder=True)`.
+            validation_data: Dataset like `train`, whose last batch may be
+                smaller, or None. A smaller batch is padded with void, which
+                metrics ignore; `val_loss` weights it like a full batch.
+            epochs: int >= 1. Number of the last epoch, as in `fit`.
+            initial_epoch: int >= 0. Number of finished epochs at the start, as
+                in `fit`.
+            callbacks: Sequence of `keras.callbacks.Callback`.
+            ignore_class: int. Label for padding, which loss and metrics must
+                treat as void.
+            verbose: "auto", 0, 1 or 2, as in `fit`.
 
         Returns:
-            The `keras.callbacks.History`, as `fit`.
+            The `keras.callbacks.History` of the training, as from `fit`.
 
         Raises:
-            ValueError: batches whose size is not known or does not divide by
-                the number of replicas.
-            ConnectionError: another process is gone. Start all of them again.
+            ValueError: If batches of `train` do not have a known size, or one
+                that is not a multiple of the number of replicas.
+            ValueError: If `model` is not a `keras.Model`, or `callbacks`
+                contains other objects than callbacks.
+            ValueError: If `epochs` is not an int >= 1, `initial_epoch` is not
+                an int >= 0, `ignore_class` is not one int, or `verbose` is
+                unknown.
+            ConnectionError: If another process ended. Restart all processes.
 
         Edge cases:
-            Where random numbers depend on the replica (dropout on TensorFlow)
-            they are not those of one device.
+            If random numbers depend on the replica, as those of dropout do on
+            TensorFlow, results differ from those on one device.
         """
         epochs = _arguments.positive_int(epochs, "epochs")
         initial_epoch = _arguments.natural_int(initial_epoch, "initial_epoch")
@@ -167,7 +195,7 @@ class Replicas:
             )
         if not isinstance(_arguments.ignore_class(ignore_class), int):
             raise ValueError(
-                "`ignore_class` must be one int, the label to fill up with. "
+                "`ignore_class` must be one int, the label for padding. "
                 f"Received: ignore_class={ignore_class!r}"
             )
         train = _arguments.batches(train, "train")
@@ -196,7 +224,7 @@ class Replicas:
         return model.fit(train, shuffle=False, **options)
 
     def _batch_size(self, train: Any) -> int | None:
-        """The size of all batches; None if it does not matter."""
+        """Return the size of all batches, or None if any size is supported."""
         if self.num_replicas == 1:
             return None
         size = train.element_spec[0].shape[0]
@@ -213,7 +241,7 @@ class Replicas:
 
     @contextlib.contextmanager
     def _lost_processes(self) -> Iterator[None]:
-        """Says what happened where an engine says what it saw of it."""
+        """Turn errors of engines about a lost process into a clear one."""
         try:
             yield
         except Exception as error:
@@ -221,39 +249,39 @@ class Replicas:
             if self.num_processes == 1 or not self._is_lost(error, reason):
                 raise
             raise ConnectionError(
-                "another process of the training is gone. Start all of them "
-                f"again with the same command. {reason}"
+                "Another process of the training ended. Restart all processes "
+                f"with the same command. {reason}"
             ) from error
 
     def _is_lost(self, error: Exception, reason: str) -> bool:
-        """Whether an error comes of another process that is gone."""
+        """Whether an error means that another process ended."""
         return False
 
 
 def check_port(address: str) -> None:
-    """Finds out whether this process can listen at its host:port.
+    """Check that this process can listen at its host:port.
 
-    JAX would crash, and TensorFlow not say which.
+    Otherwise JAX would crash, and TensorFlow would not name the port.
 
     Raises:
-        ValueError: another program does.
+        ValueError: If another program uses the port, or it is not a port.
     """
     port = address.rsplit(":", 1)[1]
     with socket.socket() as probe:
-        # So that what a killed process leaves behind is no obstacle.
+        # A killed process may have left connections at the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", int(port)))
         except (OSError, OverflowError, ValueError) as error:
             raise ValueError(
-                "The address of this process must end with a port that is "
-                f"free. Received: {address} ({error}). Give all processes "
-                "another one."
+                "The address of this process must end with a free port. "
+                f"Received: {address} ({error}). Use another port in the "
+                "environment variables of all processes."
             ) from error
 
 
 def _filled(dataset: Any, batch_size: int, ignore_class: int) -> Any:
-    """Fills up batches with pixels that are void and weigh nothing."""
+    """Pad batches with pixels that are void and have a weight of 0."""
     import tensorflow as tf
 
     fillers = (0, ignore_class, 0)
@@ -262,12 +290,9 @@ def _filled(dataset: Any, batch_size: int, ignore_class: int) -> Any:
         missing = batch_size - tf.shape(batch[0])[0]
         is_enough = tf.debugging.Assert(
             missing >= 0,
-            [
-                "`validation_data` must have batches of at most the size of "
-                "those of `train`."
-            ],
+            ["`validation_data` must not have larger batches than `train`."],
         )
-        # Or padding could fail first.
+        # Padding must not fail before the assertion.
         with tf.control_dependencies([is_enough]):
             missing = tf.identity(missing)
         return tuple(

@@ -1,4 +1,4 @@
-"""Prediction beyond `model.predict`: of photos, by samples, by tiles."""
+"""Prediction of photos and large images, and estimates of uncertainty."""
 
 from keras_deconv.inference.monte_carlo import (
     MonteCarloPrediction,

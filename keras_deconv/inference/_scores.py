@@ -1,4 +1,4 @@
-"""What a model gives for a batch of images, as NumPy arrays."""
+"""Outputs of a model for a batch of images, as NumPy arrays."""
 
 import keras
 import numpy as np
@@ -8,9 +8,9 @@ from keras_deconv._graphs import ends_in_probabilities
 
 
 def predict_scores(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """Return what the model gives, as float32."""
+    """Return the outputs of the model as float32."""
     [scores] = keras.tree.flatten(model.predict_on_batch(images))
-    # Replicas of a distribution strategy each give all: cut.
+    # Under a distribution strategy, each replica predicts the whole batch.
     return np.asarray(scores, "float32")[: len(images)]
 
 
@@ -19,8 +19,7 @@ def predict_probabilities(
 ) -> np.ndarray:
     """Return probabilities `(batch, height, width, num_classes)`.
 
-    With `flip` they are the mean of those of the images and those of their
-    mirror images, mirrored back.
+    With `flip`, average them with those of the mirror images, mirrored back.
     """
     scores = predict_scores(model, images)
     if not ends_in_probabilities(model):

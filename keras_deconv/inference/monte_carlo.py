@@ -1,4 +1,4 @@
-"""Prediction by sampling: what dropout says about certainty."""
+"""Uncertainty of predictions, estimated by sampling with dropout."""
 
 import contextlib
 import warnings
@@ -32,36 +32,38 @@ __all__ = [
 Tensor = Any
 
 DROPOUTS = (layers.Dropout, layers.GaussianDropout, layers.AlphaDropout)
-# They draw random numbers in training, and are no dropout.
+# Layers that draw random numbers in training but are not dropout.
 AUGMENTATIONS = (
     layers.GaussianNoise,
     *(getattr(layers, name) for name in dir(layers) if name[:4] == "Rand"),
 )
-# A layer's seeds are counted from its number times this.
+# The seeds of a layer start at its number times this value.
 SEEDS_PER_LAYER = 2**20
 # Seeds are int32 on some backends.
 MAX_SEED = 2**31 - 1
 
 
 class MonteCarloPrediction(NamedTuple):
-    """What networks drawn by dropout say together, pixel by pixel.
+    """Statistics over samples of a model with dropout, for each pixel.
 
-    Arrays from eager calls, tensors inside a compiled function. For a model of
-    one class per image there is no height and width.
+    `predict_monte_carlo` returns it. Attributes are NumPy arrays from eager
+    calls, and tensors inside a compiled function. For a model that predicts one
+    class per image, shapes do not have height and width.
 
     Attributes:
-        probabilities: Mean of the softmax over the samples; float32 `(batch,
-            height, width, num_classes)`, 0..1.
-        class_ids: The class of the largest mean; int32 `(batch, height,
-            width)`.
-        variance: Population variance of the softmax over the samples, in each
-            class; float32 `(batch, height, width, num_classes)`, 0..0.25.
-        mean_variance: Mean of `variance` over the classes: the authors' map of
-            model uncertainty; float32 `(batch, height, width)`.
-        predictive_entropy: Entropy of `probabilities` in nats, of all
-            uncertainty; float32 `(batch, height, width)`, 0..log(num_classes).
-        mutual_information: `predictive_entropy` less the mean entropy of the
-            samples: what they disagree about; same shape and unit, >= 0.
+        probabilities: float32 `(batch, height, width, num_classes)`, 0..1. Mean
+            of the softmax over the samples.
+        class_ids: int32 `(batch, height, width)`. Class with the largest mean.
+        variance: float32 `(batch, height, width, num_classes)`, 0..0.25.
+            Population variance of the softmax over the samples, per class.
+        mean_variance: float32 `(batch, height, width)`, 0..0.25. Mean of
+            `variance` over the classes: the model uncertainty of the paper.
+        predictive_entropy: float32 `(batch, height, width)`,
+            0..log(num_classes). Entropy of `probabilities` in nats: the total
+            uncertainty.
+        mutual_information: float32 `(batch, height, width)`, >= 0.
+            `predictive_entropy` minus the mean entropy of the samples, in nats:
+            how much the samples disagree.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -91,62 +93,72 @@ def predict_monte_carlo(
     from_logits: bool = True,
     verbose: int = 1,
 ) -> MonteCarloPrediction:
-    """Predict with dropout on, several times, and say how sure the model is.
+    """Predict several times with dropout on, and estimate the uncertainty.
 
-    Only dropout is as in training; every other layer, batch normalization
-    foremost, is as in prediction, and nothing of the model changes. Moments are
-    summed up as samples are drawn, so memory does not grow with their number.
+    Use it to find out where a segmentation cannot be trusted, with a model that
+    was trained with dropout, such as `models.BayesianSegNet`. Only dropout runs
+    as in training. All other layers, including batch normalization, run as in
+    inference, and the model is not changed. Statistics are accumulated while
+    samples are drawn, so the memory does not depend on their number.
 
     Reference: Kendall, Badrinarayanan and Cipolla, 2015, "Bayesian SegNet",
-    https://arxiv.org/abs/1511.02680, and the authors'
-    Scripts/test_bayesian_segnet.py of
-    https://github.com/alexgkendall/SegNet-Tutorial, for mean, variance and its
-    mean over classes. Entropy and mutual information: Gal, Islam and
-    Ghahramani, 2017, "Deep Bayesian active learning with image data",
-    https://arxiv.org/abs/1703.02910, section 4.
+    https://arxiv.org/abs/1511.02680, and the authors' code,
+    https://github.com/alexgkendall/SegNet-Tutorial
+    (Scripts/test_bayesian_segnet.py), for mean, variance and its mean over the
+    classes. Entropy and mutual information: Gal, Islam and Ghahramani, 2017,
+    "Deep Bayesian active learning with image data", section 4,
+    https://arxiv.org/abs/1703.02910.
 
     Args:
-        model: Functional or Sequential model with one input, one output of two
-            classes or more, and dropout layers, such as
-            `models.BayesianSegNet`. Models inside it are sampled too, if they
-            are Functional or Sequential. Without dropout all samples are
-            equal, and a warning says so.
+        model: Functional or Sequential `keras.Model` with dropout layers, one
+            input, and one output with at least two classes. Dropout of inner
+            Functional and Sequential models is sampled too. If the model does
+            not have dropout, all samples are equal, and a warning is emitted.
         images: Array or tensor `(batch, height, width, channels)` that the
-            model takes. On JAX not inside a compiled function.
-        samples: int >= 1, in a compiled function also a scalar int tensor.
-            Weight averaging is beaten from about 6, 40 are close to the limit.
-        batch_size: int >= 1. Images at a time, so that they fit in memory. The
-            last batch is filled up, so that one graph does for all.
-        seed: int from 0 to 2**31 - 1. The same seed gives the same samples,
-            with the same batch size and backend; the model's own sequence goes
-            on afterwards as if nothing had been drawn. None: it draws on.
-        from_logits: Whether the model gives logits, or probabilities.
-        verbose: 0 silent, 1 progress bar. A compiled function is silent, and
-            takes the batch as a whole.
+            model takes. On JAX, it must not be traced by a compiled function.
+        samples: int >= 1. Number of samples. Inside a compiled function, it may
+            also be a scalar int tensor. Samples are better than one prediction
+            without dropout from about 6 on, and 40 are close to the limit.
+        batch_size: int >= 1. Number of images per call of the model, which
+            limits the memory. The last batch is padded, so that the graph is
+            not compiled again.
+        seed: int from 0 to 2**31 - 1, or None. With the same seed, batch size
+            and backend, samples are the same, and the random state of the model
+            is not changed. None continues the random sequence of the model.
+        from_logits: bool. Whether the model returns logits or probabilities.
+        verbose: int. 0 for silent, 1 for a progress bar. Calls inside a
+            compiled function are silent, and process all images at once.
 
     Returns:
         A `MonteCarloPrediction`.
 
     Raises:
-        ValueError: An argument breaks the rule that the error names. Of
-            `from_logits` that is seen where the model ends in a softmax or a
-            sigmoid, and where what it gives can be read.
+        ValueError: If `model` is not a Functional or Sequential model with one
+            input and one output, or contains a layer that may hide dropout (see
+            edge cases).
+        ValueError: If `images` does not have the shape that the model takes, or
+            is traced on JAX.
+        ValueError: If `samples` or `batch_size` is not an int >= 1, or `seed`
+            is not an int from 0 to 2**31 - 1.
+        ValueError: If `from_logits` contradicts the last layer of the model (a
+            softmax or sigmoid), or is False and the outputs are not
+            probabilities. Outputs cannot be checked inside a compiled function.
 
     Edge cases:
-        - A layer that has dropout inside, such as `LSTM(dropout=0.1)`, a
-          wrapper or a subclassed model, is refused: its dropout cannot be
-          switched on alone, and left off it would look certain. So is every
-          layer with random seeds that may be for dropout.
-        - Noise and random augmentation are off, as in prediction.
-        - Several threads may call it for one model: each waits until the
-          others have drawn, since the seeds of dropout are part of the model.
-          A function that is compiled does not wait, nor do `fit` and calls of
-          the model itself with `training=True`: keep these out of other
-          threads meanwhile.
-        - Dropout without a seed generator of its layer goes unnoticed.
+        - Layers that contain dropout, such as `LSTM(dropout=0.1)`, wrappers or
+          subclassed models, are rejected: their dropout cannot be turned on
+          separately, and without it the model would appear certain. The same
+          applies to other layers with random seeds that may be for dropout.
+        - Noise and random augmentation layers are off, as in inference.
+        - Several threads may call this function for one model. Each waits until
+          the others have drawn their samples, because the seeds of dropout are
+          part of the model. Compiled functions, `fit` and calls of the model
+          with `training=True` do not wait: do not use them in other threads at
+          the same time.
+        - Dropout in layers without a Keras seed generator is not detected.
 
     Example:
-        In a SavedModel, with the number of samples as an input:
+        Export a SavedModel whose second input is the number of samples:
 
         >>> import keras, tempfile, tensorflow as tf
         >>> from keras_deconv import inference, models
@@ -176,7 +188,7 @@ def predict_monte_carlo(
     compiling = is_traced(model, images)
     if compiling and keras.config.backend() == "jax":
         raise ValueError(
-            "`images` must have values on JAX: compiled functions cannot "
+            "`images` must not be traced on JAX: compiled functions cannot "
             "change a model's seeds, which are variables. Call "
             "predict_monte_carlo outside of jax.jit. Received: traced images"
         )
@@ -184,20 +196,20 @@ def predict_monte_carlo(
         sampler = _sampler(model)
     if not sampler.generators:
         warnings.warn(
-            "`model` has no dropout, so that all samples are equal. Received: "
-            f"{model.name!r}. models.BayesianSegNet has it, and so has SegNet "
-            "with dropout=0.5",
+            "`model` has no dropout, so all samples are equal. Received: "
+            f"{model.name!r}. Use a model with dropout, such as "
+            "models.BayesianSegNet, or models.SegNet with dropout=0.5.",
             stacklevel=2,
         )
     if compiling:
         with _seeded(sampler.generators, seed):
             return sampler.plain(images, samples, from_logits)
     images = ops.convert_to_numpy(images)
-    # A tensor, so that another number needs no new graph.
+    # A tensor, so that another number does not require a new graph.
     samples = ops.convert_to_tensor(samples, "int32")
 
     def predict(chosen: np.ndarray) -> list[np.ndarray]:
-        # One dtype, so that another needs no new graph.
+        # One dtype, so that other images do not require a new graph.
         batch = ops.cast(images[chosen], model.inputs[0].dtype)
         prediction = sampler.compiled(batch, samples, from_logits)
         arrays = [ops.convert_to_numpy(tensor) for tensor in prediction]
@@ -216,13 +228,13 @@ def predict_monte_carlo(
 
 
 def can_be_sampled(model: keras.Model) -> bool:
-    """Whether a model has dropout, and none that cannot be switched on."""
+    """Whether a model has dropout, all of which can be turned on."""
     parts = list(layers_of(model))
     return any(map(_is_dropout, parts)) and not any(map(_may_hide_it, parts))
 
 
 class _Sampler(NamedTuple):
-    """How a model is sampled, prepared once."""
+    """The sampling functions of a model."""
 
     plain: Callable[..., MonteCarloPrediction]
     compiled: Callable[..., MonteCarloPrediction]
@@ -236,7 +248,7 @@ _SAMPLERS: weakref.WeakKeyDictionary[keras.Model, _Sampler] = (
 
 
 def _sampler(model: keras.Model) -> _Sampler:
-    """Prepare a model, anew where its layers or their rates have changed."""
+    """Return the sampler of a model, new if layers or rates changed."""
     parts = list(layers_of(model))
     layers_and_rates = [(part, getattr(part, "rate", None)) for part in parts]
     known = _SAMPLERS.get(model)
@@ -245,14 +257,15 @@ def _sampler(model: keras.Model) -> _Sampler:
     for part in parts:
         if _may_hide_it(part):
             raise ValueError(
-                "`model` must have its dropout in layers such as "
+                "`model` must have dropout only in layers such as "
                 "keras.layers.Dropout, in Functional or Sequential models. "
-                "Inside other layers it cannot be switched on alone, and they "
-                f"would look certain. Received: layer {part.name!r} of class "
-                f"{type(part).__name__}, which has random seeds"
+                "Dropout inside other layers cannot be turned on separately, "
+                "so the model would appear certain. Received: layer "
+                f"{part.name!r} of class {type(part).__name__}, which has "
+                "random seeds"
             )
-    # A second graph over the same layers. That of `model` as it is would be
-    # compiled as `model` is.
+    # A second graph with the same layers, because a clone of `model` itself
+    # would also be compiled.
     stochastic = _with_dropout_on(
         keras.Model(model.inputs[0], model.outputs[0])
     )
@@ -276,14 +289,14 @@ def _is_dropout(layer: layers.Layer) -> bool:
 
 
 def _may_hide_it(layer: layers.Layer) -> bool:
-    """Whether a layer has seeds, and may need them for dropout inside.
+    """Whether a layer has seeds, and may need them for dropout inside it.
 
-    Random seeds are the variables that are no weights.
+    Random seeds are variables that are not weights.
     """
     return (
         len(layer.variables) > len(layer.weights)
         and not isinstance(layer, (*DROPOUTS, *AUGMENTATIONS))
-        # Recurrent layers have seeds without dropout, too.
+        # Recurrent layers have seeds even without dropout.
         and (
             getattr(layer, "dropout", True)
             or getattr(layer, "recurrent_dropout", True)
@@ -292,7 +305,7 @@ def _may_hide_it(layer: layers.Layer) -> bool:
 
 
 class _DropoutOn(layers.Layer):
-    """A dropout layer that drops whatever the model is doing."""
+    """A dropout layer that is on in training and in inference."""
 
     def __init__(self, dropout: layers.Layer) -> None:
         super().__init__(name=dropout.name, dtype=dropout.dtype_policy)
@@ -312,7 +325,7 @@ def _with_dropout_on(layer: Any) -> Any:
 def _seeded(
     generators: Sequence[keras.random.SeedGenerator], seed: int | None
 ) -> Iterator[None]:
-    """Draw from `seed` for a while."""
+    """Draw from `seed` inside the context, then restore the seeds."""
     if seed is None:
         yield
         return
@@ -331,7 +344,7 @@ def _seeded(
 def _sample(
     stochastic: keras.Model, images: Tensor, samples: Any, from_logits: bool
 ) -> MonteCarloPrediction:
-    """Draw, and sum up: Welford's moments, which lose no digits."""
+    """Draw samples, and accumulate their moments by Welford's algorithm."""
 
     def draw() -> tuple[Tensor, Tensor]:
         scores = ops.cast(stochastic(images, training=False), "float32")
@@ -360,22 +373,22 @@ def _sample(
         variance=variance,
         mean_variance=ops.mean(variance, axis=-1),
         predictive_entropy=predictive_entropy,
-        # Never below 0 but by rounding.
+        # Rounding can make it negative.
         mutual_information=ops.maximum(predictive_entropy - mean_entropy, 0.0),
     )
 
 
 def _entropy(probabilities: Tensor) -> Tensor:
-    """Entropy over the last axis in nats; 0 log 0 is 0."""
+    """Return the entropy over the last axis in nats, where 0 log 0 is 0."""
     logarithms = ops.log(ops.maximum(probabilities, keras.config.epsilon()))
     return -ops.sum(probabilities * logarithms, axis=-1)
 
 
 def _check_samples(samples: Any) -> Any:
-    """An int >= 1, or where a function is compiled an int32 tensor.
+    """Return an int >= 1 or, in a compiled function, an int32 tensor.
 
     Raises:
-        ValueError: It is none.
+        ValueError: If `samples` is not such a number.
     """
     if not ops.is_tensor(samples):
         return _arguments.positive_int(samples, "samples")
@@ -394,10 +407,10 @@ def _check_samples(samples: Any) -> Any:
 
 
 def _check_seed(seed: Any) -> int | None:
-    """A seed that every backend takes, or None.
+    """Return a seed that all backends support, or None.
 
     Raises:
-        ValueError: It is none.
+        ValueError: If `seed` is not an int from 0 to `MAX_SEED`.
     """
     if seed is None:
         return None
@@ -411,17 +424,17 @@ def _check_seed(seed: Any) -> int | None:
 
 
 def _check_probabilities(probabilities: np.ndarray) -> None:
-    """Refuse what is no softmax; NaN passes.
+    """Reject outputs that are not a softmax; NaN is accepted.
 
     Raises:
-        ValueError: Numbers below 0, or that do not add up to 1 but by the
-            rounding of half precision.
+        ValueError: If there are values below 0, or sums that differ from 1 by
+            more than the rounding of half precision.
     """
     sums = probabilities.sum(axis=-1)
     if (probabilities < 0).any() or (np.abs(sums - 1) > 0.01).any():
         raise ValueError(
-            "`from_logits` must be True for a model whose outputs are no "
-            "probabilities, at least 0 and with a sum of 1 over the classes. "
-            f"Received: from_logits=False, outputs from {probabilities.min()} "
-            f"on, sums from {sums.min()} to {sums.max()}"
+            "`from_logits` must be True for a model whose outputs are not "
+            "probabilities (>= 0, with a sum of 1 over the classes). Received: "
+            "from_logits=False, outputs with a minimum of "
+            f"{probabilities.min()}, sums from {sums.min()} to {sums.max()}"
         )

@@ -21,19 +21,20 @@ __all__ = ["Prediction", "predict"]
 ORIGINAL = "original"
 # Tile, overlap and stride of `predict_tiled`.
 _Tiles: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], int]
-# Of a tile, which neighboring tiles share unless `overlap` is given.
+# By default, neighboring tiles share this fraction of a tile.
 _OVERLAP_SHARE = 8
 
 
 class Prediction(NamedTuple):
-    """One photo and the class of each of its pixels.
+    """A photo and the class of each of its pixels.
+
+    `predict` returns an iterator of it.
 
     Attributes:
-        path: `pathlib.Path` of the file; None for an array.
-        image: The image as the file shows it, turned by its EXIF orientation:
-            `(height, width, channels)` in 0..255, uint8 or, with a value range,
-            float32.
-        mask: uint8 `(height, width)`: the class id of each pixel.
+        path: `pathlib.Path` of the file, or None for an array.
+        image: `(height, width, channels)` in 0..255, rotated by its EXIF
+            orientation. uint8, or float32 if a value range is given.
+        mask: uint8 `(height, width)`. Class id of each pixel.
 
     Example:
         >>> import numpy as np
@@ -60,70 +61,76 @@ def predict(
     flip: bool = False,
     value_range: Sequence[float] | None = None,
 ) -> Iterator[Prediction]:
-    """Predict the classes of photos of any size, one after the other.
+    """Predict the classes of photos of any size, one photo at a time.
 
-    `keras-deconv predict` does the same and writes the masks to files. A photo
-    is resized to `image_size`, and the probabilities of the classes are resized
-    back, so that a mask has the size of its photo. With `tile`, or with
-    `image_size="original"`, nothing is resized.
+    Use it to get a mask of the original size for each photo, without code for
+    reading, resizing and padding. The command `keras-deconv predict` does the
+    same and writes the masks to files. A photo is resized to `image_size`, and
+    the class probabilities are resized back, so the mask has the size of the
+    photo. With `tile`, or with `image_size="original"`, nothing is resized.
 
     Args:
-        model: Functional or Sequential model from images `(batch, height,
-            width, channels)` in 0..255 to logits or probabilities `(batch,
-            height, width, num_classes)`; or the path of a folder that
+        model: Functional or Sequential `keras.Model` that maps images `(batch,
+            height, width, channels)` in 0..255 to logits or probabilities
+            `(batch, height, width, num_classes)`; or the path of a folder that
             `keras-deconv train` wrote, or of a `.keras` file.
-        images: File name; folder, of which all images are predicted, those in
-            folders below included; array or tensor `(height, width, channels)`
-            or gray, `(height, width)`; or several of them: an array with
+        images: File name; folder, whose images are all predicted, including
+            those in subfolders; array or tensor `(height, width, channels)` or,
+            for grayscale, `(height, width)`. For several images: an array with
             a batch axis, or any iterable of file names and arrays. Files are
-            read as `data.from_folders` reads them. Arrays must be uint8 unless
+            read as by `data.from_folders`. Arrays must be uint8 unless
             `value_range` is given.
-        image_size: Two ints, the height and width that the model gets. None
-            takes the size of the training if `model` is a path and `run.json`
-            lies beside the model, else the size that the model takes, and else
-            that of the photo. `"original"` takes the size of the photo.
-        tile: int or (height, width), each >= 1. Predict photos at their own
-            size, tile by tile, as `predict_tiled` does. It suits photos that
-            do not fit into memory at their own size.
-        overlap: int or (height, width), each >= 0. Pixels that neighboring
-            tiles share. Defaults to an eighth of the tile.
-        flip: Whether to average the probabilities with those of the mirror
-            image (left and right swapped), mirrored back. It takes twice the
-            time.
+        image_size: Two ints >= 1, the height and width that the model gets;
+            "original" for the size of the photo; or None. If `model` is a path
+            with a `run.json` beside the model, None takes the size of the
+            training. Otherwise it takes the input size of the model, or the
+            size of the photo if the model takes images of any size.
+        tile: int or (height, width), each >= 1, in pixels. Predict photos at
+            their original size, tile by tile, as `predict_tiled` does. Use it
+            for photos that do not fit into memory at their original size.
+        overlap: int or (height, width), each >= 0. Number of pixels that
+            neighboring tiles share. The default is an eighth of the tile.
+        flip: bool. Whether to average the probabilities with those of the
+            mirror image (left and right swapped), mirrored back. This takes
+            twice the time.
         value_range: Tuple (low, high) of the image values that become 0 and
-            255, such as (0, 65535) for 16-bit files. Defaults to that of the
-            training, as `image_size`; else to none, for 8-bit images.
+            255, such as (0, 65535) for 16-bit files. The default is the range
+            of the training if `run.json` has one. Otherwise images must be
+            8-bit.
 
     Returns:
-        Iterator of `Prediction`, in the order of the images and, in a folder,
-        of the names. Only one photo is in memory at a time. Photos are read and
-        predicted when the iterator gets to them. After an error it goes on
-        with the next one.
+        Iterator of `Prediction`, in the order of `images`; files of a folder
+        are in the order of their names. Photos are read and predicted when the
+        iterator reaches them, so only one is in memory at a time. After an
+        error, the iterator continues with the next photo.
 
     Raises:
-        ValueError: If `model` does not exist or does not segment images; if
-            `images` are not as described or a folder does not hold images; if
-            a size, `overlap` or `flip` is not as described; if `tile` and
-            `image_size` are both given, or `overlap` without `tile`; if the
-            model takes images of one size only, and another one is asked for;
-            if the model does not give scores for each pixel at `image_size`,
-            which is not a multiple of its stride.
-            From the iterator, with the name of the file: if an image cannot be
-            read, does not fit `value_range` or the channels of the model, or
-            the scores of the model are not finite.
+        ValueError: If `model` does not exist or does not segment images.
+        ValueError: If `images` is neither of the listed kinds, or is a folder
+            without images.
+        ValueError: If `image_size`, `tile`, `overlap`, `flip` or `value_range`
+            is not of the listed kinds.
+        ValueError: If both `tile` and `image_size` are given, or `overlap`
+            without `tile`.
+        ValueError: If the model only supports images of another size.
+        ValueError: If the model does not return one score per pixel at
+            `image_size`, because it is not a multiple of the model's stride.
+        ValueError: From the iterator, with the name of the file: if an image
+            cannot be read, exceeds `value_range`, or has other channels than
+            the model takes; or if scores are not finite.
 
     Edge cases:
-        - A model that was built for one size is predicted at others with the
-          same layers, if all of them take any size.
-        - A photo at its own size is mirrored at the bottom and right, up to a
-          multiple of the model's stride, if the model does not give scores of
-          that size.
-        - A network knows objects of the size that it was trained with. Where
-          photos were reduced for the training, `"original"` and `tile` show it
-          larger ones.
-        - Grayscale photos are repeated for a model of three channels, and
-          color is reduced to gray for a model of one.
-        - Images are resized with TensorFlow, on every backend.
+        - A model that was built for one size predicts other sizes with the same
+          layers, if all of its layers support any size.
+        - A photo at its original size is padded by mirroring at the bottom and
+          right, up to a multiple of the model's stride, if the model does not
+          return scores of that size.
+        - A network recognizes objects of the sizes that it was trained with. If
+          photos were downsampled for the training, objects are larger with
+          "original" and `tile`.
+        - Grayscale photos are repeated for a model with three channels, and
+          color photos are converted to grayscale for a model with one channel.
+        - Images are resized with TensorFlow on every backend.
 
     Example:
         >>> import pathlib, tempfile
@@ -168,21 +175,20 @@ def predict(
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
 
-    # Not a generator, which would end with the first error.
+    # A generator would end with the first error.
     return map(predict_one, enumerate(_listed(images)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Labeler:
-    """How an image gets its mask.
+    """Function that predicts the mask of an image.
 
     Args:
-        model: The model, for images of any size where that is needed.
-        size: Height and width that images are resized to; None if they keep
-            theirs.
+        model: The model, for images of any size if required.
+        size: Height and width for resizing; None does not resize.
         flip: Whether probabilities are averaged with those of the mirror image.
         tiles: Tile, overlap and stride of `predict_tiled`, or None.
-        built: The model as it was built, whose sizes tell its stride.
+        built: The original model, whose sizes determine its stride.
     """
 
     model: keras.Model
@@ -192,7 +198,7 @@ class Labeler:
     built: keras.Model
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Return the mask of an image, of its size.
+        """Return the mask of an image, with the size of the image.
 
         Raises:
             ValueError: If the scores of the model are not finite.
@@ -220,14 +226,14 @@ class Labeler:
         return most_probable(probabilities, image.shape[:2])
 
     def one_tile(self, size: tuple[int, ...]) -> _Tiles | None:
-        """Return a tile to fill up an image to, if the model needs that.
+        """Return a tile that contains an image, or None if it is not required.
 
-        Without it, networks whose poolings round an odd size down would fail,
-        or move their scores.
+        Networks whose poolings round an odd size down would otherwise fail, or
+        shift their scores.
         """
         if tiled.restores(self.model, size):
             return None
-        # Of some models the stride is not known; they may take the image.
+        # Models of unknown stride may still support the image as it is.
         with contextlib.suppress(ValueError):
             stride = tiled.stride_of(self.built)
             tile = tiled.filled_up(size, stride)
@@ -236,7 +242,7 @@ class Labeler:
         return None
 
     def batch(self, image: np.ndarray) -> np.ndarray:
-        """Return the image as the model gets it, float32, as a batch."""
+        """Return the image as a float32 batch for the model."""
         batch = image[None]
         if self.size:
             batch = _resizing.images(batch, self.size)
@@ -251,10 +257,10 @@ def labeler(
     overlap: int | Sequence[int] | None = None,
     flip: bool = False,
 ) -> Labeler:
-    """Return what gives an image its mask; arguments as in `predict`.
+    """Return a `Labeler`, with arguments as in `predict`.
 
     Raises:
-        ValueError: As in `predict`.
+        ValueError: If an argument of `predict` is not valid.
     """
     _graphs.check_graph(model)
     _arguments.boolean(flip, "flip")
@@ -262,23 +268,22 @@ def labeler(
     if tile is not None:
         if image_size is not None:
             raise ValueError(
-                "`tile` predicts images at their own size, so it does not go "
-                f"with `image_size`. Received: tile={tile!r}, "
-                f"image_size={image_size!r}"
+                "`tile` cannot be combined with `image_size`, because it "
+                "predicts images at their original size. Received: "
+                f"tile={tile!r}, image_size={image_size!r}"
             )
         tile = _arguments.ints(tile, 2, "tile", 1)
         if overlap is None:
             overlap = tuple(length // _OVERLAP_SHARE for length in tile)
-        # Of the model itself: layers that two models share tell the sizes of
-        # the first one.
+        # From the original model: layers that two models share report the sizes
+        # of the first one.
         try:
             stride = tiled.stride_of(model)
         except ValueError as error:
             raise ValueError(
-                "`tile` needs a model whose layers tell its stride, by how "
-                "sizes inside it grow with the image. Received: "
-                f"{model.name!r}. In Python, give the stride to "
-                "keras_deconv.inference.predict_tiled."
+                "`tile` needs a model whose stride can be computed from the "
+                f"sizes inside it. Received: {model.name!r}. In Python, pass "
+                "the stride to keras_deconv.inference.predict_tiled."
             ) from error
         if takes != tile:
             model = _graphs.of_any_size(model)
@@ -286,7 +291,7 @@ def labeler(
         return Labeler(model, None, flip, tiles, built)
     if overlap is not None:
         raise ValueError(
-            "`overlap` is what tiles share, so it goes with `tile`. "
+            "`overlap` requires `tile`, because it is what tiles share. "
             f"Received: overlap={overlap!r} and tile=None"
         )
     size = _checked_size(image_size, takes)
@@ -295,8 +300,8 @@ def labeler(
     label = Labeler(model, size, flip, None, built)
     if size and size != takes and (whole := label.one_tile(size)):
         raise ValueError(
-            "`image_size` must be a size of which the model gives scores for "
-            f"each pixel. Received: image_size={size} for {built.name!r}. "
+            "`image_size` must be a size for which the model returns one score "
+            f"per pixel. Received: image_size={size} for {built.name!r}. "
             f"Choose multiples of its stride, {whole[-1]}, such as {whole[0]}."
         )
     return label
@@ -322,7 +327,8 @@ def most_probable(
 ) -> np.ndarray:
     """Return the class of each pixel, from probabilities resized to `size`.
 
-    Class by class, since all of them at the size of a photo take gigabytes.
+    Classes are resized one by one, because all of them at the size of a photo
+    take gigabytes.
 
     Raises:
         ValueError: If the probabilities are not finite.
@@ -337,7 +343,7 @@ def most_probable(
     for number in range(probabilities.shape[-1]):
         scores = probabilities[..., number : number + 1]
         resized = _resizing.scores(scores, size).numpy()[0, ..., 0]
-        # The first of equal ones, as argmax.
+        # The first of equal classes wins, as in argmax.
         mask[resized > highest] = number
         np.maximum(resized, highest, out=highest)
     return mask
@@ -348,12 +354,13 @@ def read(
     channels: int,
     value_range: Sequence[float] | None,
 ) -> np.ndarray:
-    """Read a file for a model of so many channels.
+    """Read a file for a model with the given number of channels.
 
     Raises:
-        ValueError: If that is not possible; the error begins with the path.
+        ValueError: If the file cannot be read; the message starts with its
+            path.
     """
-    # They bring tensorflow-datasets along: imported when used.
+    # Imported here because these modules import tensorflow-datasets.
     from keras_deconv.data import _errors, _images
 
     try:
@@ -382,7 +389,7 @@ def _read_array(
         raise ValueError(
             f"{name}: An image must be a file name or an array of numbers "
             f"(height, width, channels). Received: a {type(values).__name__}. "
-            "Of a dataset of images and masks, pass the images alone: "
+            "For a dataset of images and masks, pass only the images: "
             "dataset.unbatch().map(lambda image, mask: image)."
         ) from error
     if values.ndim == 2:
@@ -401,12 +408,13 @@ def _read_array(
 
 def _other_channels(name: str, found: int, channels: int) -> ValueError:
     return ValueError(
-        f"{name}: It has {found} channels, and the model takes {channels}."
+        f"{name}: The image has {found} channels, but the model takes "
+        f"{channels}."
     )
 
 
 def _listed(images: Any) -> Iterable[Any]:
-    """Files and arrays, from whatever `predict` takes."""
+    """Return an iterable of files and arrays for `images` of `predict`."""
     if isinstance(images, str | os.PathLike):
         return _files_of(pathlib.Path(images).expanduser())
     ndim = getattr(images, "ndim", None)

@@ -1,4 +1,4 @@
-"""Prediction pixel by pixel, as it was before encoder-decoders."""
+"""Prediction pixel by pixel, from the time before encoder-decoders."""
 
 import math
 from typing import Any
@@ -25,37 +25,41 @@ def predict_sliding_window(
     batch_size: int = 256,
     verbose: int = 1,
 ) -> np.ndarray:
-    """Predict every pixel from the patch around it, one patch per pixel.
+    """Predict every pixel of images from the patch around it.
 
-    Right, and wasteful: neighbors share all of their patch but one row or
-    column, and nothing of what is computed. Beyond the border the patch is
-    black, as the padding of convolutions is.
+    Use it with `models.PatchClassifier`, as a baseline for encoder-decoders. It
+    is slow: neighboring patches share all but one row or column, but nothing of
+    the computation. Beyond the border of the image, patches are black (0), like
+    the padding of convolutions.
 
     Reference: Ciresan et al., 2012, "Deep neural networks segment neuronal
-    membranes in electron microscopy images",
-    https://papers.nips.cc/paper/4741; they mirror the image at its border.
+    membranes in electron microscopy images", https://papers.nips.cc/paper/4741.
+    The authors mirror the image at its border instead.
 
     Args:
-        model: Model from patches `(batch, height, width, channels)` of known
-            size to `(batch, num_classes)`, such as `models.PatchClassifier`.
-            It is taken to name the pixel at row `height // 2`, column
-            `width // 2`.
-        images: Array `(batch, height, width, channels)` of any height and
-            width, in the range that the model takes.
-        batch_size: int >= 1. Patches at a time.
-        verbose: 0 silent, 1 progress bar over the pixels.
+        model: Functional or Sequential `keras.Model` that maps patches `(batch,
+            height, width, channels)` of known size to `(batch, num_classes)`.
+            Its prediction is assigned to the pixel in row `height // 2` and
+            column `width // 2` of the patch.
+        images: Array `(batch, height, width, channels)` with any height and
+            width, in the value range that the model takes.
+        batch_size: int >= 1. Number of patches per call of the model.
+        verbose: int. 0 for silent, 1 for a progress bar over the pixels.
 
     Returns:
-        float32 array `(batch, height, width, num_classes)` of what the model
-        gives: logits or probabilities.
+        float32 array `(batch, height, width, num_classes)` with the outputs of
+        the model, logits or probabilities.
 
     Raises:
-        ValueError: The model does not take patches of a known size to one
-            vector each, or the images have other channels or, inside a
-            compiled function, no values.
+        ValueError: If `model` does not map patches of a known size to one
+            vector each.
+        ValueError: If `images` has another rank or other channels than the
+            model takes, or is traced by a compiled function.
+        ValueError: If `batch_size` is not an int >= 1.
 
-    Edge cases: other functions of this package that change the model for a
-    while wait in other threads until the prediction is complete.
+    Edge cases:
+        Other functions of this package that temporarily change the model wait
+        in other threads until the prediction is complete.
 
     Example:
         >>> import numpy as np
@@ -73,11 +77,12 @@ def predict_sliding_window(
     images = check_images(model, images, any_size=True)
     if is_traced(model, images):
         raise ValueError(
-            "`images` must have values: predict_sliding_window cannot be "
-            "compiled. Call it outside. Received: traced images"
+            "`images` must not be traced: predict_sliding_window cannot be "
+            "compiled. Call it outside of compiled functions. Received: traced "
+            "images"
         )
     before = [(0, 0), *((n // 2, (n - 1) // 2) for n in patch_size), (0, 0)]
-    # A view: patches are only copied batch by batch.
+    # A view, so that only one batch of patches is copied at a time.
     patches = np.lib.stride_tricks.sliding_window_view(
         np.pad(ops.convert_to_numpy(images), before), patch_size, axis=(1, 2)
     )
@@ -85,11 +90,11 @@ def predict_sliding_window(
 
     def predict(chosen: np.ndarray) -> list[np.ndarray]:
         batch = patches[np.unravel_index(chosen, size)]
-        # The window's axes are the last: back before the channels.
+        # The window's axes are last; move them before the channels.
         scores = model.predict_on_batch(np.moveaxis(batch, 1, -1))
         return [np.asarray(y, "float32") for y in keras.tree.flatten(scores)]
 
-    # All the while, so that all pixels are of the same weights and statistics.
+    # Locked for all pixels, so that weights and statistics do not change.
     with _locks.held(every_layer(model)):
         [scores] = in_batches(predict, math.prod(size), batch_size, verbose)
     return scores.reshape(*size, -1)

@@ -20,9 +20,10 @@ from keras_deconv.inference._scores import predict_probabilities, predict_scores
 
 __all__ = ["predict_tiled"]
 
-# Strides that divide it are found. Shapes are computed, nothing is allocated.
+# Strides are found if this size is a multiple of them. Memory is not allocated,
+# because only shapes are computed.
 PROBE_SIZE = 2**6 * 3**2 * 5 * 7 * 11 * 13
-# What looks larger is one that does not divide it.
+# A larger result means that PROBE_SIZE is not a multiple of the stride.
 MAX_STRIDE = 4096
 
 
@@ -40,98 +41,116 @@ def predict_tiled(
     batch_size: int = 1,
     verbose: int = 1,
 ) -> Any:
-    """Predict an image that is too large for one call, tile by tile.
+    """Predict an image that is too large for one call of the model, in tiles.
 
-    Neighboring tiles share `overlap` pixels at least. Of these each gives up
-    `margin` at its border, where its surroundings are missing, and over the
-    rest the two fade into each other linearly: weights that sum to one.
+    Use it for satellite and aerial images, slides and scans, including files
+    that do not fit into memory. Neighboring tiles share at least `overlap`
+    pixels. At borders between tiles, `margin` pixels of each tile are
+    discarded, because the model does not see their full surroundings. Over the
+    rest of the overlap, the tiles are blended linearly, with weights that sum
+    to one.
 
-    The prediction is that of the whole image wherever the model looks no
-    farther than `margin` pixels to either side. As `margin` is by default,
-    that is so if the receptive field, of `2 * reach + 1` pixels, is below the
-    overlap. Tiles start at multiples of the stride of the model, so that
-    pooling windows are those of the whole image.
+    The result equals the prediction of the whole image if the model looks at
+    most `margin` pixels to each side. With the default margin, this is the case
+    if the receptive field, of `2 * reach + 1` pixels, is smaller than the
+    overlap. Tiles start at multiples of the model's stride, so that pooling
+    windows are the same as in the whole image.
 
-    Memory holds one row of tiles of the scores, tile height x width x
-    num_classes x 4 bytes, and one batch of tiles. The image is read tile by
-    tile, and rows are written as soon as they are finished, from top to bottom,
-    each once.
+    Memory holds one batch of tiles and the scores of one row of tiles (tile
+    height x image width x num_classes x 4 bytes). The image is read tile by
+    tile. Each row of the output is written once, from top to bottom, as soon as
+    it is finished.
 
-    Reference: Ronneberger, Fischer and Brox, 2015, "U-Net",
-    https://arxiv.org/abs/1505.04597, figure 2, for tiles that overlap by what
-    the network needs to see.
+    Reference: Ronneberger, Fischer and Brox, 2015, "U-Net", figure 2
+    (overlapping tiles), https://arxiv.org/abs/1505.04597.
 
     Args:
-        model: Built Functional or Sequential model with one input and one
-            output, from `(batch, height, width, channels)` to a score for each
-            pixel and class `(batch, height, width, num_classes)`, such as
-            `models.SegNet`.
-        image: One image `(height, width, channels)` of integers or floats in
-            the range that the model takes (0..255 for those of this package).
-            Anything that has `shape` and `dtype` and is read by slices: a
-            NumPy array, `np.memmap`, arrays of h5py or zarr; or a raster that
-            rasterio has opened, with all its bands.
-        tile: int or (height, width), each >= 1. Size of a tile; larger ones
-            waste less on the overlap. None: the size that the model takes, if
-            it is known.
-        overlap: int or (height, width), each >= 0. Pixels that neighboring
-            tiles share, at least; the tile must be larger by `stride` or more.
-        margin: int or (height, width), from 0 to `overlap // 2`. Pixels at the
-            borders between tiles that are thrown away. None: as many as leave
-            a pixel or two to fade over, `(overlap - 1) // 2`. Less suits a
-            model whose receptive field is larger than any overlap, as SegNet's
-            is: seams are softer, and nothing is exact. 0 fades over all of the
-            overlap.
-        stride: int >= 1. Multiple of the pixels by which the model's output
-            moves with its input: the product of the strides of its poolings
-            and convolutions along a path, 32 for `models.SegNet`. None: as
-            found from the sizes of the tensors in the model.
-        class_ids: False for scores, True for the class of the largest.
-        flip: Whether to average the probabilities of each tile with those of
-            its mirror image (left and right swapped), mirrored back. It takes
-            twice the time.
-        output: Where to write to, `(height, width, num_classes)` of float32 or
-            float64, or for class ids `(height, width)` of integers. Anything
-            that has `shape` and `dtype` and takes slices of rows, as `image`;
-            or a raster opened for writing, with a band for each class, or one
-            for class ids. None: a new array.
-        batch_size: int >= 1. Tiles at a time, of one row of tiles. The last
-            batch is filled up, so that one graph does for all.
-        verbose: 0 silent, 1 progress bar over the tiles.
+        model: Built Functional or Sequential `keras.Model` with one input and
+            one output, such as `models.SegNet`. It maps images `(batch, height,
+            width, channels)` to scores for each pixel and class `(batch,
+            height, width, num_classes)`.
+        image: One image `(height, width, channels)` of ints or floats, in the
+            value range that the model takes (0..255 for those of this package).
+            Any object with `shape` and `dtype` that can be sliced: a NumPy
+            array, `np.memmap`, an array of h5py or zarr; or an open raster of
+            rasterio, of which all bands are used.
+        tile: int or (height, width), each >= 1, in pixels. Size of a tile.
+            Larger tiles compute less in overlaps. None takes the input size of
+            the model, if it is known.
+        overlap: int or (height, width), each >= 0. Minimum number of pixels
+            that neighboring tiles share. The tile must be larger than the
+            overlap by at least `stride`.
+        margin: int or (height, width), from 0 to `overlap // 2`. Number of
+            pixels that are discarded at borders between tiles. None takes
+            `(overlap - 1) // 2`, which leaves one or two pixels for blending.
+            Use a smaller value for a model whose receptive field is larger than
+            any overlap, such as SegNet: the result is not exact, but seams are
+            softer. 0 blends over the whole overlap.
+        stride: int >= 1. Number of pixels by which the input must move so that
+            the output of the model moves unchanged: the product of the strides
+            of poolings and convolutions along a path, 32 for `models.SegNet`.
+            None computes it from the sizes of the tensors in the model.
+        class_ids: bool. False returns scores, True the class with the largest
+            score.
+        flip: bool. Whether to average the probabilities of each tile with those
+            of its mirror image (left and right swapped), mirrored back. This
+            takes twice the time.
+        output: Object to write to, or None for a new array. Scores need
+            `(height, width, num_classes)` of float32 or float64; class ids need
+            `(height, width)` of ints. Any object with `shape` and `dtype` that
+            supports assignment to slices of rows, as for `image`; or a raster
+            that is open for writing, with one band per class, or one band for
+            class ids.
+        batch_size: int >= 1. Number of tiles per call of the model, all from
+            one row of tiles. The last batch is padded, so that the graph is not
+            compiled again.
+        verbose: int. 0 for silent, 1 for a progress bar over the tiles.
 
     Returns:
-        `output`, or a new array: float32 `(height, width, num_classes)` of what
-        the model gives, logits or probabilities, or of probabilities with
-        `flip`; for class ids `(height, width)` of uint8, or int32 with more
-        than 256 classes.
+        `output`, or a new array. Scores are float32 `(height, width,
+        num_classes)`: the outputs of the model, or probabilities with `flip`.
+        Class ids are uint8 `(height, width)`, or int32 with more than 256
+        classes.
 
     Raises:
-        ValueError: An argument breaks the rule that the error names, or the
-            model gives NaN or infinity. Rows that were finished before are in
+        ValueError: If `model` does not return one score per pixel and class, or
+            returns NaN or infinity. Rows that were finished before are in
             `output`.
+        ValueError: If `image` does not contain ints or floats, has another
+            shape than `(height, width, channels)` or other channels than the
+            model, is empty, or is traced by a compiled function.
+        ValueError: If `tile`, `overlap`, `margin` or `stride` is out of range,
+            or `tile` is not a size that the model takes.
+        ValueError: If `stride` is None and cannot be computed.
+        ValueError: If `class_ids` or `flip` is not a bool, `class_ids` is True
+            for a model with one score per pixel, or `batch_size` is not an int
+            >= 1.
+        ValueError: If `output` has another shape, has a dtype that cannot hold
+            the results, cannot be written to, or is the image itself.
 
     Edge cases:
-        - An image smaller than a tile is one tile of its own size. It is
-          mirrored at the bottom and right where the model takes one size only,
-          and, up to a multiple of `stride`, where the model does not give
-          scores of that size.
-        - The size of the image less that of the tile is best a multiple of
-          `stride`: then the prediction is exact up to the border. Otherwise
-          the last tiles are filled up by mirroring, by less than `stride`
-          pixels: near the bottom and right border, as far as the model sees,
-          the prediction is another. "same" padding of strided layers counts
-          from the end of an image; with such layers nothing is exact then.
-        - Of a tile that is no multiple of `stride`, what is over counts as
-          `overlap` only at the border of the image.
-        - Layers that look at the whole image, such as global pooling, see the
-          tile.
-        - Strides inside a layer that gives back the size itself are not seen,
-          nor those before a model inside the model: give `stride`.
-        - Other functions of this package that change the model for a while wait
+        - An image that is smaller than a tile is predicted as one tile of its
+          size. It is padded by mirroring at the bottom and right if the model
+          takes only one size, or, up to a multiple of `stride`, if the model
+          does not return scores of that size.
+        - The result is exact up to the border if the size of the image minus
+          that of the tile is a multiple of `stride`. Otherwise, the last tiles
+          are padded by mirroring, by less than `stride` pixels, and predictions
+          near the bottom and right border differ, as far as the model sees.
+          Strided layers with "same" padding align windows with the end of the
+          image: with them, the result is not exact at all in this case.
+        - If a tile is not a multiple of `stride`, the remainder only counts as
+          `overlap` at the border of the image.
+        - Layers that look at the whole image, such as global pooling, see only
+          the tile.
+        - The computed stride does not include strides inside a layer that
+          restores the size itself, nor strides before an inner model. Pass
+          `stride` for such models.
+        - Other functions of this package that temporarily change the model wait
           in other threads until the prediction is complete.
 
     Example:
-        From file to file, neither of which has to fit in memory:
+        From file to file, neither of which must fit into memory:
 
         >>> import pathlib, tempfile
         >>> import numpy as np
@@ -199,9 +218,9 @@ def predict_tiled(
         len(rows.starts) * len(columns.starts),
         verbose=_arguments.verbose(verbose),
     )
-    # All the while, so that all tiles are of the same weights and statistics.
+    # Locked for all tiles, so that weights and statistics do not change.
     with _locks.held(every_layer(model)):
-        # Rows that are not finished, from the first one of a row of tiles on.
+        # Unfinished rows, starting at the first one of a row of tiles.
         band = np.zeros((tile[0], size[1], num_classes), "float32")
         for row, top in enumerate(rows.starts):
             inside, row_weights = rows.weights(row)
@@ -235,7 +254,7 @@ def predict_tiled(
 
 
 def restores(model: keras.Model, size: tuple[int, ...]) -> bool:
-    """Whether the model gives scores for each pixel of images of a size."""
+    """Whether the model returns one score per pixel for a size."""
     try:
         _check_sizes(model, size)
     except ValueError:
@@ -244,7 +263,7 @@ def restores(model: keras.Model, size: tuple[int, ...]) -> bool:
 
 
 def filled_up(size: tuple[int, ...], stride: int) -> tuple[int, ...]:
-    """The next multiples of the stride."""
+    """Return the next multiples of the stride."""
     return tuple(-(-length // stride) * stride for length in size)
 
 
@@ -254,10 +273,10 @@ def check_tiles(
     overlap: int | Sequence[int],
     stride: int | None = None,
 ) -> tuple[tuple[int, ...], tuple[int, ...], int]:
-    """Tile, overlap and stride as `predict_tiled` needs them.
+    """Return tile, overlap and stride in the form that `predict_tiled` needs.
 
     Raises:
-        ValueError: They do not fit each other or the model.
+        ValueError: If they do not fit each other or the model.
     """
     tile = _check_tile(tile, model.inputs[0].shape[1:])
     overlap = _arguments.ints(overlap, 2, "overlap", 0)
@@ -270,22 +289,22 @@ def check_tiles(
 
 
 class _Axis(NamedTuple):
-    """Where tiles lie along one axis, and where they pass to the next one."""
+    """Positions of tiles along one axis, and where neighbors meet."""
 
     size: int
     tile: int
     starts: list[int]
     centers: list[float]
-    """The middle of what a tile shares with the next one."""
+    """The middle of the pixels that a tile shares with the next one."""
     ramp: int
-    """Pixels over which they fade into each other."""
+    """Number of pixels over which they are blended."""
 
     @classmethod
     def of(
         cls, size: int, tile: int, overlap: int, margin: int, stride: int
     ) -> "_Axis":
-        """Tiles at multiples of `stride`, as evenly as that allows."""
-        # Pooling windows that a border inside the image cuts do not count.
+        """Place tiles at multiples of `stride`, as evenly as possible."""
+        # A pooling window that the end of a tile cuts off is not exact.
         whole = tile // stride * stride
         steps = -(-max(size - tile, 0) // stride)
         gaps = -(-steps // max((whole - overlap) // stride, 1))
@@ -298,10 +317,10 @@ class _Axis(NamedTuple):
         return cls(size, tile, starts, centers, overlap - 2 * margin)
 
     def weights(self, number: int) -> tuple[slice, np.ndarray]:
-        """Pixels that a tile contributes to, and its share in each.
+        """Return the pixels to which a tile contributes, and its share in each.
 
-        A share is what the tile has faded in less what the next one has, so
-        that all of them sum to one, whatever number of tiles overlap.
+        A share is the fade-in of the tile minus that of the next one, so shares
+        sum to one for any number of overlapping tiles.
         """
         start = self.starts[number]
         pixels = np.arange(start, min(start + self.tile, self.size))
@@ -316,12 +335,12 @@ class _Axis(NamedTuple):
 
     def _faded_in(self, pixels: np.ndarray, center: float) -> np.ndarray:
         distance = pixels + 0.5 - center
-        # Without a ramp, a pixel that the middle halves belongs to both.
+        # Without a ramp, a pixel in the exact middle belongs to both tiles.
         return np.clip(distance / max(self.ramp, 1) + 0.5, 0, 1)
 
 
 class _Raster:
-    """A raster of rasterio as an array: read and written by slices."""
+    """A raster of rasterio, read and written by slices like an array."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -356,10 +375,10 @@ def _predict(
     batch_size: int,
     flip: bool,
 ) -> np.ndarray:
-    """Scores of some tiles of one row.
+    """Return the scores of some tiles of one row.
 
     Raises:
-        ValueError: They are not finite.
+        ValueError: If they are not finite.
     """
     tiles = [_read(image, (top, left), tile) for left in lefts]
     tiles += tiles[-1:] * (batch_size - len(tiles))
@@ -367,10 +386,10 @@ def _predict(
     scores = predict(model, np.stack(tiles))[: len(lefts)]
     if not np.isfinite(scores).all():
         raise ValueError(
-            "`model` must give finite scores, which can be blended. Received: "
-            f"NaN or infinity from {model.name!r}, for tiles of {tile} pixels "
-            f"at row {top} and columns {list(lefts)}. Look for such values in "
-            "the image and in the weights."
+            "`model` must return finite scores. Received: NaN or infinity from "
+            f"{model.name!r}, for tiles of {tile} pixels at row {top} and "
+            f"columns {list(lefts)}. Look for such values in the image and in "
+            "the weights."
         )
     return scores
 
@@ -378,7 +397,7 @@ def _predict(
 def _read(
     image: Any, start: tuple[int, int], tile: tuple[int, ...]
 ) -> np.ndarray:
-    """A tile of the image, mirrored beyond its end."""
+    """Read a tile of the image, mirrored beyond its end."""
     stops = [
         min(first + length, size)
         for first, length, size in zip(start, tile, image.shape, strict=False)
@@ -393,41 +412,41 @@ def _read(
 
 
 def stride_of(model: keras.Model) -> int:
-    """How far the input has to move for every tensor to move by whole pixels.
+    """Return the number of pixels that shifts all tensors by whole pixels.
 
-    Read from how sizes inside the model grow with the size of the image.
+    It is computed from how sizes inside the model grow with the image.
 
     Raises:
-        ValueError: They cannot be computed for other sizes, or tell nothing.
+        ValueError: If sizes cannot be computed, or do not determine the stride.
     """
     try:
         strides = set(_strides(model))
         if max(strides) > MAX_STRIDE:
             raise ValueError(
-                f"a stride that does not divide {PROBE_SIZE}, or is above "
-                f"{MAX_STRIDE}"
+                f"{PROBE_SIZE} is not a multiple of the stride, or the stride "
+                f"is above {MAX_STRIDE}"
             )
         return math.lcm(*strides)
     except Exception as error:
         raise ValueError(
-            f"`stride` must be given for {model.name!r}, of which the sizes "
-            "inside do not tell it: the product of the strides of poolings and "
-            "convolutions along a path; 1 if there are none. "
-            f"Received: stride=None. {type(error).__name__}: {error}"
+            f"`stride` must be given for {model.name!r}, because it cannot be "
+            "computed. It is the product of the strides of poolings and "
+            "convolutions along a path, or 1 without any. Received: "
+            f"stride=None. {type(error).__name__}: {error}"
         ) from error
 
 
 def _strides(model: keras.Model) -> Iterator[int]:
     tensors = []
-    # A Sequential model has no operations.
+    # A Sequential model does not have the attribute `operations`.
     for operation in keras.Model(model.inputs, model.outputs).operations:
         if is_graph(operation):
             yield from _strides(operation)
         else:
-            # What it gave when it was first called.
+            # The output of its first call.
             tensors += keras.tree.flatten(operation.output)
     probe = keras.Model(model.inputs, tensors)
-    # Let it take other sizes than the model does.
+    # Allow sizes that the model does not take.
     probe.input_spec = None
     small, large = (
         probe.compute_output_spec(
@@ -445,26 +464,27 @@ def _strides(model: keras.Model) -> Iterator[int]:
 
 
 def _check_image(image: Any, num_channels: int | None) -> Any:
-    """The image as something that has a shape and is read by slices.
+    """Return the image as an object with a shape that is read by slices.
 
     Raises:
-        ValueError: It holds no numbers, or has another shape.
+        ValueError: If it does not contain numbers, or has another shape.
     """
     if _is_raster(image):
         image = _Raster(image)
     elif keras.ops.is_tensor(image):
         if _backends.is_traced(image):
             raise ValueError(
-                "`image` must have values: predict_tiled cannot be compiled. "
-                "Call it outside. Received: a traced image"
+                "`image` must not be traced: predict_tiled cannot be compiled. "
+                "Call it outside of compiled functions. Received: a traced "
+                "image"
             )
         image = keras.ops.convert_to_numpy(image)
     elif not hasattr(image, "shape") or not hasattr(image, "dtype"):
         image = np.asarray(image)
     if np.dtype(image.dtype).kind not in "iuf":
         raise ValueError(
-            "`image` must hold integers or floats. Received: dtype "
-            f"{image.dtype}. A file has to be opened, by numpy.load(path, "
+            "`image` must contain ints or floats. Received: dtype "
+            f"{image.dtype}. Open a file first, with numpy.load(path, "
             "mmap_mode='r') or rasterio.open(path)."
         )
     shape = tuple(image.shape)
@@ -472,17 +492,18 @@ def _check_image(image: Any, num_channels: int | None) -> Any:
         raise ValueError(
             "`image` must be one image (height, width, channels) with the "
             f"{num_channels} channels that the model takes, and at least one "
-            f"pixel. Received: image.shape={shape}. One of a batch is "
+            f"pixel. Received: image.shape={shape}. From a batch, pass "
             "images[i]."
         )
     return image
 
 
 def _check_tile(tile: Any, takes: Sequence[int | None]) -> tuple[int, ...]:
-    """Height and width of a tile.
+    """Return height and width of a tile.
 
     Raises:
-        ValueError: They are none, or not those that the model takes.
+        ValueError: If `tile` is not a size, or not the one that the model
+            takes.
     """
     if tile is None:
         tile = takes[:2]
@@ -507,8 +528,9 @@ def _check_margin(margin: Any, overlap: tuple[int, ...]) -> tuple[int, ...]:
     result = _arguments.ints(margin, 2, "margin", 0)
     if any(m > n // 2 for m, n in zip(result, overlap, strict=True)):
         raise ValueError(
-            "`margin` must be at most half of the overlap, since tiles give it "
-            f"up on either side. Received: margin={margin!r}, overlap={overlap}"
+            "`margin` must be at most half of the overlap, because it is "
+            f"discarded on both sides. Received: margin={margin!r}, "
+            f"overlap={overlap}"
         )
     return result
 
@@ -521,18 +543,19 @@ def _check_overlap(
         for t, n in zip(tile, overlap, strict=True)
     ):
         raise ValueError(
-            f"`overlap` must be less than the tile by the stride, {stride}, or "
-            "more, where the tile counts in multiples of it. Received: "
-            f"overlap={overlap}, tile={tile}. Take larger tiles or a smaller "
-            "overlap."
+            "`overlap` must be smaller than the tile by at least the stride, "
+            f"{stride}, where the tile is rounded down to a multiple of the "
+            f"stride. Received: overlap={overlap}, tile={tile}. Use larger "
+            "tiles or a smaller overlap."
         )
 
 
 def _check_sizes(model: keras.Model, tile: tuple[int, ...]) -> None:
-    """Refuse a tile that the model does not give back in the same size.
+    """Reject a tile for which the model does not return the same size.
 
     Raises:
-        ValueError: As described.
+        ValueError: If the model does not take the tile, or returns another
+            size.
     """
     images = model.inputs[0]
     shape = (1, *tile, images.shape[-1])
@@ -543,16 +566,16 @@ def _check_sizes(model: keras.Model, tile: tuple[int, ...]) -> None:
         )
     except Exception as error:
         raise ValueError(
-            "`tile` must be a size that the model takes, and so must an image "
-            f"that is smaller. Received: a tile of {tile} for {model.name!r}: "
-            f"{error}"
+            "`tile` must be a size that the model takes, or the size of a "
+            "smaller image must be. Received: a tile of "
+            f"{tile} for {model.name!r}: {error}"
         ) from error
     if tuple(scores.shape[1:3]) != tile:
         raise ValueError(
-            "`model` must give scores for each pixel of a tile. Received: "
-            f"{tuple(scores.shape[1:])} for a tile of {tile}. A model that "
-            "restores some sizes only may take a tile that is a multiple of "
-            "its stride."
+            "`model` must return scores for each pixel of a tile. Received: "
+            f"{tuple(scores.shape[1:])} for a tile of {tile}. If the model "
+            "restores only some sizes, try a tile that is a multiple of its "
+            "stride."
         )
 
 
@@ -571,11 +594,11 @@ def _check_output(
     class_ids: bool,
     num_classes: int,
 ) -> Any:
-    """Something that has a dtype and takes slices of rows.
+    """Return an object with a dtype that supports assignment to slices of rows.
 
     Raises:
-        ValueError: It has another shape, a dtype that does not hold the
-            results, or cannot be written to.
+        ValueError: If `output` has another shape, has a dtype that cannot hold
+            the results, or cannot be written to.
     """
     if output is None:
         small = "uint8" if num_classes <= 256 else "int32"
@@ -592,7 +615,7 @@ def _check_output(
     target = output
     if _is_raster(output):
         target = _Raster(output)
-        # One band is a last axis.
+        # A raster has a last axis even with one band.
         shape = (*shape[:2], 1) if class_ids else shape
     if (
         not (hasattr(target, "__setitem__") and hasattr(target, "dtype"))
@@ -612,7 +635,7 @@ def _check_output(
         is_wide = dtype in ("float32", "float64")
     if tuple(target.shape) != shape or not is_wide:
         kind = (
-            f"integers that count to {num_classes - 1}"
+            f"ints up to {num_classes - 1}"
             if class_ids
             else "float32 or float64"
         )

@@ -1,4 +1,4 @@
-"""Published encoder-decoder networks, as functions that return models."""
+"""Published encoder-decoder networks, and decoders for other encoders."""
 
 from keras_deconv.models.baselines import FullResolutionNet, PatchClassifier
 from keras_deconv.models.batch_statistics import recompute_batch_statistics

@@ -1,9 +1,9 @@
 """Stages of encoder-decoder networks, as functions from tensor to tensor.
 
-The contract between the two halves: an encoder stage gives the pooled tensor
-and a `Pooling`, in which the decoder stage of the same size finds all it needs
-to restore that size. Layers are named `<stage>_<what>`: `block1_conv2`,
-`block1_pool`, `decoder1_unpool`; weights are matched by these names.
+The interface of the two halves: an encoder stage returns the pooled tensor and
+a `Pooling`, which holds all that the decoder stage of the same size needs to
+restore that size. Layers are named `<stage>_<layer>`, such as `block1_conv2`,
+`block1_pool` and `decoder1_unpool`. Weights are loaded by these names.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,8 @@ from keras_deconv.layers.cropping import CropLike2D
 
 Tensor = Any
 
-# Whatever the Keras configuration says: convolutions on CPUs need it.
+# Independent of the Keras configuration: TensorFlow's convolutions on CPUs do
+# not support channels_first.
 LAST = "channels_last"
 
 # Filters of each convolution of VGG-16, stage by stage.
@@ -39,10 +40,10 @@ DECODERS = ("max_unpool", "bed_of_nails", "nearest", "conv_transpose")
 
 
 class Pooling(NamedTuple):
-    """What an encoder stage leaves for the decoder stage of its size."""
+    """The output of an encoder stage that its decoder stage needs."""
 
-    features: Tensor  # what was pooled; only its height and width are used
-    argmax: Tensor | None  # None where the decoder needs no index
+    features: Tensor  # the input of the pooling
+    argmax: Tensor | None  # None if the decoder does not use an index
 
 
 def conv_norm(
@@ -57,10 +58,10 @@ def conv_norm(
     kernel_initializer: Any = "he_normal",
     **options: Any,
 ) -> Tensor:
-    """Convolution, transposed if `convolution` says so, and normalization.
+    """Apply a convolution and batch normalization.
 
-    Initial values are those of the SegNet authors: He's normal distribution,
-    scale 1 and shift 0.001.
+    Initial values are those of the SegNet authors: He normal for kernels, and
+    scale 1 and shift 0.001 for batch normalization.
     """
     x = convolution(
         filters,
@@ -76,10 +77,10 @@ def conv_norm(
 
 
 def _fresh(initializer: Any) -> Any:
-    """An instance of its own for each layer, with a seed of its own.
+    """Return a copy of an initializer with a different seed.
 
-    An initializer gives the same values whenever it is asked for a shape. One
-    that does not say what it was made with stays as it is.
+    An initializer returns the same values for each layer with the same shape.
+    One without `get_config` cannot be copied and is returned unchanged.
     """
     base = keras.initializers.Initializer
     if (
@@ -93,12 +94,12 @@ def _fresh(initializer: Any) -> Any:
 def norm(
     x: Tensor, *, name: str, epsilon: float = 1e-3, shift: float = 0.001
 ) -> Tensor:
-    """Batch normalization over images and pixels.
+    """Apply batch normalization over images and pixels.
 
-    The SegNet authors keep no moving average; a momentum of 0.9 lets ours
-    follow the weights within tens of steps. It is also that of PyTorch, whose
-    `epsilon` is 1e-5 and whose first `shift` is 0. The default `epsilon` is
-    that of Keras; the SegNet authors' is 1e-9.
+    The SegNet authors do not keep moving averages. With a momentum of 0.9, as
+    in PyTorch, ours follow the weights within tens of steps. The default
+    `epsilon` is that of Keras; the SegNet authors use 1e-9. PyTorch's defaults
+    are an `epsilon` of 1e-5 and an initial `shift` of 0.
     """
     return layers.BatchNormalization(
         momentum=0.9,
@@ -109,7 +110,7 @@ def norm(
 
 
 def prelu(*, shared_axes: Sequence[int], name: str) -> layers.PReLU:
-    """PReLU as PyTorch begins it, one weight for all of `shared_axes`."""
+    """Return a PReLU with PyTorch's initial value and shared weights."""
     return layers.PReLU(
         alpha_initializer=keras.initializers.Constant(0.25),
         shared_axes=list(shared_axes),
@@ -118,7 +119,7 @@ def prelu(*, shared_axes: Sequence[int], name: str) -> layers.PReLU:
 
 
 def concatenate_skip(x: Tensor, features: Tensor, *, name: str) -> Tensor:
-    """What the encoder had at this size, then what was unpooled."""
+    """Concatenate the encoder's features and the unpooled values."""
     return layers.Concatenate(name=f"{name}_concatenate")([features, x])
 
 
@@ -131,7 +132,7 @@ def conv_norm_relu(
     activation: Any = "relu",
     **options: Any,
 ) -> Tensor:
-    """`conv_norm`, then ReLU or another activation."""
+    """Apply `conv_norm`, then ReLU or another activation."""
     x = conv_norm(x, filters, kernel_size, name=name, **options)
     if activation == "relu":
         return layers.ReLU(name=f"{name}_relu")(x)
@@ -161,22 +162,24 @@ def unpool(
     decoder_kernel_size: int = 2,
     decoder_initializer: Any = "he_normal",
 ) -> Tensor:
-    """Restore the height and width that `pool` halved, channels unchanged.
+    """Restore the height and width that `pool` halved, with the same channels.
 
-    Kernel size and initializer are those of transposed convolution. By default
-    its kernel and strides are the pooling window: no overlap.
+    `decoder_kernel_size` and `decoder_initializer` apply to transposed
+    convolution. By default, its kernel is the pooling window, so that outputs
+    do not overlap.
     """
     _arguments.positive_int(decoder_kernel_size, "decoder_kernel_size")
-    # An instance is not made for the check: that would draw a seed.
+    # Checked without creating an instance, which would draw a seed.
     if not callable(decoder_initializer) and not isinstance(
         decoder_initializer, str | Mapping
     ):
         raise ValueError(
-            "`decoder_initializer` must be an initializer of Keras or its "
-            f"name. Received: decoder_initializer={decoder_initializer!r}"
+            "`decoder_initializer` must be a Keras initializer or its name. "
+            f"Received: decoder_initializer={decoder_initializer!r}"
         )
     options: dict[str, Any] = dict(padding="same", data_format=LAST, name=name)
-    # `like` without its name: `keras.RematScope` takes no names on TensorFlow.
+    # `keras.RematScope` does not support keyword arguments on TensorFlow, so
+    # `like` is positional.
     if decoder == "max_unpool":
         unpooling = MaxUnpool2D(**options)
         return unpooling(x, pooling.argmax, pooling.features)
@@ -208,16 +211,16 @@ def encode(
     dropout_rates: Sequence[float] = (),
     activation: Any = "relu",
 ) -> tuple[Tensor, list[Pooling]]:
-    """Stages of convolutions, each halved at its end.
+    """Apply encoder stages: convolutions, then max pooling.
 
     Args:
         x: Images.
         filters: Filters of each convolution, stage by stage.
         kernel_size: Size of all kernels.
-        decoder: One of `DECODERS`; decides whether indices are needed.
+        decoder: One of `DECODERS`. Only "max_unpool" requires indices.
         use_bias: Whether the convolutions have biases.
-        dropout_rates: Rate after each stage; none by default.
-        activation: What follows each normalization.
+        dropout_rates: Rate after each stage. The default is without dropout.
+        activation: Activation after each normalization.
 
     Returns:
         The last pooled tensor, and the `Pooling` of each stage.
@@ -251,17 +254,18 @@ def decode(
     dropout_rates: Sequence[float] = (),
     **options: Any,
 ) -> Tensor:
-    """Stages of unpooling and convolutions, the mirror image of `encode`.
+    """Apply decoder stages: unpooling, then convolutions.
 
     Args:
-        x: What comes out of `encode`, or further layers on it.
-        poolings: What `encode` left, stage by stage.
+        x: Output of `encode`, or of further layers on it.
+        poolings: The `Pooling` of each encoder stage.
         filters: Filters of each convolution, by number of the encoder stage.
-            A stage ends with as many as the next one's index has channels.
+            The last ones of a stage equal the channels of the next index.
         kernel_size: Size of all kernels.
-        conv: Maps tensor, filters, kernel size and name to a tensor.
-        dropout_rates: Rate after each stage; none by default.
-        **options: As for `unpool`.
+        conv: Function of tensor, filters, kernel size and name that returns a
+            tensor.
+        dropout_rates: Rate after each stage. The default is without dropout.
+        **options: Keyword arguments of `unpool`.
     """
     for number in range(len(poolings), 0, -1):
         x = unpool(
@@ -278,7 +282,7 @@ def decode(
 
 
 def dropout(x: Tensor, rate: float, *, name: str) -> Tensor:
-    """Dropout of single values; no layer at all where `rate` is 0."""
+    """Apply dropout of single values, without a layer if `rate` is 0."""
     return layers.Dropout(rate, name=name)(x) if rate else x
 
 
@@ -290,7 +294,7 @@ def classifier(
     activation: str | None,
     kernel_initializer: Any = "he_normal",
 ) -> Tensor:
-    """Logits per pixel, or what `activation` makes of them, in float32."""
+    """Return float32 logits per pixel, or probabilities with an activation."""
     x = layers.Conv2D(
         num_classes,
         kernel_size,
@@ -304,7 +308,7 @@ def classifier(
 
 
 def activate(logits: Tensor, activation: str | None) -> Tensor:
-    """What `activation` makes of logits, in float32; None keeps them."""
+    """Apply an activation to logits in float32; None does not change them."""
     if activation is None:
         return logits
     layer = layers.Activation(activation, dtype="float32", name=activation)

@@ -1,9 +1,9 @@
 """Arrays of a `.caffemodel` by the names of its layers, without Caffe.
 
-The file is one protobuf message. It is read here field by field, and only what
-is needed. The protobuf library makes an object of everything that a file
-declares: 15 MB of empty layers take 300 MB. Here no file takes more than some
-20 MB; the arrays are views of the file.
+The file is one protobuf message. This module reads only the fields that it
+needs. The protobuf library would create an object for everything that a file
+declares: 15 MB of empty layers take 300 MB. Here, a file takes at most about 20
+MB of memory, because arrays are views of the file.
 """
 
 import math
@@ -15,20 +15,20 @@ import numpy as np
 
 SUFFIXES = (".caffemodel",)
 
-# The numbers of fields in caffe.proto. Layers of NetParameter, each with the
-# fields for its name and its blobs: V1LayerParameter, and LayerParameter.
+# Field numbers in caffe.proto. The layers of NetParameter, with the fields of
+# their name and their blobs: V1LayerParameter and LayerParameter.
 _LAYERS = {2: (4, 6), 100: (1, 7)}
-# Of BlobProto: num, channels, height and width of older files; data; shape.
+# BlobProto: num, channels, height and width of older files; data; shape.
 _SIZES, _DATA, _SHAPE = (1, 2, 3, 4), 5, 7
-# Of BlobShape.
+# BlobShape: dim.
 _DIM = 1
-# How protobuf writes a value, and the bytes of those of a fixed size.
+# Wire types of protobuf, and the number of bytes of those of a fixed size.
 _VARINT, _DOUBLE, _BYTES, _FLOAT = 0, 1, 2, 5
 _FIXED_SIZES = {_DOUBLE: 8, _FLOAT: 4}
 
-# Blobs of convolutions, and of the normalization of SegNet (scale, shift).
+# Blobs of convolutions; for SegNet's normalization, scale and shift.
 _PARTS = ("weight", "bias")
-# Limits far beyond any network; the first two are those of protobuf and Caffe.
+# Limits far above any network; the first two are those of protobuf and Caffe.
 _MAX_BYTES = 2**31
 _MAX_AXES = 32
 _MAX_NAME = 1000
@@ -39,30 +39,30 @@ Field = tuple[int, int, Value]
 
 
 class _DamagedError(Exception):
-    """What is wrong with a file."""
+    """An error that describes the damage of a file."""
 
 
 def read(path: Path, argument: str) -> dict[str, np.ndarray]:
-    """Arrays by the layer's name and the part, as in PyTorch's state dicts.
+    """Return arrays by layer and part, named as in PyTorch's state dicts.
 
     Args:
-        path: The file. Both kinds of layers are read: "layers" of older
-            versions of Caffe, and "layer".
-        argument: What the file was given as, for errors.
+        path: The file. The layers of older versions of Caffe ("layers") and of
+            newer ones ("layer") are both read.
+        argument: Name of the user's argument, for errors.
 
     Returns:
-        Read-only float32 arrays in Caffe's layout, under names such as
-        "conv1_1.weight", "conv1_1.bias" and, beyond these two, "bn.blob2".
+        Read-only float32 arrays in Caffe's layout. Names are such as
+        "conv1_1.weight" and "conv1_1.bias"; further blobs are named "bn.blob2".
 
     Raises:
-        ValueError: If the file is empty, cut off, or not one that Caffe writes.
+        ValueError: If the file is empty, truncated, or not written by Caffe.
     """
     try:
         return _read(path)
     except _DamagedError as error:
         raise ValueError(
-            f"`{argument}` must be a whole .caffemodel, as Caffe writes it. "
-            f"Received: {str(path)!r}, in which {error}"
+            f"`{argument}` must be a complete .caffemodel file, as written by "
+            f"Caffe. Received: {str(path)!r}, in which {error}"
         ) from None
 
 
@@ -108,7 +108,7 @@ def _read_blob(blob: Value, name: str, budget: Iterator[int]) -> np.ndarray:
     for number, kind, value in _fields(blob, budget):
         if number == _DATA and kind in (_BYTES, _FLOAT):
             if kind == _BYTES and data:
-                # They would have to be copied together, however large.
+                # Joining the pieces would copy arrays of any size.
                 raise _DamagedError(f"layer {name!r} has floats in two pieces")
             data.append(value)
         elif number == _SHAPE and kind == _BYTES:
@@ -117,15 +117,15 @@ def _read_blob(blob: Value, name: str, budget: Iterator[int]) -> np.ndarray:
             sizes[number] = value
     if shape is None:
         shape = list(sizes.values())
-    # One piece, as Caffe writes it, is not copied.
+    # Caffe writes one piece, which is not copied.
     joined = data[0] if len(data) == 1 else b"".join(data)
     if (
         len(joined) != 4 * math.prod(shape)
-        # NumPy refuses sizes beyond its limit, though one of them is 0.
+        # NumPy rejects sizes above its limit even if one of them is 0.
         or math.prod(n or 1 for n in shape) >= _MAX_BYTES
     ):
         raise _DamagedError(
-            f"layer {name!r} has {len(joined)} bytes for floats of the shape "
+            f"layer {name!r} has {len(joined)} bytes for float32 of shape "
             f"{tuple(shape)}"
         )
     return np.frombuffer(joined, "<f4").reshape(shape)
@@ -137,7 +137,7 @@ def _read_shape(shape: Value, budget: Iterator[int]) -> list[int]:
         if number != _DIM:
             continue
         position = 0
-        # Packed, as Caffe writes them, or one by one.
+        # Caffe writes sizes packed; protobuf also allows one by one.
         packed = value if isinstance(value, memoryview) else memoryview(b"")
         if isinstance(value, int):
             sizes.append(value)
@@ -161,12 +161,12 @@ def _text(value: Value) -> str:
 
 
 def _fields(message: Value, budget: Iterator[int]) -> Iterator[Field]:
-    """Number, kind and value of each field of a message, in order.
+    """Yield number, type and value of each field of a message, in order.
 
-    Messages within messages are not looked into: they are values.
+    Inner messages are yielded as values, without parsing them.
 
     Raises:
-        _DamagedError: If the message is none, or if the budget is spent.
+        _DamagedError: If `message` is not a message, or the budget is spent.
     """
     if not isinstance(message, memoryview):
         raise _DamagedError("a number stands in place of a message")
@@ -187,17 +187,17 @@ def _fields(message: Value, budget: Iterator[int]) -> Iterator[Field]:
         else:
             raise _DamagedError("there are fields that Caffe does not write")
         if length > len(message) - position:
-            raise _DamagedError("data are missing at the end")
+            raise _DamagedError("data is missing at the end")
         yield number, kind, message[position : position + length]
         position += length
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    """A number of up to ten bytes, seven bits each, and what follows it."""
+    """Read a number of up to ten bytes, and return it and the next position."""
     value = 0
     for shift in range(0, 70, 7):
         if position >= len(message):
-            raise _DamagedError("data are missing at the end")
+            raise _DamagedError("data is missing at the end")
         byte = message[position]
         position += 1
         value |= (byte & 127) << shift

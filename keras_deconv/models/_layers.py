@@ -1,4 +1,4 @@
-"""What single networks need, as layers: `.h5` files hold layers alone."""
+"""Layers of single networks; `.h5` files support only layers."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ Tensor = Any
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class LocalResponseNorm(keras.layers.Layer):
-    """Divide each value by the energy of its neighbors across channels.
+    """Division of each value by the energy of its neighbors across channels.
 
-    `x / (bias + alpha * sum(x ** 2)) ** beta`, summed over `radius` channels
-    at either side. Caffe divides its alpha by the number of channels of the
-    window: its 1e-4 over 5 channels is 2e-5 here. In float32, since squares
-    of 0..255 leave float16.
+    The output is `x / (bias + alpha * sum(x ** 2)) ** beta`, summed over
+    `radius` channels on both sides. Caffe divides its alpha by the number of
+    channels in the window: its 1e-4 over 5 channels is 2e-5 here. The layer
+    computes in float32, because squares of 0..255 exceed float16.
 
-    Reference: Krizhevsky, Sutskever and Hinton, 2012, "ImageNet
-    classification with deep convolutional neural networks", section 3.3.
+    Reference: Krizhevsky, Sutskever and Hinton, 2012, "ImageNet classification
+    with deep convolutional neural networks", section 3.3.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class LocalResponseNorm(keras.layers.Layer):
         self.kernel = (self.alpha * is_near).astype("float32")[None, None]
 
     def call(self, x: Tensor) -> Tensor:
-        # By a convolution, which sums before it rounds where it is quantized.
+        # A quantized convolution sums before it rounds.
         energy = ops.conv(
             ops.square(x), self.kernel, data_format="channels_last"
         )
-        # TFLite's calibration gives both factors the range of the product too,
-        # so that one is to be small; powers of 2 change no digit.
+        # TFLite's calibration applies the range of the product to both factors
+        # too, so one must be small. Powers of 2 do not cause rounding.
         return x / 256 * ops.power(self.bias + energy, -self.beta) * 256
 
     def compute_output_shape(self, input_shape: Any) -> tuple:
@@ -61,7 +61,7 @@ class LocalResponseNorm(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class PadChannels(keras.layers.Layer):
-    """Add `channels` channels of zeros after those of the input."""
+    """Padding with `channels` channels of zeros after those of the input."""
 
     def __init__(self, channels: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -1,4 +1,4 @@
-"""How a decoder undoes what an encoder did, one change of size at a time."""
+"""Decoder layers that undo the changes of size of an encoder, one by one."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,32 +17,32 @@ from keras_deconv.models._reductions import Change
 
 Tensor = Any
 
-# Each reduction by its counterpart.
+# The decoder that undoes each reduction by its counterpart.
 MIRROR = "mirror"
 SKIPS = ("concat", "add")
 
 
 class Stage(NamedTuple):
-    """A reduction and the smaller changes around it."""
+    """A reduction and the smaller changes of size around it."""
 
     number: int  # 1 has the size of the image
     reduction: Change
-    before: tuple[Change, ...]  # since the reduction before
-    after: tuple[Change, ...] = ()  # of the last stage only
+    before: tuple[Change, ...]  # changes since the previous reduction
+    after: tuple[Change, ...] = ()  # only in the last stage
 
     @property
     def is_image(self) -> bool:
-        """Whether what is reduced is the image itself."""
+        """Whether the reduction applies to the image itself."""
         return self.number == 1 and self.reduction.is_of_image
 
     @property
     def features(self) -> Tensor:
-        """The feature map of this size, before it is padded."""
+        """The feature map of this size, before padding."""
         return (*self.margins, self.reduction)[0].features
 
     @property
     def margins(self) -> tuple[Change, ...]:
-        """Paddings and croppings right before the reduction."""
+        """Paddings and croppings directly before the reduction."""
         num = len(self.before)
         while num and is_margin(self.before[num - 1]):
             num -= 1
@@ -50,12 +50,12 @@ class Stage(NamedTuple):
 
 
 def is_margin(change: Change) -> bool:
-    """Whether rows and columns are added or cut off, and nothing else."""
+    """Whether a change only adds or removes rows and columns."""
     return change.kind in (_reductions.PADDING, _reductions.CROPPING)
 
 
 def stages(changes: Sequence[Change]) -> list[Stage]:
-    """The changes of an encoder by stages; none where nothing is reduced."""
+    """Group the changes of an encoder by stages."""
     found: list[Stage] = []
     pending: list[Change] = []
     for change in changes:
@@ -70,7 +70,7 @@ def stages(changes: Sequence[Change]) -> list[Stage]:
 
 
 def method(change: Change, decoder: str) -> str:
-    """Which of `_blocks.DECODERS` undoes a reduction."""
+    """Return which of `_blocks.DECODERS` undoes a reduction."""
     if decoder != MIRROR:
         return decoder
     return "max_unpool" if change.remembers else "conv_transpose"
@@ -85,14 +85,14 @@ def undo_reduction(
     overlap: str,
     name: str,
 ) -> Tensor:
-    """Restore the height and width of what was reduced.
+    """Restore the height and width from before a reduction.
 
     Args:
         x: Values.
         change: The reduction.
         decoder: One of `_blocks.DECODERS`.
-        filters: Filters of a transposed convolution.
-        overlap: As for `MaxUnpool2D`.
+        filters: Number of filters of a transposed convolution.
+        overlap: Argument of `MaxUnpool2D`.
         name: Name of the layer, such as "decoder1_unpool".
     """
     if decoder == "max_unpool":
@@ -134,14 +134,14 @@ def undo_others(
     overlap: str,
     prefix: str,
 ) -> Tensor:
-    """Undo what has no strides, the last change first.
+    """Undo changes without strides, the last one first.
 
     Args:
         x: Values.
         changes: Changes in the order of the encoder.
-        decoder: What undoes reductions.
-        overlap: As for `MaxUnpool2D`.
-        prefix: What names of layers begin with.
+        decoder: The user's `decoder` argument.
+        overlap: Argument of `MaxUnpool2D`.
+        prefix: Prefix of the names of layers.
     """
     for change in reversed(changes):
         name = f"{prefix}_undo_{change.name}"
@@ -188,9 +188,9 @@ def _max_unpool(x: Tensor, change: Change, overlap: str, name: str) -> Tensor:
 def project_and_unpool(
     x: Tensor, argmax: Tensor, *, like: Tensor, unpool: MaxUnpool2D
 ) -> Tensor:
-    """Bring values to the channels of the index, if they differ, and unpool.
+    """Unpool, after a 1x1 convolution if the index has other channels.
 
-    As in ENet, by a convolution of 1x1 and a normalization.
+    The convolution with batch normalization is that of ENet.
     """
     if x.shape[-1] != argmax.shape[-1]:
         x = _blocks.conv_norm(
@@ -204,7 +204,7 @@ def project_and_unpool(
 
 
 def check_skips(value: object, name: str) -> str | bool:
-    """Whether and how features of the encoder join.
+    """Return how features of the encoder join the decoder, in lower case.
 
     Raises:
         ValueError: If `value` is neither False nor one of `SKIPS`.
@@ -221,7 +221,7 @@ def check_skips(value: object, name: str) -> str | bool:
 
 
 def join(x: Tensor, features: Tensor, skips: str, name: str) -> Tensor:
-    """Values and the encoder's features, side by side or added."""
+    """Concatenate or add values and the encoder's features."""
     if skips == "concat":
         return layers.Concatenate(name=f"{name}_concatenate")([x, features])
     if features.shape[-1] != x.shape[-1]:
@@ -232,7 +232,7 @@ def join(x: Tensor, features: Tensor, skips: str, name: str) -> Tensor:
 
 
 def convolve(x: Tensor, filters: Sequence[int], *, prefix: str) -> Tensor:
-    """Convolutions of 3x3 with normalization and ReLU."""
+    """Apply 3x3 convolutions with batch normalization and ReLU."""
     for i, num_filters in enumerate(filters, start=1):
         x = _blocks.conv_norm_relu(
             x, num_filters, 3, use_bias=True, name=f"{prefix}_conv{i}"
@@ -241,10 +241,10 @@ def convolve(x: Tensor, filters: Sequence[int], *, prefix: str) -> Tensor:
 
 
 def _covering_kernel(change: Change) -> tuple[int, ...]:
-    """Kernel of the transposed convolution, a multiple of the strides.
+    """Return a multiple of the strides as kernel of a transposed convolution.
 
-    It covers the kernel of a convolution. Depthwise ones have few weights,
-    where a transposed one mixes all channels: that one gets the smallest.
+    It covers the kernel of a convolution. Depthwise kernels have few weights,
+    while a transposed one mixes all channels, so they get the smallest size.
     """
     if change.kind != _reductions.CONVOLUTION:
         return change.strides
@@ -253,11 +253,11 @@ def _covering_kernel(change: Change) -> tuple[int, ...]:
 
 
 def _fit(x: Tensor, change: Change, kernel: Sequence[int], name: str) -> Tensor:
-    """Lay out windows of `kernel` where those of the reduction were.
+    """Align windows of size `kernel` with those of the reduction.
 
-    Both have the same center, up to half a pixel. (With padding="same", windows
-    smaller than their strides are off by up to half the difference.) With
-    padding="valid", there are zeros where no window was.
+    Both have the same center, up to half a pixel. With padding="same", windows
+    smaller than their strides are off by up to half the difference. With
+    padding="valid", pixels that no window covered are 0.
     """
     is_same = change.padding == "same"
     if not is_same:
@@ -267,7 +267,7 @@ def _fit(x: Tensor, change: Change, kernel: Sequence[int], name: str) -> Tensor:
         ):
             first = int((window - k) / 2)
             cut.append((max(-first, 0), 0))
-            # Reduced sizes may be up to `s - 1` larger than their windows.
+            # "valid" drops up to `s - 1` pixels at the end.
             last = window + s - 1 - k - first
             added.append((max(first, 0), max(last, 0)))
         if any(map(any, cut)):
@@ -276,6 +276,6 @@ def _fit(x: Tensor, change: Change, kernel: Sequence[int], name: str) -> Tensor:
             x = layers.ZeroPadding2D(
                 added, data_format=LAST, name=f"{name}_pad"
             )(x)
-    # Keras adds as much before the image as after it, or one less.
+    # Keras pads before the image as much as after it, or one pixel less.
     crop = CropLike2D(data_format=LAST, center=is_same, name=f"{name}_crop")
     return crop(x, change.features)

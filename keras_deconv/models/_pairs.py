@@ -1,4 +1,4 @@
-"""Encoder stages of a finished network, and what undoes each of them."""
+"""Encoder stages of a finished network, with their decoder stages."""
 
 import re
 from collections.abc import Sequence
@@ -9,19 +9,19 @@ import keras
 from keras_deconv import _graphs
 from keras_deconv.models import _mirrored, _reductions
 
-# What undoes a reduction, in words.
+# Names of decoder layers for readers.
 WORDS = {
     "MaxUnpool2D": "max unpooling",
     "BedOfNailsUnpool2D": "bed of nails",
     "NearestUnpool2D": "nearest unpooling",
     "Conv2DTranspose": "transposed convolution",
 }
-# Stands in for a size that is not known.
+# The size for images of unknown size.
 _SIZE = 256
 
 
 class Pair(NamedTuple):
-    """One stage of the encoder, and the stage of the decoder that mirrors it.
+    """A stage of the encoder, and the stage of the decoder that mirrors it.
 
     Shapes are `(height, width, channels)`.
     """
@@ -29,28 +29,28 @@ class Pair(NamedTuple):
     number: int  # 1 has the size of the image
     reduction: str  # such as "block1_pool (max pooling 2x2/2)"
     unpooling: str  # such as "max unpooling"
-    before: tuple[int, ...]  # what is reduced
-    after: tuple[int, ...]  # what is left
-    restored: tuple[int, ...]  # what the decoder stage ends with
+    before: tuple[int, ...]  # input of the reduction
+    after: tuple[int, ...]  # output of the reduction
+    restored: tuple[int, ...]  # output of the decoder stage
 
 
 def encoder_of(
     model: keras.Model, image_size: Sequence[int] | None = None
 ) -> keras.Model:
-    """The part of a network between image and decoder, with its layers."""
+    """Return the part of a network between image and decoder."""
     return _record(model, image_size)[0]
 
 
 def pairs(
     model: keras.Model, image_size: Sequence[int] | None = None
 ) -> list[Pair]:
-    """Stages from the size of the image on.
+    """Return the stages, starting at the size of the image.
 
     Args:
-        model: Network whose decoder layers are called `decoder1_unpool` and so
+        model: Network whose decoder layers are named `decoder1_unpool` and so
             on.
-        image_size: Height and width. None takes those of the model, and 256
-            where they are not known.
+        image_size: Height and width. None takes those of the model, or 256 if
+            they are unknown.
 
     Raises:
         ValueError: If `model` is not such a network.
@@ -63,7 +63,7 @@ def pairs(
         raise ValueError(
             "`model` must have a layer decoder1_unpool, decoder2_unpool, ... "
             "for each reduction of its encoder. Received: a model with "
-            f"{len(stages)} reductions and the unpoolings of stages "
+            f"{len(stages)} reductions and unpooling layers of the stages "
             f"{sorted(unpoolings)}"
         )
     return [
@@ -86,7 +86,7 @@ def _shape(tensor: Any) -> tuple[int, ...]:
 def _record(
     model: keras.Model, image_size: Sequence[int] | None
 ) -> tuple[keras.Model, dict[int, Any], dict[int, str]]:
-    """The encoder; of each decoder stage its end, and what unpools in it."""
+    """Return the encoder, and output and unpooling of each decoder stage."""
     names = (
         [layer.name for layer in model.layers]
         if _graphs.is_graph(model)
@@ -97,8 +97,8 @@ def _record(
     if deepest == 0 or len(model.inputs) != 1:
         raise ValueError(
             "`model` must be a network of this package with decoder stages "
-            "that mirror its encoder, such as EncoderDecoder or SegNet: its "
-            "layers are called decoder1_unpool and so on. Received: "
+            "that mirror its encoder, such as EncoderDecoder or SegNet. Its "
+            "layers must be named decoder1_unpool and so on. Received: "
             f"{model!r}"
         )
     given = model.inputs[0]
@@ -128,6 +128,6 @@ def _record(
 
 
 def _stage_of(name: str) -> int:
-    """The number of a decoder stage, from the name of a layer; 0 of others."""
+    """Return the decoder stage in the name of a layer, or 0."""
     match = re.match(r"decoder(\d+)_", name)
     return int(match[1]) if match else 0

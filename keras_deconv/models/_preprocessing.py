@@ -1,4 +1,4 @@
-"""What the encoders of `keras.applications` expect of RGB images in 0..255."""
+"""Preprocessing of RGB images in 0..255 for `keras.applications`."""
 
 import itertools
 import re
@@ -12,7 +12,7 @@ from keras_deconv.models._vgg16 import TORCH_MEAN, TORCH_STD, VGG16_MEAN
 
 Tensor = Any
 
-# Names of models by the mode of `preprocess_input`.
+# Patterns of model names, by the mode of `preprocess_input`.
 FAMILIES = {
     "caffe": r"vgg1[69]|resnet(50|101|152)",
     "tf": (
@@ -25,15 +25,16 @@ FAMILIES = {
 
 
 def mode_of(encoder: keras.Model) -> str:
-    """How an encoder of `keras.applications` wants its images.
+    """Return the preprocessing that an encoder of `keras.applications` needs.
 
     Returns:
-        "caffe", "tf", "torch", or "none" where the encoder rescales the images
-        itself.
+        A key of `FAMILIES`: the last one if the encoder rescales images.
 
     Raises:
-        ValueError: If the family is not known, or if an encoder that usually
-            rescales the images was built without that.
+        ValueError: If the name of the encoder is not known, or the encoder does
+            not take 3 channels.
+        ValueError: If an encoder that usually rescales images was built without
+            its preprocessing.
     """
     mode = next(
         (
@@ -45,14 +46,14 @@ def mode_of(encoder: keras.Model) -> str:
     )
     if mode is None:
         raise ValueError(
-            "preprocessing='auto' needs an encoder of keras.applications, which"
-            " is known by its name. Received: an encoder with the name "
-            f"{encoder.name!r}. Pass the layer that prepares RGB images in "
-            "0..255 for it, such as keras.layers.Rescaling(1 / 255), or None. "
-            "Where a part of such a network was cut out, name it as before: "
-            "keras.Model(..., name='resnet50')."
+            "preprocessing='auto' needs an encoder of keras.applications, "
+            "which is recognized by its name. Received: an encoder with the "
+            f"name {encoder.name!r}. Pass the layer that prepares RGB images "
+            "in 0..255 for it, such as keras.layers.Rescaling(1 / 255), or "
+            "None. If the encoder is a part of such a network, give it the "
+            "original name: keras.Model(..., name='resnet50')."
         )
-    # Before the first convolution: later ones are of features.
+    # After the first convolution, such layers apply to features.
     first = itertools.takewhile(
         lambda layer: not isinstance(layer, layers.Conv2D),
         _graphs.layers_of(encoder),
@@ -80,11 +81,11 @@ def mode_of(encoder: keras.Model) -> str:
 
 
 def prepare(images: Tensor, mode: str) -> Tensor:
-    """What `keras.applications.imagenet_utils.preprocess_input` makes of RGB.
+    """Preprocess RGB images as `preprocess_input` of `keras.applications` does.
 
     Args:
         images: Tensor in 0..255.
-        mode: As from `mode_of`.
+        mode: A result of `mode_of`.
     """
     if mode == "none":
         return images
@@ -95,7 +96,7 @@ def prepare(images: Tensor, mode: str) -> Tensor:
         images = ops.flip(images, axis=-1)  # to BGR
         offset = [-float(str(mean)) for mean in VGG16_MEAN[::-1]]
         return layers.Rescaling(1.0, offset, name=name)(images)
-    # Rescaling by channels would follow keras.config.image_data_format.
+    # Rescaling with one value per channel depends on the Keras configuration.
     return layers.Normalization(
         axis=-1,
         mean=(255 * TORCH_MEAN.astype("float64")).tolist(),

@@ -1,8 +1,8 @@
-"""What an encoder does to height and width, in the order in which it does it.
+"""The changes of height and width in an encoder, in their order.
 
-Its graph is built again on other inputs, with the layers and weights that it
-has. Each call of a layer extends the paths of its inputs: a path is what
-happened to height and width between the image and a tensor.
+The graph of the encoder is rebuilt on other inputs, with its own layers and
+weights. Each call of a layer extends the paths of its inputs. A path lists the
+changes of height and width between the image and a tensor.
 """
 
 import collections
@@ -34,8 +34,8 @@ _SLIDING: dict[type, str] = {
     layers.SeparableConv2D: SEPARABLE,
 }
 _GLOBAL = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
-# The size of an image where it is not known. Primes, so that no stride
-# divides them.
+# Sizes to try if that of the image is unknown. They are primes, so that they
+# are not multiples of strides.
 _TRIED = (97, 131)
 
 
@@ -44,25 +44,25 @@ class Change(NamedTuple):
 
     kind: str
     name: str  # of the layer
-    features: Tensor  # what was changed
+    features: Tensor  # the input of the layer
     result: Tensor
-    window: tuple[int, int] = (1, 1)  # of a dilated kernel, with its gaps
+    window: tuple[int, int] = (1, 1)  # including the gaps of dilation
     strides: tuple[int, int] = (1, 1)
     padding: str = "valid"
-    # Rows and columns added, or taken away, before and after.
+    # Rows and columns that are added or removed, before and after.
     margins: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
     argmax: Tensor | None = None
     index_format: str = "window"
-    is_of_image: bool = False  # whether no layer with weights came before
+    is_of_image: bool = False  # whether it precedes all layers with weights
 
     @property
     def is_reduction(self) -> bool:
-        """Whether it has strides."""
+        """Whether the layer has strides."""
         return max(self.strides) > 1
 
     @property
     def remembers(self) -> bool:
-        """Whether it left an index."""
+        """Whether the layer returned an index."""
         return self.argmax is not None
 
     def __str__(self) -> str:
@@ -77,15 +77,15 @@ class Change(NamedTuple):
 
 
 class Path(NamedTuple):
-    """What happened to height and width on the way to a tensor."""
+    """The changes of height and width between the image and a tensor."""
 
     changes: tuple[Change, ...] = ()
     num_max_poolings: int = 0
     length: int = 0
-    has_features: bool = False  # whether a layer with weights is on it
+    has_features: bool = False  # whether it includes a layer with weights
 
     def longer(self, layer: Any, *changes: Change) -> "Path":
-        """The path after one more layer."""
+        """Return the path after another layer."""
         num = sum(c.kind == MAX_POOLING and c.is_reduction for c in changes)
         return Path(
             self.changes + changes,
@@ -96,12 +96,12 @@ class Path(NamedTuple):
 
     @property
     def rank(self) -> tuple[bool, int, int]:
-        """The path of the highest rank is followed where several meet."""
+        """The order of paths: where several meet, the highest is followed."""
         return self.has_features, self.num_max_poolings, -self.length
 
 
 class Reading(NamedTuple):
-    """An encoder, built again on other inputs."""
+    """The rebuilt output of an encoder, and its changes."""
 
     features: Tensor
     changes: tuple[Change, ...]
@@ -113,15 +113,15 @@ def read(
     *,
     with_index: bool = False,
 ) -> Reading:
-    """Build an encoder on `inputs`, and find what changes height and width.
+    """Rebuild an encoder on `inputs`, and find its changes of height and width.
 
     Args:
         encoder: Graph with one input and one output.
         inputs: Symbolic images.
-        with_index: Whether max pooling is to give its index.
+        with_index: Whether max pooling must return its index.
 
     Raises:
-        ValueError: If a change cannot be undone, or if the output has lost
+        ValueError: If a change cannot be undone, or if the output does not have
             height and width.
     """
     reader = _Reader(with_index)
@@ -130,24 +130,24 @@ def read(
     path = reader.paths.get(id(features), Path())
     if isinstance(path, str):
         raise ValueError(
-            "`encoder` must change height and width in one chain of poolings, "
-            "convolutions, paddings and croppings, which a decoder can undo. "
-            f"Received: encoder {encoder.name!r}, in which {path}. Cut the "
-            "encoder before it: keras.Model(encoder.input, "
-            "encoder.get_layer(name).output)."
+            "`encoder` must change height and width only by a chain of "
+            "poolings, convolutions, paddings and croppings, so that a decoder "
+            f"can undo it. Received: encoder {encoder.name!r}, in which "
+            f"{path}. Cut the encoder before this layer: "
+            "keras.Model(encoder.input, encoder.get_layer(name).output)."
         )
     return Reading(features, path.changes)
 
 
 class _Reader:
-    """Calls layers, and keeps the path of each tensor or why it has none."""
+    """Recorder of calls of layers and of the paths of their tensors."""
 
     def __init__(self, with_index: bool) -> None:
         self.with_index = with_index
         self.paths: dict[int, Path | str] = {}
-        # The same tensors for an image of a known size.
+        # The shapes of the tensors for an image of known size.
         self.tried: dict[int, keras.KerasTensor] = {}
-        self.kept: list[Tensor] = []  # so that no id is used again
+        self.kept: list[Tensor] = []  # so that ids stay unique
         self.poolings: dict[int, MaxPoolWithArgmax2D] = {}
         self.names: dict[str, Any] = {}
         self.num_calls = collections.Counter[str]()
@@ -170,7 +170,7 @@ class _Reader:
     def call(self, layer: Any, args: Any, kwargs: Any) -> Any:
         self._check_name(layer)
         if self._is_opened(layer):
-            # Keras sets `training` of all layers alike when a model is called.
+            # Keras sets `training` for all layers when a model is called.
             return self.open(layer, _images((args, kwargs))[0])
         argmax = None
         if self.with_index and _is_max_pooling(layer):
@@ -193,23 +193,24 @@ class _Reader:
         return outputs
 
     def _check_name(self, layer: Any) -> None:
-        """Refuse names that Keras would refuse, without saying what to do."""
+        """Reject names that would cause an unclear error in Keras."""
         same = self.names.setdefault(layer.name, layer)
         if same is not layer:
             raise ValueError(
-                "`encoder` must have layers of different names, also in models "
-                f"inside it. Received: two layers called {layer.name!r}. Name "
-                "them apart when you build the encoder."
+                "`encoder` must have layers with different names, also in "
+                "models inside it. Received: two layers called "
+                f"{layer.name!r}. Give them different names when you build the "
+                "encoder."
             )
         if re.fullmatch(r"image|logits|decoder\d+_.*", layer.name):
             raise ValueError(
-                "`encoder` must leave the names 'image', 'logits' and "
-                "'decoder1_...' to the network. Received: a layer called "
-                f"{layer.name!r}. Give it another name."
+                "`encoder` must not use the names 'image', 'logits' and "
+                "'decoder1_...', which the network needs. Received: a layer "
+                f"called {layer.name!r}. Give it another name."
             )
 
     def _is_opened(self, layer: Any) -> bool:
-        """Whether a model in the encoder is read, and not called as a layer."""
+        """Whether an inner model is read layer by layer."""
         return (
             _graphs.is_graph(layer)
             and len(layer.inputs) == len(layer.outputs) == 1
@@ -218,7 +219,7 @@ class _Reader:
         )
 
     def _with_index(self, layer: layers.MaxPooling2D) -> MaxPoolWithArgmax2D:
-        """The pooling with the same arguments that gives its index, too."""
+        """Return a pooling with the same arguments and an index."""
         if id(layer) not in self.poolings:
             self.poolings[id(layer)] = MaxPoolWithArgmax2D(
                 layer.pool_size,
@@ -237,7 +238,7 @@ class _Reader:
     def _try(
         self, layer: Any, args: Any, kwargs: Any, results: list[Tensor]
     ) -> tuple[Sequence[keras.KerasTensor | None], str]:
-        """What a layer makes of an image of a known size, or why not."""
+        """Return the outputs for an image of known size, or the problem."""
         if all(None not in one.shape[1:] for one in results):
             return results, ""
         given = keras.tree.map_structure(
@@ -248,7 +249,7 @@ class _Reader:
             return [None] * len(results), "an input has an unknown size"
         try:
             spec = layer.compute_output_spec(*given[0], **given[1])
-        except Exception as error:  # whatever a layer of others raises
+        except Exception as error:  # custom layers may raise any error
             return [None] * len(results), str(error)
         return keras.tree.flatten(spec)[: len(results)], ""
 
@@ -261,9 +262,9 @@ class _Reader:
         argmax: Any,
         why: str,
     ) -> Path | str:
-        """The path of what a layer gives."""
+        """Return the path of a layer's output, or why there is no path."""
         if len(result.shape) != 4 or isinstance(layer, _GLOBAL):
-            return f"{layer.name!r} leaves no height and width"
+            return f"{layer.name!r} removes height and width"
         images = _images((args, kwargs))
         known = [
             self.paths.get(id(x), "an input is a constant") for x in images
@@ -276,17 +277,17 @@ class _Reader:
         if not found:
             return next(
                 (path for path in known if isinstance(path, str)),
-                f"{layer.name!r} makes height and width of what has none",
+                f"the inputs of {layer.name!r} do not have height and width",
             )
         after = self._size(result)
         if after is None:
             return (
-                f"{layer.name!r} ({type(layer).__name__}) does not say which "
-                f"size it makes of another ({why}), so that the encoder has to "
-                "be built for images of a known size"
+                f"the output size of {layer.name!r} ({type(layer).__name__}) "
+                f"for another input size is unknown ({why}), so the encoder "
+                "must be built for images of a known size"
             )
         if len(found) > 1:
-            # What is broadcast is smaller.
+            # Smaller inputs are broadcast.
             same = [one for one in found if self._size(one[0]) == after]
             found = same or found
         features, path = max(found, key=lambda one: one[1].rank)
@@ -296,8 +297,8 @@ class _Reader:
         before = self._size(features)
         if before is None or after != _expected(change, before):
             return (
-                f"{layer.name!r} ({type(layer).__name__}) makes size "
-                f"{after} of {before} in a way that is not known here"
+                f"{layer.name!r} ({type(layer).__name__}) changes the size "
+                f"from {before} to {after} in a way that is not supported"
             )
         if change is None:
             return path.longer(layer)
@@ -307,7 +308,7 @@ class _Reader:
         return path.longer(layer, change)
 
     def _size(self, tensor: Tensor) -> tuple[int, ...] | None:
-        """Height and width for an image of a known size."""
+        """Return height and width for an image of known size."""
         tried = self.tried.get(id(tensor))
         return None if tried is None else tuple(tried.shape[1:3])
 
@@ -318,9 +319,9 @@ def rebuilt(
     """Call the layers of a graph on other inputs, and return its output.
 
     Args:
-        model: Graph; of its inputs and outputs, the first ones count.
+        model: Graph; only its first input and output are used.
         inputs: Symbolic tensor.
-        call: What calls a layer: it takes the layer and its arguments.
+        call: Function that takes a layer and its arguments, and calls it.
     """
     end = layers.Identity()
     output = inputs
@@ -332,7 +333,8 @@ def rebuilt(
             return output
         return call(layer, *args, **kwargs)
 
-    # Neither compiled nor of a class with a constructor of its own.
+    # A plain model: `clone_model` would copy the compilation and call custom
+    # constructors.
     keras.models.clone_model(
         keras.Model(model.inputs[0], end(model.outputs[0])),
         input_tensors=inputs,
@@ -343,8 +345,8 @@ def rebuilt(
 
 
 def _makes_features(layer: Any) -> bool:
-    """Whether what a layer gives is no image any more."""
-    # An operation of `keras.ops` has no such attribute.
+    """Whether the output of a layer is not an image anymore."""
+    # An operation of `keras.ops` does not have this attribute.
     has_weights = bool(getattr(layer, "weights", ()))
     return has_weights and not isinstance(layer, layers.Normalization)
 
@@ -359,7 +361,7 @@ def _flat(arguments: Any) -> list[Any]:
 
 
 def _images(arguments: Any) -> list[Tensor]:
-    """The feature maps among the arguments of a call."""
+    """Return the feature maps among the arguments of a call."""
     return [x for x in _flat(arguments) if _is_tensor(x) and len(x.shape) == 4]
 
 
@@ -379,7 +381,7 @@ def _shrinks(layer: Any) -> bool:
 
 
 def _changes_size(model: keras.Model) -> bool:
-    """Whether a model in the encoder has something to undo."""
+    """Whether an inner model changes height or width."""
     kinds = (*_SLIDING, layers.ZeroPadding2D, layers.Cropping2D)
     for layer in _graphs.layers_of(model):
         if type(layer) in (layers.ZeroPadding2D, layers.Cropping2D):
@@ -393,7 +395,7 @@ def _changes_size(model: keras.Model) -> bool:
 
 
 def _window_of(layer: Any) -> tuple[str, Any, Any, str] | None:
-    """Kind, window, strides and padding, if the layer makes maps smaller."""
+    """Return kind, window, strides and padding of a layer that reduces size."""
     if isinstance(layer, MaxPoolWithArgmax2D):
         return MAX_POOLING, layer.pool_size, layer.strides, layer.padding
     kind = next(
@@ -415,11 +417,11 @@ def _window_of(layer: Any) -> tuple[str, Any, Any, str] | None:
 def _change_of(
     layer: Any, features: Tensor, result: Tensor, argmax: Tensor | None
 ) -> Change | str | None:
-    """How a layer changes height and width; None: it does not, str: why not."""
+    """Return a layer's change of size, None without one, or why it fails."""
     if getattr(layer, "data_format", None) == "channels_first":
         return (
-            f"{layer.name!r} has data_format='channels_first', where the "
-            "decoder takes 'channels_last' only"
+            f"{layer.name!r} has data_format='channels_first', while the "
+            "decoder supports only 'channels_last'"
         )
     start: dict[str, Any] = dict(
         name=layer.name, features=features, result=result
@@ -448,7 +450,7 @@ def _tried(length: int | None, instead: int) -> int:
 
 
 def _expected(change: Change | None, size: tuple[int, ...]) -> tuple:
-    """The size after a change by its rule."""
+    """Return the size after a change, by its arguments."""
     if change is None:
         return size
     if change.kind in (PADDING, CROPPING):

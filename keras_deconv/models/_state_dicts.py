@@ -1,4 +1,4 @@
-"""Files of PyTorch, read as arrays by name, without running code from them."""
+"""Arrays by name from files of PyTorch, without executing their code."""
 
 import pickle
 import re
@@ -10,28 +10,28 @@ from typing import Any
 import numpy as np
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
-# Older versions of PyTorch run code in archives of the oldest kind, even with
-# `weights_only=True` (CVE-2025-32434).
+# Older versions of PyTorch execute code in archives of the oldest format, even
+# with `weights_only=True` (CVE-2025-32434).
 _OLDEST_TORCH = (2, 6)
-# Far beyond any network here; what a sparse file claims is not read.
+# Far above any network of this package. A sparse file may declare any size.
 _MAX_BYTES = 2**32
 
 
 def read(path: Path, argument: str, advice: str = "") -> dict[str, Any]:
-    """Tensors of a state dict by name; `to_array` makes arrays of them.
+    """Return the tensors of a state dict by name, for `to_array`.
 
-    Shapes can be compared before memory is taken: a tensor may claim a size
-    that the file does not have.
+    Shapes can be compared before memory is allocated: a tensor may declare a
+    size that the file does not contain.
 
     Args:
-        path: A file of safetensors if it ends in .safetensors, else one that
-            `torch.save` wrote. A state dict under the key "state_dict" of a
-            training's checkpoint is found.
-        argument: What the file was given as, for errors.
-        advice: What to do about a file that holds other things than tensors.
+        path: A file of safetensors if it ends in .safetensors, otherwise one
+            that `torch.save` wrote. The state dict of a training checkpoint,
+            under the key "state_dict", is found.
+        argument: Name of the user's argument, for errors.
+        advice: Advice for files that contain other objects than tensors.
 
     Raises:
-        ValueError: If a package is missing, or if the file is not a state dict.
+        ValueError: If a package is missing, or the file is not a state dict.
     """
     try:
         num_bytes = path.stat().st_size
@@ -45,11 +45,11 @@ def read(path: Path, argument: str, advice: str = "") -> dict[str, Any]:
         return _read_torch(path)
     except ImportError as error:
         raise ValueError(
-            f"`{argument}` in a {path.suffix} file need another package: "
-            f"pip install 'keras-deconv[torch]'. {error}"
+            f"`{argument}` in a {path.suffix} file requires another package. "
+            f"Run: pip install 'keras-deconv[torch]'. {error}"
         ) from error
     except Exception as error:
-        # Not quoted: PyTorch advises to run the code in the file.
+        # PyTorch's message is left out: it advises to execute the file's code.
         is_pickle = isinstance(error, pickle.UnpicklingError)
         raise ValueError(
             f"`{argument}` in a {path.suffix} file must be a PyTorch state "
@@ -61,15 +61,15 @@ def read(path: Path, argument: str, advice: str = "") -> dict[str, Any]:
 
 
 def to_array(value: Any) -> np.ndarray:
-    """A tensor or an array as an array of float32.
+    """Convert a tensor or an array to a float32 array.
 
     Raises:
-        TypeError: If it does not hold floats.
+        TypeError: If it does not contain floats.
     """
     if isinstance(value, np.ndarray):
         if value.dtype.kind != "f":
             raise TypeError(f"dtype {value.dtype}")
-        # What is too large becomes infinite, and is refused as such.
+        # Values that are too large become infinite, and are rejected later.
         with np.errstate(over="ignore"):
             return value.astype("float32")
     if not value.is_floating_point():
@@ -84,8 +84,8 @@ def _read_torch(path: Path) -> dict[str, Any]:
     version = tuple(map(int, re.findall(r"\d+", torch.__version__)[:2]))
     if version < _OLDEST_TORCH:
         raise ImportError(
-            "PyTorch must be 2.6 or newer: older ones can run code from a "
-            f"file. Found: {torch.__version__}"
+            "PyTorch must be 2.6 or newer: older versions can execute code "
+            f"from a file. Found: {torch.__version__}"
         )
     _check_is_stored(path)
     state = torch.load(path, map_location="cpu", weights_only=True)
@@ -100,12 +100,12 @@ def _read_torch(path: Path) -> dict[str, Any]:
 
 
 def _check_is_stored(path: Path) -> None:
-    """Refuse an archive that would grow: PyTorch does not compress.
+    """Reject an archive that would expand; PyTorch does not compress.
 
     Raises:
-        ValueError: If a file in it is compressed, or if they have more bytes
-            than the archive.
-        zipfile.BadZipFile: If the file begins as an archive and is not one.
+        ValueError: If an entry is compressed, or the entries are larger than
+            the archive.
+        zipfile.BadZipFile: If the file starts like an archive but is not one.
     """
     with path.open("rb") as file:
         if file.read(2) != b"PK":

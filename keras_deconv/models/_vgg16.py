@@ -12,9 +12,9 @@ import numpy as np
 from keras_deconv import _network
 from keras_deconv.models import _state_dicts, _weight_files
 
-# Mean color (RGB, 0..255) that VGG-16 was trained to have taken away.
+# Mean color (RGB, 0..255) that VGG-16 expects to be subtracted.
 VGG16_MEAN = np.array([123.68, 116.779, 103.939], "float32")
-# What torchvision takes away and divides by, of RGB in 0..1.
+# Mean and standard deviation of RGB in 0..1, as used by torchvision.
 TORCH_MEAN = np.array([0.485, 0.456, 0.406], "float32")
 TORCH_STD = np.array([0.229, 0.224, 0.225], "float32")
 TORCH_EPSILON = 1e-5
@@ -25,7 +25,7 @@ CONVOLUTIONS = tuple(
 )
 # Fully connected layers as convolutions: kernel size, channels, filters.
 FULLY_CONNECTED = {"fc6": (7, 512, 4096), "fc7": (1, 4096, 4096)}
-# Where Keras downloads the weights from.
+# The folder from which Keras downloads the weights.
 _IMAGENET_URL = (
     "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
 )
@@ -33,23 +33,23 @@ KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
 
 
 class ConvWeights(NamedTuple):
-    """Weights of a convolution over RGB in 0..255, in Keras' layout."""
+    """Weights of a convolution for RGB in 0..255, in Keras' layout."""
 
     kernel: np.ndarray
     bias: np.ndarray
-    # Scale, shift, mean and variance + epsilon of batch normalization.
+    # Scale, shift, mean and variance of batch normalization.
     norm: tuple[np.ndarray, ...] | None = None
 
 
 def check_encoder_weights(value: object) -> None:
-    """Refuse what `load_vgg16` cannot read, before a model is built for it.
+    """Check `encoder_weights` for `load_vgg16` before a model is built.
 
     Args:
-        value: None, "imagenet", or a path as str or `os.PathLike`; `~` is the
+        value: None, "imagenet", or a path as str or `os.PathLike`. `~` is the
             home folder, and the case of the suffix does not matter.
 
     Raises:
-        ValueError: It is none of them, or no file is there.
+        ValueError: If `value` is something else, or the file does not exist.
     """
     if value is None:
         return
@@ -61,8 +61,8 @@ def check_encoder_weights(value: object) -> None:
         if path.suffix.lower() in suffixes and path.is_file():
             return
     raise ValueError(
-        "`encoder_weights` must be None, 'imagenet', or the path of a file "
-        f"that is there and ends in {', '.join(suffixes)}. Received: "
+        "`encoder_weights` must be None, 'imagenet', or the path of an "
+        f"existing file that ends in {', '.join(suffixes)}. Received: "
         f"encoder_weights={value!r}"
     )
 
@@ -70,34 +70,33 @@ def check_encoder_weights(value: object) -> None:
 def load_vgg16(model: keras.Model, weights: str | Path) -> None:
     """Copy the layers of VGG-16 into the layers of the same names.
 
-    VGG-16 takes BGR less its mean color (Keras) or RGB less its mean and over
-    its standard deviation (PyTorch). The first convolution is turned so that it
-    takes RGB in 0..255 as it is; where it has no bias, the batch normalization
-    after it takes the mean away.
+    VGG-16 takes BGR minus its mean color (Keras), or RGB minus its mean divided
+    by its standard deviation (PyTorch). The first convolution is changed so
+    that it takes RGB in 0..255. If it does not have a bias, the batch
+    normalization after it subtracts the mean.
 
-    For other numbers of channels the kernel of the first convolution is
-    changed. For gray images, it is the sum over red, green and blue: the result
-    is that of an image with three equal channels. For n channels, the kernels
-    of red, green and blue are repeated in turn and multiplied by 3 / n, as timm
-    does, so that values stay of the same size.
+    The kernel of the first convolution is also adapted to the number of
+    channels. For grayscale images, it is the sum over red, green and blue: the
+    result is that of an image with three equal channels. For n channels, the
+    kernels of red, green and blue are repeated in turn and multiplied by 3 / n,
+    as timm does, so that outputs keep their scale.
 
-    From VGG-16, batch normalization keeps its initial values. From VGG-16-BN it
-    is loaded too; since PyTorch's epsilon is smaller, the scale is changed so
-    that predictions are PyTorch's.
+    VGG-16 does not have batch normalization, which keeps its initial values.
+    That of VGG-16-BN is loaded too. PyTorch's epsilon is smaller, so the scale
+    is changed to get the same predictions.
 
     Args:
         model: Model with layers `block1_conv1` to `block5_conv3` on any number
             of input channels, and perhaps `fc6` and `fc7`; changed in place.
-            The latter are loaded where they have VGG-16's 4096 units.
-        weights: "imagenet" (downloaded by Keras); the path of a VGG-16 weights
-            file that `keras.applications.VGG16` takes; or the path of
-            torchvision's `vgg16` or `vgg16_bn` state dict: .pth or .pt (needs
-            torch) or .safetensors (needs safetensors), both in the extra
-            `keras-deconv[torch]`. Code in a file is never run.
+            The latter are loaded if they have VGG-16's 4096 units.
+        weights: "imagenet" (downloaded by Keras), or the path of a file with
+            the weights of `keras.applications.VGG16` or of torchvision's
+            `vgg16` or `vgg16_bn`: .pth or .pt (require torch) or .safetensors
+            (requires safetensors).
 
     Raises:
-        ValueError: The weights cannot be had, are those of another network, or
-            hold NaN, infinities or a negative variance. The model is not
+        ValueError: If the weights cannot be read, are those of another network,
+            or contain NaN, infinities or a negative variance. The model is not
             changed then.
     """
     check_encoder_weights(weights)
@@ -106,7 +105,7 @@ def load_vgg16(model: keras.Model, weights: str | Path) -> None:
     path = Path(os.path.expanduser(weights))
     if path.suffix.lower() in _state_dicts.SUFFIXES:
         shapes = {n: tuple(model.get_layer(n).kernel.shape) for n in names}
-        # As the file has it.
+        # The file is for three channels.
         *size, _, filters = shapes[CONVOLUTIONS[0]]
         shapes[CONVOLUTIONS[0]] = (*size, 3, filters)
         source = _read_torch(path, shapes, num_channels)
@@ -126,7 +125,7 @@ def load_vgg16(model: keras.Model, weights: str | Path) -> None:
 
 
 def _fully_connected(model: keras.Model) -> list[str]:
-    """Which fully connected layers of VGG-16 the model has."""
+    """Return the fully connected layers of VGG-16 that the model has."""
     names = {layer.name for layer in model.layers}
     return [
         name
@@ -138,16 +137,16 @@ def _fully_connected(model: keras.Model) -> list[str]:
 def _for_channels(
     kernel: np.ndarray, bias: np.ndarray, mean: np.ndarray, num_channels: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Let the first convolution take images of any number of channels.
+    """Adapt the first convolution to images of any number of channels.
 
     Args:
-        kernel: Over RGB in 0..255.
-        bias: Of images less their mean color.
-        mean: The mean color, RGB in 0..255.
-        num_channels: Number of channels that the new kernel takes.
+        kernel: Kernel for RGB in 0..255.
+        bias: Bias for images minus their mean color.
+        mean: Mean color, RGB in 0..255.
+        num_channels: Number of channels of the new kernel.
 
     Returns:
-        The kernel, and the bias for images as they are.
+        The kernel, and the bias for images without subtraction of the mean.
     """
     if num_channels == 1:
         bias = bias - np.einsum("hwio,i->o", kernel, mean)
@@ -173,14 +172,14 @@ def _read_keras(
         )
     except Exception as error:
         raise ValueError(
-            "`encoder_weights` must be None, 'imagenet' (needs a network, or "
-            f"{file} in ~/.keras/models), the path of such a file, or of a "
-            "PyTorch state dict (.pth, .safetensors). Received: "
+            "`encoder_weights` must be None, 'imagenet' (requires a network "
+            f"connection, or {file} in ~/.keras/models), or the path of such a "
+            "file or of a PyTorch state dict (.pth, .safetensors). Received: "
             f"encoder_weights={str(weights)!r}, which failed with: {error}"
         ) from error
     read = {}
     for name in names:
-        # Keras counts the fully connected layers from 1.
+        # Keras numbers fully connected layers from 1.
         source = {"fc6": "fc1", "fc7": "fc2"}.get(name, name)
         kernel, bias = vgg16.get_layer(source).get_weights()
         for array, part in ((kernel, "kernel"), (bias, "bias")):
@@ -251,13 +250,13 @@ def _read_torch(
 
 
 def _check_download(file: str) -> None:
-    """Refuse a download without a network, which would try for minutes.
+    """Reject a download without a network, which would retry for minutes.
 
     Raises:
-        OSError: If the file is not there and its host does not answer.
+        OSError: If the file does not exist and its host does not answer.
     """
     home = os.path.expanduser(os.environ.get("KERAS_HOME", "~/.keras"))
-    # Keras uses the second one where the first one is read-only.
+    # Keras uses the second folder if the first one is read-only.
     for folder in (home, "/tmp/.keras"):
         if os.path.isfile(os.path.join(folder, "models", file)):
             return

@@ -1,7 +1,7 @@
 """Weights that the authors of a network trained, copied into its layers.
 
-A table names, for each layer of a network, the layer of the authors' file. All
-arrays are found, measured and converted before the first one is assigned.
+A table maps each layer of a network to a layer of the authors' file. All arrays
+are found, checked and converted before the first one is assigned.
 """
 
 import math
@@ -21,12 +21,12 @@ CAFFE_SUFFIXES = _caffemodels.SUFFIXES
 TORCH_SUFFIXES = (*_state_dicts.SUFFIXES, ".tar", ".model")
 
 _STATE_DICT_OF_A_MODEL = (
-    "If the file holds a whole model, and if you trust it, since this runs the "
-    "code in it, make a state dict where the authors' code can be imported: "
-    "torch.save(torch.load(path, map_location='cpu', weights_only=False)"
-    ".state_dict(), 'weights.pth')"
+    "If the file holds a whole model and you trust it, make a state dict in an "
+    "environment that can import the authors' code (this executes the code in "
+    "the file): torch.save(torch.load(path, map_location='cpu', "
+    "weights_only=False).state_dict(), 'weights.pth')"
 )
-# Names in the message of an error.
+# Number of names in an error message.
 _NUM_SHOWN = 3
 
 # Arrays of a layer, in the order of its weights.
@@ -34,15 +34,15 @@ Arrays = dict[str, list[np.ndarray]]
 
 
 def check(value: object, suffixes: Sequence[str]) -> None:
-    """Refuse what `load` cannot read, before a model is built for it.
+    """Check `weights` for `load` before a model is built.
 
     Args:
-        value: None, or a path as str or `os.PathLike`; `~` is the home folder,
+        value: None, or a path as str or `os.PathLike`. `~` is the home folder,
             and the case of the suffix does not matter.
-        suffixes: What the name of the file may end in.
+        suffixes: Suffixes that the file may have.
 
     Raises:
-        ValueError: If there is no such file.
+        ValueError: If `value` is something else, or the file does not exist.
     """
     if value is None:
         return
@@ -68,27 +68,27 @@ def load(
 ) -> None:
     """Copy the arrays of a file into the layers that a table names.
 
-    In a `.caffemodel`, normalization is a scale and a shift, without statistics
-    or with statistics folded into both: its mean becomes 0, and its variance 1.
-    Where both are 0, or where the file has no normalization, that was folded
-    into the convolutions, and its scale becomes 1.
+    In a `.caffemodel`, normalization is a scale and a shift. Statistics are
+    missing or folded into both, so the mean becomes 0 and the variance 1. If
+    scale and shift are 0, or missing, normalization was folded into the
+    convolutions, and the scale becomes 1.
 
     Args:
-        model: Model that is changed in place.
+        model: Model, which is changed in place.
         weights: Path of the file; see `check`.
         names: The layer of the file for each layer of the model that may have
             weights.
-        source: What the file must be, for errors.
-        aliases: Layers that some files call otherwise: what they are called in
-            `names`, by the other name.
-        ignored: Beginnings of names in the file that nothing uses.
+        source: Description of the expected file, for errors.
+        aliases: Names in `names` of layers that have another name in some
+            files, by this other name.
+        ignored: Prefixes of names in the file that are not used.
         change: Function that changes the arrays, which are in Keras' layout,
             before they are assigned.
 
     Raises:
-        ValueError: If the file cannot be read, lacks an array, has another one
-            or one of another shape, or holds NaN, infinities or a negative
-            variance. The model is not changed then.
+        ValueError: If the file cannot be read, lacks an array, has one that the
+            model does not have or one of another shape, or contains NaN,
+            infinities or a negative variance. The model is not changed then.
     """
     path = _path(weights)
     is_caffe = path.suffix.lower() in CAFFE_SUFFIXES
@@ -140,31 +140,31 @@ def take(
     path: Path,
     argument: str,
 ) -> dict[str, np.ndarray]:
-    """The arrays of these names, each checked, in float32.
+    """Return the arrays of the given names in float32, after checking them.
 
     Args:
-        state: What `_state_dicts.read` or `_caffemodels.read` gave.
-        shapes: Shape in the file by name.
-        rule: What the file must be, for errors.
+        state: Result of `_state_dicts.read` or `_caffemodels.read`.
+        shapes: Shapes in the file, by name.
+        rule: Description of the expected file, for errors.
         path: The file, for errors.
-        argument: What the file was given as, for errors.
+        argument: Name of the user's argument, for errors.
 
     Raises:
-        ValueError: If an array is missing, has another shape, does not hold
-            floats, or holds numbers that no training leaves.
+        ValueError: If an array is missing, has another shape, does not contain
+            floats, or contains NaN, infinities or a negative variance.
     """
     for key, expected in shapes.items():
         found = tuple(state[key].shape) if key in state else "missing"
         if found != expected:
             raise ValueError(
                 f"{rule}. Received: {str(path)!r}, whose {key} must have the "
-                f"shape {expected}, and is {found}"
+                f"shape {expected}, but is {found}"
             )
     arrays = {}
     for key in shapes:
         try:
             arrays[key] = _state_dicts.to_array(state[key])
-        # Tensors of other kinds, such as sparse ones, end in several errors.
+        # Other kinds of tensors, such as sparse ones, raise different errors.
         except Exception as error:
             raise ValueError(
                 f"{rule}. Received: {str(path)!r}, whose {key} must hold "
@@ -177,27 +177,27 @@ def take(
 def check_numbers(
     array: np.ndarray, name: str, path: str | Path, argument: str
 ) -> None:
-    """Refuse numbers that no training leaves.
+    """Check that an array contains values that a training can produce.
 
     Raises:
-        ValueError: If there are NaN, infinities or negative variances.
+        ValueError: If it contains NaN, infinities or a negative variance.
     """
     negative = name.endswith("running_var") and (array < 0).any()
     if negative or not np.isfinite(array).all():
         raise ValueError(
-            f"`{argument}` must be finite, and variances at least 0. "
-            f"Received: {str(path)!r}, whose {name} is not"
+            f"`{argument}` must contain finite values, and variances >= 0. "
+            f"Received: {str(path)!r}, whose {name} does not"
         )
 
 
 class _Part(NamedTuple):
-    """A weight of a layer, and how PyTorch and Caffe keep it."""
+    """A weight of a layer, and its layout in PyTorch and Caffe."""
 
     name: str
     shape: tuple[int, ...]  # in the file
     keras_shape: tuple[int, ...]
     axes: tuple[int, ...]  # of the file, in Keras' order
-    default: float = math.nan  # of normalization, which files may not have
+    default: float = math.nan  # of normalization, which files may lack
 
     @property
     def is_norm(self) -> bool:
@@ -210,7 +210,7 @@ class _Part(NamedTuple):
 
 
 def _parts(layer: layers.Layer) -> list[_Part]:
-    """In the order of the layer's weights.
+    """Return the parts of a layer, in the order of its weights.
 
     Raises:
         TypeError: If the layer is of another kind.
@@ -233,8 +233,8 @@ def _parts(layer: layers.Layer) -> list[_Part]:
     ):
         raise TypeError(f"layer {layer.name!r} of {type(layer).__name__}")
     shape = tuple(layer.kernel.shape)
-    # Filters first, then channels: the last two axes of Keras, exchanged. Of
-    # transposed convolutions both libraries exchange them once more.
+    # PyTorch puts filters before channels and Keras after them. Both exchange
+    # the two for transposed convolutions, so one permutation fits both.
     axes = (1, 0) if len(shape) == 2 else (2, 3, 1, 0)
     in_file = tuple(shape[axes.index(axis)] for axis in range(len(shape)))
     found = [_Part("weight", in_file, shape, axes)]
@@ -244,7 +244,7 @@ def _parts(layer: layers.Layer) -> list[_Part]:
 
 
 def _vector(name: str, weight: Any, default: float = math.nan) -> _Part:
-    """One number for each channel, whatever axes Keras adds."""
+    """Return a part with one number per channel, whatever axes Keras adds."""
     shape = tuple(weight.shape)
     return _Part(name, (math.prod(shape),), shape, (0,), default)
 
@@ -256,10 +256,10 @@ def _check_keys(
     source: str,
     path: Path,
 ) -> None:
-    """Refuse a file with other arrays than those of the model.
+    """Reject a file with other arrays than the model has.
 
     Raises:
-        ValueError: If one is missing, or if nothing takes one.
+        ValueError: If an array is missing, or one is not used.
     """
     missing = [key for key in needed if key not in state]
     others = [
@@ -267,7 +267,7 @@ def _check_keys(
         for key in state
         if key not in needed
         and not key.startswith(tuple(ignored))
-        # PyTorch counts batches where Keras does not.
+        # PyTorch counts batches; Keras does not.
         and not key.endswith(".num_batches_tracked")
     ]
     if missing or others:
@@ -281,12 +281,12 @@ def _check_keys(
 def _renamed(
     state: Mapping[str, np.ndarray], aliases: Mapping[str, str]
 ) -> dict[str, np.ndarray]:
-    """The arrays under other names of layers than their aliases."""
+    """Replace aliases of layers in the names of arrays."""
     renamed = {}
     for key, value in state.items():
         layer, _, part = key.rpartition(".")
         new = f"{aliases.get(layer, layer)}.{part}"
-        # A file with both names is that of another network.
+        # A file with both names belongs to another network.
         renamed[key if new in state else new] = value
     return renamed
 
@@ -294,9 +294,10 @@ def _renamed(
 def _needed_of_caffe(
     state: dict[str, np.ndarray], needed: Mapping[str, _Part]
 ) -> dict[str, _Part]:
-    """What a file of Caffe has to have: no statistics, or no normalization.
+    """Return the parts that a file of Caffe must have.
 
-    Vectors, which have four axes in Caffe, get one in `state`.
+    It does not have statistics, and may lack normalization. Caffe's vectors
+    have four axes; `state` is changed so that they have one.
     """
     has_norms = any(
         key in state for key, part in needed.items() if part.is_norm
@@ -316,10 +317,10 @@ def _needed_of_caffe(
 def _drop_folded_norms(
     found: dict[str, np.ndarray], needed: Mapping[str, _Part]
 ) -> None:
-    """Forget scales and shifts of 0.
+    """Remove scales and shifts of 0.
 
-    The authors' BN-absorber.py leaves them where it has folded them into the
-    convolutions before.
+    The authors' BN-absorber.py leaves them after it has folded normalization
+    into the convolutions.
     """
     scales = [key for key, part in needed.items() if part.is_norm]
     for scale in scales:
@@ -334,7 +335,7 @@ def _path(value: str | os.PathLike[str]) -> Path:
 
 
 def _some(names: Sequence[str]) -> str:
-    """How many names there are, and the first ones."""
+    """Return the first names as text, and how many more there are."""
     if not names:
         return "none"
     shown = ", ".join(names[:_NUM_SHOWN])

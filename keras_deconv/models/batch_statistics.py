@@ -1,4 +1,4 @@
-"""Statistics of batch normalization, measured with the final weights."""
+"""Statistics of batch normalization, computed with the final weights."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -20,44 +20,50 @@ def recompute_batch_statistics(
     steps: int | None = None,
     verbose: int = 1,
 ) -> None:
-    """Measure what batch normalization expects, with the final weights.
+    """Set the statistics of batch normalization by a pass over a dataset.
 
-    Training leaves moving averages, which lag behind the weights. This runs
-    the model over a data set as training does, but without learning, and sets
-    mean and variance of each batch normalization to the averages over the
-    batches: what the SegNet authors do before they test
+    Use it after training, before you predict or export: the moving averages of
+    the training lag behind the weights. This function runs the model over a
+    dataset as training does, but without changing weights. It sets the mean and
+    variance of each batch normalization to the averages over the batches.
+
+    Reference: the SegNet authors do the same before testing
     (Scripts/compute_bn_statistics.py of
-    https://github.com/alexgkendall/SegNet-Tutorial). Unlike their script, a
-    smaller last batch counts by its size and no batch counts twice.
-
-    Use the batch size of the training, and training data: variances within
-    small batches are smaller.
+    https://github.com/alexgkendall/SegNet-Tutorial). In contrast to their
+    script, a smaller last batch counts in proportion to its size, and batches
+    do not count twice.
 
     Args:
-        model: Built model. Batch normalizations are set wherever it holds
-            them, in models and layers inside it too. Layers with
-            `trainable=False` are left as they are, as in training; dropout is
-            on, as in training.
-        dataset: `tf.data.Dataset` or other iterable of batches: images, or
-            tuples that begin with them, as `fit` takes.
-        steps: int >= 1. Batches to read at most; None for all of them. A data
-            set that repeats for ever needs it.
-        verbose: 0 silent, 1 progress bar, without an end where the data set
-            does not know its length.
+        model: Built `keras.Model`, which is changed in place. All batch
+            normalization layers are updated, including those in inner models
+            and layers. Layers with `trainable=False` keep their statistics, as
+            in training. Dropout is on, as in training.
+        dataset: `tf.data.Dataset` or another iterable of batches. A batch
+            consists of images, or is a tuple that begins with images, as for
+            `fit`. Use training images and the batch size of the training,
+            because the variance within smaller batches is smaller.
+        steps: int >= 1, or None. Maximum number of batches to read. None reads
+            all of them; a dataset that repeats indefinitely requires an int.
+        verbose: int. 0 for silent, 1 for a progress bar. The bar does not show
+            the total if the dataset does not know its length.
 
     Raises:
-        ValueError: An argument breaks the rule that the error names, the data
-            set has no batch, or a batch makes a mean or variance NaN or
-            infinite. Whatever is raised, statistics are as before.
+        ValueError: If `model` is not a built `keras.Model`, or does not have a
+            batch normalization layer with `trainable=True`.
+        ValueError: If `dataset` is not an iterable of batches, or is empty.
+        ValueError: If `steps` is not an int >= 1, or is None for a dataset that
+            repeats indefinitely.
+        ValueError: If a batch makes a mean or variance NaN or infinite.
 
     Edge cases:
-        A layer that is called several times in a pass gets the average over
-        its calls; one that is not called keeps what it has. Statistics that
-        are NaN or infinite before are mended.
-        While a batch is measured, the functions of `keras_deconv.inference`
-        wait in other threads, and see the statistics as they were before.
-        Calls, `predict` and `fit` of the model itself do not wait: keep them
-        out of other threads until this function has returned.
+        - After an error, the statistics are the same as before the call.
+        - A layer that the model calls several times gets the average over its
+          calls. A layer that is not called keeps its statistics.
+        - Statistics that are NaN or infinite before the call are replaced.
+        - While a batch is processed, functions of `keras_deconv.inference` in
+          other threads wait, and then use the statistics from before. Calls of
+          the model itself, its `predict` and its `fit` do not wait: do not use
+          them in other threads until this function returns.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -67,12 +73,12 @@ def recompute_batch_statistics(
         >>> keras_deconv.models.recompute_batch_statistics(
         ...     model, [images[:4], images[4:]], verbose=0
         ... )
-        >>> bool(np.any(np.asarray(norm.moving_mean) != 0))
+        >>> bool(np.any(np.asarray(norm.moving_mean) != 0))  # 0 before
         True
     """
     if not isinstance(model, keras.Model) or not model.built:
         raise ValueError(
-            "`model` must be a keras.Model that is built: call it on a batch "
+            "`model` must be a keras.Model that is built. Call it on a batch "
             f"first. Received: model={model!r}"
         )
     dataset = _arguments.batches(dataset, "dataset")
@@ -84,7 +90,7 @@ def recompute_batch_statistics(
     if not norms:
         raise ValueError(
             "`model` must have a BatchNormalization layer with trainable=True. "
-            f"Received: {model.name!r} without one"
+            f"Received: {model.name!r}, which does not have one"
         )
     totals: list[Any] = [0.0] * len(norms)
     weights = [0] * len(norms)
@@ -96,10 +102,11 @@ def recompute_batch_statistics(
         for i, measured in enumerate(_measure(model, norms, images)):
             if not np.isfinite(measured).all():
                 raise ValueError(
-                    "`dataset` must give batches that keep the model "
-                    "finite; look for NaN in the batch and in the weights. "
-                    f"Received: batch {step}, counted from 1, whose mean "
-                    f"or variance in {norms[i].name!r} is NaN or infinite"
+                    "`dataset` must yield batches for which the values in "
+                    f"the model are finite. Received: batch {step}, counted "
+                    f"from 1, for which the mean or variance in "
+                    f"{norms[i].name!r} is NaN or infinite. Look for NaN in "
+                    "the batch and in the weights."
                 )
             totals[i] += size * sum(measured)
             weights[i] += size * len(measured)
@@ -108,7 +115,7 @@ def recompute_batch_statistics(
             break
     if step == 0:
         raise ValueError(
-            "`dataset` must give at least one batch of images. Received: "
+            "`dataset` must yield at least one batch of images. Received: "
             f"{dataset!r}, which is empty"
         )
     with _locks.held(every_layer(model)):
@@ -122,22 +129,22 @@ def _num_images(images: Any) -> int:
     shape = tuple(getattr(parts[0], "shape", ())) if parts else ()
     if not shape:
         raise ValueError(
-            "`dataset` must give batches of images, alone or with masks. "
+            "`dataset` must yield batches of images, alone or with masks. "
             f"Received: a batch of type {type(images).__name__}"
         )
     return int(shape[0])
 
 
 def _num_batches(dataset: Any) -> int | None:
-    """Length of a data set that ends; None where it does not know."""
+    """Return the length of a finite dataset, or None if it is unknown."""
     try:
         return len(dataset)
     except TypeError:
         cardinality = getattr(dataset, "cardinality", lambda: None)()
     if cardinality == -1:  # tf.data.INFINITE_CARDINALITY
         raise ValueError(
-            "`steps` must be an int >= 1 for a `dataset` that repeats for "
-            "ever. Received: steps=None"
+            "`steps` must be an int >= 1 for a `dataset` that repeats "
+            "indefinitely. Received: steps=None"
         )
     return None
 
@@ -145,10 +152,10 @@ def _num_batches(dataset: Any) -> int | None:
 def _measure(
     model: keras.Model, norms: Iterable[Any], images: Any
 ) -> list[list[np.ndarray]]:
-    """For each normalization the statistics of its calls with one batch.
+    """Return the statistics of each call of each normalization for one batch.
 
-    The model is as before afterwards: predictions of other threads, which wait
-    for that, do not see the batch.
+    The model is restored before the lock is released, so that predictions in
+    other threads do not use the statistics of one batch.
     """
     with (
         _locks.held(every_layer(model)),
@@ -162,7 +169,7 @@ def _measure(
 
 @contextlib.contextmanager
 def _measuring(norm: Any) -> Iterator[list[np.ndarray]]:
-    """Give a list that takes the statistics of each call; then undo it all."""
+    """Yield a list that collects the statistics of each call, then restore."""
     call, momentum, before = norm.call, norm.momentum, _statistics(norm)
     measured = []
 
@@ -171,7 +178,7 @@ def _measuring(norm: Any) -> Iterator[list[np.ndarray]]:
         measured.append(_statistics(norm))
         return outputs
 
-    # A call leaves its own statistics and, times 0, those from before; but 0
+    # With momentum 0, a call multiplies the previous statistics by 0, and 0
     # times NaN is NaN.
     finite = np.where(np.isfinite(before), before, [[0.0], [1.0]])
     _set_statistics(norm, finite)
@@ -186,7 +193,7 @@ def _measuring(norm: Any) -> Iterator[list[np.ndarray]]:
 
 
 def _statistics(norm: Any) -> np.ndarray:
-    """Mean and variance of a batch normalization, in two rows."""
+    """Return the mean and variance of a batch normalization, in two rows."""
     values = (norm.moving_mean, norm.moving_variance)
     return np.stack([keras.ops.convert_to_numpy(v) for v in values])
 

@@ -21,11 +21,12 @@ Tensor = Any
 Preprocessing = Callable[[Tensor], Tensor] | str | None
 
 DECODERS = (MIRROR, *_blocks.DECODERS)
-# Filters at the size of the image, where the encoder has none: at least these.
+# Fewest filters at the size of the image, at which an encoder may not have a
+# feature map.
 MIN_FILTERS = 16
-# A step that enlarges more than this is not a mirror image of anything.
+# From these strides on, a mirrored step would have to restore too many details.
 LARGE_STRIDES = 4
-# Layers of Keras that change where things are in an image, in training.
+# Keras layers that move pixels at random during training.
 _MOVING = (
     *(layers.AugMix, layers.CutMix, layers.MixUp, layers.RandAugment),
     *(layers.RandomCrop, layers.RandomElasticTransform, layers.RandomFlip),
@@ -49,96 +50,120 @@ def EncoderDecoder(  # noqa: N802
     classifier_activation: str | None = None,
     name: str = "encoder_decoder",
 ) -> keras.Model:
-    """Any encoder, and a decoder that undoes what it did to the image's size.
+    """A segmentation network from any encoder and a mirrored decoder.
 
-    Each reduction of height and width in the encoder is undone by its
-    counterpart, in reverse order: max pooling by max unpooling with its index,
-    average pooling and convolutions with strides by transposed convolution.
-    Zero padding is cropped, cropping is padded, and a "valid" convolution
-    without strides is undone by a "valid" transposed one. Every stage restores
-    the exact size, so that odd and unknown sizes are possible.
+    Use it to segment with an encoder of `keras.applications`, pretrained or
+    not, or with one of your own. The decoder undoes every operation of the
+    encoder that changes height or width, in reverse order. Max pooling is
+    undone by max unpooling with its index; average pooling and strided
+    convolutions by transposed convolutions. Zero padding is cropped, and
+    cropping is padded. A "valid" convolution without strides is undone by a
+    "valid" transposed convolution. Every stage restores the exact size, so
+    sizes may be odd or unknown.
 
-    Max pooling of the encoder becomes `MaxPoolWithArgmax2D`, which gives the
-    same values. All other layers, and the weights, are the encoder's own: both
-    models change together.
+    Max pooling layers of the encoder are replaced by `MaxPoolWithArgmax2D`,
+    which returns the same values. All other layers and their weights are shared
+    with the encoder: training one model changes both.
 
-    Where the encoder has branches, features are followed and not a smaller copy
-    of the image; then the branch with the most strided max poolings, then the
-    shortest. Global pooling (squeeze-and-excitation) is passed over. Models
-    inside the encoder that change the size are opened.
+    If an encoder has parallel branches, the decoder mirrors one of them. It
+    prefers branches with features over resized copies of the image, then the
+    branch with the most strided max poolings, then the shortest. Global
+    pooling, as in squeeze-and-excitation, is ignored. Models inside the encoder
+    that change the size are expanded into their layers.
 
     Args:
         encoder: Functional or Sequential `keras.Model`, or a subclass of them,
-            with one input and one output: from images `(batch, height, width,
-            channels)` to a feature map `(batch, height, width, channels)`, in
-            "channels_last". For example
+            with one input and one output. It maps images `(batch, height,
+            width, channels)` to a feature map `(batch, height, width,
+            channels)`, in the data format "channels_last". An example is
             `keras.applications.ResNet50(include_top=False)`.
-        num_classes: int from 2 to 10,000. Classes, void not counted.
-        decoder: What undoes the reductions. "mirror" is the rule above.
-            "max_unpool" is the same, and refuses encoders in which not all
-            reductions are max pooling. "bed_of_nails", "nearest" and
-            "conv_transpose" undo all of them in this way.
-        decoder_filters: Filters of the convolutions of each decoder stage: an
-            int for all, or a sequence with one int per reduction, beginning at
-            the size of the image. Max unpooling is then preceded by a
-            convolution of 1x1, if its index has another number of channels.
-            None takes the channels that the encoder has at this size (at the
-            size of the image, where it has none: half of those that follow, 16
-            at least), and the last convolution of each stage gives the
-            channels that the next one needs.
-        decoder_convs: Number of 3x3 convolutions of each decoder stage: an
-            int >= 1 for all, or a sequence as above.
-        skips: Whether the encoder's features of a stage join after its
-            unpooling: False, "concat" (U-Net) or "add" (after a convolution of
-            1x1, if channels differ). The image itself never does.
-        overlap: "sum" or "mean", as in `MaxUnpool2D`. Matters where windows of
-            max pooling overlap, as the 3x3 windows of ResNet do.
-        dropout: 0 <= rate < 1. Dropout after each decoder stage but the last.
-        preprocessing: What happens to images before the encoder. None:
-            nothing, the model takes what the encoder takes. A layer: it is
-            called on the images. "auto": the model takes RGB in 0..255, and an
-            encoder of `keras.applications` gets what its `preprocess_input`
-            would give it:
+        num_classes: int from 2 to 10,000. Number of classes, not counting void.
+        decoder: str. How the decoder upsamples. "mirror" undoes each operation
+            by its counterpart, as explained above. "max_unpool" does the same,
+            but rejects encoders that reduce in other ways than by max pooling.
+            The other methods apply to every reduction: "bed_of_nails" (each
+            value goes to one cell of its window), "nearest" (each value fills
+            its window) and "conv_transpose" (transposed convolutions).
+        decoder_filters: int >= 1 for all decoder stages, a sequence with one
+            int per reduction of the encoder, or None. Number of filters of the
+            convolutions of each stage. A sequence starts at the size of the
+            image. If max unpooling needs another number of channels, a 1x1
+            convolution precedes it. With None, a stage has as many filters as
+            the encoder has channels at that size, and its last convolution has
+            as many as the next stage. At the size of the image, where the
+            encoder may not have a feature map, None takes half of the channels
+            of the next size, but at least 16.
+        decoder_convs: int >= 1 for all decoder stages, or a sequence with one
+            int per reduction, starting at the size of the image. Number of 3x3
+            convolutions of each stage.
+        skips: How features of the encoder join the decoder after unpooling:
+            False (not at all), "concat" (as in U-Net) or "add" (after a 1x1
+            convolution if the number of channels differs). The image itself
+            does not join.
+        overlap: str. How max unpooling combines the values of several windows
+            with the same maximum: "sum" adds their values, "mean" averages
+            them. Only matters if windows of max pooling overlap, as the 3x3
+            windows of ResNet do.
+        dropout: float, 0 <= rate < 1. Rate of the dropout after each decoder
+            stage except the last.
+        preprocessing: None, a Keras layer or "auto". Preprocessing of the
+            images before the encoder. None: the model takes the same images as
+            the encoder. A Keras layer: it is called on the images. "auto": the
+            model takes RGB images in 0..255, which are preprocessed as by the
+            `preprocess_input` function of the encoder in `keras.applications`:
 
-            - "caffe" (BGR less its mean): VGG16, VGG19, ResNet50, 101, 152
-            - "tf" (-1..1): ResNet50V2, 101V2, 152V2, MobileNet, MobileNetV2,
-              Xception, InceptionV3, InceptionResNetV2, NASNet
-            - "torch" (0..1, less its mean, over its deviation): DenseNet
-            - nothing, for they do it themselves: MobileNetV3, EfficientNet,
-              EfficientNetV2, ConvNeXt
+            - BGR minus the mean color ("caffe"): VGG16, VGG19, ResNet50,
+              ResNet101, ResNet152.
+            - -1..1 ("tf"): ResNet50V2, ResNet101V2, ResNet152V2, MobileNet,
+              MobileNetV2, Xception, InceptionV3, InceptionResNetV2, NASNet.
+            - 0..1 minus the mean, divided by the standard deviation ("torch"):
+              DenseNet.
+            - Unchanged, because the encoder preprocesses images itself:
+              MobileNetV3, EfficientNet, EfficientNetV2, ConvNeXt.
 
-            Encoders are recognized by their name. Nothing is added to one that
-            holds a Rescaling or Normalization layer.
-        freeze_encoder: True sets `trainable` of all layers of the encoder to
-            False; its batch normalization then runs in inference mode. Other
-            models that share the encoder freeze with it. For fine-tuning, set
-            `encoder.trainable = True`, then `trainable = False` for each
-            `keras.layers.BatchNormalization` in it, those of models inside the
-            encoder included, and compile again.
-        classifier_activation: None for logits, or "softmax".
-        name: Name of the model.
+            "auto" recognizes encoders by their names. It does not add
+            preprocessing to an encoder that contains a Rescaling or
+            Normalization layer.
+        freeze_encoder: bool. True sets `trainable = False` for all layers of
+            the encoder, whose batch normalization then runs in inference mode.
+            This also affects other models that share the encoder. To fine-tune
+            later, set `encoder.trainable = True`, then `trainable = False` for
+            each `keras.layers.BatchNormalization` in it, including those of
+            inner models, and compile again.
+        classifier_activation: None to return logits, or "softmax" to return
+            probabilities.
+        name: str. Name of the model.
 
     Returns:
-        A functional `keras.Model` from images `(batch, height, width,
-        channels)` to float32 `(batch, height, width, num_classes)`. The layers
-        of the decoder are called `decoder1_unpool`, `decoder1_conv1` and so
-        on; 1 is the stage at the size of the image. What undoes a padding or a
-        convolution without strides is called `decoder1_undo_` and the name of
-        the encoder's layer.
+        A functional `keras.Model` that maps images `(batch, height, width,
+        channels)` to float32 logits or probabilities `(batch, height, width,
+        num_classes)`. The layers of the decoder are named `decoder1_unpool`,
+        `decoder1_conv1` and so on; stage 1 has the size of the image. A layer
+        that undoes a padding, a cropping or a convolution without strides is
+        named `decoder1_undo_` plus the name of the encoder's layer.
 
     Raises:
-        ValueError: If `encoder` is not such a model, or has a `call` of its
-            own; if it or `preprocessing` has layers that move pixels at random
-            in training, as RandomFlip does.
-        ValueError: If `encoder` has nothing to undo, or if it changes height or
-            width in a way that cannot be undone (resizing, upsampling, tokens).
-        ValueError: If two layers of the encoder and of models inside it have
-            one name, or a name that the network needs.
+        ValueError: If `encoder` is not a Functional or Sequential model from
+            images to a feature map, or overrides `call`.
+        ValueError: If `encoder` or `preprocessing` contains a layer that moves
+            pixels at random during training, such as RandomFlip.
+        ValueError: If `encoder` does not reduce height or width, or changes
+            them in a way that cannot be undone (resizing, upsampling, tokens).
+        ValueError: If two layers of `encoder` and its inner models have the
+            same name, or if one has a name that the network needs.
         ValueError: If `decoder` is "max_unpool" and a reduction is not max
-            pooling; if it is "mirror" and every reduction has strides of 4 or
-            more, as the patches of a vision transformer.
-        ValueError: If `preprocessing` is "auto" and the encoder is unknown.
-        ValueError: If another argument is not as described.
+            pooling.
+        ValueError: If `decoder` is "mirror" and every reduction has strides of
+            4 or more, as the patches of a vision transformer have.
+        ValueError: If `decoder_filters` or `decoder_convs` is neither an int >=
+            1 nor a sequence with one such int per reduction.
+        ValueError: If `preprocessing` is "auto" and the encoder is unknown, or
+            if `preprocessing` is a layer that changes the shape of the images.
+        ValueError: If `num_classes` is not an int from 2 to 10,000.
+        ValueError: If `decoder`, `skips`, `overlap` or `classifier_activation`
+            is not one of the listed values.
+        ValueError: If `dropout` is not a number with 0 <= `dropout` < 1, or
+            `freeze_encoder` is not a bool.
 
     Example:
         >>> import keras, keras_deconv
@@ -196,7 +221,7 @@ def _check_encoder(encoder: Any) -> None:
         raise ValueError(
             "`encoder` must map images (batch, height, width, channels) to a "
             "feature map (batch, height, width, channels). Received: "
-            f"{encoder.name!r} from {takes} to {gives}. Build it without "
+            f"{encoder.name!r} from {takes} to {gives}. Build it without a "
             "classifier and global pooling (include_top=False, pooling=None), "
             "or cut it: keras.Model(encoder.input, "
             "encoder.get_layer(name).output)."
@@ -204,19 +229,19 @@ def _check_encoder(encoder: Any) -> None:
 
 
 def _check_stays(layer: keras.Layer, name: str) -> None:
-    """Refuse layers after which pixels are where the mask does not have them.
+    """Reject layers that move pixels away from their labels in the mask.
 
     Raises:
-        ValueError: As described.
+        ValueError: If `layer` contains a layer that moves pixels at random.
     """
     for inner in _graphs.every_layer(layer):
         if isinstance(inner, _MOVING):
             raise ValueError(
                 f"`{name}` must not move pixels at random, since the mask does "
                 f"not move with them. Received: a layer {inner.name!r} "
-                f"({type(inner).__name__}). Leave it out, and change image and "
-                "mask together with the `augment` of the dataset, such as "
-                "data.augmentation()."
+                f"({type(inner).__name__}). Remove it, and transform image and "
+                "mask together with the `augment` argument of the dataset, "
+                "such as data.augmentation()."
             )
 
 
@@ -224,8 +249,8 @@ def _check_stages(stages: list[Stage], encoder: Any, decoder: str) -> None:
     reductions = [stage.reduction for stage in stages]
     if not reductions:
         raise ValueError(
-            "`encoder` must reduce height and width at least once: otherwise "
-            f"there is nothing to undo. Received: {encoder.name!r}"
+            "`encoder` must reduce height and width at least once, so that "
+            f"the decoder can upsample. Received: {encoder.name!r}"
         )
     others = [str(one) for one in reductions if not one.remembers]
     if decoder == "max_unpool" and others:
@@ -233,18 +258,18 @@ def _check_stages(stages: list[Stage], encoder: Any, decoder: str) -> None:
             "decoder='max_unpool' needs an encoder in which every reduction "
             "is max pooling. Received: an encoder that also reduces by "
             f"{', '.join(others)}. Use decoder='mirror', which undoes these by "
-            "transposed convolution. (Of layers for max pooling, "
-            "keras.layers.MaxPooling2D and MaxPoolWithArgmax2D are undone by "
-            "unpooling, not subclasses of them, which may pool in another way.)"
+            "transposed convolution. (Unpooling supports "
+            "keras.layers.MaxPooling2D and MaxPoolWithArgmax2D, but not their "
+            "subclasses, which may pool in another way.)"
         )
     strides = [min(one.strides) for one in reductions]
     if decoder == MIRROR and min(strides) >= LARGE_STRIDES:
         raise ValueError(
             "decoder='mirror' needs a reduction with strides of 2 or 3. "
-            f"Received: an encoder that reduces by {reductions[0]} only, so "
+            f"Received: an encoder that reduces only by {reductions[0]}, so "
             "that one step would have to restore all details. Use "
-            "decoder='conv_transpose' or decoder='nearest' to do it "
-            "nevertheless, or an encoder with smaller steps."
+            "decoder='conv_transpose' or decoder='nearest' to do so anyway, or "
+            "an encoder with smaller strides."
         )
 
 
@@ -266,15 +291,15 @@ def _prepare(
     prepared = preprocessing(images)
     if tuple(prepared.shape) != tuple(images.shape):
         raise ValueError(
-            "`preprocessing` must keep the shape of the images, which is what "
-            f"the encoder takes. Received: a layer from {images.shape} to "
+            "`preprocessing` must keep the shape of the images, because the "
+            f"encoder requires it. Received: a layer from {images.shape} to "
             f"{prepared.shape}"
         )
     return prepared
 
 
 def _per_stage(value: Any, name: str, num_stages: int) -> tuple[int, ...]:
-    """One int per decoder stage, from the size of the image on."""
+    """Return one int per decoder stage, starting at the size of the image."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         numbers = _arguments.counts(value, name)
         if len(numbers) == num_stages:
@@ -289,7 +314,7 @@ def _per_stage(value: Any, name: str, num_stages: int) -> tuple[int, ...]:
 def _filters(
     decoder_filters: Any, decoder_convs: Any, stages: list[Stage]
 ) -> list[list[int]]:
-    """Of each stage, filters of its unpooling and of its convolutions."""
+    """Return the filters of unpooling and convolutions, per stage."""
     num_convs = _per_stage(decoder_convs, "decoder_convs", len(stages))
     if decoder_filters is not None:
         given = _per_stage(decoder_filters, "decoder_filters", len(stages))
@@ -302,7 +327,7 @@ def _filters(
 
 
 def _own_filters(stage: Stage) -> int:
-    """What the encoder has at the size of a stage."""
+    """Return the number of channels of the encoder at the size of a stage."""
     if stage.is_image:
         return max(stage.reduction.result.shape[-1] // 2, MIN_FILTERS)
     return stage.reduction.features.shape[-1]
@@ -317,7 +342,7 @@ def _decode(
     overlap: str,
     rate: float,
 ) -> Tensor:
-    """All of the network between the encoder and the classifier."""
+    """Build the part of the network between encoder and classifier."""
     for stage in reversed(stages):
         prefix = f"decoder{stage.number}"
         first, *convs = filters[stage.number - 1]

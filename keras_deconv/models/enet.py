@@ -21,12 +21,13 @@ Tensor = Any
 Activation = Callable[[Tensor, str], Tensor]
 
 INITIAL_FILTERS = 13
-FILTERS = (64, 128)  # of stage 1, and of stages 2 and 3
-# Bottlenecks of stages 2 and 3: 3x3 with a dilation rate, or 5x1 and 1x5.
+FILTERS = (64, 128)  # of stage 1; of stages 2 and 3
+# Bottlenecks of stages 2 and 3: the dilation rate of a 3x3 kernel, or
+# ASYMMETRIC for a pair of 1x5 and 5x1 convolutions.
 ASYMMETRIC = "asymmetric"
 STAGE: tuple[int | str, ...] = (1, 2, ASYMMETRIC, 4, 1, 8, ASYMMETRIC, 16)
 ASYMMETRIC_SIZE = 5
-# Numbers of the bottlenecks of each stage, in the order of the network.
+# (stage, bottleneck) in the order of the network.
 BOTTLENECKS = (
     *((1, i) for i in range(5)),
     *((2, i) for i in range(9)),
@@ -47,72 +48,104 @@ def ENet(  # noqa: N802
     classifier_activation: str | None = None,
     name: str = "enet",
 ) -> keras.Model:
-    """ENet: a large encoder of bottlenecks, a small decoder, few parameters.
+    """ENet: a small network for real-time segmentation on limited hardware.
 
-    Images are halved three times at the beginning, features are computed at an
-    eighth of the size, and the decoder mostly restores it: two blocks unpool
-    with the indices of the encoder, the last step is a transposed convolution.
+    Use it where speed and size matter most: it has 80 times fewer parameters
+    than `SegNet`. A large encoder of bottleneck blocks halves images three
+    times and computes most features at an eighth of the image size. The small
+    decoder upsamples: two blocks unpool with the indices of the encoder, and
+    the last layer is a transposed convolution.
 
     Reference: Paszke, Chaurasia, Kim and Culurciello, 2016, "ENet: A deep
     neural network architecture for real-time semantic segmentation",
-    https://arxiv.org/abs/1606.02147, and the authors' network in Lua,
-    https://github.com/e-lab/ENet-training (train/models), which is built here.
-    It differs from the paper and from the ports in what the paper leaves open:
-    a bottleneck is a quarter of its *output* wide, the main convolution of a
-    bottleneck has a bias, the asymmetric pair is one row high first and has
-    nothing between its two, the expansion has no activation, PReLU has one
-    weight per channel, the decoder has ReLU and no dropout. Max unpooling takes
-    the projected tensor, and the initial block's index is not used again.
-    Dropout of whole channels is 0.01 in stage 1, 0.1 in stages 2 and 3. First
-    values are those of this package, He's normal distribution for kernels and
-    a shift of 0.001 after normalization, and not Torch's. Before training,
-    predictions are of no use, not even as a start: what many added branches
-    leave is large until normalization has seen some batches.
+    https://arxiv.org/abs/1606.02147. The architecture is that of the authors'
+    Lua code, https://github.com/e-lab/ENet-training (train/models). In these
+    details, which the paper leaves open, it differs from the paper or from
+    ports of the network:
+
+    - A bottleneck is a quarter of its *output* wide, and its main convolution
+      has a bias.
+    - In the asymmetric pair of convolutions, the kernel of height 1 comes
+      first, and nothing is between the two.
+    - The last convolution of a bottleneck is not followed by an activation
+      before the sum.
+    - PReLU has one weight per channel. The decoder has ReLU and no dropout.
+    - Max unpooling follows the 1x1 projection. The index of the initial block
+      is not used.
+    - The rate of spatial dropout is 0.01 in stage 1, and 0.1 in stages 2 and 3.
+
+    Initial values are those of this package, not Torch's: He normal for
+    kernels, and a shift of 0.001 for batch normalization.
 
     Args:
-        input_shape: `(height, width, channels)`. Height and width may be None
-            and need not be multiples of 8. The initial block adds 13 filters to
-            the channels, so that color images get 16.
-        num_classes: int from 2 to 10,000. Classes, void not counted.
-        width_multiplier: float > 0. Scales the filters of all blocks: 13 in the
-            initial block, 64 in stage 1 and 128 in stages 2 and 3, the latter
-            two rounded to multiples of 4. A value other than 1 leaves the
-            published network.
-        decoder: How blocks 4.0 and 5.0 restore their size: "max_unpool" (the
-            published one), "bed_of_nails", "nearest" or "conv_transpose".
-        decoder_activation: Activation of the decoder: "relu", as in the
+        input_shape: Tuple `(height, width, channels)`, without the batch.
+            Height and width may be None, for images of any size, and need not
+            be multiples of 8. The initial block appends 13 filters to the
+            channels of the image, which makes 16 for color images.
+        num_classes: int from 2 to 10,000. Number of classes, not counting void.
+        width_multiplier: float > 0. Scales the number of filters: 13 in the
+            initial block, 64 in stage 1 and 128 in stages 2 and 3. The latter
+            two are rounded to multiples of 4. With a value other than 1, the
+            network is not the published one.
+        decoder: str. How blocks 4.0 and 5.0 upsample. "max_unpool", as
+            published: each value goes to the position of its maximum.
+            "bed_of_nails": each value goes to the top left cell of its window.
+            "nearest": each value fills its window. "conv_transpose": transposed
+            convolutions with a stride of 2, which add parameters.
+        decoder_activation: str. Activation of the decoder: "relu", as in the
             authors' code, or "prelu", as in the network that they trained on
             Cityscapes.
         weights: None, or the path of a PyTorch state dict of the authors' Torch
-            network: .pth, .pt, .tar or .model (needs torch) or .safetensors
-            (needs safetensors), both in the extra `keras-deconv[torch]`.
-            https://github.com/bermanmaxim/Enet-PyTorch converts it; arrays are
-            named by their place, from "0.0.weight" on. Torch's dropout scales
-            in prediction, not in training: the normalization before it takes
-            that over. Ports to PyTorch that were written anew, such as
-            PyTorch-ENet, are other networks, and are refused. Code in a file
-            is never run.
-        classifier_activation: None for logits, or "softmax".
-        name: Name of the model.
+            network: .pth, .pt, .tar or .model (these require torch) or
+            .safetensors (requires safetensors). Both packages are in the extra
+            `keras-deconv[torch]`. To convert the authors' file, use
+            https://github.com/bermanmaxim/Enet-PyTorch; it names arrays by
+            their position, from "0.0.weight" on. Torch scales values in dropout
+            during prediction, not during training; on loading, that scale moves
+            into the batch normalization before it. Reimplementations in
+            PyTorch, such as PyTorch-ENet, are different networks, and their
+            files are rejected. The file is treated as data; code in it is never
+            executed.
+        classifier_activation: None to return logits, or "softmax" to return
+            probabilities.
+        name: str. Name of the model.
 
     Returns:
-        A functional `keras.Model` from images `(batch, height, width,
-        channels)` in 0..255 to float32 `(batch, height, width, num_classes)`.
-        The authors feed RGB in 0..1: a layer of the model divides by 255.
+        A functional `keras.Model` that maps images `(batch, height, width,
+        channels)` in 0..255 to float32 logits or probabilities `(batch, height,
+        width, num_classes)`. The authors feed RGB images in 0..1; a layer of
+        the model divides by 255.
 
-        Trainable parameters with 3 channels: 363,791 with 11 classes, 363,856
-        with 12, 364,311 with 19; 8,352 more do not train.
+        Number of trainable parameters with 3 channels: 363,791 with 11 classes,
+        363,856 with 12 and 364,311 with 19. 8,352 are non-trainable.
         `decoder_activation="prelu"` adds 336.
 
     Raises:
-        ValueError: If an argument is not as described, or if the file of
-            `weights` lacks an array, has others, or has one of another shape.
+        ValueError: If `input_shape` is not `(height, width, channels)`.
+        ValueError: If `num_classes` is not an int from 2 to 10,000.
+        ValueError: If `width_multiplier` is not a finite number > 0, or so
+            small that stage 1 has fewer channels than the initial block.
+        ValueError: If `decoder` is not one of the four methods.
+        ValueError: If `decoder_activation` is neither "relu" nor "prelu".
+        ValueError: If `classifier_activation` is neither None nor "softmax".
+        ValueError: If the file of `weights` does not exist, cannot be read, or
+            holds NaN, infinities or negative variances.
+        ValueError: If that file lacks an array of the model, has an array that
+            the model does not have, or has one of another shape.
+
+    Edge cases:
+        The predictions of an untrained model are not useful, not even as a
+        starting point: the sums over many residual branches stay large until
+        batch normalization has seen some batches.
 
     Example:
         >>> import numpy as np, keras_deconv
         >>> model = keras_deconv.models.ENet((None, None, 3), 11)
-        >>> tuple(model(np.zeros((1, 45, 61, 3))).shape)
+        >>> logits = model.predict(np.zeros((1, 45, 61, 3)), verbose=0)
+        >>> logits.shape
         (1, 45, 61, 11)
+        >>> model.count_params()
+        372143
     """
     _arguments.num_classes(num_classes)
     _arguments.classifier_activation(classifier_activation)
@@ -124,7 +157,7 @@ def ENet(  # noqa: N802
     ]
     _weight_files.check(weights, _weight_files.TORCH_SUFFIXES)
     width = _arguments.positive_number(width_multiplier, "width_multiplier")
-    # A bottleneck is a quarter of its output wide.
+    # Multiples of 4: a bottleneck is a quarter of its output wide.
     narrow, wide = (4 * max(round(n * width / 4), 1) for n in FILTERS)
 
     inputs = keras.Input(_arguments.image_shape(input_shape), name="image")
@@ -132,10 +165,10 @@ def ENet(  # noqa: N802
     x = _initial_block(x, max(round(INITIAL_FILTERS * width), 4))
     if x.shape[-1] > narrow:
         raise ValueError(
-            "`width_multiplier` must be larger for images of so many channels: "
+            "`width_multiplier` is too small for the number of image channels: "
             f"stage 1 would have {narrow} channels, fewer than the "
-            f"{x.shape[-1]} of the initial block. Received: "
-            f"width_multiplier={width_multiplier!r}, "
+            f"{x.shape[-1]} of the initial block. Use a larger value. "
+            f"Received: width_multiplier={width_multiplier!r}, "
             f"input_shape={tuple(input_shape)}"
         )
     x, pooling1 = _down_block(x, narrow, 0.01, decoder, "bottleneck1_0")
@@ -148,7 +181,7 @@ def ENet(  # noqa: N802
     x = _up_block(x, narrow, pooling2, decoder, activation, "bottleneck4_0")
     for i in range(1, 3):
         x = _bottleneck(x, 1, 0.0, activation, f"bottleneck4_{i}")
-    # 16 of a color image: as many as the first index has channels.
+    # The channels of the first index: 16 for color images.
     num_filters = pooling1.features.shape[-1]
     x = _up_block(
         x, num_filters, pooling1, decoder, activation, "bottleneck5_0"
@@ -185,8 +218,8 @@ def ENet(  # noqa: N802
 
 
 def _initial_block(x: Tensor, filters: int) -> Tensor:
-    """Half the size: a convolution and a pooling side by side."""
-    # As in Torch, one pixel at either side; "same" would add it at the end.
+    """Halve the size with a convolution and a pooling side by side."""
+    # Torch pads both sides by one pixel; "same" would pad only the end.
     padded = layers.ZeroPadding2D(1, data_format=LAST, name="initial_padding")(
         x
     )
@@ -208,9 +241,9 @@ def _initial_block(x: Tensor, filters: int) -> Tensor:
 def _down_block(
     x: Tensor, filters: int, rate: float, decoder: str, name: str
 ) -> tuple[Tensor, Pooling]:
-    """Half the size and more channels; the new ones are 0 in the main branch.
+    """Halve the size and add channels, which are 0 in the main branch.
 
-    The `Pooling` is what `_up_block` needs.
+    The returned `Pooling` is for `_up_block`.
     """
     extension = _blocks.conv_norm(
         x, filters // 4, 2, strides=2, use_bias=False, name=f"{name}_conv1"
@@ -228,7 +261,7 @@ def _down_block(
 def _bottleneck(
     x: Tensor, kind: int | str, rate: float, activation: Activation, name: str
 ) -> Tensor:
-    """What a narrow branch finds, added to its input."""
+    """Add the output of a narrow branch to its input."""
     extension = _blocks.conv_norm(
         x, x.shape[-1] // 4, 1, use_bias=False, name=f"{name}_conv1"
     )
@@ -247,12 +280,12 @@ def _up_block(
     activation: Activation,
     name: str,
 ) -> Tensor:
-    """Twice the size: unpooling beside a transposed convolution."""
+    """Double the size: unpooling beside a transposed convolution."""
     extension = _blocks.conv_norm(
         x, filters // 4, 1, use_bias=False, name=f"{name}_conv1"
     )
     extension = activation(extension, f"{name}_conv1")
-    # Torch cuts one pixel at the beginning (its padding), "same" at the end.
+    # Torch's padding removes one pixel at the start; "same" does at the end.
     extension = layers.Conv2DTranspose(
         filters // 4,
         3,
@@ -269,7 +302,7 @@ def _up_block(
     )
     extension = _blocks.norm(extension, name=f"{name}_conv2_norm")
     extension = activation(extension, f"{name}_conv2")
-    # What is unpooled needs the channels of the index.
+    # Unpooling needs as many channels as the index has.
     main = _blocks.conv_norm(
         x, filters, 1, use_bias=False, name=f"{name}_projection"
     )
@@ -280,7 +313,7 @@ def _up_block(
 def _main_convolution(
     x: Tensor, kind: int | str, *, activation: Activation, name: str
 ) -> Tensor:
-    """Convolution in the middle of a bottleneck, then its activation."""
+    """Apply the middle convolution of a bottleneck and its activation."""
     filters = x.shape[-1]
     options: dict[str, Any] = dict(kernel_size=3, dilation_rate=kind)
     if kind == ASYMMETRIC:
@@ -305,7 +338,7 @@ def _expand_and_add(
     activation: Activation,
     name: str,
 ) -> Tensor:
-    """Bring the extension to the channels of the main branch, and add it."""
+    """Expand the extension to the channels of the main branch, and add them."""
     extension = _blocks.conv_norm(
         extension,
         main.shape[-1],
@@ -332,14 +365,14 @@ ACTIVATIONS: dict[str, Activation] = {"relu": _relu, "prelu": _prelu}
 
 
 def _names() -> dict[str, str]:
-    """Places in the authors' network by the names of layers.
+    """Map names of our layers to positions in the authors' network.
 
-    It is a list of modules, some of which are lists: the extension of a
-    bottleneck is at 0.0, its main branch at 0.1, and what follows their sum at
-    2. Activations without weights have a place too.
+    It is a list of modules, some of which are lists. In a bottleneck, 0.0 is
+    the extension, 0.1 the main branch and 2 the module after their sum.
+    Activations without weights count as modules too.
     """
     names = {"initial_conv": "0.0", "initial_norm": "2", "initial_prelu": "3"}
-    # At 1 the two halves of the initial block are joined.
+    # Position 1 joins the two halves of the initial block.
     place = len(names) + 1
     for stage, number in BOTTLENECKS:
         block = f"bottleneck{stage}_{number}"
@@ -352,7 +385,7 @@ def _names() -> dict[str, str]:
         extension += ["conv3", "conv3_norm"]
         for i, part in enumerate(extension):
             names[f"{block}_{part}"] = f"{place}.0.0.{i}"
-        # After the identity.
+        # Position 0 of this branch is the identity.
         names[f"{block}_projection"] = f"{place}.0.1.1"
         names[f"{block}_projection_norm"] = f"{place}.0.1.2"
         names[f"{block}_prelu"] = f"{place}.2"
@@ -364,7 +397,7 @@ def _names() -> dict[str, str]:
 def _scale_before_dropout(
     arrays: _weight_files.Arrays, *, rates: Mapping[str, float]
 ) -> None:
-    """Let normalization do what Torch's dropout does in prediction."""
+    """Move the scale of Torch's dropout into batch normalization."""
     for block, rate in rates.items():
         scale, shift, *statistics = arrays[f"{block}_conv3_norm"]
         keep = np.float32(1 - rate)

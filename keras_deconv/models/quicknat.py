@@ -1,4 +1,4 @@
-"""QuickNAT, which is also a Bayesian network."""
+"""QuickNAT and Bayesian QuickNAT."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +18,11 @@ Tensor = Any
 NUM_STAGES = 4
 FILTERS = 64
 KERNEL_SIZE = 5
-# Of PyTorch.
+# PyTorch's default epsilon.
 EPSILON = 1e-5
-# Channels that squeeze-and-excitation keeps: one of so many.
+# Squeeze-and-excitation reduces the number of channels by this factor.
 REDUCTION = 2
-# The authors' forward pass goes through decode4, decode1, decode2, decode3.
+# The authors' forward pass calls decode4, decode1, decode2, decode3.
 DECODERS = {4: "decode4", 3: "decode1", 2: "decode2", 1: "decode3"}
 
 
@@ -38,68 +38,91 @@ def QuickNAT(  # noqa: N802
     classifier_activation: str | None = None,
     name: str = "quicknat",
 ) -> keras.Model:
-    """QuickNAT: dense blocks, unpooling and skips, for slices of the brain.
+    """QuickNAT: dense blocks, max unpooling and skips, for slices of the brain.
 
-    Four encoder stages, a bottleneck and four decoder stages, each a dense
-    block: convolutions of 5x5, 5x5 and 1x1, of which each takes all that came
-    before. Batch normalization and PReLU precede each convolution. A decoder
-    stage unpools with the index of its encoder stage, and puts what was pooled
-    there beside it.
+    Use it for medical volumes that are segmented slice by slice, or for any
+    images where you want both unpooling and skip connections. It has four
+    encoder stages, a bottleneck and four decoder stages, each with one dense
+    block: convolutions of 5x5, 5x5 and 1x1, each of which takes the block's
+    input and all earlier outputs. Batch normalization and PReLU precede each
+    convolution. A decoder stage unpools with the index of its encoder stage and
+    concatenates the encoder's features.
 
-    Dropout of whole channels follows each block but the bottleneck, before
-    pooling. With it the network is Bayesian QuickNAT:
-    `inference.predict_monte_carlo` draws from it, and says how sure it is.
+    Spatial dropout follows each block except the bottleneck, before pooling.
+    With it, the network is also Bayesian QuickNAT: pass the trained model to
+    `inference.predict_monte_carlo` to estimate uncertainty.
 
     Reference: Roy et al., 2019, "QuickNAT: A fully convolutional network for
     quick and accurate segmentation of neuroanatomy",
-    https://arxiv.org/abs/1801.04161, "Bayesian QuickNAT: Model uncertainty in
-    deep whole-brain segmentation for structure-wise quality control",
-    https://arxiv.org/abs/1811.09800, and the authors' network,
-    https://github.com/ai-med/quickNAT_pytorch (quicknat.py), which is built
-    here: convolutions have biases, batch normalization is that of PyTorch
-    (epsilon 1e-5), and the three PReLUs of a block share one weight. Sizes that
-    do not divide by 16 are restored, where theirs need ones that do. Kernels
-    start with He's normal distribution, not with PyTorch's.
+    https://arxiv.org/abs/1801.04161. Bayesian QuickNAT: Roy et al., "Bayesian
+    QuickNAT: Model uncertainty in deep whole-brain segmentation for
+    structure-wise quality control", https://arxiv.org/abs/1811.09800. The
+    architecture is that of the authors' code,
+    https://github.com/ai-med/quickNAT_pytorch (quicknat.py): convolutions have
+    biases, batch normalization has PyTorch's epsilon (1e-5), and the three
+    PReLUs of a block share one weight. There are two differences. Height and
+    width need not be multiples of 16, as theirs must. Initial kernels are He
+    normal, not PyTorch's.
 
     Args:
-        input_shape: `(height, width, channels)`. Height and width may be None
-            and need not be multiples of 16. The authors have 1 channel.
-        num_classes: int from 2 to 10,000. Classes, void not counted. The paper
-            has 28, the authors' later settings 33.
-        filters: int >= 1. Filters of each convolution but the classifier, an
-            even number with `squeeze_excitation`. A value other than the
-            default leaves the published network.
-        squeeze_excitation: Whether channel and spatial squeeze-and-excitation
-            follow each block but the bottleneck (Roy, Navab and Wachinger,
-            2018, https://arxiv.org/abs/1803.02579; the larger of the two
-            counts). A file of `weights` needs it if names in it hold "SELayer"
-            (those of the bottleneck are not used, by the authors either).
-        dropout: 0 <= rate < 1. Share of the channels dropped.
-        decoder: How a decoder stage restores its size: "max_unpool" (the
-            published one), "bed_of_nails", "nearest" or "conv_transpose".
+        input_shape: Tuple `(height, width, channels)`, without the batch.
+            Height and width may be None, for images of any size, and need not
+            be multiples of 16. The authors use 1 channel.
+        num_classes: int from 2 to 10,000. Number of classes, not counting void.
+            The paper has 28; the authors' later settings have 33.
+        filters: int >= 1. Number of filters of each convolution except the
+            classifier; an even number with `squeeze_excitation=True`. With a
+            value other than 64, the network is not the published one.
+        squeeze_excitation: bool. Whether each block except the bottleneck is
+            followed by channel and spatial squeeze-and-excitation, of which the
+            larger value is taken (Roy, Navab and Wachinger, 2018,
+            https://arxiv.org/abs/1803.02579). A file of `weights` requires it
+            if its names contain "SELayer". Such layers of the bottleneck are
+            not used, as in the authors' code.
+        dropout: float, 0 <= rate < 1. Share of the channels that dropout sets
+            to 0. With 0, the model does not have dropout layers.
+        decoder: str. How each decoder stage upsamples. "max_unpool", as
+            published: each value goes to the position of its maximum.
+            "bed_of_nails": each value goes to the top left cell of its window.
+            "nearest": each value fills its window. "conv_transpose": transposed
+            convolutions with a stride of 2, which add parameters.
         weights: None, or the path of a PyTorch state dict of the authors'
-            network: .pth, .pt, .tar or .model (needs torch) or .safetensors
-            (needs safetensors), both in the extra `keras-deconv[torch]`. The
-            checkpoint of a training, which holds one, is read too. Code in a
-            file is never run. Where the authors save whole models, which hold
-            code, make a state dict of one that you trust, where their code can
-            be imported: `torch.save(torch.load(path, map_location="cpu",
-            weights_only=False).state_dict(), "weights.pth")`.
-        classifier_activation: None for logits, or "softmax".
-        name: Name of the model.
+            network: .pth, .pt, .tar or .model (these require torch) or
+            .safetensors (requires safetensors). Both packages are in the extra
+            `keras-deconv[torch]`. A training checkpoint that contains a state
+            dict is read too. Some files of the authors are whole models, which
+            hold code. Make a state dict of one that you trust, in an
+            environment that can import their code: `torch.save(torch.load(path,
+            map_location="cpu", weights_only=False).state_dict(),
+            "weights.pth")`. The file is treated as data; code in it is never
+            executed.
+        classifier_activation: None to return logits, or "softmax" to return
+            probabilities.
+        name: str. Name of the model.
 
     Returns:
-        A functional `keras.Model` from images `(batch, height, width,
-        channels)` in 0..255 to float32 `(batch, height, width, num_classes)`.
-        The authors feed slices of volumes that were scaled to 0..1: a layer of
-        the model divides by 255.
+        A functional `keras.Model` that maps images `(batch, height, width,
+        channels)` in 0..255 to float32 logits or probabilities `(batch, height,
+        width, num_classes)`. The authors feed slices of volumes scaled to 0..1;
+        a layer of the model divides by 255.
 
-        Trainable parameters with 1 channel and without squeeze-and-excitation:
-        3,516,971 with 28 classes, 3,517,296 with 33; 8,070 more do not train.
+        Number of trainable parameters with 1 channel and without
+        squeeze-and-excitation: 3,516,971 with 28 classes, and 3,517,296 with
+        33. 8,070 are non-trainable.
 
     Raises:
-        ValueError: If an argument is not as described, or if the file of
-            `weights` lacks an array, has others, or has one of another shape.
+        ValueError: If `input_shape` is not `(height, width, channels)`.
+        ValueError: If `num_classes` is not an int from 2 to 10,000.
+        ValueError: If `filters` is not an int >= 1, or if it is odd and
+            `squeeze_excitation` is True.
+        ValueError: If `squeeze_excitation` is not a bool.
+        ValueError: If `dropout` is not a number with 0 <= `dropout` < 1.
+        ValueError: If `decoder` is not one of the four methods.
+        ValueError: If `classifier_activation` is neither None nor "softmax".
+        ValueError: If the file of `weights` does not exist, cannot be read, or
+            holds NaN, infinities or negative variances.
+        ValueError: If that file lacks an array of the model, has an array that
+            the model does not have, or has one of another shape.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -119,7 +142,7 @@ def QuickNAT(  # noqa: N802
     _weight_files.check(weights, _weight_files.TORCH_SUFFIXES)
     if squeeze_excitation and filters % REDUCTION:
         raise ValueError(
-            f"`filters` must be a multiple of {REDUCTION} for "
+            f"`filters` must be a multiple of {REDUCTION} if "
             f"squeeze_excitation=True. Received: filters={filters}"
         )
 
@@ -157,14 +180,14 @@ def QuickNAT(  # noqa: N802
             _names(),
             source="a PyTorch state dict of the authors' QuickNAT (one with "
             "SELayer in its names needs squeeze_excitation=True)",
-            # That of the bottleneck is not used by the authors either.
+            # The authors' code does not use the bottleneck's either.
             ignored=("bottleneck.SELayer.",),
         )
     return model
 
 
 def _dense_block(x: Tensor, filters: int, stage: str) -> Tensor:
-    """Three convolutions, each of all that came before."""
+    """Apply three convolutions, each to the input and all earlier outputs."""
     activation = _blocks.prelu(shared_axes=(1, 2, 3), name=f"{stage}_prelu")
     found = [x]
     for i, kernel_size in enumerate((KERNEL_SIZE, KERNEL_SIZE, 1), start=1):
@@ -185,7 +208,7 @@ def _dense_block(x: Tensor, filters: int, stage: str) -> Tensor:
 
 
 def _squeeze_and_excite(x: Tensor, stage: str) -> Tensor:
-    """Weigh channels and pixels; of both results, take the larger values."""
+    """Weight channels and pixels, and take the larger value of the two."""
     filters = x.shape[-1]
     channels = layers.GlobalAveragePooling2D(
         data_format=LAST, keepdims=True, name=f"{stage}_squeeze"
@@ -209,7 +232,7 @@ def _squeeze_and_excite(x: Tensor, stage: str) -> Tensor:
 
 
 def _names() -> dict[str, str]:
-    """The authors' names of layers by ours."""
+    """Map names of our layers to those of the authors."""
     blocks = {"bottleneck": "bottleneck"}
     for number in range(1, NUM_STAGES + 1):
         blocks[f"block{number}"] = f"encode{number}"

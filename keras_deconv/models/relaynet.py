@@ -18,7 +18,7 @@ Tensor = Any
 NUM_STAGES = 3
 FILTERS = 64
 KERNEL_SIZE = (7, 3)
-# Of PyTorch.
+# PyTorch's default epsilon.
 EPSILON = 1e-5
 
 
@@ -32,58 +32,77 @@ def ReLayNet(  # noqa: N802
     classifier_activation: str | None = None,
     name: str = "relaynet",
 ) -> keras.Model:
-    """ReLayNet: unpooling and skips, for the layers of the retina.
+    """ReLayNet: max unpooling and skips, for the layers of the retina.
 
-    Three encoder stages of one convolution, a bottleneck, and three decoder
-    stages. A decoder stage unpools with the index of its encoder stage, and
-    puts what the encoder had beside it. Kernels are 7 high and 3 wide, since
-    the layers of the retina lie flat in the image.
+    Use it for OCT scans of the retina, or when you want a small network with
+    both unpooling and skip connections. It has three encoder stages of one
+    convolution, a bottleneck, and three decoder stages. A decoder stage unpools
+    with the index of its encoder stage and concatenates the encoder's features.
+    Kernels are 7 pixels high and 3 wide, because the layers of the retina are
+    horizontal.
 
     Reference: Roy et al., 2017, "ReLayNet: Retinal layer and fluid segmentation
     of macular optical coherence tomography using fully convolutional networks",
-    https://arxiv.org/abs/1704.02161, and the authors' network,
-    https://github.com/ai-med/relaynet_pytorch (networks/relay_net.py), which is
-    built here: convolutions have biases, batch normalization is that of PyTorch
-    (epsilon 1e-5), and each PReLU has one weight for all channels. Sizes that
-    do not divide by 8 are restored, where theirs need ones that do. Kernels
-    start with He's normal distribution, not with PyTorch's.
+    https://arxiv.org/abs/1704.02161. The architecture is that of the authors'
+    code, https://github.com/ai-med/relaynet_pytorch (networks/relay_net.py):
+    convolutions have biases, batch normalization has PyTorch's epsilon (1e-5),
+    and each PReLU has one weight for all channels. There are two differences.
+    Height and width need not be multiples of 8, as theirs must. Initial kernels
+    are He normal, not PyTorch's.
 
     Args:
-        input_shape: `(height, width, channels)`. Height and width may be None
-            and need not be multiples of 8. The authors have 1 channel.
-        num_classes: int from 2 to 10,000. Classes, void not counted. The
-            authors' code has 10, the paper 9.
-        filters: int >= 1. Filters of each convolution but the classifier. A
-            value other than the default leaves the published network.
-        decoder: How a decoder stage restores its size: "max_unpool" (the
-            published one), "bed_of_nails", "nearest" or "conv_transpose".
+        input_shape: Tuple `(height, width, channels)`, without the batch.
+            Height and width may be None, for images of any size, and need not
+            be multiples of 8. The authors use 1 channel.
+        num_classes: int from 2 to 10,000. Number of classes, not counting void.
+            The authors' code has 10, the paper 9.
+        filters: int >= 1. Number of filters of each convolution except the
+            classifier. With a value other than 64, the network is not the
+            published one.
+        decoder: str. How each decoder stage upsamples. "max_unpool", as
+            published: each value goes to the position of its maximum.
+            "bed_of_nails": each value goes to the top left cell of its window.
+            "nearest": each value fills its window. "conv_transpose": transposed
+            convolutions with a stride of 2, which add parameters.
         weights: None, or the path of a PyTorch state dict of the authors'
-            network: .pth, .pt, .tar or .model (needs torch) or .safetensors
-            (needs safetensors), both in the extra `keras-deconv[torch]`. Code
-            in a file is never run. The authors save whole models, which hold
-            code; make a state dict of one that you trust, where their code can
-            be imported: `torch.save(torch.load(path, map_location="cpu",
-            weights_only=False).state_dict(), "weights.pth")`.
-        classifier_activation: None for logits, or "softmax".
-        name: Name of the model.
+            network: .pth, .pt, .tar or .model (these require torch) or
+            .safetensors (requires safetensors). Both packages are in the extra
+            `keras-deconv[torch]`. The authors save whole models, which hold
+            code. Make a state dict of one that you trust, in an environment
+            that can import their code: `torch.save(torch.load(path,
+            map_location="cpu", weights_only=False).state_dict(),
+            "weights.pth")`. The file is treated as data; code in it is never
+            executed.
+        classifier_activation: None to return logits, or "softmax" to return
+            probabilities.
+        name: str. Name of the model.
 
     Returns:
-        A functional `keras.Model` from images `(batch, height, width,
-        channels)` to float32 `(batch, height, width, num_classes)`. Any range
-        of values can be trained with. With `weights`, give the range of their
-        training: the authors' code does not say what their data file holds.
+        A functional `keras.Model` that maps images `(batch, height, width,
+        channels)` to float32 logits or probabilities `(batch, height, width,
+        num_classes)`. You can train with any range of values. With `weights`,
+        pass the range of their training; the authors' code does not document
+        the range of its data file.
 
-        Trainable parameters: 777,489 with 1 channel and 10 classes, 777,424
-        with 1 and 9, 780,242 with 3 and 11; 896 more do not train.
+        Number of trainable parameters: 777,489 with 1 channel and 10 classes,
+        777,424 with 1 and 9, 780,242 with 3 and 11. 896 are non-trainable.
 
     Raises:
-        ValueError: If an argument is not as described, or if the file of
-            `weights` lacks an array, has others, or has one of another shape.
+        ValueError: If `input_shape` is not `(height, width, channels)`.
+        ValueError: If `num_classes` is not an int from 2 to 10,000.
+        ValueError: If `filters` is not an int >= 1.
+        ValueError: If `decoder` is not one of the four methods.
+        ValueError: If `classifier_activation` is neither None nor "softmax".
+        ValueError: If the file of `weights` does not exist, cannot be read, or
+            holds NaN, infinities or negative variances.
+        ValueError: If that file lacks an array of the model, has an array that
+            the model does not have, or has one of another shape.
 
     Example:
         >>> import numpy as np, keras_deconv
-        >>> model = keras_deconv.models.ReLayNet((None, None, 1), 10)
-        >>> tuple(model(np.zeros((1, 45, 61, 1))).shape)
+        >>> model = keras_deconv.models.ReLayNet((None, None, 1), 10, filters=8)
+        >>> logits = model.predict(np.zeros((1, 45, 61, 1)), verbose=0)
+        >>> logits.shape
         (1, 45, 61, 10)
     """
     _arguments.num_classes(num_classes)
@@ -135,7 +154,10 @@ def _block(x: Tensor, filters: int, name: str) -> Tensor:
 
 
 def _names() -> dict[str, str]:
-    """The authors' names of layers by ours. They count the decoder from 1."""
+    """Map names of our layers to those of the authors.
+
+    They number decoder stages in the order of the network.
+    """
     blocks = {"bottleneck": "bottleneck"}
     for number in range(1, NUM_STAGES + 1):
         blocks[f"block{number}"] = f"encode{number}"

@@ -30,40 +30,55 @@ def unpool_stage(
     overlap: str = "sum",
     name: str,
 ) -> Tensor:
-    """Undo one max pooling of a functional model: unpool, then convolve.
+    """Add a decoder stage to a functional model: unpooling and convolutions.
 
-    Max unpooling needs values with the channels of the index. Where `x` has
-    another number, a convolution of 1x1 with batch normalization, as in ENet,
-    comes first.
+    Use it to add an unpooling decoder to a network that you build layer by
+    layer. For a finished encoder, `EncoderDecoder` builds all stages. The stage
+    unpools `x` with the index of one max pooling, optionally joins the
+    encoder's features, and applies 3x3 convolutions with batch normalization
+    and ReLU. If `x` and the index differ in the number of channels, a 1x1
+    convolution with batch normalization comes first, as in ENet.
 
     Args:
         x: Symbolic tensor `(batch, height, width, channels)` of any float
-            dtype: what the decoder has so far.
-        pooled_from: Symbolic tensor that was pooled; its height and width are
-            restored, unknown ones included.
-        argmax: The index that `MaxPoolWithArgmax2D` gave for it.
-        filters: int >= 1. Filters of the convolutions. None takes the channels
-            of `pooled_from`; required with `num_convs=0`.
+            dtype: the current output of the decoder.
+        pooled_from: Symbolic tensor: the input of the max pooling. The stage
+            restores its height and width, which may be None.
+        argmax: Symbolic tensor: the index that `MaxPoolWithArgmax2D` returned.
+        filters: int >= 1, or None for the number of channels of `pooled_from`.
+            Number of filters of the convolutions. Must be None with
+            `num_convs=0`.
         num_convs: int >= 0. Number of 3x3 convolutions, each with batch
             normalization and ReLU.
-        skip: Whether `pooled_from` joins after the unpooling: False, "concat"
-            (U-Net) or "add".
-        pool_size: As in the pooling layer.
-        strides: As in the pooling layer.
-        padding: As in the pooling layer.
-        index_format: As in the pooling layer.
-        overlap: "sum" or "mean", as in `MaxUnpool2D`.
-        name: What the names of the layers begin with: `<name>_unpool`,
+        skip: How `pooled_from` joins after unpooling: False (not at all),
+            "concat" (as in U-Net) or "add".
+        pool_size: int or tuple of 2 ints >= 1. Window of the pooling layer, in
+            pixels.
+        strides: int, tuple of 2 ints >= 1, or None for `pool_size`. Strides of
+            the pooling layer.
+        padding: str. "valid" or "same", as in the pooling layer.
+        index_format: str. "window", "flat" or "plane", as in the pooling layer.
+        overlap: str. How to combine the values of several windows with the same
+            maximum: "sum" adds their values, "mean" averages them. Only matters
+            if windows overlap.
+        name: str. Prefix of the names of the layers: `<name>_unpool`,
             `<name>_conv1` and so on.
 
     Returns:
         Symbolic tensor with the height and width of `pooled_from`. It has
-        `filters` channels; with `num_convs=0`, those of `pooled_from`, or twice
-        as many with `skip="concat"`.
+        `filters` channels. With `num_convs=0`, it has the channels of
+        `pooled_from`, or twice as many with `skip="concat"`.
 
     Raises:
-        ValueError: If an argument is not as described, or if `argmax` does not
-            have the height and width of `x`.
+        ValueError: If `x`, `pooled_from` or `argmax` is not a symbolic tensor,
+            or if `argmax` and `x` differ in height or width.
+        ValueError: If `filters` is not an int >= 1 or None, or not None with
+            `num_convs=0`.
+        ValueError: If `num_convs` is not an int >= 0.
+        ValueError: If `skip` is not False, "concat" or "add".
+        ValueError: If `pool_size` or `strides` does not consist of ints >= 1,
+            or if `padding`, `index_format` or `overlap` is unknown.
+        ValueError: If `name` is not a str.
 
     Example:
         >>> import keras, keras_deconv
@@ -95,8 +110,8 @@ def unpool_stage(
     skip = _mirrored.check_skips(skip, "skip")
     if filters is not None and not num_convs:
         raise ValueError(
-            "`filters` must be None with num_convs=0: they are those of the "
-            f"convolutions. Received: filters={filters!r}"
+            "`filters` must be None with num_convs=0, because it applies to "
+            f"the convolutions. Received: filters={filters!r}"
         )
     if filters is None:
         filters = pooled_from.shape[-1]

@@ -113,13 +113,13 @@ def model_file(tmp_path_factory):
         ),
         (
             "train --weights {tmp}/classes.caffemodel {data}",
-            "conv_classifier.weight must have the shape (6, 16, 1, 1), and is "
+            "conv_classifier.weight must have the shape (6, 16, 1, 1), but is "
             "(5, 16, 1, 1)",
         ),
         ("train --early-stopping 2 --val-split none {data}", "validation"),
         ("train --output {here}", "--output must be a folder"),
-        ("train --strategy mirrored", "two devices or more"),
-        ("train --strategy multi_worker", "TF_CONFIG must name"),
+        ("train --strategy mirrored", "at least two devices"),
+        ("train --strategy multi_worker", "TF_CONFIG must list"),
         ("train --strategy data_parallel", "Set KERAS_BACKEND=jax"),
         ("train --output {tmp}/foreign", "without run.json"),
         ("train --images {tmp} --masks {tmp}/no --classes 2", "{tmp}/no"),

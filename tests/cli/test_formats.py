@@ -59,7 +59,7 @@ def test_predict_accounts_for_every_file(tmp_path, capsys):
         error = kind.error or "--value-range must say"
         if error.startswith("Pass channels="):
             number = error.partition("=")[2]
-            error = f"It has {number} channels, and the model takes 3."
+            error = f"The image has {number} channels, but the model takes 3."
         assert error in line
     assert lines[0].startswith("warning: 3 files are left out")
     assert all(name in lines[0] for name in others)

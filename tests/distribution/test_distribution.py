@@ -1,4 +1,4 @@
-"""Many replicas train as one does, and go on when a process is killed."""
+"""Training on several replicas equals one device, and can be resumed."""
 
 import csv
 import json
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.distributed
 NUM_EPOCHS = 2
 SCORES = ("loss", "mean_iou", "val_mean_iou", "val_global_accuracy")
 
-# The command with a network of seconds, on devices made of one CPU.
-COMMAND = """
+# The command with a small network, on logical devices of one CPU.
+COMMAND = """\
 import sys, time
 import tensorflow as tf
 from keras_deconv import callbacks, models
@@ -42,7 +42,7 @@ if num_devices > 1:
     )
 models.SegNetBasic = small_model
 if seconds:
-    # So that a signal comes in the middle of an epoch.
+    # Slow batches, so that a signal arrives in the middle of an epoch.
     callbacks.EpochSeed.on_train_batch_begin = (
         lambda self, batch, logs=None: time.sleep(seconds)
     )
@@ -51,7 +51,7 @@ sys.exit(main(sys.argv[3:]))
 
 
 def small_model(input_shape, num_classes, *, decoder="max_unpool"):
-    """Has what depends on the whole batch: batch normalization."""
+    """A model with batch normalization, which depends on the whole batch."""
     inputs = keras.Input(input_shape)
     x = keras.layers.Rescaling(1 / 255)(inputs)
     x = keras.layers.Conv2D(8, 3, padding="same", use_bias=False)(x)
@@ -64,7 +64,7 @@ def small_model(input_shape, num_classes, *, decoder="max_unpool"):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Scenes with more void in some pictures than in others."""
+    """Scenes with different shares of void."""
     folder = tmp_path_factory.mktemp("folders")
     for split, num_pictures in (("train", 8), ("val", 6)):
         for number in range(num_pictures):
@@ -95,7 +95,7 @@ def options(folders):
 
 @pytest.fixture(scope="module")
 def one(options, tmp_path_factory):
-    """The folder of the same training on one device, with TensorFlow."""
+    """The folder of the same training on one device with TensorFlow."""
     folder = tmp_path_factory.mktemp("runs") / "one"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "SegNetBasic", small_model)
@@ -105,7 +105,7 @@ def one(options, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one_with_jax(options, tmp_path_factory):
-    """With JAX, which draws other weights to begin with."""
+    """The same with JAX, whose initial weights differ."""
     folder = tmp_path_factory.mktemp("runs") / "one_with_jax"
     codes, logs = finish(start("one", options, folder, backend="jax"), folder)
     assert codes == [0], logs
@@ -121,9 +121,9 @@ def start(
     backend="tensorflow",
     seconds=0,
 ):
-    """Starts the processes of a training, and does not wait for them.
+    """Start the processes of a training, without waiting for them.
 
-    Devices are made of the one CPU; every batch takes some seconds more.
+    Devices are logical devices of one CPU. `seconds` delays every batch.
     """
     if backend == "jax":
         pytest.importorskip("jax")
@@ -165,7 +165,7 @@ def free_port():
 
 
 def variables(backend, addresses, number):
-    """How the processes know of each other."""
+    """The environment variables by which processes find each other."""
     if backend == "tensorflow":
         cluster = {"worker": addresses}
         task = {"type": "worker", "index": number}
@@ -178,7 +178,7 @@ def variables(backend, addresses, number):
 
 
 def finish(processes, folder, seconds=120):
-    """The exit codes of processes, which must end by themselves."""
+    """Wait for processes, and return their exit codes and logs."""
     try:
         codes = [process.wait(seconds) for process in processes]
     finally:
@@ -214,7 +214,7 @@ def assert_same_training(folder, other):
         )
 
 
-SINGLE_STEPS = """
+SINGLE_STEPS = """\
 import keras, numpy as np, tensorflow as tf
 from keras_deconv import losses
 
@@ -256,7 +256,7 @@ for loss in (
 @pytest.mark.slow
 @pytest.mark.release
 def test_losses_are_those_of_the_whole_batch():
-    """In `fit` of Keras, also of a last batch that is not full."""
+    """`fit` of Keras, also with a smaller last batch."""
     result = subprocess.run(
         [sys.executable, "-c", SINGLE_STEPS],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -281,7 +281,7 @@ def test_losses_are_those_of_the_whole_batch():
 )
 def test_a_wrong_tf_config_is_refused(config, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", config)
-    with pytest.raises(ValueError, match="TF_CONFIG must name"):
+    with pytest.raises(ValueError, match="TF_CONFIG must list"):
         distribution.connect("multi_worker")
 
 
@@ -314,20 +314,20 @@ def test_a_port_that_is_taken_is_refused(monkeypatch):
         address = f"127.0.0.1:{other.getsockname()[1]}"
         for name, value in variables("jax", [address] * 2, 0).items():
             monkeypatch.setenv(name, value)
-        with pytest.raises(ValueError, match=f"free. Received: {address} "):
+        with pytest.raises(ValueError, match=f"port. Received: {address} "):
             _jax._has_jax_processes()
-        # Of the addresses of all processes, the first is its own.
+        # The first address of a list is that of the first process.
         monkeypatch.setenv(
             "KERAS_DISTRIBUTION_JOB_ADDRESSES", f"{address},host1:port"
         )
-        with pytest.raises(ValueError, match=f"free. Received: {address} "):
+        with pytest.raises(ValueError, match=f"port. Received: {address} "):
             _jax._has_jax_processes()
         for name, value in variables("tensorflow", [address] * 2, 0).items():
             monkeypatch.setenv(name, value)
-        with pytest.raises(ValueError, match=f"free. Received: {address}"):
+        with pytest.raises(ValueError, match=f"port. Received: {address}"):
             distribution.connect("multi_worker")
     check_port(address)
-    with pytest.raises(ValueError, match="a port that is free"):
+    with pytest.raises(ValueError, match="a free port"):
         check_port("host0:port")
 
 
@@ -346,7 +346,7 @@ def test_strategies_are_checked():
         distribution.connect("all")
     with pytest.raises(ValueError, match="needs the backend jax"):
         distribution.connect("data_parallel")
-    with pytest.raises(ValueError, match="two devices or more"):
+    with pytest.raises(ValueError, match="at least two devices"):
         distribution.connect("mirrored")
 
 
@@ -380,7 +380,7 @@ def test_last_batches_are_filled_with_void():
     assert masks[:, 0, 0].numpy().tolist() == [1, 1, 255, 255]
     assert weights[:, 0, 0].numpy().tolist() == [1, 1, 0, 0]
     assert images[:, 0, 0, 0].numpy().tolist() == [1, 1, 0, 0]
-    with pytest.raises(tf.errors.InvalidArgumentError, match="at most"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="larger batches"):
         list(_filled(batches(6, 4), 2, 255))
 
 
@@ -571,11 +571,11 @@ def test_a_killed_process_ends_all_and_they_go_on(
         time.sleep(0.1)
     processes[killed].kill()
     codes, logs = finish(processes, folder)
-    # TensorFlow says it at once. JAX's chief waits, up to its 100 seconds
-    # without a heartbeat; it ends its other processes itself.
+    # TensorFlow reports it at once. JAX's chief waits up to 100 seconds for a
+    # heartbeat; JAX ends the other processes itself.
     assert 0 not in codes
     if backend == "tensorflow" or killed == 1:
-        assert "another process of the training is gone" in logs[1 - killed]
+        assert "Another process of the training ended" in logs[1 - killed]
     assert len(read_history(folder)) == 1
 
     processes = start(strategy, options, folder, 2, backend=backend)

@@ -30,7 +30,7 @@ def model():
     with pytest.MonkeyPatch.context() as patch:
         networks.make_slim(patch)
         model = models.BayesianSegNetBasic((16, 24, 3), 4)
-    # Statistics unlike the initial ones, for a change of them to be seen.
+    # Statistics differ from the initial ones, so that tests detect changes.
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.moving_mean.assign(layer.moving_mean + 0.5)
@@ -39,7 +39,7 @@ def model():
 
 
 def tiny(rate=0.5, **options):
-    """Logits that are dropped values of the image: easy to compute again."""
+    """A model whose logits are the image after dropout."""
     inputs = keras.Input((2, 2, 3))
     x = keras.layers.Dropout(rate, name="dropout")(inputs)
     return keras.Model(inputs, keras.layers.Activation("linear")(x), **options)
@@ -48,7 +48,7 @@ def tiny(rate=0.5, **options):
 @pytest.mark.backend
 @pytest.mark.numeric
 def test_moments_are_those_of_the_samples():
-    """The same draws, one by one, through Keras' own calls."""
+    """The reference draws the same samples through Keras' calls."""
     model, x = tiny(), IMAGES[:2, :2, :2] / 50
     prediction = sample(model, x, samples=9, seed=3)
     state = model.get_layer("dropout").seed_generator.state
@@ -115,7 +115,7 @@ def test_sampling_changes_nothing_of_the_model(model):
 @pytest.mark.backend
 @pytest.mark.slow
 def test_the_check_of_unchanged_variables_sees_training(model):
-    """What a call with training=True, the usual mistake, would have done."""
+    """The check detects a call with training=True, a common mistake."""
     copy = keras.models.clone_model(model)
     before = [np.array(v) for v in copy.variables]
     copy(IMAGES, training=True)
@@ -146,7 +146,7 @@ def test_layers_of_dropout_draw_different_masks():
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 8])
 def test_batches_keep_the_order_of_images(batch_size):
-    """Image i is of class i, and dropout makes it unsure."""
+    """Image i belongs to class i, and dropout makes it uncertain."""
     classes = np.arange(5)
     inputs = keras.Input((2, 2, 5))
     model = keras.Model(inputs, keras.layers.Dropout(0.3)(inputs))
@@ -156,7 +156,7 @@ def test_batches_keep_the_order_of_images(batch_size):
     np.testing.assert_array_equal(
         prediction.class_ids, np.broadcast_to(classes[:, None, None], (5, 2, 2))
     )
-    # The class's own value alone is dropped, now and then.
+    # Dropout changes only the value of the class.
     np.testing.assert_array_equal(
         prediction.variance.argmax(-1), prediction.class_ids
     )
@@ -166,7 +166,7 @@ def test_batches_keep_the_order_of_images(batch_size):
 
 
 class Watch(keras.layers.Layer):
-    """Remembers what `look` says of its inputs."""
+    """A layer that stores the result of `look` for its inputs."""
 
     def __init__(self, look, **options):
         super().__init__(**options)
@@ -178,7 +178,7 @@ class Watch(keras.layers.Layer):
 
 
 def watched(look):
-    """A model with dropout, any size of image, and the layer that watches."""
+    """A model with dropout for any size, and the results of `look`."""
     inputs = keras.Input((None, None, 3))
     watch = Watch(look)
     x = keras.layers.Dropout(0.5)(watch(inputs))
@@ -187,7 +187,7 @@ def watched(look):
 
 def test_one_graph_does_for_all_batches():
     model, seen = watched(lambda x: tuple(x.shape))
-    sample(model, IMAGES)  # makes the copy that is sampled
+    sample(model, IMAGES)  # creates the sampled copy
     del seen[:]
     x = np.ones((5, 2, 2, 3), "uint8")
     for dtype in ("uint8", "float32", "int64"):
@@ -243,14 +243,14 @@ def test_bounds(model):
 
 @pytest.mark.backend
 def test_dropout_alone_is_on():
-    """Noise and inner models: only dropout samples, wherever it is."""
+    """Dropout in inner models is on, and noise is off."""
     inner_inputs = keras.Input((2, 2, 3))
     x = keras.layers.SpatialDropout2D(0.5)(inner_inputs)
     inner = keras.Model(inner_inputs, keras.layers.BatchNormalization()(x))
     inputs = keras.Input((2, 2, 3))
     model = keras.Model(inputs, inner(keras.layers.GaussianNoise(1.0)(inputs)))
     prediction = sample(model, np.ones((1, 2, 2, 3), "float32"), 30, seed=1)
-    # Each channel is 0 or 2 in all pixels: at most 8 softmaxes.
+    # Each channel is 0 or 2 in all pixels, so at most 8 softmaxes are possible.
     assert prediction.variance.std(axis=(1, 2)).max() == 0
     assert prediction.variance.max() > 0
 
@@ -265,7 +265,7 @@ def test_a_sequential_model_and_a_compiled_one():
 
 
 def graph(*steps, shape=(2, 2, 3)):
-    """A model of one layer or operation after the other."""
+    """A model that is a sequence of layers or operations."""
     inputs = outputs = keras.Input(shape)
     for step in steps:
         outputs = step(outputs)
@@ -301,7 +301,7 @@ def test_every_kind_of_dropout_is_sampled(layer):
 
 
 class Inside(keras.layers.Layer):
-    """A layer with dropout of its own."""
+    """A layer with dropout inside it."""
 
     def __init__(self):
         super().__init__()
@@ -390,7 +390,7 @@ def test_probabilities():
         (keras.layers.Dense(2, activation="sigmoid"), "sigmoid"),
         (keras.ops.softmax, "softmax"),
         (keras.ops.sigmoid, "sigmoid"),
-        # Not the very last, and still what is given.
+        # The last layer keeps the probabilities.
         (
             graph(
                 keras.layers.Softmax(),
@@ -438,9 +438,9 @@ def test_on_jax_nothing_is_traced():
         jax.jit(lambda _: sample(model, IMAGES[:, :2, :2]).variance),
         jax.vmap(lambda x: sample(model, x[None]).variance),
     ):
-        with pytest.raises(ValueError, match="`images` must have values"):
+        with pytest.raises(ValueError, match="`images` must not be traced"):
             function(x)
-    # The model has come to no harm.
+    # The model still works.
     assert sample(model, x).variance.max() > 0
 
 
@@ -464,7 +464,7 @@ def test_in_a_function_and_a_saved_model(model, tmp_path):
     expected = sample(model, seed=4)
     for function in (
         tf.function(lambda x: sample(model, x, seed=4)),
-        # Images of NumPy in a graph.
+        # A graph may close over NumPy images.
         tf.function(lambda _: sample(model, seed=4)),
     ):
         for a, b in zip(function(IMAGES), expected, strict=True):
@@ -482,7 +482,7 @@ def test_in_a_function_and_a_saved_model(model, tmp_path):
     assert set(outputs) == set(inference.MonteCarloPrediction._fields)
     assert outputs["mean_variance"].shape == (3, 16, 24)
     assert np.all(outputs["mean_variance"] > 0)
-    # Anew each time.
+    # Each call draws other samples.
     again = served(images=tf.constant(IMAGES), samples=tf.constant(20))
     assert np.any(outputs["variance"] != again["variance"])
 
@@ -514,7 +514,7 @@ def test_samples_as_tensor_of_a_function():
 
 @pytest.mark.slow
 def test_uncertainty_is_larger_where_the_image_is_unclear():
-    """After training on two clear classes, a mixture of them is unsure."""
+    """After training on two classes, a mixture of them is uncertain."""
     inputs = keras.Input((8, 8, 1))
     x = _blocks.conv_norm_relu(inputs, 16, 3, use_bias=True, name="conv")
     x = keras.layers.Dropout(0.5)(x)
@@ -616,7 +616,7 @@ def test_sliding_window_gives_each_pixel_its_own_patch(rng):
 
 
 def test_sliding_window_cuts_the_patch_around_each_pixel(rng):
-    """A model that returns its patch returns those that loops cut."""
+    """A model that returns its patch returns the patches of a loop."""
     for size in ((4, 6), (5, 3)):
         model = graph(keras.layers.Flatten(), shape=(*size, 3))
         x = rng.standard_normal((2, 7, 5, 3)).astype("float32")
@@ -636,7 +636,7 @@ def test_sliding_window_gives_float32():
 
 
 def test_sliding_window_on_several_devices(monkeypatch, rng):
-    """With a MirroredStrategy each replica predicts the whole batch."""
+    """With MirroredStrategy, each replica predicts the whole batch."""
     inputs = keras.Input((3, 3, 2))
     model = keras.Model(inputs, inputs[:, 1, 1])
     predict = model.predict_on_batch
@@ -716,5 +716,5 @@ def test_sliding_window_is_not_compiled():
         compiled = jax.jit(function)
     else:
         pytest.skip("PyTorch runs what it cannot compile")
-    with pytest.raises(ValueError, match="`images` must have values"):
+    with pytest.raises(ValueError, match="`images` must not be traced"):
         compiled(keras.ops.zeros(1))

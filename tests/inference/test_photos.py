@@ -1,4 +1,4 @@
-"""Prediction of photos: what is read, at which size, and the mirror image."""
+"""Prediction of photos: inputs, sizes and mirror images."""
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ PHOTO = np.random.default_rng(1).integers(0, 256, (37, 50, 3), "uint8")
 
 
 def neighbors(kernel_size, size=(None, None), channels=3, num_classes=4):
-    """Sees so many pixels, and those to the left otherwise than others."""
+    """A model that is not symmetric, with a given receptive field."""
     inputs = keras.Input((*size, channels))
     x = layers.Rescaling(1 / 255)(inputs)
     x = layers.Conv2D(
@@ -31,7 +31,7 @@ def neighbors(kernel_size, size=(None, None), channels=3, num_classes=4):
 
 
 def dense(size):
-    """Takes one size only."""
+    """A model that takes only one size."""
     inputs = keras.Input((*size, 3))
     x = layers.Dense(size[0] * size[1] * 2)(layers.Flatten()(inputs))
     return keras.Model(inputs, layers.Reshape((*size, 2))(x))
@@ -57,7 +57,7 @@ def test_the_mirror_image_is_averaged(kernel_size):
         for x in (batch, batch[:, :, ::-1])
     )
     expected = (there + back[:, :, ::-1]) / 2
-    # A model of single pixels sees the same in the mirror.
+    # Mirroring does not affect a model of single pixels.
     assert np.allclose(expected, there, atol=1e-6) == (kernel_size == 1)
     found = predict_probabilities(model, batch)
     np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -91,7 +91,7 @@ def test_probabilities_are_averaged_as_they_are(scores):
     ],
 )
 def test_a_model_of_one_size_predicts_others(options):
-    """With the layers that it has, as if it had been built for any size."""
+    """It uses the same layers as a model for any size."""
     free, fixed = pooled_twice(), pooled_twice(SIZE)
     fixed.set_weights(free.get_weights())
     photo = np.resize(PHOTO, (40, 60, 3))
@@ -99,7 +99,7 @@ def test_a_model_of_one_size_predicts_others(options):
     [mask] = masks(fixed, photo, **options)
     assert (mask == expected).mean() > 0.999
     assert fixed.input_shape[1:3] == SIZE
-    # Not a new graph for each call.
+    # Calls share one graph.
     models = [photos.labeler(fixed, **options).model for _ in range(2)]
     assert models[0] is models[1]
 
@@ -125,7 +125,7 @@ def test_a_layer_of_one_size_is_said():
     ],
 )
 def test_a_network_that_rounds_sizes_down_sees_a_photo_filled_up(options):
-    """As many U-Nets do; without that they fail, or scores are stretched."""
+    """Many U-Nets round down; they would fail, or stretch scores."""
     model = rounding(SIZE)
     [mask] = masks(model, PHOTO, **options)
     filled = np.pad(PHOTO, [(0, 1), (0, 0), (0, 0)], "symmetric")
@@ -230,7 +230,7 @@ def test_after_an_error_the_next_image_follows(tmp_path):
     with pytest.raises(ValueError, match=r"broken\.png: The file cannot be"):
         next(found)
     assert next(found).mask.shape == PHOTO.shape[:2]
-    with pytest.raises(ValueError, match="It has 5 channels, and the model"):
+    with pytest.raises(ValueError, match="The image has 5 channels, but the"):
         next(found)
     assert next(found, None) is None
 
@@ -238,7 +238,7 @@ def test_after_an_error_the_next_image_follows(tmp_path):
 @pytest.mark.numeric
 @pytest.mark.parametrize("size", [(5, 7), (12, 9), (61, 83)])
 def test_class_by_class_is_as_all_at_once(size, rng, monkeypatch):
-    # Few values, so that many are equal.
+    # Few different values, so that many are equal.
     scores = rng.integers(0, 3, (1, 12, 9, 21)).astype("float32")
     scores[0, :4, :4] = 0
     resize = tf.image.resize
@@ -273,18 +273,18 @@ def test_class_by_class_is_as_all_at_once(size, rng, monkeypatch):
             dict(model=rounding(SIZE), image_size=(15, 25)),
             r"multiples of its stride, 2, such as \(16, 26\)",
         ),
-        (dict(images=[(PHOTO, PHOTO[..., 0])]), "pass the images alone"),
-        (dict(tile=16, image_size=SIZE), "does not go with `image_size`"),
+        (dict(images=[(PHOTO, PHOTO[..., 0])]), "pass only the images"),
+        (dict(tile=16, image_size=SIZE), "`tile` cannot be combined with"),
         (dict(tile=0), "`tile` must be an int"),
         (
             dict(
                 model=keras.Sequential([rounding(SIZE), layers.Conv2D(2, 1)]),
                 tile=SIZE,
             ),
-            "give the stride to keras_deconv.inference.predict_tiled",
+            "pass the stride to keras_deconv.inference.predict_tiled",
         ),
-        (dict(overlap=4), "goes with `tile`"),
-        (dict(tile=16, overlap=16), "`overlap` must be less than the tile"),
+        (dict(overlap=4), "`overlap` requires `tile`"),
+        (dict(tile=16, overlap=16), "`overlap` must be smaller than the tile"),
         (dict(flip=1), "`flip` must be"),
         (dict(value_range=3), "`value_range` must be"),
     ],

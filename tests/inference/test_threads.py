@@ -17,7 +17,7 @@ IMAGES = IMAGES.astype("float32")
 
 
 def model_with_dropout(inner=None):
-    """A model whose dropout layer may be that of another model, too."""
+    """A model that may share its dropout layer with another model."""
     inputs = keras.Input((8, 8, 3))
     dropout = keras.layers.Dropout(0.5) if inner is None else inner.layers[1]
     outputs = keras.layers.Conv2D(2, 1)(dropout(inputs))
@@ -51,7 +51,7 @@ def test_a_seed_gives_its_samples_in_every_thread():
 
 @keras.saving.register_keras_serializable("tests")
 class Turnstile(keras.layers.Layer):
-    """Says when a training pass has come here, and keeps it for a while."""
+    """A layer that signals a training pass, and delays it."""
 
     def build(self, shape):
         self.entered = threading.Event()
@@ -93,7 +93,7 @@ def test_predictions_do_not_see_a_batch_that_is_measured(predict):
 
     def dataset():
         yield IMAGES
-        # A second batch, so that the first one ends nothing.
+        # The second batch keeps the pass running after the first one.
         assert predicted.wait(60)
         yield IMAGES * 3
 

@@ -32,7 +32,7 @@ def whole(model, image=IMAGE):
 
 
 def convolutions(number, size=(None, None), num_classes=4):
-    """Sees `number` pixels to either side: a field of 2 * number + 1."""
+    """A model with a receptive field of 2 * number + 1 pixels."""
     inputs = keras.Input((*size, 3))
     x = layers.Rescaling(1 / 255)(inputs)
     for _ in range(number - 1):
@@ -42,10 +42,10 @@ def convolutions(number, size=(None, None), num_classes=4):
 
 
 def pooled_twice(size=(None, None)):
-    """An encoder and a decoder of stride 4.
+    """An encoder and a decoder with a stride of 4.
 
-    Pixels 1 and cells of 4 one to either side, and a pixel and a cell of 2
-    before: never more than 16 pixels.
+    It looks at one cell of 4 pixels on each side, and at a pixel and a cell of
+    2 pixels before that: at most 16 pixels.
     """
     inputs = keras.Input((*size, 3))
     x = layers.Rescaling(1 / 255)(inputs)
@@ -63,7 +63,7 @@ def pooled_twice(size=(None, None)):
 
 
 def strided():
-    """Convolution with strides, whose "same" padding counts from the end."""
+    """A strided convolution; "same" padding aligns it with the end."""
     inputs = keras.Input((None, None, 3))
     x = layers.Rescaling(1 / 255)(inputs)
     x = layers.Conv2D(6, 3, 2, padding="same", activation="relu")(x)
@@ -73,7 +73,7 @@ def strided():
 
 
 def mean_of_tile(size=(None, None)):
-    """Every pixel is the mean of its tile: shows the weights."""
+    """A model that returns the mean of its tile, to show the weights."""
     inputs = keras.Input((*size, 1))
     mean = layers.GlobalAveragePooling2D(keepdims=True)(inputs)
     return keras.Model(inputs, layers.Add()([inputs * 0, mean]))
@@ -99,7 +99,7 @@ def assert_close(ours, expected):
 )
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_prediction_is_that_of_the_whole_image(tile, overlap, batch_size):
-    """A field of 7 pixels is below an overlap of 8."""
+    """A receptive field of 7 pixels is smaller than an overlap of 8."""
     model = convolutions(3)
     scores = predict(model, IMAGE, tile, overlap, batch_size=batch_size)
     assert scores.dtype == "float32"
@@ -109,11 +109,11 @@ def test_prediction_is_that_of_the_whole_image(tile, overlap, batch_size):
 @pytest.mark.numeric
 @pytest.mark.backend
 def test_a_field_above_the_overlap_is_seen():
-    """So that the test above can fail: one pixel more, or less margin."""
+    """The test above would detect one pixel more, or a smaller margin."""
     model = convolutions(4)
     error = np.abs(predict(model) - whole(model)).max(axis=-1)
     assert error.max() > 1e-3
-    # Within a tile all is as it should be.
+    # The interior of a tile is exact.
     assert error[:11, :11].max() < 1e-5
     model = convolutions(3)
     assert np.abs(predict(model, margin=2) - whole(model)).max() > 1e-3
@@ -149,7 +149,7 @@ def test_pooling_out_of_step_is_seen():
     ],
 )
 def test_other_sizes_are_exact_but_near_the_end(size, tile):
-    """The last tiles are filled up, and inner ones end within a window."""
+    """The last tiles are padded, and inner ones end within a window."""
     model = pooled_twice()
     image = np.tile(IMAGE, (3, 2, 1))[: size[0], : size[1]]
     scores = predict(model, image, tile, 33)
@@ -177,7 +177,7 @@ def test_tiles_of_an_axis(data):
         assert len(shares) == inside.stop - inside.start
         assert (shares >= 0).all()
         sums[inside] += shares
-        # Nothing within the margin, but at the ends of the image.
+        # A tile contributes to its margin only at the ends of the image.
         is_first, is_last = number == 0, number + 1 == len(axis.starts)
         assert inside.start >= start + (0 if is_first else margin)
         if is_last:
@@ -190,7 +190,7 @@ def test_tiles_of_an_axis(data):
     assert axis.starts[0] == 0
     assert size <= axis.starts[-1] + tile < size + stride
     np.testing.assert_allclose(sums, 1, atol=1e-6)
-    # No more tiles than it takes.
+    # There are not more tiles than necessary.
     hop = (whole_windows - overlap) // stride * stride
     assert len(axis.starts) <= 2 + (size - tile) // hop
 
@@ -206,7 +206,7 @@ def test_tiles_of_an_axis(data):
     ],
 )
 def test_tiles_fade_into_each_other(margin, shares):
-    """Two tiles of 7 share 5 pixels; the second is brighter by 2/7."""
+    """Two tiles of 7 share 5 pixels. The second is brighter by 2/7."""
     image = np.zeros((3, 9, 1), "float32")
     image[:, -2:] = 1
     if margin is not None:
@@ -228,7 +228,7 @@ def test_class_ids_are_of_the_largest_score():
 
 
 class Slices:
-    """An array that is only read and written by slices, and remembers them."""
+    """An array that supports only slices, and records them."""
 
     def __init__(self, array):
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
@@ -265,11 +265,11 @@ def test_image_is_read_by_tiles_and_rows_are_written_once(class_ids):
 
 @pytest.fixture
 def _frequent_collections():
-    """Garbage does not wait, which tests/conftest.py makes it do.
+    """Collect garbage often; tests/conftest.py reduces its frequency.
 
-    On PyTorch Keras flattens structures with `torch.utils._pytree`, whose local
-    functions refer to themselves: each call leaves a cycle that holds the tiles
-    until the garbage collector comes.
+    On PyTorch, Keras flattens structures with `torch.utils._pytree`, whose
+    local functions refer to themselves. Each call leaves a cycle that holds the
+    tiles until the garbage collector runs.
     """
     thresholds = gc.get_threshold()
     gc.set_threshold(100, 10, 10)
@@ -279,7 +279,7 @@ def _frequent_collections():
 
 @pytest.mark.usefixtures("_frequent_collections")
 def test_memory_does_not_grow_with_the_height(tmp_path):
-    """One row of tiles of the scores, whatever the image."""
+    """Memory holds the scores of one row of tiles."""
     model = convolutions(1, (32, 32), num_classes=20)
     predict(model, IMAGE, None, 8)
 
@@ -315,7 +315,7 @@ def test_from_file_to_file(tmp_path):
 
 
 class FakeRaster:
-    """What is used of a data set of rasterio."""
+    """The part of rasterio's datasets that the package uses."""
 
     def __init__(self, bands, dtype):
         self.bands = bands
@@ -324,7 +324,7 @@ class FakeRaster:
         self.dtypes = (dtype,) * self.count
 
     def read(self, window):
-        assert isinstance(window, tuple)  # rasterio takes no list.
+        assert isinstance(window, tuple)  # rasterio rejects lists
         (top, bottom), (left, right) = window
         return self.bands[:, top:bottom, left:right]
 
@@ -352,7 +352,7 @@ def test_raster():
 
 @pytest.mark.numeric
 @pytest.mark.backend
-@pytest.mark.filterwarnings("ignore")  # no georeference
+@pytest.mark.filterwarnings("ignore")  # about a missing georeference
 def test_raster_of_rasterio(tmp_path):
     model = convolutions(3)
     profile = dict(driver="GTiff", height=45, width=70, tiled=True)
@@ -410,12 +410,12 @@ def test_model_of_one_size():
     any_size.set_weights(model.get_weights())
     assert_close(predict(model, IMAGE, None, 8), whole(any_size))
     assert_close(predict(model, IMAGE, (16, 20), 8), whole(any_size))
-    # Smaller than a tile: exact as far as the model does not see the end.
+    # An image smaller than a tile is exact, except near its end.
     small = IMAGE[:9, :70]
     scores = predict(model, small, None, 8)
     assert scores.shape == (9, 70, 4)
     assert_close(scores[:-3], whole(any_size, small)[:-3])
-    # Mirrored, and not black.
+    # The padding is mirrored, not black.
     mirrored = np.pad(small, [(0, 7), (0, 0), (0, 0)], "symmetric")
     assert_close(scores, whole(any_size, mirrored)[:9])
     assert predict(model, IMAGE[:1, :1], None, 8).shape == (1, 1, 4)
@@ -457,7 +457,7 @@ def stem(size=(None, None)):
 
 
 def thinned(size=(None, None)):
-    """Three pixels become two, and these three again."""
+    """A model that reduces three pixels to two, and restores them."""
     inputs = keras.Input((*size, 3))
     x = layers.UpSampling2D(2)(layers.MaxPooling2D(3)(inputs))
     x = layers.UpSampling2D(3)(layers.AveragePooling2D(2)(x))
@@ -475,7 +475,7 @@ def thinned(size=(None, None)):
         (lambda size: pooled_twice(size), 4),
         (stem, 3),
         (thinned, 3),
-        # Inside: whole networks, and a part of one.
+        # Inner models: whole networks, and a part of one.
         (lambda size: keras.Sequential([keras.Input((*size, 3)), stem()]), 3),
         (
             lambda size: keras.Sequential(
@@ -510,7 +510,7 @@ def test_stride_that_the_probe_does_not_divide_by(stride):
             layers.UpSampling2D(stride),
         ]
     )
-    with pytest.raises(ValueError, match="a stride that does not divide"):
+    with pytest.raises(ValueError, match="is not a multiple of the stride"):
         tiled.stride_of(model)
 
 
@@ -529,7 +529,7 @@ def test_scores_that_are_not_finite_are_refused():
     image[40, 60] = np.nan
     with pytest.raises(ValueError, match=r"finite scores.*row 29.*columns"):
         predict(model, image, output=output)
-    # What was finished is kept.
+    # Finished rows are kept.
     assert output[:28].any()
 
 
@@ -553,16 +553,16 @@ OTHER = keras.Input((16, 16, 3))
         (
             lambda: keras.Model(OTHER, layers.MaxPooling2D()(OTHER)),
             dict(tile=None),
-            "`model` must give scores for each pixel",
+            "`model` must return scores for each pixel",
         ),
         (lambda: convolutions(1, (16, 20)), {}, "`tile` must be the size"),
         (lambda: convolutions(1), dict(tile=None), "`tile` must be given"),
         (lambda: convolutions(1), dict(tile=0), "`tile` must be an int or"),
         (lambda: convolutions(1), dict(tile="9"), "`tile` must be an int or"),
         (lambda: convolutions(1), dict(overlap=-1), "`overlap` must be"),
-        (lambda: convolutions(1), dict(overlap=16), "less than the tile"),
-        (pooled_twice, dict(overlap=13), "by the stride, 4, or more"),
-        (pooled_twice, dict(tile=3), "by the stride, 4, or more"),
+        (lambda: convolutions(1), dict(overlap=16), "smaller than the tile"),
+        (pooled_twice, dict(overlap=13), "by at least the stride, 4"),
+        (pooled_twice, dict(tile=3), "by at least the stride, 4"),
         (lambda: convolutions(1), dict(margin=5), "at most half of"),
         (lambda: convolutions(1), dict(margin=-1), "`margin` must be"),
         (lambda: convolutions(1), dict(stride=0), "`stride` must be"),
@@ -576,8 +576,8 @@ OTHER = keras.Input((16, 16, 3))
         (lambda: convolutions(1), dict(image=IMAGE[None]), "one image"),
         (lambda: convolutions(1), dict(image=IMAGE[..., :2]), "3 channels"),
         (lambda: convolutions(1), dict(image=IMAGE[:0]), "at least one pixel"),
-        (lambda: convolutions(1), dict(image="a.tif"), "has to be opened"),
-        (lambda: convolutions(1), dict(image=IMAGE > 9), "integers or floats"),
+        (lambda: convolutions(1), dict(image="a.tif"), "Open a file first"),
+        (lambda: convolutions(1), dict(image=IMAGE > 9), "ints or floats"),
         (
             lambda: convolutions(1),
             dict(output=np.zeros((45, 70))),
@@ -591,7 +591,7 @@ OTHER = keras.Input((16, 16, 3))
         (
             lambda: convolutions(1, num_classes=200),
             dict(output=np.zeros((45, 70), "int8"), class_ids=True),
-            "integers that count to 199",
+            "ints up to 199",
         ),
         (
             lambda: convolutions(1),

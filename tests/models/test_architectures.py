@@ -1,8 +1,6 @@
-"""The networks stage by stage: the tables of docs/models.md, from the models.
+"""The tables of docs/models.md, generated from the networks.
 
-    python -m tests.test_architectures
-
-prints the tables.
+Run `python -m tests.models.test_architectures` to print the tables.
 """
 
 import functools
@@ -19,8 +17,8 @@ from keras_deconv import models
 from tests.paths import ROOT
 
 PAGE = ROOT / "docs" / "models.md"
-# DeconvNet has a gigabyte of weights. It is built with so many units, a size
-# that nothing else in it has, and counted as if it had the published number.
+# DeconvNet has a gigabyte of weights. It is built with FEW_UNITS, a number that
+# its other layers do not have, and counted as if it had the published number.
 FEW_UNITS, PUBLISHED_UNITS = 24, 4096
 
 
@@ -33,7 +31,7 @@ def deconvnet_row(name):
 
 
 def enet_row(name):
-    """Blocks that change the size have a row each; the others share one."""
+    """Blocks that change the size get a row each; the others share one."""
     if not name.startswith("bottleneck"):
         return first_word(name)
     stage, number = re.findall(r"\d", name)[:2]
@@ -94,14 +92,14 @@ POOLINGS = {
 
 
 def kind(layer):
-    """What a layer is, in a few words; nothing for what is understood."""
+    """A short description of a layer; empty for layers that are omitted."""
     name = type(layer).__name__
     if name in POOLINGS:
         assert layer.pool_size == (2, 2), "the page says so of all of them"
         return POOLINGS[name]
     if name not in ("Conv2D", "Conv2DTranspose"):
         return ""
-    # The 1x1 convolutions at both ends of a bottleneck.
+    # The table omits the 1x1 convolutions at both ends of a bottleneck.
     if re.search(r"bottleneck\d.*_conv[13]$", layer.name) and (
         layer.kernel_size == (1, 1)
     ):
@@ -116,7 +114,7 @@ def kind(layer):
 
 
 def folded(texts):
-    """Neighbors that are alike, counted."""
+    """Replace equal neighbors by their number and text."""
     for text, group in itertools.groupby(texts):
         times = len(list(group))
         yield f"{times} × {text}" if times > 1 else text  # noqa: RUF001
@@ -124,7 +122,7 @@ def folded(texts):
 
 @functools.cache
 def rows(name):
-    """Of each stage: name, layers, output, filters, trainable parameters."""
+    """Name, layers, output, filters and trainable parameters of each stage."""
     network = NETWORKS[name]
     shape = (*network.size, network.channels)
     model = network.build(shape, network.num_classes)
@@ -142,7 +140,7 @@ def rows(name):
         if len(set(filters)) == 1:
             filters = filters[:1]
         output = keras.tree.flatten(stage[-1].output)[0].shape[1:]
-        # Lines break between layers, not within what is said of one.
+        # Lines must break between layers, not within the text of a layer.
         texts = ", ".join(
             text.replace(" ", "\N{NO-BREAK SPACE}")
             for text in folded(map(kind, told))

@@ -1,6 +1,6 @@
-"""Statistics of batch normalizations, recomputed from a data set.
+"""Recomputed statistics of batch normalization.
 
-Data sets are tf.data pipelines on every backend.
+Datasets are tf.data pipelines on every backend.
 """
 
 import keras
@@ -61,14 +61,14 @@ def test_statistics_are_averages_over_the_batches(rng, batch_size):
     dataset = tf.data.Dataset.from_tensor_slices((x, x)).batch(batch_size)
     models.recompute_batch_statistics(model, dataset, verbose=0)
     parts = [x[i : i + batch_size] for i in range(0, len(x), batch_size)]
-    # Each part as often as it has images: a smaller last one counts less.
+    # Each batch counts once per image, so a smaller last one counts less.
     assert_statistics(norm, moments(*(p for p in parts for _ in p)))
     assert norm.momentum == 0.99
 
 
 @pytest.mark.numeric
 def test_a_model_predicts_what_it_saw_in_training(rng, monkeypatch):
-    """One batch, no dropout: inference is then what training computes."""
+    """With one batch and without dropout, inference equals training."""
     networks.make_slim(monkeypatch)
     net = SegNetBasic((8, 8, 3), 3)
     x = batches(rng, 1)
@@ -97,7 +97,7 @@ def test_statistics_stay_where_something_is_wrong(rng):
     x = batches(rng)
     model, norm = first_norm()
     nan = np.full_like(x[:4], np.nan)
-    # What the normalization has from before is another model's business.
+    # Statistics of a different dataset, which must be restored after errors.
     norm.set_weights([np.full(3, v) for v in (1, 0, 5, 7)])
 
     def breaks():
@@ -112,7 +112,7 @@ def test_statistics_stay_where_something_is_wrong(rng):
         assert "call" not in vars(norm)
 
     fails(breaks(), "the disk", OSError)
-    fails([], "`dataset` must give at least")
+    fails([], "`dataset` must yield at least")
     fails([x[:4], nan], "batch 2, counted from 1, .*'norm' is NaN")
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     with pytest.raises(ValueError, match="`model` must have a Batch"):
@@ -131,7 +131,7 @@ def test_statistics_that_are_not_finite_are_mended(rng):
 
 @keras.saving.register_keras_serializable("tests")
 class Composite(keras.layers.Layer):
-    """Holds batch normalizations as layers do, and one that it never calls."""
+    """A layer with batch normalizations, one of which it never calls."""
 
     def __init__(self):
         super().__init__()
@@ -187,7 +187,7 @@ def test_data_sets_that_do_not_know_their_length(rng, capsys):
         models.recompute_batch_statistics(model, dataset.batch(20))
         assert_statistics(norm, moments(x))
         assert "Unknown" in capsys.readouterr().out
-    with pytest.raises(ValueError, match=r"`steps` must .* for ever"):
+    with pytest.raises(ValueError, match=r"`steps` must .* indefinitely"):
         models.recompute_batch_statistics(model, known.batch(4).repeat())
 
 

@@ -1,4 +1,4 @@
-"""Files of Caffe: the arrays, the networks that take them, and bad files."""
+"""Files of Caffe: arrays, networks that load them, and invalid files."""
 
 import tracemalloc
 
@@ -25,7 +25,7 @@ NUM_CLASSES = caffe_files.NUM_CLASSES
 
 
 def large_params(rng, filters, convs, extra_classifier=False):
-    """Random arrays by the names of segnet_train.prototxt, of fewer filters."""
+    """Random arrays, named as in segnet_train.prototxt, with fewer filters."""
     params, channels = {}, CHANNELS
     for n, (num, count) in enumerate(zip(filters, convs, strict=True), 1):
         for i in range(1, count + 1):
@@ -49,7 +49,7 @@ def large_params(rng, filters, convs, extra_classifier=False):
 
 
 def reference(torch, params, images, filters, convs):
-    """What the authors' prototxt computes with statistics folded in, of RGB.
+    """The output of the authors' prototxt for RGB, with folded statistics.
 
     `convs` is None for SegNet-Basic.
     """
@@ -101,14 +101,14 @@ def reference(torch, params, images, filters, convs):
 
 
 def check_close(actual, expected):
-    """Within 1e-5 of the largest value."""
+    """Check that values differ by at most 1e-5 of the largest one."""
     actual = keras.ops.convert_to_numpy(actual)
     assert actual.shape == expected.shape
     assert np.abs(actual - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
 def without_norms(params):
-    """Normalization folded into the convolutions before it."""
+    """Fold normalization into the convolutions before it."""
     folded = {}
     for name, (kernel, bias) in params.items():
         if name.endswith("_bn"):
@@ -122,7 +122,7 @@ def without_norms(params):
 
 
 def with_norms_of_0(params):
-    """As the authors' BN-absorber.py leaves them."""
+    """Arrays as the authors' BN-absorber.py writes them."""
     norms = {k: [0 * a for a in v] for k, v in params.items() if "_bn" in k}
     return without_norms(params) | norms
 
@@ -174,7 +174,7 @@ FILTERS, CONVS = (4, 8, 8), (2, 2, 3)
 @pytest.mark.numeric
 @pytest.mark.parametrize("extra_classifier", [False, True])
 def test_segnet_gives_what_caffe_does(extra_classifier, rng, tmp_path):
-    """Fewer stages and filters: names count as in the large network."""
+    """With fewer stages and filters, names are as in the large network."""
     torch = pytest.importorskip("torch")
     params = large_params(rng, FILTERS, CONVS, extra_classifier)
     path = write(tmp_path / "segnet.CaffeModel", params)
@@ -202,7 +202,7 @@ def test_names_are_those_of_the_authors():
 
 @pytest.fixture(scope="module")
 def small():
-    """A SegNet-Basic of two stages, and arrays that fit it."""
+    """A SegNet-Basic with two stages, and arrays that fit it."""
     params = basic_params(np.random.default_rng(SEED), (4, 4), 3)
     model = models.SegNetBasic(
         (8, 8, CHANNELS), NUM_CLASSES, filters=(4, 4), kernel_size=3
@@ -236,7 +236,7 @@ def test_a_snapshot_predicts_after_its_statistics_are_measured(
 
 
 def check_error(model, path, words):
-    """The error, and that the model is as it was."""
+    """Check the error, and that the model is not changed."""
     before = model.get_weights()
     with pytest.raises(ValueError, match=words) as caught:
         load(model, path)
@@ -290,11 +290,11 @@ def holding(value):
             lambda p: p | {"conv1": p["conv1"][:1]},
             r"file: conv1\.bias\. Unknown to the model: none",
         ),
-        (other_shape, r"conv2\.weight must have the shape \(4, 4, 3, 3\), and"),
-        (flat, r"\(4, 4, 3, 3\), and is \(144, 1\)"),
-        (other_classes, r"of classes.*\(5, 4, 1, 1\), and is \(3, 4, 1, 1"),
-        (holding(np.nan), r"must be finite.*conv_decode1\.bias is not"),
-        (holding(np.inf), r"must be finite.*conv_decode1\.bias is not"),
+        (other_shape, r"conv2\.weight must have the shape \(4, 4, 3, 3\), but"),
+        (flat, r"\(4, 4, 3, 3\), but is \(144, 1\)"),
+        (other_classes, r"of classes.*\(5, 4, 1, 1\), but is \(3, 4, 1, 1"),
+        (holding(np.nan), r"must contain finite.*conv_decode1\.bias does not"),
+        (holding(np.inf), r"must contain finite.*conv_decode1\.bias does not"),
     ],
 )
 def test_files_of_other_networks(change, words, small, tmp_path):
@@ -317,7 +317,7 @@ def test_a_file_of_the_large_segnet(small, rng, tmp_path):
 
 
 def test_every_cut_of_a_file_is_an_error(small, tmp_path):
-    """Between two layers, what is left is a message."""
+    """A file that ends between two layers is still a valid message."""
     model, _ = small
     path = tmp_path / "cut.caffemodel"
     params = {"conv1": [np.ones((2, 2), "float32"), np.ones(2, "float32")]}
@@ -327,7 +327,7 @@ def test_every_cut_of_a_file_is_an_error(small, tmp_path):
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match="`weights` must be"):
             load(model, path)
-    # Of all bytes, one has another value.
+    # One byte of the file has another value.
     rng = np.random.default_rng(SEED)
     for position in range(len(whole)):
         changed = bytearray(whole)
@@ -342,8 +342,8 @@ def test_cut_file_of_the_right_network(small, tmp_path):
     whole = message(params).SerializeToString()
     path = tmp_path / "cut.caffemodel"
     path.write_bytes(whole[: len(whole) // 2])
-    check_error(model, path, "data are missing at the end")
-    # At the end of a layer.
+    check_error(model, path, "data is missing at the end")
+    # The file ends after a layer.
     path = write(path, dict(list(params.items())[:5]))
     check_error(model, path, r"file: conv2_bn|file: conv_decode2_bn")
 
@@ -380,7 +380,7 @@ def varint(value):
 
 
 def field(number, content, kind=2):
-    """A field that holds a message, or bytes."""
+    """A field that contains a message, or bytes."""
     return varint(8 * number + kind) + varint(len(content)) + content
 
 
@@ -423,15 +423,15 @@ HOSTILE = {
     ),
     "huge shape": (
         layer(field(7, field(7, field(1, varint(2**40))))),
-        "0 bytes for floats of the shape",
+        "0 bytes for float32 of shape",
     ),
     "huge empty shape": (
         layer(field(7, field(7, field(1, b"\x00" + varint(2**63))))),
-        "0 bytes for floats of the shape",
+        "0 bytes for float32 of shape",
     ),
     "sizes beyond any array": (
         layer(field(7, field(7, field(1, b"\x00" + varint(2**31 - 1) * 3)))),
-        "0 bytes for floats of the shape",
+        "0 bytes for float32 of shape",
     ),
     "floats in two pieces": (
         layer(field(7, field(5, b"1234") * 2 + field(7, field(1, b"\x02")))),
@@ -439,11 +439,11 @@ HOSTILE = {
     ),
     "negative size": (
         layer(field(7, b"\x08" + b"\xff" * 9 + b"\x01")),
-        "0 bytes for floats of the shape",
+        "0 bytes for float32 of shape",
     ),
     "half a float": (
         layer(field(7, field(5, b"xx") + field(7, field(1, b"\x01")))),
-        "2 bytes for floats",
+        "2 bytes for float32",
     ),
     "blob without a shape": (layer(field(7, field(5, b"1234"))), "4 bytes for"),
     "long name": (field(100, field(1, b"x" * 5000)), "name of more than"),
@@ -460,21 +460,21 @@ def test_hostile_files(name, small, tmp_path):
     content, words = HOSTILE[name]
     path = tmp_path / "hostile.caffemodel"
     path.write_bytes(content)
-    check_error(small[0], path, rf"must be a whole \.caffemodel.*({words})")
+    check_error(small[0], path, rf"must be a complete \.caffemodel.*({words})")
 
 
 @pytest.mark.parametrize("name", ["many blobs", "many axes"])
 def test_hostile_files_take_little_memory(name, tmp_path, monkeypatch):
-    """However much they declare; the protobuf library takes 20 times a file."""
+    """The protobuf library takes 20 times the size of such a file."""
     monkeypatch.setattr(_caffemodels, "_MAX_FIELDS", 10_000)
     path = tmp_path / "hostile.caffemodel"
     path.write_bytes(HOSTILE[name][0])
     tracemalloc.start()
-    with pytest.raises(ValueError, match="must be a whole"):
+    with pytest.raises(ValueError, match="must be a complete"):
         _caffemodels.read(path, "weights")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    # A view for each field that is allowed.
+    # The reader may create a view for each field.
     assert peak < 250 * _caffemodels._MAX_FIELDS, peak
 
 
@@ -505,7 +505,7 @@ def test_weights_are_looked_at_before_a_model_is_built(
 
 def test_encoder_weights_besides_weights(tmp_path):
     path = write(tmp_path / "x.caffemodel", {})
-    with pytest.raises(ValueError, match="`encoder_weights` must be None wh"):
+    with pytest.raises(ValueError, match="`encoder_weights` must be None if"):
         models.SegNet((8, 8, 3), 5, encoder_weights="imagenet", weights=path)
 
 
@@ -541,7 +541,7 @@ def test_layers_of_other_kinds_are_a_fault_of_the_table():
 
 
 def test_messages_of_both_kinds_differ():
-    """The writer of the tests writes what it says."""
+    """The test helper writes the format that it is asked for."""
     params = {"conv1": [np.ones((2, 1, 1, 1), "float32")]}
     new, old = (message(params, old=old) for old in (False, True))
     assert [one.name for one in new.layer] == ["data", "data", "conv1", "loss"]

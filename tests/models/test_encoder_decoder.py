@@ -1,4 +1,4 @@
-"""A decoder for any encoder: what is undone by what, sizes and errors."""
+"""Decoders for any encoder: counterparts, sizes and errors."""
 
 import functools
 import gc
@@ -31,17 +31,16 @@ def vgg16(size=(None, None)):
 
 
 def vgg16_without_values():
-    """For what is read off a graph."""
+    """VGG16 without values, for tests that only read its graph."""
     with networks.without_values():
         return vgg16()
 
 
 def branched(size=(None, None)):
-    """What a decoder has to undo, in one small encoder.
+    """A small encoder with all kinds of changes that a decoder undoes.
 
-    Padding that is not symmetric, a "valid" convolution, average pooling, a
-    branch with max pooling beside one without, global pooling, and a model
-    in the model.
+    It has asymmetric padding, a "valid" convolution, average pooling, a branch
+    with max pooling beside one without, global pooling, and an inner model.
     """
     image = keras.Input((*size, 3))
     x = layers.Rescaling(1 / 255)(image)
@@ -99,7 +98,7 @@ def test_what_is_found_and_how_it_is_undone():
         "decoder2_unpool": "MaxUnpool2D",
         "decoder1_unpool": "Conv2DTranspose",
     }
-    # A multiple of the strides that covers the kernel.
+    # A multiple of the strides that covers the kernel of 3.
     assert model.get_layer("decoder1_unpool").kernel_size == (4, 4)
     assert model.get_layer("decoder2_undo_valid").kernel_size == (3, 3)
     assert model.get_layer("decoder1_undo_pad").cropping == ((0, 1), (2, 1))
@@ -136,7 +135,7 @@ def test_sizes_are_restored_and_features_kept(decoder, known):
     "decoder", ["mirror", "nearest", "bed_of_nails", "conv_transpose"]
 )
 def test_every_window_can_be_undone(decoder, padding):
-    """Windows smaller and larger than their strides, at all remainders."""
+    """Windows may be smaller or larger than strides, with any remainder."""
     for window, strides in ((1, 2), (3, 2), (5, 2), (2, 3)):
         for size in range(25, 25 + strides):
             image = keras.Input((size, size, 3))
@@ -149,7 +148,7 @@ def test_every_window_can_be_undone(decoder, padding):
 
 
 def rows_of(tensor):
-    """Which rows are not 0, by their weights, in the mean."""
+    """The mean row, weighted by absolute values."""
     weights = np.abs(as_numpy(tensor)).sum(axis=(0, 2, 3))
     return np.average(np.arange(len(weights)), weights=weights)
 
@@ -181,7 +180,8 @@ def test_transposed_windows_have_the_centers_of_the_windows(
         undo = keras.Model([reduced, image], undone)
         kernel = undo.get_layer("undo").kernel
         kernel.assign(np.ones(kernel.shape))
-        # One value in the middle: what it is made of, and what it becomes.
+        # Compare the pixels from which one value in the middle is computed with
+        # those to which it is written.
         value = np.zeros((1, *reduced.shape[1:]), "float32")
         value[:, reduced.shape[1] // 2] = 1
         shape = keras.ops.zeros((1, size, size, 1))
@@ -269,7 +269,7 @@ def test_features_of_vgg16():
 
 
 def fit(model):
-    """One step of two images."""
+    """Train one step on two images."""
     model.compile("adam", losses.SegmentationCrossentropy(), run_eagerly=True)
     masks = np.random.default_rng(7).integers(0, 4, (2, 24, 32))
     model.train_on_batch(images((24, 32), 2), masks)
@@ -318,8 +318,8 @@ def test_skips_join_at_each_stage_but_the_image(skips):
 
 
 def test_vgg16_becomes_segnet():
-    """Same stages, and the same sizes and parameters of the decoder."""
-    size = (352, 480)  # divides by 32: VGG16 of Keras rounds down
+    """The decoder has the same stages, sizes and parameters."""
+    size = (352, 480)  # multiples of 32, because VGG16 of Keras rounds down
     with networks.without_values():
         segnet = models.SegNet((*size, 3), 11)
         model = models.EncoderDecoder(
@@ -331,12 +331,12 @@ def test_vgg16_becomes_segnet():
         assert ours == theirs
 
     def decoder(net):
-        """Shapes of the weights by the names of their layers."""
+        """Shapes of weights by the names of layers."""
         return {
             layer.name: [tuple(w.shape) for w in layer.weights]
             for layer in net.layers
             if layer.name.startswith(("decoder", "logits"))
-            # What is the layer of a name is, but for cropping, the same.
+            # Layers of the same name are equal, except for croppings.
             and layer.weights
         }
 
@@ -360,7 +360,7 @@ def test_frozen_encoder_stays_as_it_is():
     before = values(encoder.weights)
     fit(model)
     assert not which_moved(encoder.weights, before)
-    # Second phase.
+    # Fine-tune the encoder.
     encoder.trainable = True
     encoder.get_layer("norm").trainable = False
     fit(model)
@@ -369,7 +369,7 @@ def test_frozen_encoder_stays_as_it_is():
     assert not any("norm" in path for path in moved)
 
 
-# Keras 3.10 warns of a tensor where a model that was loaded has a list.
+# Keras 3.10 warns if a loaded model gets a tensor instead of a list.
 @pytest.mark.filterwarnings("ignore:(?s).*structure of `inputs`")
 def test_saved_and_loaded(tmp_path):
     encoder = branched()
@@ -417,8 +417,8 @@ def test_auto_is_preprocess_input(mode, family):
     expected = getattr(keras.applications, family).preprocess_input(
         x.copy(), "channels_last"
     )
-    # The order of two operations differs. Both have values of up to 1 or, for
-    # caffe, 255, where there is nothing to round.
+    # The order of two operations differs. Both have values of up to 1. In the
+    # mode "caffe", values are up to 255, but are not rounded.
     eps = 0 if mode == "caffe" else 8 * np.finfo("float32").eps
     np.testing.assert_allclose(model(x), expected, rtol=0, atol=3 * eps)
 
@@ -464,7 +464,7 @@ def resized():
 
 
 class ResizeLike(layers.Layer):
-    """Enlarges feature maps, as feature pyramids do."""
+    """A layer that enlarges feature maps, as in feature pyramids."""
 
     def call(self, x, like):
         return keras.ops.image.resize(x, keras.ops.shape(like)[1:3])
@@ -492,7 +492,7 @@ def namesakes():
 
 
 class OwnCall(keras.Model):
-    """Does something else than the graph that it is made of."""
+    """A model whose `call` differs from its graph."""
 
     def __init__(self, **kwargs):
         image = keras.Input((64, 64, 3))
@@ -503,11 +503,11 @@ class OwnCall(keras.Model):
 
 
 class OtherPooling(layers.MaxPooling2D):
-    """Might pool in another way."""
+    """A subclass, which might pool in another way."""
 
 
 class SaysNoSize(layers.Layer):
-    """Cannot be asked what it makes of a size."""
+    """A layer that cannot compute its output shape."""
 
     def call(self, x):
         return x
@@ -531,7 +531,7 @@ class SaysNoSize(layers.Layer):
         (
             lambda: sequential(OwnCall()),
             {},
-            r"OwnCall\) makes size .* in a way that is not known",
+            r"OwnCall\) changes the size .* in a way that is not supported",
         ),
         (
             lambda: sequential(
@@ -549,7 +549,7 @@ class SaysNoSize(layers.Layer):
         (
             lambda: sequential(OtherPooling()),
             dict(decoder="max_unpool"),
-            "not subclasses of them",
+            "but not their subclasses",
         ),
         (two_inputs, {}, "one input and one output.*2 inputs"),
         (
@@ -557,14 +557,14 @@ class SaysNoSize(layers.Layer):
             {},
             "include_top=False",
         ),
-        (lambda: sequential(layers.ReLU()), {}, "nothing to undo"),
+        (lambda: sequential(layers.ReLU()), {}, "decoder can upsample"),
         (namesakes, {}, "different names.*two layers called 'c'"),
         (
             lambda: sequential(layers.MaxPooling2D(name="logits")),
             {},
-            "leave the names.*called 'logits'",
+            "not use the names.*called 'logits'",
         ),
-        (resized, {}, r"up_sampling2d.*makes size \(64, 64\) of \(32, 32\)"),
+        (resized, {}, r"up_sampling2d.*size from \(32, 32\) to \(64, 64\)"),
         (
             lambda: sequential(
                 layers.MaxPooling2D(), SaysNoSize(), size=(None, None)
@@ -584,7 +584,7 @@ class SaysNoSize(layers.Layer):
                 layers.Reshape((16, 16, 8)),
             ),
             {},
-            "reshape.*makes height and width of what has none",
+            "inputs of .reshape.*do not have height and width",
         ),
         (
             vgg16_without_values,
@@ -629,7 +629,7 @@ def test_layers_that_change_colors_at_random_may_stay():
 
 
 def test_merges_are_checked_for_unknown_sizes():
-    """The pyramid's branch of two more poolings has the size of the other."""
+    """The branch with two more poolings is resized to the other one."""
     model = models.EncoderDecoder(pyramid(), 4, **SLIM)
     assert unpoolings(model) == {"decoder1_unpool": "Conv2DTranspose"}
     assert tuple(model(images()).shape) == (1, 45, 61, 4)
@@ -682,7 +682,7 @@ FILES = {
 
 
 def check_exported(model, x, folder):
-    """SavedModel, TFLite and ONNX give what the model gives."""
+    """Check that SavedModel, TFLite and ONNX return the model's outputs."""
     for run in FILES.values():
         written = run(indices.with_indices(model), folder)
         indices.check_with_indices(written, model, x)
@@ -697,7 +697,7 @@ def test_exported(skips, tmp_path):
     check_exported(model, images(number=2), tmp_path)
 
 
-# All families of keras.applications: build, features and one step; minutes.
+# All families of keras.applications. Testing them takes minutes.
 FAMILIES = [
     *("VGG16", "VGG19", "ResNet50", "ResNet50V2", "MobileNet", "MobileNetV2"),
     *("MobileNetV3Small", "DenseNet121", "EfficientNetB0", "EfficientNetV2B0"),
@@ -707,7 +707,7 @@ FAMILIES = [
 
 @pytest.fixture
 def _forgotten():
-    """Graphs of one family after the other would take all memory."""
+    """Free the graphs of a family; all of them do not fit into memory."""
     yield
     keras.utils.clear_session()
     gc.collect()
@@ -717,14 +717,14 @@ SHORT = {"max unpooling": "MU", "transposed convolution": "TC"}
 
 
 def folded(texts):
-    """Neighbors that are alike, counted."""
+    """Replace equal neighbors by their number and text."""
     for text, group in itertools.groupby(texts):
         times = len(list(group))
         yield f"{times} × {text}" if times > 1 else text  # noqa: RUF001
 
 
 def table():
-    """The families as docs/encoders.md shows them."""
+    """The table of families in docs/encoders.md."""
     rows = ["| encoder | reductions | parameters |", "|---|---|---:|"]
     for family in FAMILIES:
         with networks.without_values():
@@ -753,7 +753,7 @@ def test_table_of_the_docs():
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_families(family, known):
-    """Sizes that divide by nothing; features equal to the bit."""
+    """Features are bitwise equal, with sizes that are not multiples of 4."""
     if family == "NASNetMobile" and not known:
         pytest.skip("Keras' own NASNet fails with unknown sizes")
     size = (90, 122)

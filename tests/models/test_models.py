@@ -1,4 +1,4 @@
-"""The networks: sizes and counts as published, and that they learn."""
+"""The networks: published sizes and parameter counts, and training."""
 
 import functools
 import inspect
@@ -34,8 +34,8 @@ def count(weights):
     return sum(math.prod(w.shape) for w in weights)
 
 
-# Counted from the authors' network files: with biases before normalization,
-# without them (the papers' SegNets), and what does not train.
+# Counted from the authors' network files, with biases before normalization, or
+# without (the papers' SegNets): trainable and non-trainable parameters.
 PUBLISHED = [
     (SegNet, 11, {}, 29_449_355, 15_872),
     (SegNet, 12, {}, 29_449_932, 15_872),
@@ -56,14 +56,14 @@ PUBLISHED = [
     (ENet, 19, {}, 364_311, 8_352),
     (ENet, 20, {}, 364_376, 8_352),
 ]
-# The same for networks that others than 3 channels are published for.
+# The same with the number of channels.
 OTHER_CHANNELS = [
     (ReLayNet, 1, 10, {}, 777_489, 896),
     (ReLayNet, 1, 9, {}, 777_424, 896),
     (ReLayNet, 3, 11, {}, 780_242, 896),
     (QuickNAT, 1, 28, {}, 3_516_971, 8_070),
     (QuickNAT, 1, 33, {}, 3_517_296, 8_070),
-    # Eight of them: two layers over channels, and one over pixels.
+    # Eight blocks: two layers over channels, and one over pixels.
     (
         QuickNAT,
         1,
@@ -72,11 +72,11 @@ OTHER_CHANNELS = [
         3_516_971 + 8 * (64 * 32 + 32 + 32 * 64 + 64 + 64 + 1),
         8_070,
     ),
-    # The authors' net for CamVid of the model zoo.
+    # The authors' network for CamVid in the model zoo.
     (BayesianSegNet, 3, 11, dict(extra_classifier=True), 29_486_411, 16_000),
     (ENet, 3, 11, dict(decoder_activation="prelu"), 364_127, 8_352),
 ]
-# With dropout, and nothing else, in them.
+# They differ only in dropout.
 BAYESIAN = {SegNet: BayesianSegNet, SegNetBasic: BayesianSegNetBasic}
 
 
@@ -164,7 +164,7 @@ def test_odd_sizes_are_restored(decoder, known, rng):
     x = rng.uniform(0, 255, (2, *size, 3)).astype("float32")
     y = net(x)
     assert tuple(y.shape) == (2, *size, 4)
-    # What fit and predict run is a graph.
+    # `fit` and `predict` run a graph.
     np.testing.assert_allclose(
         net.predict(x, verbose=0), y, rtol=1e-4, atol=1e-4
     )
@@ -172,7 +172,7 @@ def test_odd_sizes_are_restored(decoder, known, rng):
 
 @pytest.mark.numeric
 def test_unpooling_brings_maxima_back_to_their_pixels():
-    """Ones for values: the decoder's picture is where the maxima were."""
+    """Unpooled ones mark the positions of the maxima."""
     image = keras.Input((6, 7, 1))
     x, pooling = _blocks.pool(image, decoder="max_unpool", name="pool")
     ones = keras.layers.Rescaling(0.0, 1.0)(x)
@@ -188,7 +188,7 @@ def test_unpooling_brings_maxima_back_to_their_pixels():
 
 
 def test_layers_of_one_shape_start_with_different_weights(monkeypatch):
-    """An initializer object must not be shared: it would repeat itself."""
+    """An initializer must not be shared: it would repeat its values."""
     networks.make_slim(monkeypatch)
     initializer = keras.initializers.RandomNormal(stddev=0.1)
     net = DeconvNet(
@@ -209,7 +209,7 @@ def test_layers_of_one_shape_start_with_different_weights(monkeypatch):
 
 
 def set_identity(net):
-    """Let every convolution pass its channels on, and norms do nothing."""
+    """Make convolutions and normalizations identity functions."""
     for layer in net.layers:
         if isinstance(layer, keras.layers.Conv2D):
             kernel = np.zeros(layer.kernel.shape, "float32")
@@ -222,7 +222,7 @@ def set_identity(net):
 
 
 def maxima_of_blocks(x, size):
-    """`x` where it is the maximum of its block and channel, 0 elsewhere."""
+    """Keep the maxima of each block and channel; other values become 0."""
     kept = np.zeros_like(x)
     for row in range(0, x.shape[1], size):
         for column in range(0, x.shape[2], size):
@@ -236,8 +236,8 @@ def maxima_of_blocks(x, size):
 def test_maxima_return_to_their_pixels_through_all_of_segnet():
     """With identities for convolutions, SegNet keeps the maxima of blocks.
 
-    The maximum of a 32x32 block wins each of the five poolings, and each
-    unpooling leads it one step back, the last one to its own pixel.
+    The maximum of a 32x32 block wins all five poolings. Each unpooling brings
+    it one step back, and the last one to its own pixel.
     """
     net = SegNet((45, 70, 3), 3)
     set_identity(net)
@@ -247,7 +247,7 @@ def test_maxima_return_to_their_pixels_through_all_of_segnet():
     expected = maxima_of_blocks(x, 32)
     assert (expected > 0).sum() == 2 * 3 * 3
     np.testing.assert_allclose(net(x), expected, rtol=1e-5)
-    # One stage of it: the maxima of 2x2 blocks, from the first index alone.
+    # The last stage uses only the first index, of the maxima of 2x2 blocks.
     stage = keras.Model(
         net.get_layer("decoder1_unpool").input,
         net.get_layer("decoder1_conv1_relu").output,
@@ -261,7 +261,7 @@ def test_maxima_return_to_their_pixels_through_all_of_segnet():
 
 @pytest.mark.numeric
 def test_maxima_return_to_their_pixels_through_enet_blocks():
-    """Down and up again: the projection is unpooled, the extension is 0."""
+    """The projection is unpooled, and the extension is 0."""
     inputs = keras.Input((7, 10, 16))
     x, pooling = enet._down_block(inputs, 64, 0.0, "max_unpool", "down")
     x = enet._up_block(x, 16, pooling, "max_unpool", enet._relu, "up")
@@ -277,7 +277,7 @@ def set_identity_norms_and_close_extensions(net):
     for layer in net.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             ones, zeros = np.ones(layer.gamma.shape), np.zeros(layer.beta.shape)
-            # What ends an extension multiplies by 0.
+            # The last normalization of an extension multiplies by 0.
             scale = 0 if layer.name.endswith("conv3_norm") else 1
             layer.set_weights(
                 [scale * ones, zeros, zeros, ones - layer.epsilon]
@@ -287,7 +287,7 @@ def set_identity_norms_and_close_extensions(net):
 
 
 def test_enet_projects_before_it_unpools():
-    """The index has 64 and 16 channels, the input of the block 128 and 64."""
+    """Indices have 64 and 16 channels, inputs of the blocks 128 and 64."""
     with networks.without_values():
         net = ENet((64, 96, 3), 5)
     for up, down, size in (
@@ -297,7 +297,7 @@ def test_enet_projects_before_it_unpools():
         assert net.get_layer(f"{up}_unpool").output.shape == (None, *size)
         argmax = net.get_layer(f"{down}_pool").output[1]
         assert argmax.shape[-1] == size[-1]
-    # Stage by stage as in the authors' table, at an eighth of 512x512 pixels.
+    # The stages of the authors' table, with 64x96 instead of 512x512 pixels.
     shapes = {
         "initial_prelu": (32, 48, 16),
         "bottleneck1_4_prelu": (16, 24, 64),
@@ -315,7 +315,7 @@ def of_blocks(stage, *numbers):
 
 
 def test_enet_block_by_block():
-    """As the authors' Lua has it, see their `encoder.lua`, `decoder.lua`."""
+    """Blocks are those of the authors' `encoder.lua` and `decoder.lua`."""
     with networks.without_values():
         net = ENet((64, 96, 3), 5)
     found = {
@@ -375,7 +375,7 @@ def test_enet_block_by_block():
 def test_enet_transposed_convolution_is_aligned_as_in_torch(size, rng):
     """Torch's padding 1 and output padding 1: input i meets 2i - 1 .. 2i + 1.
 
-    (`conv2` of an up block: what its kernel makes of a single pixel.)
+    The test passes a single pixel through `conv2` of an up block.
     """
     half = -(-size // 2)
     inputs = keras.Input((half, half, 64))
@@ -472,7 +472,7 @@ def test_enet_channels_that_are_new_are_0():
 
 @pytest.mark.numeric
 def test_enet_convolutions_are_aligned_as_in_torch():
-    """What Torch computes at a pixel, by hand, at even and odd sizes."""
+    """Torch's value of a pixel, computed by hand, at even and odd sizes."""
     for size in (8, 9):
         inputs = keras.Input((size, size, 3))
         net = keras.Model(inputs, enet._initial_block(inputs, 13))
@@ -508,7 +508,7 @@ def test_deconvnet_narrows_to_one_pixel_and_returns():
         output = net.get_layer(name).output
         output = output[0] if isinstance(output, list | tuple) else output
         assert output.shape == (None, *shape)
-    # Decoder kernels are transposed, the encoder's are not.
+    # Only the convolutions of the decoder are transposed.
     transposed = [
         layer.name
         for layer in net.layers
@@ -527,7 +527,7 @@ def test_deconvnet_narrows_to_one_pixel_and_returns():
         pytest.param(ENet, (1, 2), marks=pytest.mark.slow),
         (FullResolutionNet, (5, 4)),
         (DeconvNet, (193, 201)),
-        # Neither 8 nor 16 divides them.
+        # These sizes are not multiples of 8 or 16.
         (functools.partial(ReLayNet, filters=8), (29, 35)),
         pytest.param(
             functools.partial(QuickNAT, filters=8),
@@ -546,7 +546,7 @@ def test_odd_sizes_of_the_other_networks(build, size, rng, monkeypatch):
     unknown.set_weights(known.get_weights())
     y = known(x)
     assert tuple(y.shape) == (1, *size, 4)
-    # Untrained, logits reach hundreds.
+    # Logits of untrained networks reach hundreds.
     y = np.asarray(y)
     np.testing.assert_allclose(
         unknown.predict(x, verbose=0), y, atol=1e-5 * np.abs(y).max()
@@ -554,7 +554,7 @@ def test_odd_sizes_of_the_other_networks(build, size, rng, monkeypatch):
 
 
 def test_relaynet_stage_by_stage():
-    """As the authors' code has it, see their `relay_net.py`."""
+    """Stages are those of the authors' `relay_net.py`."""
     with networks.without_values():
         net = ReLayNet((48, 64, 1), 10)
     kernels = {
@@ -574,7 +574,7 @@ def test_relaynet_stage_by_stage():
 
 
 def test_quicknat_stage_by_stage():
-    """As the authors' code has it, see their `quicknat.py`."""
+    """Stages are those of the authors' `quicknat.py`."""
     with networks.without_values():
         net = QuickNAT((48, 64, 1), 28)
     for stage, channels in {
@@ -599,7 +599,7 @@ def test_quicknat_stage_by_stage():
         for half in ("block", "decoder")
         for n in range(1, 5)
     }
-    # What is pooled, and put beside what is unpooled, was dropped before.
+    # Dropout precedes pooling and skips.
     check_skips(net, [f"block{n}_dropout" for n in (1, 2, 3, 4)])
     assert net.get_layer("decoder4_skip_concatenate").output.shape == (
         *(None, 6, 8, 128),
@@ -610,7 +610,7 @@ def test_quicknat_stage_by_stage():
     ("build", "num_stages"), [(ReLayNet, 3), (QuickNAT, 4)]
 )
 def test_stages_of_networks_with_skips_are_found(build, num_stages):
-    """As `visualize.draw_stages` shows them."""
+    """`visualize.draw_stages` shows these pairs."""
     found = _pairs.pairs(build((45, 61, 1), 4, filters=4), (45, 61))
     assert [pair.number for pair in found] == list(range(1, num_stages + 1))
     assert {pair.unpooling for pair in found} == {"max unpooling"}
@@ -618,7 +618,7 @@ def test_stages_of_networks_with_skips_are_found(build, num_stages):
 
 
 def check_skips(net, names):
-    """The encoder's features are pooled, and come first in the decoder."""
+    """Check that the encoder's features come first in the concatenation."""
     for number, name in enumerate(names, start=1):
         features = net.get_layer(name).output
         assert net.get_layer(f"block{number}_pool").input is features
@@ -745,7 +745,7 @@ def test_bad_arguments_of_one_network(model, arguments, words):
         if name in ("SegNetBasic", "PatchClassifier")
         else pytest.param(name, marks=pytest.mark.slow)
         for name in networks.NETWORKS
-        # The other networks differ from these in dropout and sizes.
+        # The other networks differ from these only in dropout and sizes.
         if name not in ("SegNet", "BayesianSegNet", "BayesianSegNetBasic")
     ],
 )
@@ -755,7 +755,7 @@ def test_files_of_every_kind_hold_the_network(name, tmp_path, monkeypatch, rng):
     net = build((*size, 3))
     net.save(tmp_path / "net.keras")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # An old format, it says.
+        warnings.simplefilter("ignore", UserWarning)  # .h5 is an old format.
         net.save(tmp_path / "net.h5")
     net.save_weights(tmp_path / "net.weights.h5")
     loaded = [

@@ -1,4 +1,4 @@
-"""Settings with which the published networks become others."""
+"""Settings that change the published networks."""
 
 import keras
 import numpy as np
@@ -29,8 +29,8 @@ def test_segnet_of_three_stages():
         activation="gelu",
     )
     assert filters_of(net, "block") == [8, 16, 16, 24, 24, 24]
-    # A stage ends with the channels of the next index; the last convolution
-    # of the mirror image is the classifier.
+    # A stage ends with the channels of the next index. The classifier replaces
+    # the last convolution.
     assert filters_of(net, "decoder") == [24, 24, 16, 16, 8]
     kernels = {
         layer.kernel_size
@@ -105,7 +105,7 @@ def test_width_of_enet(width):
         (
             models.ENet,
             dict(width_multiplier=0.0625, input_shape=(32, 32, 9)),
-            "`width_multiplier` must be larger",
+            "`width_multiplier` is too small",
         ),
     ],
 )

@@ -1,6 +1,6 @@
-"""Files of PyTorch: the networks that take them, and bad files.
+"""Files of PyTorch: networks that load them, and invalid files.
 
-The networks are written in PyTorch here, under the authors' names of layers.
+This module defines the networks in PyTorch, with the authors' names of layers.
 """
 
 import zipfile
@@ -25,7 +25,7 @@ NUM_CLASSES = 5
 
 
 def block(channels, filters):
-    """ReLayNet: convolution of 7x3, normalization, PReLU of one weight."""
+    """ReLayNet's block: 7x3 convolution, normalization, PReLU of one weight."""
     module = nn.Module()
     module.conv = nn.Conv2d(channels, filters, (7, 3), padding=(3, 1))
     module.batchnorm = nn.BatchNorm2d(filters)
@@ -34,7 +34,7 @@ def block(channels, filters):
 
 
 def unpooled_beside(x, pooled, features, index):
-    """What the encoder had first, then what is unpooled."""
+    """Concatenate the encoder's features and the unpooled values."""
     x = nn.functional.max_unpool2d(pooled, index, 2, output_size=x.shape[2:])
     return torch.cat((features, x), dim=1)
 
@@ -70,7 +70,7 @@ class ReLayNet(nn.Module):
 
 
 def dense_block(channels, filters, with_excitation):
-    """QuickNAT: all that came before goes into each convolution."""
+    """QuickNAT's block: each convolution takes all earlier outputs."""
     module = nn.Module()
     module.conv1 = nn.Conv2d(channels, filters, 5, padding=2)
     module.conv2 = nn.Conv2d(channels + filters, filters, 5, padding=2)
@@ -96,7 +96,7 @@ def excite(layer, x):
 
 
 class QuickNAT(nn.Module):
-    """`masks` are those of dropout, by the names of our layers."""
+    """QuickNAT, with masks of dropout by the names of our layers."""
 
     def __init__(self, channels, filters, with_excitation=False, masks=None):
         super().__init__()
@@ -135,7 +135,7 @@ class QuickNAT(nn.Module):
             )
             kept.append((features, index))
         x = self.dense(self.bottleneck, x)
-        # The authors' order.
+        # This is the order of the authors.
         for one in (self.decode4, self.decode1, self.decode2, self.decode3):
             name = f"decoder{len(kept)}_dropout"
             features, index = kept.pop()
@@ -145,7 +145,7 @@ class QuickNAT(nn.Module):
 
 
 class TorchDropout(nn.Module):
-    """That of Torch: in prediction it multiplies with what would be kept."""
+    """Dropout of Torch, which scales values in prediction."""
 
     def __init__(self, rate):
         super().__init__()
@@ -173,7 +173,7 @@ class Join(nn.Module):
 
 
 class Pool(nn.Module):
-    """Puts away what `Unpool` needs, and adds channels of 0."""
+    """Pooling that stores the input of `Unpool`, and adds channels of 0."""
 
     def __init__(self, kept, num_new):
         super().__init__()
@@ -256,7 +256,7 @@ def enet(decoder_activation):
 
 
 def randomize(network, rng):
-    """Other values in every weight and statistic."""
+    """Assign random values to all weights and statistics."""
     for name, tensor in network.state_dict().items():
         if name.endswith("num_batches_tracked"):
             continue
@@ -268,7 +268,7 @@ def randomize(network, rng):
             values = rng.uniform(0.5, 1.5, shape)
         elif "running_mean" in name or "bias" in name:
             values = 0.2 * rng.standard_normal(shape)
-        else:  # Scales, and weights of PReLU.
+        else:  # scales, and weights of PReLU
             is_prelu = "prelu" in name or shape == (1,)
             values = rng.uniform(0.5, 1.5, shape) * (0.3 if is_prelu else 1)
         tensor.copy_(torch.from_numpy(values))
@@ -276,14 +276,14 @@ def randomize(network, rng):
 
 
 def expected_of(network, images):
-    """What the network gives for images, channels last, computed in float64."""
+    """Outputs of the network in float64, for channels-last images."""
     x = torch.from_numpy(np.float64(images.transpose(0, 3, 1, 2)))
     with torch.no_grad():
         return network.double()(x).numpy().transpose(0, 2, 3, 1)
 
 
 def check_close(actual, expected):
-    """Within 1e-5 of the largest value."""
+    """Check that values differ by at most 1e-5 of the largest one."""
     actual = keras.ops.convert_to_numpy(actual)
     assert actual.shape == expected.shape
     assert np.abs(actual - expected).max() <= 1e-5 * np.abs(expected).max()
@@ -306,7 +306,7 @@ def test_relaynet_gives_what_pytorch_does(suffix, rng, tmp_path):
 
 
 def with_masks(model, masks):
-    """The model with fixed masks in place of dropout."""
+    """The model with fixed masks instead of dropout."""
 
     class Mask(keras.layers.Layer):
         def call(self, inputs):
@@ -340,7 +340,7 @@ def test_quicknat_gives_what_pytorch_does(with_excitation, rng, tmp_path):
         squeeze_excitation=with_excitation,
         weights=path,
     )
-    # The authors' images are in 0..1.
+    # The authors' network takes images in 0..1.
     images = np.float32(rng.uniform(0, 1, (2, 16, 32, 1)))
     check_close(model(255 * images), expected_of(network, images))
     names = [n.name for n in model.layers if n.name.endswith("dropout")]
@@ -353,7 +353,7 @@ def test_quicknat_gives_what_pytorch_does(with_excitation, rng, tmp_path):
     check_close(masked(255 * images), expected_of(network, images))
     if with_excitation:
         return
-    # As Bayesian QuickNAT.
+    # Dropout makes it Bayesian QuickNAT.
     prediction = inference.predict_monte_carlo(
         model, 255 * images, samples=3, seed=1, verbose=0
     )
@@ -396,14 +396,14 @@ def test_quicknat_needs_the_settings_of_the_file(rng, tmp_path):
 
 @pytest.fixture(scope="module")
 def small():
-    """A ReLayNet of few filters, and a state dict that fits it."""
+    """A ReLayNet with few filters, and a state dict that fits it."""
     torch.manual_seed(0)
     model = models.ReLayNet((8, 8, 1), NUM_CLASSES, filters=4)
     return model, ReLayNet(1, 4).state_dict()
 
 
 def check_error(model, path, words):
-    """The error, and that the model is as it was."""
+    """Check the error, and that the model is not changed."""
     before = model.get_weights()
     with pytest.raises(ValueError, match=words) as caught:
         _weight_files.load(
@@ -427,7 +427,7 @@ def of_another_size(tensor):
 
 
 def of_a_claimed_size(tensor):
-    """A terabyte that takes four bytes in the file."""
+    """A tensor of a terabyte that takes four bytes in the file."""
     return torch.zeros(1).expand(2**38)
 
 
@@ -450,12 +450,12 @@ def beyond_float32(tensor):
             of_another_size,
             r"encode2\.batchnorm\.running_var must have the shap",
         ),
-        (of_a_claimed_size, r"\(4,\), and is \(274877906944,\)"),
+        (of_a_claimed_size, r"\(4,\), but is \(274877906944,\)"),
         (of_integers, "must hold floats.*TypeError: dtype torch.int64"),
         (sparse, "must hold floats"),
-        (of_nan, "must be finite"),
-        (beyond_float32, "must be finite"),
-        (torch.neg, "variances at least 0"),
+        (of_nan, "must contain finite"),
+        (beyond_float32, "must contain finite"),
+        (torch.neg, "variances >= 0"),
     ],
 )
 def test_arrays_that_do_not_fit(change, words, small, tmp_path):
@@ -486,12 +486,12 @@ def test_state_dicts_of_other_networks(small, tmp_path):
 
 
 def test_a_whole_model_is_refused_with_a_way_out(small, tmp_path):
-    """As the authors save it: a pickle of their classes."""
+    """The authors save a pickle of their classes."""
     model, _ = small
     path = tmp_path / "relaynet.model"
     network = ReLayNet(1, 4)
     torch.save(network, path)
-    said = check_error(model, path, "if you trust it, since this runs the code")
+    said = check_error(model, path, "this executes the code in the file")
     recipe = said[said.index("torch.save(torch.load(") :]
     names = {"torch": torch, "path": path}
     target = str(tmp_path / "weights.pth")
@@ -539,7 +539,7 @@ def test_damaged_files(small, tmp_path):
 
 
 def test_an_archive_that_would_grow(small, tmp_path):
-    """What PyTorch stores as it is, compressed."""
+    """PyTorch does not compress files; this archive is compressed."""
     model, state = small
     torch.save(state | {"zeros": torch.zeros(10**6)}, tmp_path / "stored.pth")
     path = tmp_path / "compressed.pth"
@@ -553,7 +553,7 @@ def test_an_archive_that_would_grow(small, tmp_path):
 
 
 def test_old_versions_of_pytorch_are_refused(small, tmp_path, monkeypatch):
-    """They run code in archives of the oldest kind."""
+    """They execute code in archives of the oldest format."""
     path = tmp_path / "relaynet.pth"
     torch.save(small[1], path)
     monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")

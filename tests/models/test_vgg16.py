@@ -1,4 +1,4 @@
-"""Weights of VGG-16 for the encoders."""
+"""Weights of VGG-16 for encoders."""
 
 import sys
 from unittest import mock
@@ -19,16 +19,16 @@ pytestmark = [
 
 as_numpy = keras.ops.convert_to_numpy
 
-# As in torchvision's `features`, where "M" is a pooling; here with few filters.
+# The layers of torchvision's `features` with few filters; "M" is a pooling.
 VGG16 = [n for stage in networks.SLIM_ENCODER for n in (*stage, "M")]
-# VGG-16's own, for its fully connected layers.
+# The published filters, which the fully connected layers require.
 PUBLISHED = [n for stage in _blocks.VGG16_FILTERS for n in (*stage, "M")]
 
 
 def state_dict(rng, batch_norm, top=False):
-    """Random weights under torchvision's names, which are public.
+    """Random weights with torchvision's names.
 
-    Convolution, normalization, ReLU.
+    Its layers are convolution, normalization and ReLU.
     """
     state, number, channels = {}, 0, 3
 
@@ -60,7 +60,7 @@ def state_dict(rng, batch_norm, top=False):
 
 @pytest.fixture
 def slim(monkeypatch):
-    """Networks with as few filters as the state dicts."""
+    """Build networks with the filters of the state dicts."""
     networks.make_slim(monkeypatch)
 
 
@@ -80,7 +80,7 @@ def encoder(net, layer):
 
 
 def reference(state, rgb, num_convs):
-    """The first convolutions of PyTorch's network, by NumPy."""
+    """The first convolutions of PyTorch's network, in NumPy."""
     mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     x = (rgb / 255 - np.float32(mean)) / np.float32(std)
     number = 0
@@ -107,7 +107,7 @@ def test_vgg16_bn_predicts_what_pytorch_does(use_bias, rng, save, slim):
     net = SegNet((10, 12, 3), 4, encoder_weights=save(state), use_bias=use_bias)
     rgb = rng.uniform(0, 255, (1, 10, 12, 3)).astype("float32")
     ours = as_numpy(encoder(net, "block1_conv2_relu")(rgb))[:, 2:-2, 2:-2]
-    # Without the border, where PyTorch pads with the mean color.
+    # The border differs, because PyTorch pads with the mean color.
     np.testing.assert_allclose(
         ours, reference(state, rgb, 2), rtol=1e-3, atol=1e-4
     )
@@ -131,7 +131,7 @@ def test_vgg16_without_normalization(rng, save, slim):
 
 @pytest.mark.numeric
 def test_vgg16_of_gray_images(rng, save, slim):
-    """As of three equal channels."""
+    """Outputs equal those of an image with three equal channels."""
     path = save(state_dict(rng, batch_norm=True))
     gray = rng.uniform(0, 255, (1, 10, 12, 1)).astype("float32")
     outputs = []
@@ -150,7 +150,6 @@ def test_vgg16_of_many_channels(rng, save, slim):
     of_rgb = as_numpy(rgb.get_layer("block1_conv1").kernel)
     expected = of_rgb[:, :, [0, 1, 2, 0, 1]] * np.float32(3 / 5)
     np.testing.assert_array_equal(kernel, expected)
-    # All other layers are the same.
     for name in _vgg16.CONVOLUTIONS[1:]:
         np.testing.assert_array_equal(
             net.get_layer(name).kernel, rgb.get_layer(name).kernel
@@ -176,11 +175,11 @@ def test_fully_connected_layers_of_pytorch(rng, save):
     net = DeconvNet((224, 224, 3), 4, encoder_weights=path)
     pooled = rng.uniform(0, 1, (1, 7, 7, 512)).astype("float32")
     fc6 = as_numpy(net.get_layer("fc6")(pooled)).ravel()
-    # PyTorch flattens channels first.
+    # PyTorch flattens channels-first tensors.
     flat = pooled.transpose(0, 3, 1, 2).ravel()
     expected = state["classifier.0.weight"] @ flat + state["classifier.0.bias"]
     np.testing.assert_allclose(fc6, expected, rtol=1e-3, atol=1e-4)
-    # Of another width, they are not VGG-16's.
+    # Fully connected layers of another width are not loaded.
     DeconvNet((None, None, 3), 4, fc_units=8, encoder_weights=path)
 
 
@@ -193,7 +192,7 @@ def test_fully_connected_layers_of_keras(tmp_path, rng):
     vgg16.save_weights(path)
     net = DeconvNet((224, 224, 3), 4, encoder_weights=path)
     pooled = rng.uniform(0, 1, (1, 7, 7, 512)).astype("float32")
-    expected = vgg16.get_layer("fc1")(pooled.reshape(1, -1))  # with its ReLU
+    expected = vgg16.get_layer("fc1")(pooled.reshape(1, -1))  # includes ReLU
     ours = net.get_layer("fc6")(pooled)
     np.testing.assert_allclose(
         np.maximum(as_numpy(ours).ravel(), 0),
@@ -208,7 +207,7 @@ def test_fully_connected_layers_of_keras(tmp_path, rng):
 def test_pth_files(rng, tmp_path, nested, slim):
     torch = pytest.importorskip("torch")
     state = state_dict(rng, batch_norm=True)
-    # As `named_parameters` gives them: numbers that learn.
+    # `named_parameters` returns parameters instead of tensors.
     tensors = {
         name: torch.nn.Parameter(torch.from_numpy(v))
         for name, v in state.items()
@@ -240,7 +239,7 @@ def test_code_in_a_pth_file_is_not_run(tmp_path, slim):
 @pytest.mark.slow
 @pytest.mark.numeric
 def test_vgg16_weights_take_rgb(tmp_path, rng):
-    """The first convolution sees what VGG-16 sees of BGR less the mean."""
+    """The first convolution equals VGG-16's for BGR minus the mean."""
     vgg16 = keras.applications.VGG16(include_top=False, weights=None)
     for layer in vgg16.layers:
         layer.set_weights(
@@ -256,7 +255,7 @@ def test_vgg16_weights_take_rgb(tmp_path, rng):
         bgr, *vgg16.get_layer("block1_conv1").weights[:1], padding="same"
     )
     theirs = theirs + vgg16.get_layer("block1_conv1").bias
-    # At the border VGG-16 pads with the mean color, ours with black.
+    # VGG-16 pads the border with the mean color, and ours with black.
     ours, theirs = (as_numpy(x)[:, 1:-1, 1:-1] for x in (ours, theirs))
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-2)
     np.testing.assert_array_equal(
@@ -304,12 +303,12 @@ def test_keras_weights_must_be_finite(tmp_path):
     bias = vgg16.get_layer("block5_conv3").bias
     bias.assign(np.full(512, np.nan))
     vgg16.save_weights(tmp_path / "vgg16.weights.h5")
-    with pytest.raises(ValueError, match="block5_conv3's bias is not"):
+    with pytest.raises(ValueError, match="block5_conv3's bias does not"):
         SegNet((8, 8, 3), 4, encoder_weights=tmp_path / "vgg16.weights.h5")
 
 
 def changed(state, name, change):
-    """The state dict with one array changed; without it for None."""
+    """Change one array of a state dict; None removes it."""
     array = change(state[name].copy())
     rest = {n: v for n, v in state.items() if n != name}
     return rest if array is None else {name: array} | rest
@@ -328,16 +327,16 @@ def test_every_array_is_checked_before_one_is_loaded(rng, save, slim):
     net = SegNet((8, 8, 3), 4)
     before = net.get_weights()
     for name, change, message in (
-        ("features.0.bias", lambda a: None, r"shape \(16,\), and is missing"),
-        ("features.41.weight", lambda a: None, "and is missing"),
-        ("features.1.running_mean", lambda a: None, "and is missing"),
-        ("features.0.weight", lambda a: a[:8], r"\(16, 3, 3, 3\), and is"),
+        ("features.0.bias", lambda a: None, r"shape \(16,\), but is missing"),
+        ("features.41.weight", lambda a: None, "but is missing"),
+        ("features.1.running_mean", lambda a: None, "but is missing"),
+        ("features.0.weight", lambda a: a[:8], r"\(16, 3, 3, 3\), but is"),
         ("features.0.weight", lambda a: a[:, :1].copy(), r"\(16, 1, 3, 3\)"),
-        ("features.40.bias", lambda a: a[:1], r"\(32,\), and is \(1,\)"),
-        ("features.41.weight", lambda a: a[:1], r"\(32,\), and is \(1,\)"),
-        ("features.40.weight", fill(np.nan), "must be finite.*40.weight is"),
-        ("features.41.running_mean", fill(np.inf), "must be finite"),
-        ("features.41.running_var", fill(-1e-3), "variances at least 0"),
+        ("features.40.bias", lambda a: a[:1], r"\(32,\), but is \(1,\)"),
+        ("features.41.weight", lambda a: a[:1], r"\(32,\), but is \(1,\)"),
+        ("features.40.weight", fill(np.nan), "finite values.*40.weight does"),
+        ("features.41.running_mean", fill(np.inf), "must contain finite"),
+        ("features.41.running_var", fill(-1e-3), "variances >= 0"),
     ):
         path = save(changed(state, name, change))
         with pytest.raises(ValueError, match=message):
@@ -366,7 +365,7 @@ def test_fully_connected_layers_are_checked(rng, save):
     with pytest.raises(ValueError, match=r"classifier\.0\.weight .* missing"):
         DeconvNet(**options, encoder_weights=save(state))
     state["classifier.0.weight"] = np.zeros((512 * 49, 4096), "float32")
-    with pytest.raises(ValueError, match=r"\(4096, 25088\), and is \(25088"):
+    with pytest.raises(ValueError, match=r"\(4096, 25088\), but is \(25088"):
         DeconvNet(**options, encoder_weights=save(state))
 
 
@@ -383,7 +382,7 @@ def test_files_that_are_no_state_dict(tmp_path, save, slim):
     for junk in (b"", b"junk" * 50, b"PK\x03\x04junk"):
         path.write_bytes(junk)
         message("file must be a PyTorch state dict.*failed with")
-    # A whole model, and what is no dict.
+    # A whole model, and values that are not a state dict.
     for value in (torch.nn.Linear(2, 2), [torch.zeros(2)], {"state_dict": 5}):
         torch.save(value, path)
         message("file must be a PyTorch state dict.*failed with")
@@ -417,7 +416,7 @@ def test_imagenet_without_a_network_says_which_file_to_put_where(
 
 
 def test_imagenet_without_a_network_does_not_try(monkeypatch, tmp_path, slim):
-    """It is found out first whether the host answers."""
+    """The host is checked before the download."""
     asked = []
 
     def unreachable(urls):
@@ -440,7 +439,7 @@ def test_imagenet_without_a_network_does_not_try(monkeypatch, tmp_path, slim):
         "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
         "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
     )
-    # A file that is there needs no network.
+    # An existing file does not require a network.
     file = tmp_path / "models" / url.rpartition("/")[2]
     file.parent.mkdir()
     file.touch()
