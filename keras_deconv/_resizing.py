@@ -1,8 +1,8 @@
-"""Resize images to the size a model takes, and its scores back.
+"""Functions that resize images, labels and scores.
 
-Training, prediction and exported models call these functions, so they agree
-to the bit. All of them map centers of pixels to each other. TensorFlow is
-imported when they are called: JAX and PyTorch users may not have it.
+Training, prediction and exported models use the same functions, so that their
+results agree bit for bit. All functions align the centers of pixels. They
+import TensorFlow only when called, since JAX and PyTorch users may not have it.
 """
 
 from collections.abc import Sequence
@@ -10,26 +10,26 @@ from typing import Any
 
 
 def images(values: Any, size: Sequence[int]) -> Any:
-    """Resize images in 0..255 to float32; integers become whole numbers.
+    """Resize images in 0..255 to float32; integer images are rounded.
 
     Args:
-        values: `([batch,] height, width, channels)`, of any number dtype.
-        size: Height and width.
+        values: Tensor `([batch,] height, width, channels)` of any number dtype.
+        size: New height and width.
     """
     import tensorflow as tf
 
     values = tf.convert_to_tensor(values)
     resized = tf.image.resize(values, size, "bilinear", antialias=True)
-    # As a file of the resized image would hold them.
+    # An image file with the resized image would hold integers too.
     return resized if values.dtype.is_floating else tf.round(resized)
 
 
 def exported_images(values: Any, size: Sequence[int]) -> Any:
-    """`images` for batches of integers, in operations that others have too.
+    """Resize batches of integer images with operations that can be exported.
 
-    OpenVINO does not convert TensorFlow's own. Of random images up to 7 values
-    of 10,000 were rounded to the neighboring whole number, since sums have
-    another order.
+    OpenVINO does not convert `tf.image.resize`. The sums here have another
+    order, so that up to 7 of 10,000 values of random images were rounded to a
+    neighboring integer.
     """
     import tensorflow as tf
 
@@ -40,15 +40,16 @@ def exported_images(values: Any, size: Sequence[int]) -> Any:
     x = tf.reshape(shares @ x, (batch * size[0], width, channels))
     pixels, shares = _shares(width, size[1])
     x = shares @ tf.gather(x, pixels, axis=1)
-    # Reshaping forgets how many channels there are.
+    # Reshaping loses the static number of channels.
     return tf.round(tf.reshape(x, (batch, *size, values.shape[-1])))
 
 
 def _shares(length: Any, to: int) -> tuple[Any, Any]:
-    """The pixels of a row that make up each pixel of the resized row.
+    """Return the weights of the old pixels in each pixel of a resized row.
 
-    Their shares fall with the distance from its center, down to 0 at two new
-    pixels or two old ones across, whichever are larger.
+    The weights fall linearly with the distance from the center of the new
+    pixel. They reach 0 at a distance of one new pixel or one old pixel; the
+    larger of the two counts.
 
     Returns:
         Indices `(to, number)` and shares `(to, 1, number)`.
@@ -70,14 +71,14 @@ def _shares(length: Any, to: int) -> tuple[Any, Any]:
 
 
 def labels(values: Any, size: Sequence[int]) -> Any:
-    """Resize label maps `(height, width)` by taking the nearest pixel."""
+    """Resize a label map `(height, width)` with nearest-neighbor sampling."""
     import tensorflow as tf
 
     return tf.image.resize(values[..., None], size, "nearest")[..., 0]
 
 
 def scores(values: Any, size: Any) -> Any:
-    """Resize maps `(batch, height, width, channels)` to float32."""
+    """Resize scores `(batch, height, width, channels)` to float32."""
     import tensorflow as tf
 
     return tf.image.resize(values, size, "bilinear")
