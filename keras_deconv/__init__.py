@@ -70,9 +70,9 @@ def __getattr__(name: str) -> ModuleType:
             return importlib.import_module("keras_deconv.data")
         except ImportError as error:
             raise ImportError(
-                "keras_deconv.data requires TensorFlow, tensorflow-datasets "
-                f"and Pillow. Received: {error}. Install them with: "
-                "pip install keras-deconv. Layers, models, losses, metrics and "
-                "`fit` do not require them on JAX and PyTorch."
+                "keras_deconv.data reads datasets with TensorFlow, "
+                f"tensorflow-datasets and Pillow. Received: {error}. Install "
+                "them with: pip install keras-deconv. Layers, models, losses, "
+                "metrics and `fit` do not need them on JAX and PyTorch."
             ) from error
     raise AttributeError(f"module 'keras_deconv' has no attribute {name!r}")

@@ -272,7 +272,7 @@ def check_epoch(epoch: Any) -> None:
         or epoch.shape.rank != 0
     ):
         raise ValueError(
-            "`epoch` must be a scalar tf.Variable of dtype int64, such as "
+            "`epoch` must be a tf.Variable that holds one int64, such as "
             f"tf.Variable(0, dtype='int64'), or None. Received: epoch={epoch!r}"
         )
 
@@ -296,7 +296,7 @@ def image_shape(
     if len(sizes) != 3 or not is_known[2] or (static and not all(is_known)):
         raise ValueError(
             "`input_shape` must be (height, width, channels) without the "
-            f"batch. Height and width {unknown}; channels must be known. "
+            f"batch. Height and width {unknown}; channels may not be None. "
             f"Received: input_shape={value!r}"
         )
     height, width = (
@@ -383,9 +383,9 @@ def class_names(
         number = num_classes or "at least two"
         raise ValueError(
             f"`{name}` must be {number} distinct names, one per class, not "
-            "counting void. A name must be a str that is not empty, does not "
-            "start or end with whitespace, and does not contain line breaks or "
-            f"other control characters. Received: {name}={value!r}"
+            "counting void. A name must be a str that is not empty, without "
+            "whitespace at its start or end, and without line breaks or other "
+            f"control characters. Received: {name}={value!r}"
         )
     return names
 
@@ -689,8 +689,8 @@ def check_number_dtype(dtype: Any, name: str) -> None:
         given = str(dtype)
     if given not in NUMBERS:
         raise ValueError(
-            f"`{name}` must have one of the dtypes {', '.join(NUMBERS)}. "
-            f"Received: dtype {given}. Cast it first."
+            f"`{name}` must hold floats or integers of one of the dtypes "
+            f"{', '.join(NUMBERS)}. Received: dtype {given}. Cast it first."
         )
 
 

@@ -138,9 +138,9 @@ def check_scatter(batch: Any) -> None:
     if not isinstance(batch, int) or batch < 0:
         raise ValueError(
             "index_format='flat' and 'plane' cannot be unpooled by `predict` "
-            "or `export` on the OpenVINO backend, which requires a known batch "
-            "size for scatter. Use index_format='window', call the model "
-            "directly, or export it with KERAS_BACKEND=tensorflow."
+            "or `export` on the OpenVINO backend, whose scatter needs a known "
+            "batch size. Use index_format='window', call the model directly, "
+            "or export it with KERAS_BACKEND=tensorflow."
         )
 
 

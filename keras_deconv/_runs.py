@@ -96,9 +96,9 @@ def read_model(
     file = pathlib.Path(path).expanduser()
     if (file / "saved_model.pb").exists():
         raise ValueError(
-            f"{shown} must be {_RULE}. Received: {path!r}, which is a "
-            "SavedModel. Pass the model that it was exported from; load "
-            "SavedModels with tf.saved_model.load."
+            f"{shown} must be {_RULE}. Received: {path!r}, a SavedModel, which "
+            "tf.saved_model.load and servers can load. Pass the model that it "
+            "was exported from."
         )
     if file.is_dir():
         file = file / MODEL_FILE
@@ -110,14 +110,14 @@ def read_model(
     if not zipfile.is_zipfile(file):
         raise ValueError(
             f"{shown} must be {_RULE}. Received: '{file}', which is not a "
-            ".keras file or is incomplete."
+            ".keras file or is not complete."
         )
     try:
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
     except Exception as error:  # Unknown layers raise errors of many types.
         raise UnknownLayersError(
-            f"{shown} must be {_RULE} that Keras can load. Received: '{file}'. "
-            f"Error of Keras: {reason_of(error)}",
+            f"{shown} must be {_RULE} whose layers are known to Keras. "
+            f"Received: '{file}'. Error of Keras: {reason_of(error)}",
             file,
         ) from error
     return model, file

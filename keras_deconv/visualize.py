@@ -621,7 +621,7 @@ def _class_ids(
         raise ValueError(
             f"`{name}` must hold class ids 0..{num_classes - 1}, one for each "
             f"color of `palette`, or void (ignore_class={ignore_class}). "
-            f"Received: other labels {listed}{more}. Add them to "
+            f"Received other labels: {listed}{more}. Add them to "
             "`ignore_class` if they are void; otherwise, pass a palette with "
             "more colors."
         )

@@ -40,7 +40,9 @@ class SegmentationMetric(keras.metrics.Metric):
         )
 
     def merge_state(self, metrics: Iterable["SegmentationMetric"]) -> None:
-        """Add the counts of other metrics, for example from other replicas.
+        """Add the counts of other metrics.
+
+        Use it to merge the metrics of different parts of a dataset.
 
         Args:
             metrics: Sequence of metrics that count the same: accuracies and IoU

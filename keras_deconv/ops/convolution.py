@@ -103,9 +103,9 @@ def conv2d_matrix(
     num_weights = math.prod((*out_size, *kernel.shape))
     if num_weights > MAX_WEIGHTS:
         raise ValueError(
-            f"The matrix must have at most {MAX_WEIGHTS:,} weights. Received: "
-            f"input_size={size}, which results in {num_weights:,} weights. Use "
-            "a smaller size."
+            "`input_size` must result in a matrix with at most "
+            f"{MAX_WEIGHTS:,} weights. Received: input_size={size}, which "
+            f"results in {num_weights:,} weights. Use a smaller size."
         )
     first = [
         np.arange(m) * s - _shapes.padding_before(n, m, k, s, padding)
