@@ -322,7 +322,7 @@ def classifier_activation(value: object) -> str | None:
 
 
 def _is_same_str(value: object, text: str) -> bool:
-    """Compare without `==`, which returns an array if `value` is one."""
+    """Return whether `value` is this str; arrays do not support `==` here."""
     return isinstance(value, str) and value == text
 
 

@@ -91,7 +91,7 @@ class BilinearInitializer(keras.initializers.Initializer):
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class ICNR(keras.initializers.Initializer):
-    """Initializer of a transposed convolution as nearest-neighbor upsampling.
+    """Initializer of a transposed convolution as convolution and upsampling.
 
     Use it to start without checkerboard artifacts but train all weights. At the
     start, the layer is a convolution followed by nearest-neighbor upsampling:

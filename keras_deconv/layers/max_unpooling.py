@@ -73,9 +73,9 @@ class MaxUnpool(UnpoolLayer):
     def _check_call(self, values: Any, argmax: Any) -> None:
         if argmax is None or isinstance(values, list | tuple):
             raise ValueError(
-                "Unpooling layers need the values and the index as two "
-                "arguments: unpool(values, argmax), or unpool(*pool(inputs)) "
-                "to unpack the pair from a pooling layer. Received: "
+                "`values` and `argmax` must be passed as two arguments: "
+                "unpool(values, argmax), or unpool(*pool(inputs)) to unpack "
+                "the pair from a pooling layer. Received: "
                 f"{type(values).__name__} and {type(argmax).__name__}"
             )
 
