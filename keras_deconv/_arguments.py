@@ -460,8 +460,8 @@ def class_weights(
     # The loss would convert larger weights to infinity.
     if not all(0 <= w <= FLOAT32_MAX for w in weights):
         raise ValueError(
-            "`class_weights` must be a sequence of finite floats >= 0, one per "
-            "class, or a dict of them by class id, or None. "
+            "`class_weights` must be finite floats >= 0, one per class, as a "
+            "sequence or as a dict by class id, or None. "
             f"Received: class_weights={value!r}"
         )
     return weights
@@ -829,7 +829,7 @@ def batches(value: Any, name: str) -> Any:
 
 def _not_a_tensor(value: object, name: str, hint: str = "") -> ValueError:
     return ValueError(
-        f"`{name}` must be a tensor or an array of real numbers. Received: "
+        f"`{name}` must hold real numbers, as a tensor or an array. Received: "
         f"{_kind(value)}. {hint}".rstrip()
     )
 

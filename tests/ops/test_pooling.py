@@ -530,7 +530,7 @@ def test_layers_refuse_while_a_model_is_built():
             keras.Input((2, 3, 4), dtype="uint8"),
             like=keras.Input((None, 8, 1)),
         )
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError, match="at least the window size"):
         keras_deconv.MaxPoolWithArgmax2D(3)(values)
     with pytest.raises(ValueError, match="dtype bool"):
         keras_deconv.MaxPoolWithArgmax2D()(keras.Input((4, 4, 1), dtype="bool"))

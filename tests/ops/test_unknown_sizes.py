@@ -267,7 +267,7 @@ def test_jax_exports_unknown_sizes(pool_size, padding, constraints, rng):
 @pytest.mark.backend
 @with_jax
 def test_jax_asks_for_bounds_of_sizes():
-    with pytest.raises(ValueError, match="needs a lower bound"):
+    with pytest.raises(ValueError, match="requires a lower bound"):
         exported_by_jax(ops.max_pool_with_argmax)
 
 
