@@ -29,6 +29,9 @@ class BoundaryF1(NamedScores, SegmentationMetric):
     classes that have a boundary in its labels. The result is the mean over the
     images with at least one boundary in their labels.
 
+    `per_class()` returns the score of each class as a tensor, and
+    `per_class_by_name(class_names)` returns a dict.
+
     A pixel is on the boundary of a class if the class contains either the pixel
     or its right, lower or lower right neighbor, but not both. Boundaries are
     therefore one pixel wide. The edge of the image is not a boundary, and

@@ -288,6 +288,9 @@ class ClassAccuracy(ClassMeanMetric):
     classes. Pixels with a void label are not counted. The scores are those of
     all pixels since `reset_state`.
 
+    `per_class()` returns the score of each class as a tensor, and
+    `per_class_by_name(class_names)` returns a dict.
+
     Reference: Badrinarayanan et al., 2015, "SegNet", section 4 ("C"),
     https://arxiv.org/abs/1511.00561. The authors count absent classes as 0, as
     this metric does with `absent_classes="zero"`.
@@ -297,9 +300,8 @@ class ClassAccuracy(ClassMeanMetric):
         ignore_class: int, tuple of ints or None. Void labels, whose pixels are
             not counted. The default is 255. None counts every pixel.
         absent_classes: `"skip"` averages over the classes that occur in the
-            labels,
-            `"zero"` averages over all classes and counts absent ones as 0. The
-            default is `"skip"`.
+            labels, `"zero"` averages over all classes and counts absent ones as
+            0. The default is `"skip"`.
         name: str or None. Name of the metric.
         dtype: Float dtype or dtype policy of the result. None means
             `keras.config.floatx()`. float16 and bfloat16 are raised to float32.
@@ -391,6 +393,12 @@ class MeanIoU(ClassMeanMetric):
     with a void label are not counted. The scores are those of all pixels since
     `reset_state`.
 
+    `per_class()` returns the score of each class as a tensor, and
+    `per_class_by_name(class_names)` returns a dict.
+
+    `per_class()` returns the score of each class as a tensor, and
+    `per_class_by_name(class_names)` returns a dict.
+
     Unlike `keras.metrics.MeanIoU`, this metric accepts logits, probabilities or
     class ids, supports several void labels, counts in integers, and counts
     predictions outside the classes as wrong.
@@ -406,9 +414,9 @@ class MeanIoU(ClassMeanMetric):
         ignore_class: int, tuple of ints or None. Void labels, whose pixels are
             not counted. The default is 255. None counts every pixel.
         absent_classes: `"skip"` averages over the classes that occur in the
-            labels or in the predictions, as FCN and Keras do.
-            `"zero"` averages over all classes and counts absent ones as 0. The
-            default is `"skip"`.
+            labels or in the predictions, as FCN and Keras do. `"zero"` averages
+            over all classes and counts absent ones as 0. The default is
+            `"skip"`.
         name: str or None. Name of the metric.
         dtype: Float dtype or dtype policy of the result. None means
             `keras.config.floatx()`. float16 and bfloat16 are raised to float32.
