@@ -55,7 +55,7 @@ def undocumented(value):
     return [name for name in arguments(value) if name not in documented(value)]
 
 
-@pytest.mark.parametrize("value", public_objects())
+@pytest.mark.parametrize("value", [*public_objects()])
 def test_every_argument_is_documented(value):
     assert not undocumented(value)
 
