@@ -64,16 +64,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    # Data sets bring tensorflow-datasets along: imported when used.
+    # `data` imports tensorflow-datasets, so it is imported on first use.
     if name == "data":
         try:
             return importlib.import_module("keras_deconv.data")
         except ImportError as error:
             raise ImportError(
                 "keras_deconv.data reads datasets with TensorFlow, "
-                "tensorflow-datasets and Pillow. Received: "
-                f"{error}. Install them with: pip install keras-deconv. "
-                "Layers, models, losses, metrics and `fit` do not need them on "
-                "JAX and PyTorch."
+                f"tensorflow-datasets and Pillow. Received: {error}. Install "
+                "them with: pip install keras-deconv. Layers, models, losses, "
+                "metrics and `fit` do not need them on JAX and PyTorch."
             ) from error
     raise AttributeError(f"module 'keras_deconv' has no attribute {name!r}")

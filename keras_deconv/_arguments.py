@@ -1,7 +1,7 @@
-"""Normalize and check arguments: one rule and one error text for each.
+"""Functions that check arguments and convert them to one form.
 
-Every error names the argument, states the rule, shows what came and says what
-to write instead.
+Every error names the argument, says what it must be, shows the received value
+and says what to pass instead.
 """
 
 import inspect
@@ -27,36 +27,40 @@ ValueRange = Sequence[float]
 INDEX_FORMATS = ("window", "flat", "plane")
 OVERLAPS = ("sum", "mean")
 VOID = 255
-"""The label of pixels that count neither in training nor in scores."""
+"""The label of pixels that training and metrics ignore."""
 TWO_CLASSES = (
     "A binary model needs num_classes=2: one logit for the background and one "
     "for the foreground."
 )
 TWO_LOGITS = (
-    f"{TWO_CLASSES} A model with one logit z becomes such a model with zeros "
+    f"{TWO_CLASSES} To convert a model with one logit z per pixel, add zeros "
     "for the background: "
     "keras.ops.concatenate([keras.ops.zeros_like(z), z], axis=-1)."
 )
-"""What to do with a model, or with predictions, of one logit per pixel."""
+"""Advice for models, and for predictions, with one logit per pixel."""
 FLOAT32_MAX = float(np.finfo("float32").max)
 MAX_CLASSES = 10_000
-"""A confusion matrix of so many classes takes 800 MB."""
+"""With this number of classes, a confusion matrix takes 800 MB."""
 MAX_CELLS = 4096
-# Of fixed unpooling, where cells are filled together; gradients add one by one.
-MAX_FILLED_CELLS = 2**14
-"""Cells of a window, in all; 64x64 in two dimensions.
+"""Largest number of cells of a window, for example 64x64.
 
-The kernels look at the cells one by one, which takes seconds for so many.
+The kernels process the cells one by one, which takes seconds for so large a
+window.
+"""
+MAX_FILLED_CELLS = 2**14
+"""The same for fixed unpooling.
+
+It fills all cells at once; only its gradient processes them one by one.
 """
 MAX_ELEMENTS = 2**16
-"""Where a sequence that is an argument is taken to be endless."""
+"""A longer sequence is refused as an argument, since it may be endless."""
 
 
 def choice(value: object, name: str, choices: Sequence[str]) -> str:
-    """One of some strings, in lower case.
+    """Return `value` in lower case, which must be one of `choices`.
 
     Raises:
-        ValueError: It is none of them.
+        ValueError: If `value` is not one of `choices`.
     """
     normal = value.lower() if isinstance(value, str) else ""
     if normal not in choices:
@@ -68,22 +72,20 @@ def choice(value: object, name: str, choices: Sequence[str]) -> str:
 
 
 def _as_int(value: object) -> int | None:
-    """`value` as int, or None if it is not a whole number (True is not)."""
+    """Return `value` as int, or None if it is a bool or not an integer."""
     if isinstance(value, bool):
         return None
     try:
         return operator.index(value)  # type: ignore[arg-type]
-    # Tensors that are not ints raise errors of every kind.
-    except Exception:
+    except Exception:  # Tensors raise errors of many types.
         return None
 
 
 def elements(value: object) -> list[Any] | None:
-    """The elements of a sequence, or None if it is not one.
+    """Return the elements of a sequence, or None if `value` is not a sequence.
 
-    A str is not one, nor are a dict and a set, which has no order. Scalar and
-    symbolic tensors are iterable by their class, and raise errors of every
-    kind.
+    A str, a dict and a set do not count as sequences. Scalar and symbolic
+    tensors seem iterable but raise errors of many types.
     """
     if not isinstance(value, Iterable) or isinstance(
         value, str | bytes | Mapping | Set
@@ -109,7 +111,7 @@ def _check_bits(
 def ints(
     value: object, num_spatial_dims: int, name: str, minimum: int
 ) -> tuple[int, ...]:
-    """Give one int per spatial axis, each at least `minimum`.
+    """Return one int per spatial axis, each at least `minimum`.
 
     Args:
         value: int (used for every axis) or sequence of `num_spatial_dims`
@@ -119,8 +121,8 @@ def ints(
         minimum: Smallest value allowed.
 
     Raises:
-        ValueError: No int, wrong number of ints, or an int below `minimum` or
-            above 2**31 - 1.
+        ValueError: If `value` is not an int or `num_spatial_dims` ints from
+            `minimum` to 2**31 - 1.
     """
     single = _as_int(value)
     if single is not None:
@@ -149,28 +151,28 @@ def _int_from(minimum: int, value: object, name: str, bits: int) -> int:
 
 
 def positive_int(value: object, name: str) -> int:
-    """An int from 1 to 2**31 - 1: frameworks count in int32.
+    """Return an int from 1 to 2**31 - 1, since frameworks count in int32.
 
     Raises:
-        ValueError: If `value` is not one.
+        ValueError: If `value` is not such an int.
     """
     return _int_from(1, value, name, bits=31)
 
 
 def natural_int(value: object, name: str) -> int:
-    """An int from 0 to 2**63 - 1, as seeds may be.
+    """Return an int from 0 to 2**63 - 1, the range of seeds.
 
     Raises:
-        ValueError: If `value` is not one.
+        ValueError: If `value` is not such an int.
     """
     return _int_from(0, value, name, bits=63)
 
 
 def counts(value: object, name: str) -> tuple[int, ...]:
-    """A sequence of ints >= 1, one at least.
+    """Return a sequence of ints >= 1 as a tuple.
 
     Raises:
-        ValueError: It is none.
+        ValueError: If `value` is not a sequence of ints >= 1, or is empty.
     """
     values = [_as_int(v) for v in elements(value) or ()]
     result = tuple(v for v in values if v is not None and v >= 1)
@@ -184,10 +186,10 @@ def counts(value: object, name: str) -> tuple[int, ...]:
 
 
 def rate(value: object, name: str) -> float:
-    """A share that is dropped: at least 0 and below 1.
+    """Return a dropout rate, which is at least 0 and less than 1.
 
     Raises:
-        ValueError: It is none.
+        ValueError: If `value` is not such a number.
     """
     if (
         isinstance(value, bool)
@@ -195,17 +197,17 @@ def rate(value: object, name: str) -> float:
         or not 0 <= float(value) < 1
     ):
         raise ValueError(
-            f"`{name}` must be a rate of at least 0 and below 1. Received: "
+            f"`{name}` must be a number >= 0 and < 1. Received: "
             f"{name}={value!r}"
         )
     return float(value)
 
 
 def positive_number(value: object, name: str) -> float:
-    """A finite number > 0.
+    """Return a finite number > 0 as float.
 
     Raises:
-        ValueError: If `value` is not one.
+        ValueError: If `value` is not such a number.
     """
     if (
         isinstance(value, bool)
@@ -219,49 +221,49 @@ def positive_number(value: object, name: str) -> float:
 
 
 def activation(value: object, name: str) -> Any:
-    """An activation as `keras.layers.Activation` takes it: name or function.
+    """Return an activation for `keras.layers.Activation`: a name or a function.
 
     Raises:
-        ValueError: If `value` is not a name that Keras knows, nor callable.
+        ValueError: If `value` is not a name that Keras knows or a callable.
     """
     try:
         if value is not None and callable(keras.activations.get(value)):
             return value
-    except Exception:  # Of every kind, for what is not hashable and others.
+    except Exception:  # Keras raises other types for unhashable values.
         pass
     raise ValueError(
-        f"`{name}` must be the name of an activation of Keras, such as 'relu' "
-        f"or 'gelu', or a function. Received: {name}={value!r}"
+        f"`{name}` must be the name of a Keras activation, such as 'relu' or "
+        f"'gelu', or a function. Received: {name}={value!r}"
     )
 
 
 def initializer(value: object, name: str) -> Any:
-    """An initializer of Keras, given one, its name or its configuration.
+    """Return a Keras initializer from an instance, a name or a configuration.
 
     Raises:
-        ValueError: If `value` is something else.
+        ValueError: If `value` does not name or define an initializer.
     """
     try:
         found = keras.initializers.get(value)
-    except Exception:  # Of every kind, for what is not hashable and others.
+    except Exception:  # Keras raises other types for unhashable values.
         found = None
     if not callable(found):
         raise ValueError(
-            f"`{name}` must be the name of an initializer of Keras, such as "
-            f"'he_normal', or an instance of one. Received: {name}={value!r}"
+            f"`{name}` must be the name of a Keras initializer, such as "
+            f"'he_normal', or an initializer. Received: {name}={value!r}"
         )
     return found
 
 
 def check_epoch(epoch: Any) -> None:
-    """Check the variable that carries the number of the epoch, or None.
+    """Check the variable that holds the number of the epoch.
 
     Raises:
-        ValueError: It is something else; a number would never change.
+        ValueError: If `epoch` is neither None nor a scalar int64 `tf.Variable`.
     """
     if epoch is None:
         return
-    # Backends other than TensorFlow do without it until here.
+    # Other backends do not require TensorFlow.
     import tensorflow as tf
 
     if (
@@ -278,15 +280,15 @@ def check_epoch(epoch: Any) -> None:
 def image_shape(
     value: object, minimum: int = 1, static: bool = False
 ) -> tuple[int | None, int | None, int]:
-    """Shape of the images a network takes: height, width, channels.
+    """Return the input shape of a network: height, width and channels.
 
     Args:
-        value: Sequence of three; height and width may be None.
+        value: Sequence of three ints >= 1; height and width may be None.
         minimum: Smallest height and width allowed.
-        static: Whether None is refused.
+        static: Whether height and width must be known.
 
     Raises:
-        ValueError: As described.
+        ValueError: If `value` is not such a sequence.
     """
     sizes = elements(value) or []
     unknown = "must be known" if static else "may be None"
@@ -294,7 +296,7 @@ def image_shape(
     if len(sizes) != 3 or not is_known[2] or (static and not all(is_known)):
         raise ValueError(
             "`input_shape` must be (height, width, channels) without the "
-            f"batch; height and width {unknown}, channels may not be None. "
+            f"batch. Height and width {unknown}; channels may not be None. "
             f"Received: input_shape={value!r}"
         )
     height, width = (
@@ -310,7 +312,7 @@ def image_shape(
 
 
 def classifier_activation(value: object) -> str | None:
-    """What a network makes of its logits."""
+    """Return the activation of the logits: None or "softmax"."""
     if value is not None and not _is_same_str(value, "softmax"):
         raise ValueError(
             "`classifier_activation` must be None (logits) or 'softmax'. "
@@ -320,15 +322,15 @@ def classifier_activation(value: object) -> str | None:
 
 
 def _is_same_str(value: object, text: str) -> bool:
-    """`value == text`, which is an array for arrays."""
+    """Return whether `value` is this str; arrays do not support `==` here."""
     return isinstance(value, str) and value == text
 
 
 def num_classes(value: object) -> int:
-    """Number of classes: an int from 2 to 10,000, void not included.
+    """Return the number of classes, not counting void: an int from 2 to 10,000.
 
-    The same rule for networks, losses, metrics and data: a softmax over one
-    class is always 1.
+    Networks, losses, metrics and data use this rule. One class is not enough,
+    since a softmax over one class is always 1.
 
     Raises:
         ValueError: If `value` is not an int from 2 to 10,000.
@@ -336,7 +338,7 @@ def num_classes(value: object) -> int:
     result = _as_int(value)
     if result is None or result < 2:
         raise ValueError(
-            "`num_classes` must be an int >= 2; void is not a class. Received: "
+            "`num_classes` must be an int >= 2, not counting void. Received: "
             f"num_classes={value!r}. {TWO_CLASSES}"
         )
     if result > MAX_CLASSES:
@@ -350,19 +352,20 @@ def num_classes(value: object) -> int:
 def class_names(
     value: object, num_classes: int | None = None, name: str = "class_names"
 ) -> tuple[str, ...]:
-    """Names of classes: different texts of one line, in the order of the ids.
+    """Return distinct class names in the order of the class ids.
 
-    tfds and the files of an export write one name a line.
+    A name must be a single line, since tfds and exports write one name per
+    line.
 
     Args:
         value: Sequence of str.
-        num_classes: How many names there must be; None for at least two.
+        num_classes: Number of names; None for at least two.
         name: Name of the argument, for the error.
 
     Raises:
-        ValueError: If `value` is not a sequence of `num_classes` different str,
-            or if one of them is empty, has blanks around it or a control
-            character, such as a line break.
+        ValueError: If `value` is not a sequence of `num_classes` distinct str.
+        ValueError: If a name is empty, starts or ends with whitespace, or
+            contains a control character such as a line break.
     """
     names = tuple(elements(value) or ())
     least, most = (num_classes, num_classes) if num_classes else (2, math.inf)
@@ -371,7 +374,7 @@ def class_names(
         or not all(
             isinstance(one, str)
             and one.strip().splitlines() == [one]
-            # They are printed; a terminal obeys an escape sequence.
+            # Names are printed, and a terminal executes escape sequences.
             and "Cc" not in map(unicodedata.category, one)
             for one in names
         )
@@ -379,16 +382,16 @@ def class_names(
     ):
         number = num_classes or "at least two"
         raise ValueError(
-            f"`{name}` must be {number} distinct names, one per class (void "
-            "is not a class): str that are not empty, without blanks around "
-            "them and without line breaks or other control characters. "
-            f"Received: {name}={value!r}"
+            f"`{name}` must be {number} distinct names, one per class, not "
+            "counting void. A name must be a str that is not empty, without "
+            "whitespace at its start or end, and without line breaks or other "
+            f"control characters. Received: {name}={value!r}"
         )
     return names
 
 
 def boolean(value: object, name: str) -> bool:
-    """True or False; the str "False" would count as True.
+    """Return a bool; other values are refused, since the str "False" is true.
 
     Raises:
         ValueError: If `value` is not a bool.
@@ -403,16 +406,15 @@ def boolean(value: object, name: str) -> bool:
 def ignore_class(
     value: object, num_classes: int | None = None
 ) -> int | tuple[int, ...] | None:
-    """The void ids as plain ints: one int, a tuple of ints or None.
+    """Return the void ids as plain ints: one int, a tuple of ints or None.
 
     Args:
         value: int, sequence of ints or None.
-        num_classes: Number of classes, where it is known.
+        num_classes: Number of classes; None if it is not known.
 
     Raises:
-        ValueError: If `value` is not an int, a sequence of ints or None, or if
-            it is the default, 255, and there are so many classes that 255 is
-            one of them.
+        ValueError: If `value` is not an int, a sequence of ints or None.
+        ValueError: If `value` is the default, 255, and 255 is also a class.
     """
     if value is None:
         return None
@@ -420,17 +422,18 @@ def ignore_class(
     if single == VOID and num_classes and num_classes > VOID:
         raise ValueError(
             "`ignore_class` must not be its default, 255, for more than 255 "
-            "classes: class 255 would be void. Received: ignore_class=255, "
-            f"{num_classes} classes. Pass ignore_class=None if nothing is "
-            "void, another id such as -1, or (255,) if class 255 is to be void."
+            "classes, since it would ignore class 255. Received: "
+            f"ignore_class=255, {num_classes} classes. Pass ignore_class=None "
+            "if the masks do not contain void, another id such as -1, or "
+            "(255,) to ignore class 255."
         )
     found = elements(value) if single is None else [single]
     ids = [None] if found is None else [_as_int(v) for v in found]
     result = tuple(n for n in ids if n is not None)
     if len(result) < len(ids):
         raise ValueError(
-            "`ignore_class` must be an int, a tuple of ints or None (nothing "
-            f"is void). Received: ignore_class={value!r}"
+            "`ignore_class` must be an int, a tuple of ints, or None to count "
+            f"every pixel. Received: ignore_class={value!r}"
         )
     _check_bits(map(abs, result), "ignore_class", value)
     return result if single is None else single
@@ -439,21 +442,22 @@ def ignore_class(
 def class_weights(
     value: Sequence[float] | Mapping[int, float] | None,
 ) -> tuple[float, ...] | None:
-    """One weight per class as plain floats, or None.
+    """Return one weight per class as plain floats, or None.
 
     Raises:
-        ValueError: No numbers, a negative one, or one beyond float32.
+        ValueError: If a weight is not a number, is negative or exceeds the
+            range of float32.
     """
     if value is None:
         return None
     try:
-        if isinstance(value, Mapping):  # as Keras' own class_weight
+        if isinstance(value, Mapping):  # Like `class_weight` of `fit`.
             value = [value[i] for i in range(len(value))]
         found = elements(value)
         weights = tuple(map(float, [-1] if found is None else found))
-    except Exception:  # Of every kind, for tensors that are not scalars.
+    except Exception:  # Tensors that are not scalars raise many types.
         weights = (-1.0,)
-    # Beyond float32 a weight would be infinite in the loss.
+    # The loss would convert larger weights to infinity.
     if not all(0 <= w <= FLOAT32_MAX for w in weights):
         raise ValueError(
             "`class_weights` must be finite floats >= 0, one per class, as a "
@@ -464,14 +468,15 @@ def class_weights(
 
 
 def palette(value: Any, num_classes: int | None = None) -> np.ndarray:
-    """The colors of classes as uint8 array `(num_classes, 3)`.
+    """Return the colors of the classes as a uint8 array `(num_classes, 3)`.
 
     Raises:
-        ValueError: There is not one (red, green, blue) of 0..255 per class.
+        ValueError: If `value` is not one (red, green, blue) in 0..255 per
+            class.
     """
     try:
         colors = np.asarray(value)
-    except Exception:  # Rows of different lengths, symbolic tensors, others.
+    except Exception:  # For example for rows of different lengths.
         colors = np.zeros(0)
     if (
         colors.ndim != 2
@@ -485,17 +490,18 @@ def palette(value: Any, num_classes: int | None = None) -> np.ndarray:
         number = "" if num_classes is None else f", {num_classes} in all"
         raise ValueError(
             "`palette` must hold one (red, green, blue) of ints in 0..255 for "
-            f"each class{number}. Received: palette={value!r}. "
-            "visualize.default_palette(num_classes) makes one."
+            f"each class{number}. Received: palette={value!r}. To create one, "
+            "call visualize.default_palette(num_classes)."
         )
     return colors.astype("uint8")
 
 
 def value_range(value: Any) -> tuple[float, float] | None:
-    """Return (low, high) as floats, or None if no range is given.
+    """Return the pair (low, high) as floats, or None.
 
     Raises:
-        ValueError: If `value` is not two finite numbers, low below high.
+        ValueError: If `value` is neither None nor two finite numbers with
+            low < high.
     """
     if value is None:
         return None
@@ -518,26 +524,26 @@ def value_range(value: Any) -> tuple[float, float] | None:
 
 
 def transposed_kernel_size(value: object, strides: int, name: str) -> int:
-    """Kernel size of a transposed convolution, with a warning if it is uneven.
+    """Return the kernel size of a transposed convolution.
 
-    Where the kernel is no multiple of the strides, the outputs get unequal
-    numbers of terms: the checkerboard of Odena, Dumoulin and Olah, 2016,
-    "Deconvolution and checkerboard artifacts",
+    Warns if the kernel size is not a multiple of the strides. The outputs are
+    then sums of different numbers of terms, which causes the checkerboard of
+    Odena, Dumoulin and Olah, 2016, "Deconvolution and checkerboard artifacts",
     https://distill.pub/2016/deconv-checkerboard.
     """
     size = positive_int(value, name)
     if size % strides:
         warnings.warn(
-            f"`{name}` should be a multiple of the strides, {strides}: "
-            "otherwise some outputs sum more terms than their neighbors, "
-            f"which draws a checkerboard. Received: {name}={size}",
+            f"`{name}` should be a multiple of the strides ({strides}); other "
+            "kernel sizes cause checkerboard artifacts. Received: "
+            f"{name}={size}",
             stacklevel=_level_of_caller(),
         )
     return size
 
 
 def _level_of_caller() -> int:
-    """Stack level, for a warning, of whoever called this package."""
+    """Return the `stacklevel` at which a warning shows the user's code."""
     package = os.path.dirname(__file__)
     level, frame = 0, inspect.currentframe()
     while frame is not None and frame.f_code.co_filename.startswith(package):
@@ -548,7 +554,7 @@ def _level_of_caller() -> int:
 def strides(
     value: object, pool_size: tuple[int, ...], name: str = "strides"
 ) -> tuple[int, ...]:
-    """Strides per spatial axis; None means windows side by side."""
+    """Return the strides per spatial axis; None means `pool_size`."""
     if value is None:
         return pool_size
     return ints(value, len(pool_size), name, minimum=1)
@@ -561,11 +567,12 @@ def window(
     num_spatial_dims: int,
     max_cells: int = MAX_CELLS,
 ) -> tuple[tuple[int, ...], tuple[int, ...], str]:
-    """Window, strides and padding of a pooling, per spatial axis.
+    """Return the window, the strides and the padding of a pooling.
 
     Raises:
-        ValueError: If an argument is not as described, or the window or the
-            strides have more than `max_cells` cells in all.
+        ValueError: If `pool_size` or `strides_` is not ints >= 1, one per
+            spatial axis, or has more than `max_cells` cells in all.
+        ValueError: If `padding_` is not "valid" or "same".
     """
     size = ints(pool_size, num_spatial_dims, "pool_size", minimum=1)
     steps = strides(strides_, size)
@@ -573,9 +580,9 @@ def window(
         if math.prod(cells) > max_cells:
             raise ValueError(
                 f"`{name}` must have at most {max_cells} cells in all, since "
-                f"they are handled one by one. Received: {name}={cells}. Pool "
-                "or unpool in several steps; to pool the whole image, use "
-                "keras.layers.GlobalMaxPooling."
+                f"they are processed one by one. Received: {name}={cells}. "
+                "Pool or unpool in several steps. To pool a whole image, use a "
+                "keras.layers.GlobalMaxPooling layer."
             )
     return size, steps, padding(padding_)
 
@@ -583,22 +590,22 @@ def window(
 def check_side_by_side(
     strides: tuple[int, ...], pool_size: tuple[int, ...]
 ) -> None:
-    """Refuse windows that overlap or leave gaps.
+    """Raise an error if windows overlap or leave gaps.
 
     Raises:
-        ValueError: If `strides` are not `pool_size`.
+        ValueError: If `strides` is not `pool_size`.
     """
     if strides != pool_size:
         raise ValueError(
-            "`strides` must be None or `pool_size` for nearest unpooling: a "
-            "cell that belongs to two windows or to none has no nearest value. "
-            f"Received: strides={strides}, pool_size={pool_size}. Use "
-            "MaxUnpool or BedOfNailsUnpool for such windows."
+            "`strides` must be None or `pool_size` for nearest unpooling, "
+            "since windows must not overlap or leave gaps. Received: "
+            f"strides={strides}, pool_size={pool_size}. Use MaxUnpool or "
+            "BedOfNailsUnpool for such windows."
         )
 
 
 def output_size(value: object, num_spatial_dims: int) -> tuple[int, ...] | None:
-    """Spatial size to restore, or None to let the pooling rule decide."""
+    """Return the spatial size to restore, or None for the default size."""
     if value is None:
         return None
     size = ints(value, num_spatial_dims, "output_size", minimum=1)
@@ -611,48 +618,49 @@ def output_size(value: object, num_spatial_dims: int) -> tuple[int, ...] | None:
 
 
 def position(value: object, pool_size: tuple[int, ...]) -> tuple[int, ...]:
-    """Cell of each window that takes the value, one index per spatial axis."""
+    """Return the cell of a window that gets the value, one int per axis."""
     result = ints(value, len(pool_size), "position", minimum=0)
     if any(p >= k for p, k in zip(result, pool_size, strict=True)):
         raise ValueError(
-            "`position` counts cells inside a window of `pool_size`, from 0, "
-            f"so it must be below {pool_size}. Received: position={value!r}"
+            "`position` must be less than `pool_size`, since it counts cells "
+            f"of a window from 0. Received: position={value!r}, "
+            f"pool_size={pool_size}"
         )
     return result
 
 
 def padding(value: object) -> str:
-    """Padding as in Keras pooling, in lower case."""
+    """Return "valid" or "same"."""
     return choice(value, "padding", ("valid", "same"))
 
 
 def data_format(value: object) -> str:
-    """Data format; None means the one of the Keras configuration."""
+    """Return the data format; None means that of the Keras configuration."""
     if value is None:
         return keras.config.image_data_format()
     return choice(value, "data_format", ("channels_last", "channels_first"))
 
 
 def index_format(value: object) -> str:
-    """What an argmax index counts."""
+    """Return an index format of the layers."""
     return choice(value, "index_format", INDEX_FORMATS)
 
 
 def argmax_format(value: object, name: str) -> str:
-    """An index format to convert from or to; ONNX's is one more."""
+    """Return an index format of `convert_argmax`, which includes ONNX's."""
     return choice(value, name, (*INDEX_FORMATS, "onnx"))
 
 
 def overlap(value: object) -> str:
-    """What happens where several windows chose the same input."""
+    """Return how to combine values that land on the same cell."""
     return choice(value, "overlap", OVERLAPS)
 
 
 def argmax_dtype(pool_size: Sequence[int], index_format: str) -> str:
-    """Dtype of the index that pooling returns.
+    """Return the dtype of the index that pooling returns.
 
-    One byte does for a window of up to 256 cells. Positions take int64, or
-    what JAX has in its place.
+    One byte suffices for windows of up to 256 cells. Positions need int64,
+    which is int32 on JAX by default.
 
     >>> argmax_dtype((2, 2), "window"), argmax_dtype((17, 17), "window")
     ('uint8', 'int32')
@@ -669,58 +677,59 @@ NUMBERS = (
 
 
 def check_number_dtype(dtype: Any, name: str) -> None:
-    """Refuse what no backend can compare: bool, text, wide unsigned ints.
+    """Raise an error for dtypes that not every backend can compare.
 
     Raises:
-        ValueError: As described.
+        ValueError: If `dtype` is not one of `NUMBERS`. It may be bool, text or
+            a wide unsigned integer.
     """
     try:
         given = keras.backend.standardize_dtype(dtype)
-    except ValueError:  # no dtype of Keras, such as complex ones
+    except ValueError:  # Keras does not have this dtype, such as complex64.
         given = str(dtype)
     if given not in NUMBERS:
         raise ValueError(
-            f"`{name}` must hold floats or integers, of a dtype among "
-            f"{', '.join(NUMBERS)}. Cast it. Received: dtype {given}"
+            f"`{name}` must hold floats or integers of one of the dtypes "
+            f"{', '.join(NUMBERS)}. Received: dtype {given}. Cast it first."
         )
 
 
 def check_overlap_dtype(overlap: str, dtype: Any) -> None:
-    """Refuse to average integers.
+    """Raise an error if integers would be averaged.
 
     Raises:
-        ValueError: As described.
+        ValueError: If `overlap` is "mean" and the dtype is not a float dtype.
     """
     name = keras.backend.standardize_dtype(dtype)
     if overlap == "mean" and "float" not in name:
         raise ValueError(
-            "overlap='mean' needs `values` of a float dtype, since a mean of "
-            "integers is none. Cast them, or use overlap='sum'. Received: "
-            f"values of dtype {name}"
+            "overlap='mean' requires `values` of a float dtype, since integers "
+            "cannot be averaged exactly. Received: values of dtype "
+            f"{name}. Cast them, or use overlap='sum'."
         )
 
 
 def check_integer_index(dtype: Any) -> None:
-    """Refuse an index that is no integer.
+    """Raise an error if the index is not an integer.
 
     Raises:
-        ValueError: As described.
+        ValueError: If `dtype` is not an integer dtype.
     """
     name = keras.backend.standardize_dtype(dtype)
     if "int" not in name:
         raise ValueError(
             "`argmax` must be the integer index that MaxPoolWithArgmax "
-            "returns. Float indices lose positions (float32 beyond 2**24, "
-            "float16 beyond 2048): do not cast the index. Received: argmax "
-            f"of dtype {name}"
+            f"returns. Received: argmax of dtype {name}. Do not cast the index "
+            "to floats: float32 is exact only up to 2**24, float16 up to 2048."
         )
 
 
 def check_argmax(values_shape: Any, argmax_shape: Any, dtype: Any) -> None:
-    """Refuse an index that is no integer, or of another shape.
+    """Raise an error if the index does not match the values.
 
     Raises:
-        ValueError: As described.
+        ValueError: If the index is not an integer.
+        ValueError: If the shapes differ.
     """
     check_integer_index(dtype)
     values_shape, argmax_shape = tuple(values_shape), tuple(argmax_shape)
@@ -729,18 +738,18 @@ def check_argmax(values_shape: Any, argmax_shape: Any, dtype: Any) -> None:
         for a, b in zip(values_shape, argmax_shape, strict=True)
     ):
         raise ValueError(
-            "`argmax` must have the shape of `values`: one index for each "
-            "value. Bring `values` to the index's number of channels (a "
-            "convolution does it) and size first. Received: values of shape "
-            f"{values_shape}, argmax of shape {argmax_shape}"
+            "`argmax` must have the shape of `values`, one index for each "
+            f"value. Received: values of shape {values_shape}, argmax of shape "
+            f"{argmax_shape}. Resize `values` first, or change their number of "
+            "channels with a convolution."
         )
 
 
 def sequence(value: object, name: str) -> list[Any]:
-    """The elements of a list, a tuple or another sequence.
+    """Return the elements of a sequence as a list.
 
     Raises:
-        ValueError: If `value` is not one.
+        ValueError: If `value` is not a sequence.
     """
     found = elements(value)
     if found is None:
@@ -752,46 +761,46 @@ def sequence(value: object, name: str) -> list[Any]:
 
 
 def tensor(value: Any, name: str) -> Any:
-    """A tensor or an array of real numbers, or nested lists, as a tensor.
+    """Convert a tensor, an array or nested lists of real numbers to a tensor.
 
     Raises:
-        ValueError: If `value` is something else, or symbolic, sparse,
+        ValueError: If `value` cannot be converted, or is symbolic, sparse,
             ragged or masked.
     """
     if isinstance(value, keras.KerasTensor):
         raise _not_a_tensor(
-            value, name, "It is symbolic: a functional model needs layers."
+            value, name, "In a functional model use layers instead."
         )
     if isinstance(value, np.ma.MaskedArray):
         raise _not_a_tensor(
-            value, name, "Its mask would be lost: take value.filled(...)."
+            value, name, "Call value.filled(...) first to replace its mask."
         )
     if _backends.is_ragged(value):
         raise _not_a_tensor(
-            value, name, "Pad it with its method to_tensor() first."
+            value, name, "Call value.to_tensor() first to pad it."
         )
     try:
         result = _backends.as_tensor(value)
         dtype = keras.backend.standardize_dtype(result.dtype)
-    except Exception:  # Of every kind; each backend has others.
+    except Exception:  # The type depends on the backend.
         raise _not_a_tensor(value, name) from None
     if _backends.is_sparse(result):
-        raise _not_a_tensor(value, name, "Make it dense first.")
+        raise _not_a_tensor(value, name, "Convert it to a dense tensor first.")
     if dtype != "bool" and "int" not in dtype and "float" not in dtype:
-        hint = "Take the real part or the absolute value first."
+        hint = "Compute the real part or the absolute value first."
         raise _not_a_tensor(value, name, hint if "complex" in dtype else "")
     return result
 
 
 def array(value: Any, name: str) -> np.ndarray:
-    """A tensor or an array of real numbers, or nested lists, as an array.
+    """Convert a tensor, an array or nested lists of real numbers to an array.
 
     Raises:
-        ValueError: If `value` is something else, or symbolic.
+        ValueError: If `value` cannot be converted, or is symbolic.
     """
     try:
         result = np.asarray(value)
-    except Exception:  # Of every kind; each framework has others.
+    except Exception:  # The type depends on the framework.
         raise _not_a_tensor(value, name) from None
     if result.dtype.kind in "OSUMm" or result.dtype.names:
         raise _not_a_tensor(value, name)
@@ -799,10 +808,11 @@ def array(value: Any, name: str) -> np.ndarray:
 
 
 def batches(value: Any, name: str) -> Any:
-    """An iterable of batches, such as a `tf.data.Dataset`.
+    """Return an iterable of batches, such as a `tf.data.Dataset`.
 
     Raises:
-        ValueError: If `value` is something else, such as an array.
+        ValueError: If `value` is not an iterable, or is an array, a str or a
+            mapping.
     """
     if (
         not isinstance(value, Iterable | keras.utils.PyDataset)
@@ -810,9 +820,9 @@ def batches(value: Any, name: str) -> Any:
         or hasattr(value, "shape")
     ):
         raise ValueError(
-            f"`{name}` must be an iterable of batches. Make one of an array: "
-            "tf.data.Dataset.from_tensor_slices(array).batch(batch_size). "
-            f"Received: {_kind(value)}"
+            f"`{name}` must be an iterable of batches. Received: "
+            f"{_kind(value)}. To split an array into batches, use "
+            "tf.data.Dataset.from_tensor_slices(array).batch(batch_size)."
         )
     return value
 
@@ -825,7 +835,7 @@ def _not_a_tensor(value: object, name: str, hint: str = "") -> ValueError:
 
 
 def _kind(value: object) -> str:
-    """What errors say of a value that may be large."""
+    """Describe a value that may be too large for an error message."""
     if value is None or isinstance(value, bool | numbers.Number):
         return repr(value)
     shape, dtype = (getattr(value, n, None) for n in ("shape", "dtype"))
@@ -837,7 +847,7 @@ def _kind(value: object) -> str:
 
 
 def path(value: Any, name: str) -> pathlib.Path:
-    """A path of the file system; `~` is the home folder.
+    """Return a path, with `~` replaced by the home folder.
 
     Raises:
         ValueError: If `value` is not a str or a path object, or is empty.
@@ -847,17 +857,17 @@ def path(value: Any, name: str) -> pathlib.Path:
         text = os.fspath(value)
     if not isinstance(text, str) or not text or "\0" in text:
         raise ValueError(
-            f"`{name}` must be a path: a str that is not empty, or a "
-            f"pathlib.Path. Received: {name}={value!r}"
+            f"`{name}` must be a path, as a pathlib.Path or a str that is not "
+            f"empty. Received: {name}={value!r}"
         )
     return pathlib.Path(text).expanduser()
 
 
 def verbose(value: Any) -> int:
-    """Whether a progress bar is shown: 0, 1 or 2, or a bool.
+    """Return the verbosity: 0, 1 or 2.
 
     Raises:
-        ValueError: If `value` is something else.
+        ValueError: If `value` is not 0, 1, 2 or a bool.
     """
     level = int(value) if isinstance(value, bool) else _as_int(value)
     if level not in (0, 1, 2):
@@ -869,10 +879,10 @@ def verbose(value: Any) -> int:
 
 
 def text(value: Any, name: str) -> str:
-    """A str.
+    """Return a str.
 
     Raises:
-        ValueError: If `value` is something else.
+        ValueError: If `value` is not a str.
     """
     if not isinstance(value, str):
         raise ValueError(f"`{name}` must be a str. Received: {name}={value!r}")
@@ -880,36 +890,37 @@ def text(value: Any, name: str) -> str:
 
 
 def optional_text(value: Any, name: str) -> str | None:
-    """A str or None.
+    """Return a str or None.
 
     Raises:
-        ValueError: If `value` is something else.
+        ValueError: If `value` is not a str or None.
     """
     return None if value is None else text(value, name)
 
 
 def dtype_policy(value: Any) -> Any:
-    """A dtype policy of Keras, given one, its name, a dtype or None.
+    """Return a Keras dtype policy from a policy, a name, a dtype or None.
 
     Raises:
-        ValueError: If `value` is something else.
+        ValueError: If `value` does not name or define a dtype policy.
     """
     try:
         return keras.dtype_policies.get(
             keras.config.floatx() if value is None else value
         )
-    except Exception:  # Of every kind, for what is not hashable and others.
+    except Exception:  # Keras raises other types for unhashable values.
         raise ValueError(
-            "`dtype` must be a dtype such as 'float32', a dtype policy of "
-            f"Keras, or None. Received: dtype={value!r}"
+            "`dtype` must be a dtype such as 'float32', a Keras dtype policy, "
+            f"or None. Received: dtype={value!r}"
         ) from None
 
 
 def float_dtype(value: Any) -> str:
-    """The float dtype to compute in, given what `dtype_policy` takes.
+    """Return the compute dtype of a policy, a name, a dtype or None.
 
     Raises:
-        ValueError: If `value` is something else, or the dtype is not a float.
+        ValueError: If `value` does not define a policy, or its compute dtype is
+            not a float dtype.
     """
     result = dtype_policy(value).compute_dtype
     if not result or not keras.backend.is_float_dtype(result):
@@ -921,16 +932,16 @@ def float_dtype(value: Any) -> str:
 
 
 def one_of_class(value: Any, name: str, kind: type, text: str) -> Any:
-    """An object of a class of this package or of Keras.
+    """Return `value` if it is an instance of a class.
 
     Args:
         value: The object.
         name: Name of the argument, for the error.
         kind: The class.
-        text: What to pass, for the error.
+        text: Description of the expected object, for the error.
 
     Raises:
-        ValueError: If `value` is not an object of the class.
+        ValueError: If `value` is not an instance of `kind`.
     """
     if not isinstance(value, kind):
         raise ValueError(f"`{name}` must be {text}. Received: {_kind(value)}")

@@ -1,4 +1,4 @@
-"""The few things that Keras' backends do differently."""
+"""Functions for behavior that differs between the Keras backends."""
 
 import contextlib
 import functools
@@ -11,10 +11,9 @@ import keras
 
 
 def is_traced(tensor: Any) -> bool:
-    """Whether `tensor` stands for numbers that are not there yet.
+    """Return whether a function that uses `tensor` is being traced.
 
-    So it is inside a function that is being compiled, where values cannot be
-    looked at.
+    Values cannot be read there.
     """
     backend = keras.config.backend()
     if backend == "tensorflow":
@@ -35,26 +34,28 @@ def is_traced(tensor: Any) -> bool:
 
 
 def _has_storage(tensor: Any) -> bool:
-    """Whether a PyTorch tensor is more than a wrapper, as in `torch.vmap`."""
+    """Return whether a PyTorch tensor has data; wrappers do not."""
     import torch
 
-    # Operations on it are somebody else's, as with fake tensors.
+    # Another class handles the operations, as for fake tensors.
     dispatch = type(tensor).__torch_dispatch__
     if dispatch is not torch.Tensor.__torch_dispatch__:
         return False
     try:
         tensor.data_ptr()
-    except RuntimeError:  # There is no public function that tells.
+    # Wrappers such as those of torch.vmap raise it. PyTorch does not have a
+    # public function to recognize them.
+    except RuntimeError:
         return False
     return True
 
 
 def shape(tensor: Any) -> tuple:
-    """`keras.ops.shape`, in ints while a model is traced for a file.
+    """Return `keras.ops.shape`, with ints while a model is exported.
 
-    The batch is -1 there. On PyTorch, traced sizes would be int32 and int64
-    tensors in one operation, which ONNX runtimes refuse; on OpenVINO they would
-    be those of the one image that Keras traces with.
+    The batch size is -1 during an export. On PyTorch, traced sizes would mix
+    int32 and int64 tensors in one operation, which ONNX runtimes refuse. On
+    OpenVINO, they would be the sizes of the image that Keras traces with.
     """
     if is_traced_for_file():
         return (-1, *static_shape(tensor)[1:])
@@ -64,9 +65,9 @@ def shape(tensor: Any) -> tuple:
 
 
 def static_shape(tensor: Any) -> tuple[int | None, ...]:
-    """The shape as known now; a length that is not known is None."""
+    """Return the static shape, with None for unknown sizes."""
     if keras.config.backend() == "jax":
-        # `jax.export` puts expressions such as "h // 2" in place of lengths.
+        # In `jax.export`, sizes can be expressions such as "h // 2".
         return tuple(n if isinstance(n, int) else None for n in tensor.shape)
     if not is_traced_for_file():
         return tuple(tensor.shape)
@@ -117,7 +118,7 @@ _OPENVINO_EXPORT = ("keras.src.export.openvino", "export_openvino")
 
 
 def _arguments_of(module: str, function: str) -> dict[str, Any] | None:
-    """Local variables of a function that is being called; None if it is not."""
+    """Return the local variables of a function on the stack, or None."""
     frame = sys._getframe()
     while frame is not None:
         if (frame.f_globals.get("__name__"), frame.f_code.co_name) == (
@@ -130,10 +131,10 @@ def _arguments_of(module: str, function: str) -> dict[str, Any] | None:
 
 
 def check_scatter(batch: Any) -> None:
-    """Refuse a scatter whose number of cells the backend has to know.
+    """Check that the backend can scatter with this batch size.
 
     Raises:
-        ValueError: If the batch is open, on OpenVINO.
+        ValueError: If the batch size is unknown, on OpenVINO.
     """
     if keras.config.backend() != "openvino":
         return
@@ -141,15 +142,15 @@ def check_scatter(batch: Any) -> None:
         raise ValueError(
             "index_format='flat' and 'plane' cannot be unpooled by `predict` "
             "or `export` on the OpenVINO backend, whose scatter needs a known "
-            "batch size. Use index_format='window', call the model instead, "
+            "batch size. Use index_format='window', call the model directly, "
             "or export it with KERAS_BACKEND=tensorflow."
         )
 
 
 def are_decidable(rules: Iterable[Any]) -> bool:
-    """Whether comparisons of lengths, from a generator, have an answer.
+    """Return whether comparisons of sizes, from a generator, can be decided.
 
-    Those of the expressions that `jax.export` has for lengths may not.
+    Comparisons of the symbolic sizes of `jax.export` may be undecidable.
     """
     if keras.config.backend() != "jax":
         return True
@@ -163,22 +164,23 @@ def are_decidable(rules: Iterable[Any]) -> bool:
 
 
 def longer(a: Any, b: Any) -> Any:
-    """The larger of two lengths, which are not known if they are not ints."""
+    """Return the larger of two sizes; unknown sizes are not ints."""
     if isinstance(a, int) and isinstance(b, int):
         return max(a, b)
     if keras.config.backend() == "jax":
         import jax
 
-        # Lengths stay expressions; as tensors they could not make a shape.
+        # The result must stay an expression, since a shape cannot contain
+        # tensors.
         return jax.core.max_dim(a, b)
     return keras.ops.maximum(a, b)
 
 
 def maximum(a: Any, b: Any) -> Any:
-    """`keras.ops.maximum`, which on PyTorch narrows 64 bits to 32.
+    """Return the elementwise maximum, without narrowing 64 bits on PyTorch.
 
-    Of equal numbers PyTorch gives the first here, so that the sign of zero does
-    not depend on how tensors lie in memory.
+    If numbers are equal, the PyTorch version returns the first, so that the
+    sign of zero does not depend on the memory layout.
     """
     if keras.config.backend() != "torch":
         return keras.ops.maximum(a, b)
@@ -188,32 +190,33 @@ def maximum(a: Any, b: Any) -> Any:
         return a.clamp(min=b)
     is_first = a >= b
     if a.is_floating_point():
-        is_first = is_first | (a != a)  # so that NaN stays
+        is_first = is_first | (a != a)  # Keeps NaN.
     return a.where(is_first, b)
 
 
 def any_nan(tensors: Sequence[Any], largest: Any) -> Any:
-    """Where one of the tensors is NaN, given the `maximum` of all.
+    """Return where one of the tensors is NaN, given the maximum of all.
 
-    XLA's maximum may lose NaN on CPUs.
+    The maximum alone does not suffice, since XLA may lose NaN on CPUs.
     """
     if keras.config.backend() == "torch":
-        return largest != largest  # PyTorch compiles `isnan` to a slow loop.
+        # PyTorch compiles `isnan` to a slow loop.
+        return largest != largest
     return functools.reduce(keras.ops.logical_or, map(keras.ops.isnan, tensors))
 
 
 def pad(tensor: Any, pads: Sequence[tuple[Any, Any]], value: Any) -> Any:
-    """`keras.ops.pad` with a value; None is for borders of equal cells.
+    """Pad with a value; None repeats the border, whose cells must be equal.
 
-    Keras makes an object with a name of its own there, which `torch.compile`
-    does not take inside a function with a gradient of its own.
+    `keras.ops.pad` creates a named object. On PyTorch, `torch.compile` does not
+    support this inside a custom gradient.
     """
     backend = keras.config.backend()
     if value is None:
         if backend == "jax":
             import jax
 
-            # Mirroring has to know how many cells are added.
+            # Mirroring would need a known number of cells.
             return jax.numpy.pad(tensor, pads, mode="edge")
         return keras.ops.pad(tensor, pads, mode="symmetric")
     if backend != "torch":
@@ -225,7 +228,7 @@ def pad(tensor: Any, pads: Sequence[tuple[Any, Any]], value: Any) -> Any:
 
 
 def is_readable(tensor: Any) -> bool:
-    """Whether values can be looked at without making an accelerator wait."""
+    """Return whether values can be read without stalling an accelerator."""
     if is_traced(tensor):
         return False
     backend = keras.config.backend()
@@ -235,12 +238,12 @@ def is_readable(tensor: Any) -> bool:
         return all(d.platform == "cpu" for d in tensor.devices())
     if backend == "torch":
         return tensor.device.type == "cpu"
-    # Another backend may be tracing, as OpenVINO's always is in `predict`.
+    # OpenVINO may be tracing; it always is in `predict`.
     return backend == "numpy"
 
 
 def is_ragged(x: Any) -> bool:
-    """Whether `x` is a `tf.RaggedTensor`, whose rows differ in length."""
+    """Return whether `x` is a `tf.RaggedTensor`."""
     if keras.config.backend() != "tensorflow":
         return False
     import tensorflow as tf
@@ -249,9 +252,10 @@ def is_ragged(x: Any) -> bool:
 
 
 def as_tensor(x: Any) -> Any:
-    """`keras.ops.convert_to_tensor`, which leaves TensorFlow's variables.
+    """Convert to a tensor, including the variables of TensorFlow.
 
-    They are no tensors to `tf.custom_gradient`.
+    `keras.ops.convert_to_tensor` returns variables unchanged, but
+    `tf.custom_gradient` requires tensors.
     """
     x = keras.ops.convert_to_tensor(x)
     if keras.config.backend() == "tensorflow":
@@ -262,7 +266,7 @@ def as_tensor(x: Any) -> Any:
 
 
 def is_sparse(tensor: Any) -> bool:
-    """Whether a tensor has few elements, with their places."""
+    """Return whether a tensor is sparse."""
     if keras.config.backend() == "torch":
         import torch
 
@@ -271,15 +275,15 @@ def is_sparse(tensor: Any) -> bool:
         import jax.experimental.sparse
 
         return isinstance(tensor, jax.experimental.sparse.JAXSparse)
-    return False  # `as_tensor` refuses it.
+    return False  # `as_tensor` refuses sparse tensors of other backends.
 
 
 def require(condition: Any, *message: Any, before: Any = None) -> Any:
-    """Stop with the message where a compiled function finds it broken.
+    """Assert a condition in TensorFlow graphs, with a message.
 
-    TensorFlow's graphs can; XLA, and with it JAX, has no such thing. What is
-    computed from the tensor that is returned, `before`, waits for the answer:
-    or an operation that cannot go on might be faster, and say less.
+    XLA, and therefore JAX, does not have assertions. Computations from the
+    returned tensor, `before`, wait for the assertion. Without this, another
+    operation could fail first with a less helpful message.
     """
     if keras.config.backend() == "tensorflow":
         import tensorflow as tf
@@ -292,16 +296,16 @@ def require(condition: Any, *message: Any, before: Any = None) -> Any:
 
 
 def require_lengths(rules: Iterable[Any], *message: Any, before: Any) -> Any:
-    """Where sizes are not known, refuse at run time what does not fit.
+    """Assert conditions on sizes that are known only at run time.
 
-    TensorFlow's graphs can; other backends leave the rules alone, since those
-    of `jax.export` may not be decidable.
+    Only TensorFlow graphs can assert. Other backends do not evaluate the
+    rules, since comparisons in `jax.export` may be undecidable.
 
     Args:
-        rules: Comparisons of lengths, from a generator. Those that are known
-            now, and not tensors, have been checked already.
-        *message: What to say, with the lengths that came.
-        before: Tensor that is returned, and computed from after that.
+        rules: Comparisons of sizes, from a generator. Only tensors are
+            asserted; the others have already been checked.
+        *message: Parts of the error message, with the received sizes.
+        before: Tensor to return. Computations from it wait for the assertion.
     """
     if keras.config.backend() != "tensorflow":
         return before
@@ -317,7 +321,7 @@ def require_lengths(rules: Iterable[Any], *message: Any, before: Any) -> Any:
 
 
 def widest_int() -> str:
-    """int64, or int32 on JAX, which has int64 only with `jax_enable_x64`."""
+    """Return int64, or int32 on JAX without `jax_enable_x64`."""
     if keras.config.backend() == "jax":
         import jax
 
@@ -326,9 +330,10 @@ def widest_int() -> str:
 
 
 def num_replicas() -> int:
-    """Replicas among which `mean_over_replicas` would take the mean.
+    """Return the number of replicas that `mean_over_replicas` averages over.
 
-    1 but inside `tf.distribute.Strategy.run`: JAX sees whole batches.
+    It is 1 outside `tf.distribute.Strategy.run`, and on JAX, where a function
+    always gets the whole batch.
     """
     if keras.config.backend() == "tensorflow":
         import tensorflow as tf
@@ -340,7 +345,7 @@ def num_replicas() -> int:
 
 
 def mean_over_replicas(tensor: Any) -> Any:
-    """The mean of what the replicas of a strategy have; gradients too."""
+    """Return the mean over the replicas of a strategy; it has gradients."""
     if num_replicas() == 1:
         return tensor
     import tensorflow as tf
@@ -350,14 +355,14 @@ def mean_over_replicas(tensor: Any) -> Any:
 
 
 MAX_GRAPHS = 16
-"""How many shapes get a graph of their own; a large network's takes 20 MB."""
+"""Number of shapes with a separate graph, which takes 20 MB if it is large."""
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` as a graph on TensorFlow; elsewhere as it is.
+    """Compile a function on TensorFlow; other backends return it unchanged.
 
-    A graph that knows all sizes is the faster one. So each of the first shapes
-    of the first argument has its own, and those that come later share.
+    Graphs with known sizes are faster. Each of the first `MAX_GRAPHS` shapes of
+    the first argument therefore gets a separate graph. Later shapes share one.
     """
     if keras.config.backend() != "tensorflow":
         return function
@@ -377,10 +382,11 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def repeat(times: Any, body: Callable[[Any, Any], Any], state: Any) -> Any:
-    """`state = body(i, state)` for i from 0 on; `times` may be traced.
+    """Repeat `state = body(i, state)` for i in 0..times - 1.
 
-    A loop in Python but in TensorFlow's graphs: the seeds of layers are
-    variables, which JAX cannot change inside a traced loop.
+    `times` may be a traced tensor on TensorFlow. Other backends run a Python
+    loop: the seeds of layers are variables, which JAX cannot update inside a
+    traced loop.
     """
     if keras.config.backend() == "tensorflow":
         import tensorflow as tf
@@ -397,7 +403,7 @@ _drawing = threading.RLock()
 
 @contextlib.contextmanager
 def draws_alone() -> Iterator[None]:
-    """One thread at a time where all draw from one global generator."""
+    """Lock the global random generator of PyTorch for one thread."""
     if keras.config.backend() == "torch":
         with _drawing:
             yield
@@ -407,9 +413,9 @@ def draws_alone() -> Iterator[None]:
 
 @contextlib.contextmanager
 def global_seed(seed: int) -> Iterator[None]:
-    """Draw from `seed` where a backend draws without a seed generator.
+    """Seed the global random generator of PyTorch, and restore it afterward.
 
-    Keras' dropout does so on PyTorch.
+    The dropout of Keras uses this generator.
     """
     if keras.config.backend() == "torch":
         import torch
@@ -422,7 +428,7 @@ def global_seed(seed: int) -> Iterator[None]:
 
 
 def set_global_seed(seed: int) -> None:
-    """Draw from `seed` from now on, as `global_seed` does for a while."""
+    """Seed the global random generator of PyTorch."""
     if keras.config.backend() == "torch":
         import torch
 
@@ -431,7 +437,7 @@ def set_global_seed(seed: int) -> None:
 
 @contextlib.contextmanager
 def no_gradients() -> Iterator[None]:
-    """Keep nothing for a backward pass, which PyTorch does unless told."""
+    """Disable the recording of gradients on PyTorch."""
     if keras.config.backend() == "torch":
         import torch
 

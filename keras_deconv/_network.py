@@ -1,4 +1,4 @@
-"""Finding out quickly that there is no network."""
+"""Functions that detect quickly that hosts cannot be reached."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterable
 
-# tfds tries ten times, and waits longer each time: minutes in all.
+# Without this check, tfds retries ten times with growing delays, for minutes.
 _SECONDS = 8.0
 _PORTS = {"http": 80, "https": 443, "ftp": 21}
 
 
 def unreachable_hosts(urls: Iterable[str]) -> list[str]:
-    """Return the hosts of `urls` that cannot be connected to in 8 seconds.
+    """Return the hosts of `urls` that do not accept a connection in 8 seconds.
 
-    Where a proxy is set in the environment, it is the proxy that must answer.
+    If the environment sets a proxy, only the proxy must accept it.
     """
     addresses = {address for url in urls if (address := _address(url))}
     reached: set[tuple[str, int]] = set()
@@ -31,7 +31,7 @@ def unreachable_hosts(urls: Iterable[str]) -> list[str]:
         except OSError:
             pass
 
-    # Threads that nobody waits for: looking up a name has no time limit.
+    # Daemon threads can be abandoned; a name lookup does not have a timeout.
     threads = [
         threading.Thread(target=connect, args=(address,), daemon=True)
         for address in addresses
@@ -45,7 +45,7 @@ def unreachable_hosts(urls: Iterable[str]) -> list[str]:
 
 
 def _address(url: str) -> tuple[str, int] | None:
-    """Return host and port to connect to for a URL, None for local files."""
+    """Return the host and port for a URL, or None for local files."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in _PORTS or not parts.hostname:
         return None
@@ -66,6 +66,6 @@ def downloaded_urls(folder: pathlib.Path) -> set[str]:
         try:
             urls.update(json.loads(path.read_text()).get("urls", ()))
         except (OSError, ValueError, AttributeError):
-            # Not written by tfds: the file says nothing.
+            # tfds did not write this file.
             continue
     return urls

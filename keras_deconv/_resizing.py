@@ -1,4 +1,4 @@
-"""Resize images to the size a model takes, and its scores back.
+"""Functions that resize images, labels and scores.
 
 Training and prediction call the same functions, so they get the same pixels.
 Exported models resize images by `exported_images`, which agrees up to rounding.
@@ -11,17 +11,17 @@ from typing import Any
 
 
 def images(values: Any, size: Sequence[int]) -> Any:
-    """Resize images in 0..255 to float32; integers become whole numbers.
+    """Resize images in 0..255 to float32; integer images are rounded.
 
     Args:
-        values: `([batch,] height, width, channels)`, of any number dtype.
-        size: Height and width.
+        values: Tensor `([batch,] height, width, channels)` of any number dtype.
+        size: New height and width.
     """
     import tensorflow as tf
 
     values = tf.convert_to_tensor(values)
     resized = tf.image.resize(values, size, "bilinear", antialias=True)
-    # As a file of the resized image would hold them.
+    # An image file with the resized image would hold integers too.
     return resized if values.dtype.is_floating else tf.round(resized)
 
 
@@ -43,7 +43,7 @@ def exported_images(values: Any, size: Sequence[int]) -> Any:
     x = tf.reshape(shares @ x, (batch * size[0], width, channels))
     pixels, shares = _shares(width, size[1])
     x = shares @ tf.gather(x, pixels, axis=1)
-    # Reshaping forgets how many channels there are.
+    # Reshaping loses the static number of channels.
     return tf.round(tf.reshape(x, (batch, *size, values.shape[-1])))
 
 
@@ -74,14 +74,14 @@ def _shares(length: Any, to: int) -> tuple[Any, Any]:
 
 
 def labels(values: Any, size: Sequence[int]) -> Any:
-    """Resize label maps `(height, width)` by taking the nearest pixel."""
+    """Resize a label map `(height, width)` with nearest-neighbor sampling."""
     import tensorflow as tf
 
     return tf.image.resize(values[..., None], size, "nearest")[..., 0]
 
 
 def scores(values: Any, size: Any) -> Any:
-    """Resize maps `(batch, height, width, channels)` to float32."""
+    """Resize scores `(batch, height, width, channels)` to float32."""
     import tensorflow as tf
 
     return tf.image.resize(values, size, "bilinear")

@@ -1,4 +1,4 @@
-"""What `keras-deconv train` leaves in a folder: a model, and how to use it."""
+"""Functions that read a run folder, which `keras-deconv train` writes."""
 
 import dataclasses
 import json
@@ -9,29 +9,29 @@ import zipfile
 
 import keras
 
-# Importing models is what makes Keras know the layers of a saved one.
+# The import of `models` registers the layers that saved models contain.
 from keras_deconv import _arguments, _files, models  # noqa: F401
 from keras_deconv._arguments import VOID
 
 MODEL_FILE = "model.keras"
 RUN_FILE = "run.json"
-# The label after them is void in every mask.
+# The label 255 is void in every mask.
 MAX_CLASSES = VOID
 
 _RULE = f"a folder that keras-deconv train wrote, with {MODEL_FILE}, or a "
 _RULE += ".keras file"
-# Characters of an error of Keras that are repeated.
+# Number of characters to quote from an error of Keras.
 _MAX_SHOWN = 200
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """How the images of a training were read.
+    """Options for reading images, as used in training.
 
     Args:
-        image_size: Height and width that they were resized to; None if they
-            kept their sizes.
-        value_range: The values that became 0 and 255, or None.
+        image_size: Height and width after resizing; None if images keep their
+            sizes.
+        value_range: The values that are mapped to 0 and 255, or None.
     """
 
     image_size: tuple[int, ...] | None = None
@@ -39,11 +39,12 @@ class Images:
 
 
 def load(path: str | os.PathLike[str]) -> tuple[keras.Model, Images]:
-    """Load the model of a run folder, or a model file.
+    """Load the model of a run folder, or a model file, and its image options.
 
     Raises:
-        ValueError: If there is no model, it does not segment images, or
-            `run.json` beside it is not as a training writes it.
+        ValueError: If the path does not hold a model that segments images.
+        ValueError: If `run.json` in the same folder is damaged or belongs to
+            another model.
     """
     model, file = load_model(path)
     return model, _images_of(file, model.output_shape[-1])
@@ -55,7 +56,7 @@ def load_model(
     """Load a model that segments images, and return it with its file.
 
     Raises:
-        ValueError: If there is no model, or it does not segment images.
+        ValueError: If the path does not hold a model that segments images.
     """
     model, file = read_model(path, "`model`")
     check_segments(model, f"'{file}'")
@@ -63,10 +64,10 @@ def load_model(
 
 
 class UnknownLayersError(ValueError):
-    """A model with layers that Keras does not know.
+    """Error for a model with layers that Keras does not know.
 
     Args:
-        text: What is wrong.
+        text: The error message.
         file: The file of the model.
     """
 
@@ -78,26 +79,26 @@ class UnknownLayersError(ValueError):
 def read_model(
     path: str | os.PathLike[str], shown: str
 ) -> tuple[keras.Model, pathlib.Path]:
-    """Load the model of a run folder, or a model file, whatever it does.
+    """Load the model of a run folder, or a model file, of any kind.
 
     Args:
         path: Path of the folder or the file.
-        shown: What errors call the path.
+        shown: Name of the path in error messages.
 
     Returns:
         The model, not compiled, and its file.
 
     Raises:
         UnknownLayersError: If Keras cannot load the file.
-        ValueError: If there is no model.
+        ValueError: If the path does not hold a model.
     """
     path = os.fspath(path)
     file = pathlib.Path(path).expanduser()
     if (file / "saved_model.pb").exists():
         raise ValueError(
             f"{shown} must be {_RULE}. Received: {path!r}, a SavedModel, which "
-            "tf.saved_model.load and servers load. Give the model that it was "
-            "exported from."
+            "tf.saved_model.load and servers can load. Pass the model that it "
+            "was exported from."
         )
     if file.is_dir():
         file = file / MODEL_FILE
@@ -108,24 +109,24 @@ def read_model(
         )
     if not zipfile.is_zipfile(file):
         raise ValueError(
-            f"{shown} must be {_RULE}. Received: '{file}', which is another "
-            "file or is not complete."
+            f"{shown} must be {_RULE}. Received: '{file}', which is not a "
+            ".keras file or is not complete."
         )
     try:
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
-    except Exception as error:  # Whatever foreign layers lead to.
+    except Exception as error:  # Unknown layers raise errors of many types.
         raise UnknownLayersError(
-            f"{shown} must be {_RULE} whose layers are known. "
-            f"Received: '{file}', of which Keras says: {reason_of(error)}",
+            f"{shown} must be {_RULE} whose layers are known to Keras. "
+            f"Received: '{file}'. Error of Keras: {reason_of(error)}",
             file,
         ) from error
     return model, file
 
 
 def reason_of(error: Exception) -> str:
-    """Find the line of an error of Keras that says what is wrong.
+    """Return the line of a Keras error that says what is wrong.
 
-    Around it, Keras tells where that is, and with which arguments.
+    The other lines say where, and with which arguments.
     """
     lines = [line for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].startswith("Exception encountered when"):
@@ -136,21 +137,22 @@ def reason_of(error: Exception) -> str:
             break
     line = lines[0] if lines else type(error).__name__
     line = line.partition(" Full object config: ")[0]
-    # TensorFlow begins with the operation.
+    # Errors of TensorFlow begin with the name of the operation.
     line = re.sub(r"^\{\{.*?\}\} ", "", line)
     return line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}..."
 
 
 def check_segments(model: keras.Model, shown: str) -> None:
-    """Refuse a model that does not give scores for the classes of pixels.
+    """Check that a model outputs class scores for each pixel.
 
     Args:
         model: Functional or Sequential model.
-        shown: What the error calls it.
+        shown: Name of the model in error messages.
 
     Raises:
-        ValueError: If input or output do not have the axes (batch, height,
-            width, channels), or if there are not 2 to 255 classes.
+        ValueError: If the input or the output does not have the axes (batch,
+            height, width, channels).
+        ValueError: If the number of classes is not 2 to 255.
     """
     takes = getattr(model, "input_shape", None)
     gives = getattr(model, "output_shape", None)
@@ -168,27 +170,28 @@ def check_segments(model: keras.Model, shown: str) -> None:
         )
     if not 2 <= gives[-1] <= MAX_CLASSES:
         raise ValueError(
-            f"`model` must give scores for 2 to {MAX_CLASSES} classes. "
-            f"Received: {shown}, which gives {gives[-1]}."
+            f"`model` must output scores for 2 to {MAX_CLASSES} classes. "
+            f"Received: {shown}, which outputs {gives[-1]} per pixel."
             + (f" {_arguments.TWO_LOGITS}" if gives[-1] == 1 else "")
         )
 
 
 def check_belongs(file: pathlib.Path, num_classes: int, of_run: int) -> None:
-    """Refuse a model beside the `run.json` of another one.
+    """Check that a model and the `run.json` in its folder belong together.
 
     Raises:
-        ValueError: If they do not have the same number of classes.
+        ValueError: If their numbers of classes differ.
     """
     if num_classes != of_run:
         raise ValueError(
-            f"'{file}' and '{RUN_FILE}' beside it must belong together. "
-            f"Received: {num_classes} classes and {of_run}."
+            f"'{file}' and '{RUN_FILE}' in the same folder must have the same "
+            f"number of classes. Received: {num_classes} and {of_run}. One of "
+            "the files belongs to another training."
         )
 
 
 def _images_of(model_file: pathlib.Path, num_classes: int) -> Images:
-    """Read what `run.json` says about images; nothing if it does not exist."""
+    """Read the image options from `run.json`, if it exists."""
     file = model_file.with_name(RUN_FILE)
     if not file.exists():
         return Images()
@@ -199,10 +202,11 @@ def _images_of(model_file: pathlib.Path, num_classes: int) -> Images:
         if size is not None:
             size = _arguments.ints(size, 2, "image_size", minimum=1)
         found = Images(size, _arguments.value_range(run.get("value_range")))
-    # Lists in lists in lists end in a RecursionError.
+    # Deeply nested lists cause a RecursionError.
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{file} must be as keras-deconv train writes it. Received: {error}"
+            f"'{file}' must be a file as keras-deconv train writes it. "
+            f"Received: a file with this error: {error}"
         ) from error
     check_belongs(model_file, num_classes, of_run)
     return found

@@ -1,4 +1,6 @@
-"""Size rules in pure Python; a size that is not known (None) stays None.
+"""Output sizes of pooling and unpooling, in pure Python.
+
+An unknown size is None and stays None.
 
 Notation for one spatial axis: n input size, k window, s stride, m number of
 windows. Dumoulin and Visin, 2016, "A guide to convolution arithmetic for deep
@@ -15,7 +17,7 @@ Size = Sequence[int | None]
 def pooled_length(
     length: int | None, window: int, stride: int, padding: str
 ) -> int | None:
-    """Number of windows along one axis.
+    """Return the number of windows along one axis.
 
     >>> pooled_length(45, 2, 2, "valid"), pooled_length(45, 2, 2, "same")
     (22, 23)
@@ -30,9 +32,9 @@ def pooled_length(
 def unpooled_length(
     num_windows: int | None, window: int, stride: int, padding: str
 ) -> int | None:
-    """Input size that pooling along one axis is assumed to have had.
+    """Return the size that the windows cover exactly along one axis.
 
-    Several sizes pool to one: the one given here covers each window exactly.
+    Other sizes can have the same number of windows.
 
     >>> unpooled_length(23, 2, 2, "same"), unpooled_length(22, 3, 2, "valid")
     (46, 45)
@@ -47,7 +49,7 @@ def unpooled_length(
 def lengths_before_pooling(
     num_windows: Any, window: int, stride: int, padding: str
 ) -> tuple[Any, Any]:
-    """Smallest and largest input size that gives `num_windows` windows.
+    """Return the smallest and the largest size with `num_windows` windows.
 
     >>> lengths_before_pooling(23, 2, 2, "same")
     (45, 46)
@@ -62,9 +64,9 @@ def lengths_before_pooling(
 def padding_before(
     length: int, num_windows: int, window: int, stride: int, padding: str
 ) -> int:
-    """Cells that "same" padding puts before the first input cell of an axis.
+    """Return the number of padding cells before the first cell of an axis.
 
-    Half of the padding, rounded down: the odd cell goes to the end.
+    With "same" padding, this is half of the padding, rounded down.
 
     >>> padding_before(45, 23, 2, 2, "same"), padding_before(9, 3, 4, 4, "same")
     (0, 1)
@@ -77,11 +79,11 @@ def padding_before(
 def pooled_size(
     size: Size, pool_size: Sequence[int], strides: Sequence[int], padding: str
 ) -> tuple[int | None, ...]:
-    """Spatial size after pooling.
+    """Return the spatial size after pooling.
 
     Raises:
-        ValueError: An axis is shorter than its window, so nothing would be
-            left ("valid" only).
+        ValueError: If an axis is empty or, with "valid" padding, shorter than
+            its window.
     """
     result = tuple(
         pooled_length(n, k, s, padding)
@@ -92,8 +94,8 @@ def pooled_size(
     ):
         raise ValueError(
             "Each spatial size of `inputs` must be at least 1 and, with "
-            "padding='valid', at least the window: a window of "
-            f"{tuple(pool_size)} does not fit into {tuple(size)} with "
+            "padding='valid', at least the window size. Received: inputs of "
+            f"size {tuple(size)}, pool_size={tuple(pool_size)}, "
             f"padding={padding!r}. Use larger inputs, a smaller `pool_size` "
             "or padding='same'."
         )
@@ -103,7 +105,7 @@ def pooled_size(
 def unpooled_size(
     size: Size, pool_size: Sequence[int], strides: Sequence[int], padding: str
 ) -> tuple[int | None, ...]:
-    """Spatial size after unpooling when nothing else settles it."""
+    """Return the default spatial size after unpooling."""
     return tuple(
         unpooled_length(m, k, s, padding)
         for m, k, s in zip(size, pool_size, strides, strict=True)
@@ -117,10 +119,10 @@ def check_unpooled_size(
     strides: Sequence[int],
     padding: str,
 ) -> None:
-    """Refuse a size that does not pool to `size`; None passes.
+    """Check that `target` pools to `size`; unknown sizes pass.
 
     Raises:
-        ValueError: Pooling `target` does not give `size`.
+        ValueError: If `target` does not pool to `size`.
     """
     ranges = []
     fits = True
@@ -137,21 +139,21 @@ def check_unpooled_size(
         fits = fits and (n is None or smallest <= n <= largest)
     if not fits:
         raise ValueError(
-            "The size to restore (`output_size` or `like`) must be one that "
-            f"pools to the size of `values`, {tuple(size)}, with "
+            "The size to restore (`output_size` or `like`) must pool to the "
+            f"size of `values`, {tuple(size)}, with "
             f"pool_size={tuple(pool_size)}, strides={tuple(strides)}, "
-            f"padding={padding!r}: {' x '.join(ranges)}. Received: "
-            f"{tuple(target)}. Give the tensor that was pooled as `like`, and "
-            "the pooling layer's own arguments."
+            f"padding={padding!r}. Possible sizes: {' x '.join(ranges)}. "
+            f"Received: {tuple(target)}. Pass the tensor that was pooled as "
+            "`like`, and the arguments of the pooling layer."
         )
 
 
 def block_lengths(
     num_windows: Any, window: int, stride: int, padding: str
 ) -> tuple[Any, Any]:
-    """Smallest and largest size that a value per window can be laid out to.
+    """Return the smallest and the largest size that windows can fill.
 
-    With "valid" padding a size that cuts the last window is one, too.
+    With "valid" padding, the last window may be incomplete.
 
     >>> block_lengths(3, 2, 2, "valid"), block_lengths(3, 2, 2, "same")
     ((5, 7), (5, 6))
@@ -171,11 +173,11 @@ def check_block_size(
     strides: Sequence[int],
     padding: str,
 ) -> None:
-    """Refuse a size that values cannot be laid out to; None passes.
+    """Check that windows of `size` values can fill `target`; None passes.
 
     Raises:
-        ValueError: If the size does not shrink to `size`, rounded up or, with
-            "valid" padding, down.
+        ValueError: If pooling `target` does not give `size`. With "valid"
+            padding, the last window may be incomplete.
     """
     window = zip(target, size, pool_size, strides, strict=True)
     for n, m, k, s in window:
@@ -184,23 +186,23 @@ def check_block_size(
         smallest, largest = block_lengths(m, k, s, padding)
         if not smallest <= n <= largest:
             raise ValueError(
-                "The size to restore (`output_size` or `like`) must be one "
-                f"that shrinks to the size of `values`, {tuple(size)}, with "
+                "Pooling the size to restore (`output_size` or `like`) must "
+                f"give the size of `values`, {tuple(size)}, with "
                 f"pool_size={tuple(pool_size)}, strides={tuple(strides)}, "
-                f"padding={padding!r}. Received: {tuple(target)}. Give the "
-                "tensor that was pooled as `like`, and the pooling layer's own "
-                "arguments."
+                f"padding={padding!r}. Received: {tuple(target)}. Pass the "
+                "tensor that was pooled as `like`, and the arguments of the "
+                "pooling layer."
             )
 
 
 def settle_size(
     output_size: Sequence | None, like_size: Sequence | None, default: Sequence
 ) -> tuple:
-    """Spatial size to restore: that of `like`, or as said, or the default.
+    """Return the spatial size of `like`, else `output_size`, else the default.
 
     Raises:
-        ValueError: `output_size` and `like` disagree, or differ in rank from
-            the values.
+        ValueError: If `output_size` and `like` have different sizes.
+        ValueError: If `like` does not have the rank of the values.
     """
     if like_size is not None and len(like_size) != len(default):
         raise ValueError(
@@ -214,21 +216,22 @@ def settle_size(
         for a, b in zip(output_size, like_size, strict=True)
     ):
         raise ValueError(
-            "`output_size` and `like` both say which size to restore, and "
-            "disagree. Give one of them. Received: output_size="
-            f"{tuple(output_size)}, like of spatial size {tuple(like_size)}"
+            "`output_size` and `like` must not request different sizes. Pass "
+            "only one of them. Received: "
+            f"output_size={tuple(output_size)}, like of spatial size "
+            f"{tuple(like_size)}"
         )
     return tuple(output_size)
 
 
 def spatial_axes(num_spatial_dims: int, data_format: str) -> range:
-    """Axes of the spatial dimensions of a batch."""
+    """Return the axes of the spatial dimensions of a batch."""
     first = 1 if data_format == "channels_last" else 2
     return range(first, first + num_spatial_dims)
 
 
 def spatial_size(shape: Sequence, data_format: str) -> tuple:
-    """Spatial part of the shape of a batch.
+    """Return the spatial part of the shape of a batch.
 
     >>> spatial_size((8, 3, 45, None), "channels_first")
     (45, None)
@@ -240,7 +243,7 @@ def spatial_size(shape: Sequence, data_format: str) -> tuple:
 def with_spatial_size(
     shape: Sequence, size: Iterable, data_format: str
 ) -> tuple:
-    """`shape` of a batch with another spatial size.
+    """Return the shape of a batch with another spatial size.
 
     >>> with_spatial_size((8, 45, 60, 3), (23, 30), "channels_last")
     (8, 23, 30, 3)

@@ -1,6 +1,7 @@
-"""Callbacks of `fit`: pictures, scores by class, and training resumed exactly.
+"""Callbacks for `fit`: previews, scores by class and reproducible resuming.
 
-What Keras has stays Keras': `CSVLogger`, `ModelCheckpoint`, `BackupAndRestore`.
+They complement the callbacks of Keras, such as `CSVLogger`, `ModelCheckpoint`
+and `BackupAndRestore`.
 """
 
 import csv
@@ -22,48 +23,49 @@ __all__ = ["EpochSeed", "PerClassReport", "PredictionPreview"]
 
 Row = dict[str, Any]
 
-# Columns of the file of `PerClassReport` before those of the metrics.
+# First columns of the file of `PerClassReport`; those of the metrics follow.
 KEYS = ("epoch", "split", "class")
 
 
 def _first_images(
     dataset: Iterable[Any], num_images: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first images of batches, fewer if there are fewer, and the masks."""
+    """Return the first images of a dataset and their masks, as arrays."""
     images: list[np.ndarray] = []
     masks: list[np.ndarray] = []
     for batch in dataset:
         if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
             raise ValueError(
-                "`dataset` must give batches (image, mask) or (image, mask, "
-                f"weight), as data.load does. Received: {type(batch).__name__}"
+                "`dataset` must contain batches (image, mask) or (image, mask, "
+                f"weight), as data.load returns. Received: a batch of type "
+                f"{type(batch).__name__}"
             )
         image, mask = map(_as_numpy, batch[:2])
         images.extend(image)
         masks.extend(mask)
-        # Sequences that do not say where they end may give empty batches.
+        # A `keras.utils.PyDataset` without a length may return empty batches.
         if len(images) >= num_images or not len(image):
             break
     sizes = {part.shape[:2] for part in (*images, *masks)}
     if len(sizes) != 1 or len(images) != len(masks):
         raise ValueError(
-            "`dataset` must give at least one image, images of one size, and a "
-            f"mask of that size for each. Received: {len(images)} images and "
-            f"{len(masks)} masks of the sizes {sorted(sizes)}. data.load "
-            "resizes with image_size=(height, width)."
+            "`dataset` must contain at least one image and a mask for each "
+            f"image, all of the same size. Received: {len(images)} images and "
+            f"{len(masks)} masks of the sizes {sorted(sizes)}. To resize them, "
+            "pass image_size=(height, width) to data.load."
         )
     return np.stack(images[:num_images]), np.stack(masks[:num_images])
 
 
 def _as_numpy(tensor: Any) -> np.ndarray:
-    # Batches of tf.data are no tensors of the other backends.
+    # On other backends, batches of tf.data are not tensors.
     if ops.is_tensor(tensor):
         return ops.convert_to_numpy(tensor)
     return np.asarray(tensor)
 
 
 def _metrics_per_class(metrics: Iterable[Any]) -> Iterator[Any]:
-    """Metrics that have scores of classes; Keras keeps them inside others."""
+    """Yield metrics with scores of classes; Keras nests metrics in others."""
     for metric in metrics:
         if hasattr(metric, "per_class"):
             yield metric
@@ -71,7 +73,7 @@ def _metrics_per_class(metrics: Iterable[Any]) -> Iterator[Any]:
 
 
 def _table(rows: list[Row]) -> str:
-    """Text with one line per class, columns aligned."""
+    """Return a text table with one line per class and aligned columns."""
     columns = []
     for title in rows[0]:
         values = [row[title] for row in rows]
@@ -86,53 +88,59 @@ def _table(rows: list[Row]) -> str:
 
 
 def _seed_states(model: keras.Model) -> list[Any]:
-    """States of the seed generators of a model, in the order of its layers.
+    """Return the states of the seed generators of a model, in layer order.
 
-    They are the variables that Keras does not count among the weights.
+    They are the variables that Keras does not count as weights.
     """
     weights = {id(weight) for weight in model.weights}
     return [v for v in model.variables if id(v) not in weights]
 
 
 class PredictionPreview(keras.callbacks.Callback):
-    """Draws what the model predicts, after every n-th epoch.
+    """Callback that draws predictions of the same images during training.
 
-    The same images each time, so that one sees the model learn. They are read
-    once, and predicted in one batch; neither the metrics of `fit` nor the
-    sequence of dropout notice.
+    Use it to watch the model improve. The images are read once and predicted in
+    one batch. The preview does not change the metrics of `fit` or the random
+    numbers of dropout.
 
     Args:
-        dataset: Batches (image, mask) or (image, mask, weight), such as
-            `data.load` gives: images in 0..255 of any number of channels,
-            masks of class ids or void. Anything that can be iterated over.
-            All images of one size.
-        output_dir: str or path. Folder for the pictures, made where it is
-            missing: `epoch_0001.png` is drawn after the first epoch.
-        class_names: One str per class.
-        palette: One (red, green, blue) in 0..255 for each class.
-        ignore_class: int, tuple of ints or None. Labels that are void.
-        num_images: int >= 1. Images to take from the start of `dataset`.
-        every: int >= 1. Draw after every n-th epoch; and once more at the end
-            of training, if its last epoch is none of them.
-        log_dir: str or path. Folder of TensorBoard, which then shows the same
-            pictures, with the number of the epoch, from 0, as step. None:
-            pictures are files only.
-        channels: Sequence of three ints >= 0, the channels that are drawn as
-            red, green and blue, such as (3, 2, 1); or of one, drawn as gray.
-            Defaults to the first three; of two channels to the first one.
-        value_range: Tuple (low, high) of the values that are drawn as 0 and
-            255, for images that are not in 0..255. Values beyond are clipped.
-            Defaults to none.
+        dataset: Iterable of batches (image, mask) or (image, mask, weight),
+            such as `data.load` returns. Images have values in 0..255 (unless
+            `value_range` is set) and any number of channels. Masks hold class
+            ids or void. All images must have the same size.
+        output_dir: str or path. Folder for the figures. It is created if it
+            does not exist. The file `epoch_0001.png` shows the model after the
+            first epoch.
+        class_names: Sequence of one str per class.
+        palette: Sequence of one (red, green, blue) in 0..255 per class.
+        ignore_class: int, tuple of ints or None. Void labels. The default is
+            255.
+        num_images: int >= 1. Number of images to draw, from the start of
+            `dataset`. The default is 4.
+        every: int >= 1. Draw after every n-th epoch, and after the last one.
+            The default is 1.
+        log_dir: None, str or path. Folder for TensorBoard, which shows the same
+            figures with the epoch, counted from 0, as step. None writes only
+            files.
+        channels: None, or a sequence of three or one ints >= 0. Three channels
+            are drawn as red, green and blue, for example (3, 2, 1). One channel
+            is drawn in gray. None draws the first three channels, or the first
+            one if there are fewer than three.
+        value_range: None, or a tuple (low, high) of the values to draw as 0 and
+            255. Values outside are clipped. None is for images in 0..255.
 
     Raises:
-        ValueError: At construction: an argument that breaks the rule that the
-            error names. When training begins: a model whose outputs are not
-            one number for each class.
-        ImportError: matplotlib, or with `log_dir` tensorboard, is missing.
+        ValueError: If an argument does not have the type or the range above.
+        ValueError: If `dataset` does not return images of one size with masks.
+        ValueError: If the masks hold labels that are neither a class nor void.
+        ValueError: If the model does not output one number per class. This is
+            checked when training begins.
+        ImportError: If matplotlib is not installed, or tensorboard if `log_dir`
+            is set.
 
     Edge cases:
-        A training that is killed leaves whole pictures only. One that is
-        resumed draws anew what it does anew.
+        Figures are complete even if the training is killed while writing. If
+        the training is resumed, repeated epochs overwrite their figures.
 
     Example:
         >>> import os, tempfile
@@ -186,20 +194,20 @@ class PredictionPreview(keras.callbacks.Callback):
         self._undrawn: int | None = None
         if log_dir is not None and not importlib.util.find_spec("tensorboard"):
             raise ImportError(
-                "`log_dir` needs tensorboard, which is not installed: "
-                "pip install tensorboard"
+                "`log_dir` requires tensorboard, which is not installed. "
+                "Install it with: pip install tensorboard"
             )
-        # Wrong arguments should show before an epoch has been trained.
+        # This raises errors for wrong arguments before the first epoch.
         self._figure(np.zeros(self.masks.shape, "int32"))
 
     def on_train_begin(self, logs: Any = None) -> None:
-        # A model that is not Functional knows the shape only when called.
+        # Subclassed models do not know the shape before they are called.
         shape = getattr(self.model, "output_shape", None)
         num_classes = len(self.class_names)
         if isinstance(shape, tuple) and shape[-1] not in (num_classes, None):
             raise ValueError(
-                "The model must give one number for each of the "
-                f"{num_classes} `class_names`. Received: a model whose "
+                "The model must output one number for each of the "
+                f"{num_classes} `class_names`. Received: a model with "
                 f"output_shape={shape}"
                 + (f". {_arguments.TWO_LOGITS}" if shape[-1] == 1 else "")
             )
@@ -208,8 +216,8 @@ class PredictionPreview(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._undrawn = epoch
-        # The last one not only when training ends: a callback that backs up
-        # the epoch comes before that, and then it would not be drawn again.
+        # Draw the last epoch before training ends: if a backup callback saves
+        # the epoch first, a resumed training would not draw it.
         is_last = epoch + 1 == self.params.get("epochs")
         if (epoch + 1) % self.every == 0 or is_last:
             self._draw(epoch)
@@ -223,7 +231,7 @@ class PredictionPreview(keras.callbacks.Callback):
 
     def _draw(self, epoch: int) -> None:
         predictions = self.model.predict_on_batch(self.images)
-        # A strategy of two replicas predicts the batch on each of them.
+        # Each replica of a strategy predicts the whole batch.
         figure = self._figure(predictions[: len(self.images)])
         path = self.output_dir / f"epoch_{epoch + 1:04}.png"
         with _files.replaced(path) as part:
@@ -245,7 +253,7 @@ class PredictionPreview(keras.callbacks.Callback):
         )
 
     def _log(self, path: Path, epoch: int) -> None:
-        # Backends other than TensorFlow do without it until here.
+        # Other backends need TensorFlow only here.
         import tensorflow as tf
 
         if self._writer is None:
@@ -257,39 +265,48 @@ class PredictionPreview(keras.callbacks.Callback):
 
 
 class PerClassReport(keras.callbacks.Callback):
-    """Prints the scores of each class after every n-th epoch.
+    """Callback that prints the scores of each class during training.
 
-    One row per class, one column for each compiled metric that has
-    `per_class()`, such as `metrics.ClassAccuracy`, `metrics.MeanIoU` and
-    `metrics.BoundaryF1`. The scores are those of the validation data where
-    `fit` has some, else those of training: the title says which.
+    Use it to see which classes a model does not learn. The table has one row
+    per class, and one column for each compiled metric with `per_class()`, such
+    as `metrics.ClassAccuracy`, `metrics.MeanIoU` and `metrics.BoundaryF1`. It
+    shows the scores of the validation data if `fit` has validation data, and
+    otherwise those of the training data. The title says which.
 
     Args:
-        class_names: One str per class, all different; for a set of the catalog
-            `data.describe(name).class_names`.
-        path: str or path of a CSV file for the scores, which is added to.
-            Columns: `epoch` (from 0, as `keras.callbacks.CSVLogger` counts),
-            `split` ("validation" or "training"), `class`, and one for each
-            metric. None: print only.
-        every: int >= 1. Report every n-th epoch.
-        print_function: Function that takes the table as one str.
+        class_names: Sequence of one distinct str per class. For a dataset of
+            the catalog, pass `data.describe(name).class_names`.
+        path: None, str or path of a CSV file to add the scores to. The columns
+            are `epoch` (from 0, as in `keras.callbacks.CSVLogger`), `split`
+            ("validation" or "training"), `class`, and one for each metric. None
+            only prints.
+        every: int >= 1. Report after every n-th epoch. The default is 1.
+        print_function: Function that prints the table, given as one str. The
+            default is `print`.
 
     Raises:
-        ValueError: At construction: an argument that breaks the rule that the
-            error names. When training begins: no metric with scores of
-            classes, two of one name, another number of classes, or a file of
-            other columns. On TensorFlow Keras builds metrics in the first
-            batch: then it is after that.
+        ValueError: If an argument does not have the type or the range above.
+        ValueError: If the model does not have a metric with scores of classes,
+            or two of them have the same name.
+        ValueError: If a metric has another number of classes than
+            `class_names`.
+        ValueError: If the file is damaged or has other columns. These errors
+            and those of the model are raised when training begins. On
+            TensorFlow, where Keras builds metrics in the first batch, they are
+            raised after it.
 
     Edge cases:
-        A class that does not occur is "-" in the table, empty in the file.
-        A training that is resumed, or begun anew, first drops the rows of the
-        epochs that it will write again: no epoch is there twice. Put
-        `BackupAndRestore` after this callback, so that none is missing either,
-        and callbacks that evaluate something else too: without validation data
-        the metrics hold what was measured last.
-        Where validation is not done in each epoch (`validation_freq`), the
-        epochs between report training.
+        A class that does not occur is "-" in the table and empty in the file.
+
+        If the training is resumed or repeated, the callback first drops the
+        rows of the epochs that it will write again, so that each epoch occurs
+        only once. Put `BackupAndRestore` after this callback, so that no epoch
+        is missing. Put other callbacks that evaluate the model after it too:
+        without validation data, the metrics hold the scores of the last
+        evaluation.
+
+        If `fit` does not validate after every epoch (`validation_freq`), the
+        epochs between report training scores.
 
     Example:
         >>> import keras, numpy as np
@@ -323,8 +340,8 @@ class PerClassReport(keras.callbacks.Callback):
         super().__init__()
         if not callable(print_function):
             raise ValueError(
-                "`print_function` must take a str, as print does. Received: "
-                f"print_function={print_function!r}"
+                "`print_function` must be a function of one str, such as "
+                f"print. Received: print_function={print_function!r}"
             )
         self.class_names = _arguments.class_names(class_names)
         self.path = None if path is None else _arguments.path(path, "path")
@@ -337,7 +354,7 @@ class PerClassReport(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._epoch = self._rows = None
-        # Before the first batch Keras may not know the metrics it will have.
+        # Keras may not build all metrics before the first batch.
         is_known = all(getattr(m, "built", True) for m in self.model.metrics)
         self._metrics = self._found_metrics() if is_known else []
 
@@ -347,7 +364,7 @@ class PerClassReport(keras.callbacks.Callback):
         if self._metrics:
             self._prepare()
 
-    # Not on_train_batch_end, for which Keras would wait after each batch.
+    # With on_train_batch_end, Keras would wait after each batch.
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if batch:
             self._prepare()
@@ -368,7 +385,7 @@ class PerClassReport(keras.callbacks.Callback):
         self._epoch = None
 
     def _prepare(self) -> None:
-        """Find the metrics and clear the file, once in a training."""
+        """Find the metrics and clean up the file, once per training."""
         if self._rows is None:
             self._metrics = self._found_metrics()
             self._rows = self._rows_before(self._epoch)
@@ -380,8 +397,9 @@ class PerClassReport(keras.callbacks.Callback):
         if not found or len(set(names)) < len(names):
             raise ValueError(
                 "The model must be compiled with metrics that have scores of "
-                "classes, such as metrics=[metrics.MeanIoU(num_classes)], each "
-                f"of its own name. Received: {', '.join(names) or 'none'}"
+                "classes and distinct names, such as "
+                "metrics=[metrics.MeanIoU(num_classes)]. Received: "
+                f"{', '.join(names) or 'no such metrics'}"
             )
         expected = len(self.class_names)
         for metric in found:
@@ -389,13 +407,13 @@ class PerClassReport(keras.callbacks.Callback):
             if number != expected:
                 raise ValueError(
                     "`class_names` must be one name for each class of the "
-                    f"metric {metric.name!r}, which has {number}. "
+                    f"metric {metric.name!r}, which has {number} classes. "
                     f"Received: class_names={self.class_names!r}"
                 )
         return found
 
     def _scores(self) -> list[Row]:
-        """For each class its name, and its score by each metric or None."""
+        """Return the name and the scores of each class; None if absent."""
         rows: list[Row] = [{"class": name} for name in self.class_names]
         for metric in self._metrics:
             scores = ops.convert_to_numpy(metric.per_class()).tolist()
@@ -404,7 +422,7 @@ class PerClassReport(keras.callbacks.Callback):
         return rows
 
     def _report(self, epoch: int, split: str, scores: list[Row]) -> None:
-        # The progress bar of fit has not ended its line yet.
+        # The progress bar of `fit` has not ended its line yet.
         start = "\n" if self.params.get("verbose") in (1, "auto") else ""
         title = f"{start}Epoch {epoch + 1}, {split}"
         self.print_function(f"{title}\n{_table(scores)}")
@@ -418,7 +436,7 @@ class PerClassReport(keras.callbacks.Callback):
         return [*KEYS, *(metric.name for metric in self._metrics)]
 
     def _rows_before(self, epoch: int | None) -> list[Row]:
-        """What the file says of the epochs before one."""
+        """Read the rows of the epochs before one from the file."""
         if self.path is None or epoch is None or not self.path.exists():
             return []
         try:
@@ -426,20 +444,20 @@ class PerClassReport(keras.callbacks.Callback):
             with self.path.open(newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file)
                 columns, rows = reader.fieldnames, list(reader)
-            # A row that is too short or too long has None in it.
+            # `csv` adds None to rows that are too short or too long.
             if any(None in (*row, *row.values()) for row in rows):
-                raise ValueError("not every line has all columns")
+                raise ValueError("a line does not have all columns")
             before = [row for row in rows if int(row.get("epoch", 0)) < epoch]
         except (ValueError, csv.Error) as error:
             raise ValueError(
-                "`path` must be a file that this callback wrote, or a new one. "
-                f"Received: {str(self.path)!r}, which is damaged: {error}"
+                "`path` must be a file that this callback wrote, or a new "
+                f"file. Received: {str(self.path)!r}, which is damaged: {error}"
             ) from error
         if columns != self._columns():
             raise ValueError(
                 "`path` must be a file with the columns "
-                f"{', '.join(self._columns())}, or a new one. Received: "
-                f"{str(self.path)!r}, whose first line is {columns}"
+                f"{', '.join(self._columns())}, or a new file. Received: "
+                f"{str(self.path)!r} with the columns {columns}"
             )
         return before
 
@@ -457,33 +475,39 @@ class PerClassReport(keras.callbacks.Callback):
 
 
 class EpochSeed(keras.callbacks.Callback):
-    """Makes an epoch the same, whether or not training was interrupted before.
+    """Callback that makes epochs reproducible after an interruption.
 
-    `keras.callbacks.BackupAndRestore` brings back weights, optimizer and the
-    number of the epoch, but neither what dropout would have drawn next nor the
-    order of the data. Here both follow from a seed and the epoch alone.
+    Use it together with `keras.callbacks.BackupAndRestore`, which restores
+    weights, optimizer and the number of the epoch. It does not restore the
+    random numbers of dropout or the order of the data. With this callback, both
+    depend only on a seed and the number of the epoch.
 
     Args:
-        seed: int >= 0.
-        epoch: `tf.Variable`, an int64 scalar, which is set to the epoch, from
-            0, as each one begins: `data.load(..., epoch=epoch)` reads it. None:
-            the data takes care of itself.
+        seed: int >= 0. Seed of all epochs.
+        epoch: None, or a scalar int64 `tf.Variable`. At the beginning of each
+            epoch it is set to the number of the epoch, from 0, for
+            `data.load(..., epoch=epoch)`. None does not change the data.
 
     Raises:
-        ValueError: An argument breaks the rule that the error names.
+        ValueError: If `seed` is not an int >= 0.
+        ValueError: If `epoch` is neither None nor a scalar int64 `tf.Variable`.
 
     Edge cases:
-        All sources of randomness that are part of the model are set: those of
-        models inside it, of wrapped layers and of layers of your own that hold
-        a `keras.random.SeedGenerator`. On PyTorch, where Keras' dropout has
-        none, `torch.manual_seed` is set. Random numbers that are drawn without
-        a generator (`keras.random.normal` without seed) are not followed, nor
-        is the shuffling of arrays by `fit`: give it a data set.
-        A training is resumed at the begin of an epoch: keep the default
-        `save_freq="epoch"` of `BackupAndRestore`. The model must be made by
-        the same code again. With `steps_per_epoch`, or a data set that repeats,
-        tf.data reads ahead across the end of an epoch, before `epoch` is set:
-        let `fit` go through the data set once in each epoch.
+        The callback sets every seed generator that is part of the model,
+        including those of nested models, of wrapped layers and of your own
+        layers with a `keras.random.SeedGenerator`. On PyTorch, where the
+        dropout of Keras does not have a generator, it calls
+        `torch.manual_seed`. It does not control random numbers drawn without a
+        generator (`keras.random.normal` without a seed) or the shuffling of
+        arrays by `fit`; pass a dataset to `fit` instead.
+
+        Training must be resumed at the beginning of an epoch: keep the default
+        `save_freq="epoch"` of `BackupAndRestore`. Build the model with the same
+        code again.
+
+        With `steps_per_epoch`, or with a dataset that repeats, tf.data reads
+        ahead into the next epoch before `epoch` is set. Let `fit` iterate over
+        the dataset once per epoch.
 
     Example:
         >>> import keras, tensorflow as tf
@@ -492,7 +516,7 @@ class EpochSeed(keras.callbacks.Callback):
         >>> model = keras.Sequential([keras.Input((4,)), dropout])
         >>> epoch = tf.Variable(0, dtype="int64")
         >>> seeds = callbacks.EpochSeed(0, epoch)
-        >>> seeds.set_model(model)  # fit does this, and what follows
+        >>> seeds.set_model(model)  # fit calls this and the next method
         >>> seeds.on_epoch_begin(7)
         >>> int(epoch)
         7
@@ -512,6 +536,6 @@ class EpochSeed(keras.callbacks.Callback):
             state.assign([self._seed(epoch, place), 0])
 
     def _seed(self, epoch: int, place: int) -> int:
-        """Unlike those of other places and epochs; it fits into an int32."""
+        """Return a distinct int31 seed for an epoch and a generator."""
         sequence = np.random.SeedSequence([self.seed, epoch, place])
         return int(sequence.generate_state(1)[0]) >> 1

@@ -1,4 +1,4 @@
-"""Switches of the package: compiled kernels, and tracing for a file."""
+"""Settings of the package: compiled kernels, and tracing for a file."""
 
 import contextlib
 import contextvars
@@ -21,22 +21,23 @@ _exporting = contextvars.ContextVar("_exporting", default=False)
 def enable_compiled_kernels(
     enabled: bool = True, min_elements: int = 2**19
 ) -> None:
-    """Switch compiled kernels on or off, for what is called or traced next.
+    """Enable or disable compiled kernels for later calls and traces.
 
-    On TensorFlow, pooling and unpooling of large tensors are compiled by XLA,
-    each on its own. The results are the same either way. Other backends ignore
-    this switch.
+    On TensorFlow, XLA compiles pooling and unpooling of large tensors, each
+    kernel separately. The results are the same with and without compilation.
+    Other backends ignore this setting.
 
     Args:
         enabled: bool. Whether kernels may be compiled. The default is True.
         min_elements: int >= 0. Tensors with fewer elements, counted before
-            pooling, are not compiled: compiling takes a tenth of a second and
-            would save less than a millisecond. If the batch is unknown, one
-            image counts; if batch and channels are unknown, 64 planes.
+            pooling, are not compiled. Compilation takes a tenth of a second and
+            saves less than a millisecond for them. If the batch size is
+            unknown, the elements of one image count; with "channels_first" or
+            one channel, those of 64 planes. The default is 2**19.
 
     Raises:
-        ValueError: If `enabled` is not a bool, or `min_elements` is not an
-            int >= 0.
+        ValueError: If `enabled` is not a bool.
+        ValueError: If `min_elements` is not an int >= 0.
 
     Example:
         >>> from keras_deconv import config
@@ -57,11 +58,11 @@ def enable_compiled_kernels(
 
 
 def compiled_kernels_threshold() -> float:
-    """Return the number of elements from which kernels are compiled.
+    """Return the smallest number of elements for which kernels are compiled.
 
     Returns:
         The `min_elements` of `enable_compiled_kernels`, or infinity if compiled
-        kernels are switched off.
+        kernels are disabled.
 
     Example:
         >>> from keras_deconv import config
@@ -75,19 +76,21 @@ def compiled_kernels_threshold() -> float:
 def exporting() -> Iterator[None]:
     """Trace layers as plain operations, which converters can write to a file.
 
-    TensorFlow only: JAX has no compiled kernels of this package, and on PyTorch
-    the layers recognize its exporters.
+    Use this context around code that traces a `tf.function` for a converter,
+    such as `tf.lite.TFLiteConverter.from_concrete_functions`. You do not need
+    it for `keras_deconv.export`, `model.export`, `tf.saved_model.save` and
+    `TFLiteConverter.from_keras_model`.
 
-    Use it around code that traces a `tf.function` for a converter, such as
-    `tf.lite.TFLiteConverter.from_concrete_functions`. `keras_deconv.export`
-    does so by itself. `model.export`, `tf.saved_model.save` and
-    `TFLiteConverter.from_keras_model` are recognized without this context.
+    Only TensorFlow needs this context. JAX does not have compiled kernels of
+    this package, and on PyTorch the layers recognize its exporters.
 
     Edge cases:
-        The function must be traced inside the context. A function that was
-        traced before keeps its compiled kernels, and calling it again inside
-        the context does not retrace it.
-        Eager calls and their gradients are the same inside and outside.
+        Trace the function inside the context. A function that was traced before
+        keeps its compiled kernels, and a call inside the context does not
+        retrace it.
+
+        Eager calls and their gradients are the same inside and outside the
+        context.
 
     Example:
         >>> import tensorflow as tf
@@ -112,6 +115,9 @@ def exporting() -> Iterator[None]:
 
 def is_exporting() -> bool:
     """Return whether the caller runs inside `exporting()`.
+
+    Returns:
+        A bool.
 
     Example:
         >>> from keras_deconv import config

@@ -1,7 +1,7 @@
-"""First values for the kernels of transposed convolutions.
+"""Initializers for the kernels of transposed convolutions.
 
-Both make a `keras.layers.Conv2DTranspose` start without a checkerboard. Kernels
-have the layout of Keras' transposed convolutions, `(*kernel_size, filters,
+Both initializers make a `keras.layers.Conv2DTranspose` start without
+checkerboard artifacts. Kernels have the shape `(*kernel_size, filters,
 channels)`, with any number of spatial axes.
 """
 
@@ -21,33 +21,40 @@ Tensor = Any
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class BilinearInitializer(keras.initializers.Initializer):
-    """Start a transposed convolution as linear interpolation.
+    """Initializer of a transposed convolution as linear interpolation.
 
-    Filter `i` interpolates channel `i`, and has no other. The weights that
-    reach an output sum to 1, so that constant images stay constant inside.
+    Use it for upsampling layers, as FCN does: filter `i` interpolates channel
+    `i` and ignores the other channels. The weights that reach an output sum to
+    1, so constant images stay constant except near their edges.
 
     Reference: Long, Shelhamer and Darrell, 2015, "Fully convolutional networks
     for semantic segmentation", section 3.3, https://arxiv.org/abs/1411.4038,
-    and `upsample_filt` of the authors' surgery.py,
-    https://github.com/shelhamer/fcn.berkeleyvision.org, which is the same where
-    the kernel is `2 * strides - strides % 2` wide. They do not train it.
+    and `upsample_filt` in the authors' surgery.py,
+    https://github.com/shelhamer/fcn.berkeleyvision.org. The weights are the
+    same if the kernel size is `2 * strides - strides % 2`. The authors do not
+    train them.
 
     Args:
-        strides: int or one int per spatial axis: the strides of the layer.
-            None: half the kernel, rounded up, where the kernel has that width
-            for these strides: 4 for 2, 5 for 3, 8 for 4.
+        strides: None, int or sequence of ints >= 1, one per spatial axis.
+            Strides of the layer. None uses half the kernel size, rounded up.
+            This requires the kernel size `2 * strides - strides % 2`: 4 for
+            strides of 2, 5 for 3, 8 for 4.
 
     Call arguments:
-        shape: `(*kernel_size, filters, channels)`. Filters beyond the number
-            of channels start at 0.
-        dtype: A float dtype; None for `keras.config.floatx()`.
+        shape: Sequence of ints `(*kernel_size, filters, channels)`. If there
+            are more filters than channels, the additional filters start at 0.
+        dtype: Float dtype of the kernel. None means `keras.config.floatx()`.
 
     Returns:
-        Tensor of that shape and dtype, values 0..1.
+        A tensor of this shape and dtype, with values in 0..1.
 
     Raises:
-        ValueError: `strides` are no ints >= 1, or None for a kernel of another
-            width; the shape is not that of a kernel, or the dtype no float.
+        ValueError: If `strides` is not an int >= 1, one int >= 1 per spatial
+            axis, or None.
+        ValueError: If `strides` is None and the kernel size is not
+            `2 * strides - strides % 2` for any strides.
+        ValueError: If `shape` is not at least three ints >= 1.
+        ValueError: If `dtype` is not a float dtype.
 
     Example:
         >>> import keras, keras_deconv
@@ -84,33 +91,41 @@ class BilinearInitializer(keras.initializers.Initializer):
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class ICNR(keras.initializers.Initializer):
-    """Start a transposed convolution as convolution and nearest upsampling.
+    """Initializer of a transposed convolution as convolution and upsampling.
 
-    All outputs of a block of `strides` get the same weights, so that nothing
-    in the first image tells the cells of a block apart; training then may.
-    "Initialized to convolution NN resize".
+    Use it to start without checkerboard artifacts but train all weights. At the
+    start, the layer is a convolution followed by nearest-neighbor upsampling:
+    all outputs in a block of `strides` have the same weights. Training may
+    change them separately. The name stands for "initialized to convolution NN
+    resize".
 
     Reference: Aitken et al., 2017, "Checkerboard artifact free sub-pixel
-    convolution", https://arxiv.org/abs/1707.02937, section 3. The paper has
-    kernels of sub-pixel convolution; a transposed convolution whose kernel is
-    `k * strides` wide is the sub-pixel convolution of width `k`.
+    convolution", section 3, https://arxiv.org/abs/1707.02937. The paper
+    initializes kernels of sub-pixel convolutions. A transposed convolution with
+    the kernel size `k * strides` equals a sub-pixel convolution with the kernel
+    size `k`.
 
     Args:
-        strides: int or one int per spatial axis: the strides of the layer.
-        initializer: Name or instance of the initializer of the convolution.
+        strides: int or sequence of ints >= 1, one per spatial axis. Strides of
+            the layer.
+        initializer: Initializer of the convolution, or its name. The default is
+            "he_normal".
 
     Call arguments:
-        shape: `(*kernel_size, filters, channels)`; each kernel size is a
-            multiple of the strides.
-        dtype: A float dtype; None for `keras.config.floatx()`.
+        shape: Sequence of ints `(*kernel_size, filters, channels)`. Each kernel
+            size must be a multiple of the strides.
+        dtype: Float dtype of the kernel. None means `keras.config.floatx()`.
 
     Returns:
-        Tensor of that shape and dtype.
+        A tensor of this shape and dtype.
 
     Raises:
-        ValueError: `strides` are no ints >= 1, the shape is not that of a
-            kernel, the kernel is no multiple of the strides, or the dtype no
-            float.
+        ValueError: If `strides` is not an int >= 1 or one int >= 1 per spatial
+            axis.
+        ValueError: If `initializer` is not a Keras initializer or its name.
+        ValueError: If `shape` is not at least three ints >= 1.
+        ValueError: If a kernel size is not a multiple of the strides.
+        ValueError: If `dtype` is not a float dtype.
 
     Example:
         >>> import keras, keras_deconv
@@ -133,13 +148,14 @@ class ICNR(keras.initializers.Initializer):
         )
         if any(k % s for k, s in zip(kernel_size, strides, strict=True)):
             raise ValueError(
-                "`strides` must divide the kernel size in ICNR: a block of "
-                "outputs has to share its weights. Received: strides="
-                f"{strides}, kernel of {kernel_size}. Use a kernel that is a "
-                "multiple of the strides."
+                "`strides` must divide the kernel size in ICNR, since a block "
+                "of outputs shares its weights. Received: strides="
+                f"{strides}, kernel size {kernel_size}. Use a kernel size that "
+                "is a multiple of the strides."
             )
         small = [k // s for k, s in zip(kernel_size, strides, strict=True)]
-        # As a convolution's kernel, for the initializer's fan-in to be right.
+        # With the axes of a convolution kernel, the initializer computes the
+        # right fan-in.
         kernel = self.initializer(
             (*small, channels, filters), dtype=_arguments.float_dtype(dtype)
         )
@@ -162,34 +178,35 @@ def _strides(value: _arguments.IntOrInts) -> int | tuple[int, ...]:
 
 
 def _split(shape: Any) -> tuple[tuple[int, ...], int, int]:
-    """Kernel size, filters and channels of a transposed convolution."""
+    """Split the shape of a kernel into kernel size, filters and channels."""
     sizes = _arguments.counts(shape, "shape")
     if len(sizes) < 3:
         raise ValueError(
-            "`shape` must be (*kernel_size, filters, channels), the kernel of "
-            f"a transposed convolution. Received: shape={sizes}"
+            "`shape` must be (*kernel_size, filters, channels), the shape of "
+            "the kernel of a transposed convolution. Received: "
+            f"shape={sizes}"
         )
     *kernel_size, filters, channels = sizes
     return tuple(kernel_size), filters, channels
 
 
 def _strides_of(kernel_size: tuple[int, ...]) -> tuple[int, ...]:
-    """The strides that a kernel is as wide as linear interpolation for."""
+    """Return the strides whose linear interpolation has this kernel size."""
     # 2 * strides - strides % 2 is 1, 4, 5, 8, 9 and so on.
     if any(size % 4 > 1 for size in kernel_size):
         raise ValueError(
-            "`strides` must be given for a kernel that is not "
-            "2 * strides - strides % 2 wide, as 4 is for 2. Received: "
-            f"strides=None, kernel of {kernel_size}. Give the strides of the "
-            "layer, e.g. BilinearInitializer(strides=2)."
+            "`strides` must be set if the kernel size is not "
+            "2 * strides - strides % 2, for example 4 for strides of 2. "
+            f"Received: strides=None, kernel size {kernel_size}. Pass the "
+            "strides of the layer, such as BilinearInitializer(strides=2)."
         )
     return tuple((size + 1) // 2 for size in kernel_size)
 
 
 def _triangle(size: int, stride: int) -> np.ndarray:
-    """Weights of linear interpolation along one axis.
+    """Return the weights of linear interpolation along one axis.
 
-    Every `stride`-th weight reaches the same output, so these sum to 1.
+    Weights at a distance of `stride` reach the same output. They sum to 1.
     """
     distance = np.abs(np.arange(size) - (size - 1) / 2)
     weights = np.maximum(0.0, 1 - distance / stride)

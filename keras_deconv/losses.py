@@ -1,8 +1,7 @@
-"""Losses for label maps.
+"""Losses for semantic segmentation, which ignore void pixels.
 
-All read labels and predictions alike; they differ in what they sum. Losses of
-pixels (cross-entropy, focal) are averaged over the pixels, losses of regions
-(Dice, Tversky) over the classes.
+Cross-entropy and focal loss are averaged over the pixels. Dice and Tversky loss
+are averaged over the classes.
 """
 
 import math
@@ -27,13 +26,10 @@ _REDUCTIONS = (*_MEANS, "sum", "mean_with_sample_weight", "none")
 
 
 class SegmentationLoss(keras.losses.Loss):
-    """Reads labels and predictions; subclasses say what they cost.
+    """Base class of losses that read label maps and ignore void pixels.
 
-    Void pixels are as good as removed: what `y_pred` holds there, NaN and inf
-    included, changes neither the loss nor its gradient, and is given none.
-
-    Arguments, call arguments, errors and edge cases are described where users
-    read them, in `SegmentationCrossentropy`.
+    The values of `y_pred` at void pixels change neither the loss nor its
+    gradient, even if they are NaN or infinity. Their gradient is 0.
     """
 
     def __init__(
@@ -58,7 +54,7 @@ class SegmentationLoss(keras.losses.Loss):
         y_pred: Tensor,
         sample_weight: Tensor | None = None,
     ) -> Tensor:
-        """Reduce the losses of what is not void."""
+        """Return the reduced loss of the pixels that are not void."""
         y_pred = _arguments.tensor(y_pred, "y_pred")
         num_classes = self._num_classes(y_pred)
         _arguments.ignore_class(self.ignore_class, num_classes)
@@ -72,12 +68,12 @@ class SegmentationLoss(keras.losses.Loss):
         if sample_weight is not None:
             factors = _labels.pixel_weights(sample_weight, ids)
             weights = weights * ops.cast(factors, self.dtype)
-            # What weighs nothing is as good as removed, NaN included.
+            # A pixel of weight 0 is ignored, even if it holds NaN.
             counted = ops.logical_and(counted, ops.cast(factors, "bool"))
         return self._reduce(ids, self._logits(y_pred, counted), weights)
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments, as plain Python values."""
+        """Return the constructor arguments as plain Python values."""
         return {
             **super().get_config(),
             "ignore_class": self.ignore_class,
@@ -86,34 +82,34 @@ class SegmentationLoss(keras.losses.Loss):
         }
 
     def _reduce(self, ids: Tensor, logits: Tensor, weights: Tensor) -> Tensor:
-        """Loss of class ids, with `LEFT_OUT` and weight 0 where void."""
+        """Return the loss; void pixels have the id `LEFT_OUT` and weight 0."""
         raise NotImplementedError
 
     def _reduce_counted(
         self, y_true: Tensor, y_pred: Tensor, weights: Tensor, counted: Tensor
     ) -> Tensor:
-        """Reduce what `call` gives, as if only `counted` losses were there."""
+        """Reduce the losses of `call`, as if only `counted` losses existed."""
         if self.reduction in _MEANS:
-            # Keras divides by the number of all losses. Leaving the division
-            # to it also leaves it the scaling for several replicas.
+            # Keras divides by the number of all losses and scales the result
+            # for several replicas. The weights correct the divisor.
             num_losses = ops.cast(ops.size(counted), self.dtype)
             num_counted = ops.sum(ops.cast(counted, _backends.widest_int()))
             divisor = self._over_replicas(ops.cast(num_counted, self.dtype))
             divisor = ops.where(divisor > 0, divisor, 1.0)
             weights = weights * (num_losses / divisor)
             loss = super().__call__(y_true, y_pred, sample_weight=weights)
-            # So each replica tells the loss of the whole batch.
+            # Each replica returns the loss of the whole batch.
             return self._over_replicas(loss)
         return super().__call__(y_true, y_pred, sample_weight=weights)
 
     def _over_replicas(self, tensor: Tensor) -> Tensor:
-        """Mean over the replicas, for losses that are means of a batch."""
+        """Return the mean over the replicas if the reduction is a mean."""
         if self.reduction in _MEANS:
             return _backends.mean_over_replicas(tensor)
         return tensor
 
     def _logits(self, y_pred: Tensor, counted: Tensor) -> Tensor:
-        # Harmless scores at the pixels left out keep NaN out of the gradient.
+        # Constant scores at ignored pixels keep NaN out of the gradient.
         scores = ops.where(
             ops.expand_dims(counted, axis=-1),
             ops.cast(y_pred, self.dtype),
@@ -121,7 +117,7 @@ class SegmentationLoss(keras.losses.Loss):
         )
         if self.from_logits:
             return scores
-        # Probabilities are the softmax of their own logarithms.
+        # Probabilities are the softmax of their logarithms.
         return ops.log(ops.maximum(scores, keras.config.epsilon()))
 
     def _num_classes(self, y_pred: Tensor) -> int:
@@ -129,19 +125,19 @@ class SegmentationLoss(keras.losses.Loss):
         num_classes = shape[-1] if shape else None
         if num_classes is None or num_classes < 2:
             raise ValueError(
-                "`y_pred` must end with an axis of two or more classes, whose "
-                f"size is known. Received: y_pred.shape={shape}. "
-                f"{_arguments.TWO_LOGITS} "
-                "keras.losses.BinaryCrossentropy takes one logit per pixel."
+                "`y_pred` must end with an axis of known size, with two or "
+                f"more classes. Received: y_pred.shape={shape}. "
+                f"{_arguments.TWO_LOGITS} For one logit per pixel, use "
+                "keras.losses.BinaryCrossentropy."
             )
         return num_classes
 
 
 class PixelLoss(SegmentationLoss):
-    """A loss of every pixel, times the weight of its class.
+    """Base class of losses of pixels with class weights.
 
-    The loss of a batch is `sum(w[label] * loss) / num_counted`: the sum runs
-    over the pixels of the whole batch that are not void, and `num_counted` is
+    The loss of a batch is `sum(w[label] * loss) / num_counted`. The sum
+    includes all pixels of the batch that are not void, and `num_counted` is
     their number.
     """
 
@@ -158,10 +154,10 @@ class PixelLoss(SegmentationLoss):
         self.class_weights = _arguments.class_weights(class_weights)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        """Weighted loss of every pixel, 0 where none is counted.
+        """Return the weighted loss of each pixel, and 0 for void pixels.
 
         Args:
-            y_true: Class ids, and -1 at pixels to leave out.
+            y_true: Class ids, and -1 at void pixels.
             y_pred: Logits (..., num_classes), finite everywhere.
         """
         ids = ops.cast(y_true, _backends.widest_int())
@@ -178,11 +174,11 @@ class PixelLoss(SegmentationLoss):
         return ops.where(counted, losses, 0.0)
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments, as plain Python values."""
+        """Return the constructor arguments as plain Python values."""
         return {**super().get_config(), "class_weights": self.class_weights}
 
     def _pixel_losses(self, crossentropies: Tensor) -> Tensor:
-        """Loss of every pixel, given its cross-entropy."""
+        """Return the loss of each pixel, given its cross-entropy."""
         raise NotImplementedError
 
     def _reduce(self, ids: Tensor, logits: Tensor, weights: Tensor) -> Tensor:
@@ -203,9 +199,9 @@ class PixelLoss(SegmentationLoss):
 
 
 class RegionLoss(SegmentationLoss):
-    """One minus the Tversky index of every class, averaged over the classes.
+    """Base class of losses of regions: 1 minus the Tversky index of each class.
 
-    Sums and mean are described in `SegmentationTversky`.
+    The loss of a batch is the mean over the classes.
     """
 
     def __init__(
@@ -219,22 +215,23 @@ class RegionLoss(SegmentationLoss):
         dtype: Any,
     ) -> None:
         super().__init__(ignore_class, from_logits, reduction, name, dtype)
-        # With beta 0 the index of a class that is not found would be 0 / 0.
+        # With beta=0, the index of a class without true positives would be
+        # 0 / 0.
         self.alpha = _factor(alpha, "alpha", may_be_zero=False)
         self.beta = _factor(beta, "beta", may_be_zero=False)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        """Loss of every class, 0 where it does not occur.
+        """Return the loss of each class, and 0 for classes that do not occur.
 
         Args:
-            y_true: Tensor (..., num_classes): the weight of a pixel at its
-                class, 0 elsewhere and everywhere at pixels to leave out.
+            y_true: Tensor (..., num_classes) with the weight of a pixel at its
+                class and 0 at other classes. Void pixels are 0 at every class.
             y_pred: Logits (..., num_classes), finite everywhere.
         """
         pixel_axes = tuple(range(len(y_pred.shape) - 1))
         probabilities = ops.softmax(y_pred, axis=-1)
         weights = ops.sum(y_true, axis=-1, keepdims=True)
-        # The index is a quotient: means over the replicas do as well as sums.
+        # The index is a quotient, so means over the replicas can replace sums.
         true, predicted, overlap = (
             self._over_replicas(ops.sum(pixels, axis=pixel_axes))
             for pixels in (
@@ -266,80 +263,94 @@ class RegionLoss(SegmentationLoss):
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class SegmentationCrossentropy(PixelLoss):
-    """Softmax cross-entropy per pixel, with class weights and void pixels.
+    """Softmax cross-entropy of pixels, with class weights and void pixels.
 
-    The loss of a batch is `sum(w[label] * cross_entropy) / num_counted`: the
-    sum runs over the pixels that are not void, and `num_counted` is their
-    number. It is neither the sum of the weights nor the number of all pixels,
-    so void shrinks no gradient. (Keras divides by all pixels when void is
-    expressed with sample weights.)
+    Use this loss to train a segmentation model with class ids as labels. The
+    loss of a batch is `sum(w[label] * cross_entropy) / num_counted`. The sum
+    includes the pixels that are not void, and `num_counted` is their number.
+    The divisor is neither the sum of the weights nor the number of all pixels,
+    so void pixels do not reduce the gradient. (If you mark void with sample
+    weights instead, Keras divides by the number of all pixels.)
 
-    Reference: Badrinarayanan et al., 2015, "SegNet", section 3.2.
+    Reference: Badrinarayanan et al., 2015, "SegNet", section 3.2,
     https://arxiv.org/abs/1511.00561. The divisor is that of the authors'
-    `softmax_loss_layer.cpp`, https://github.com/alexgkendall/caffe-segnet.
-    No differences.
+    `softmax_loss_layer.cpp`, https://github.com/alexgkendall/caffe-segnet. This
+    loss does not differ from theirs.
 
     Args:
-        class_weights: Sequence of one finite float >= 0 per class, or a dict
-            from class id to weight, for example
-            median-frequency weights, or None for 1 everywhere. A pixel whose
-            class weighs 0 still counts in the divisor.
-        ignore_class: int, tuple of ints or None. Labels that are void. They
-            may lie outside the classes (255, -1) or replace one (0, 11).
-        from_logits: Whether `y_pred` holds logits (of any finite size) or, if
-            False, probabilities. Prefer logits: probabilities below
-            `keras.config.epsilon()` are raised to it and have no gradient.
-        reduction: `"sum_over_batch_size"` or `"mean"` as above, `"sum"`
-            without the divisor, `"mean_with_sample_weight"` to divide by the
-            sum of the sample weights of the pixels that are not void, `"none"`
-            or None for the loss of every pixel.
-        name: Name of the loss.
-        dtype: Dtype to compute in; None means `keras.config.floatx()`. Half
-            precision is raised to float32, which keeps a sum over many pixels
-            finite, so the loss is safe under `mixed_float16`.
+        class_weights: None, a sequence of one finite float >= 0 per class, or a
+            dict from class id to weight, for example from
+            `data.median_frequency_weights`. None weights all classes with 1. A
+            pixel of a class with weight 0 still counts in the divisor.
+        ignore_class: int, tuple of ints or None. Void labels, whose pixels the
+            loss ignores. They may lie outside the classes (255, -1) or replace
+            a class (0, 11). The default is 255.
+        from_logits: bool. Whether `y_pred` holds logits (any finite values) or
+            probabilities. Logits are more precise: probabilities below
+            `keras.config.epsilon()` are raised to it and do not have a
+            gradient. The default is True.
+        reduction: `"sum_over_batch_size"` or `"mean"` returns the mean over the
+            pixels that are not void, `"sum"` returns their sum.
+            `"mean_with_sample_weight"` divides by the sum of their sample
+            weights.
+            `"none"` or None returns the loss of each pixel.
+        name: str or None. Name of the loss.
+        dtype: Float dtype or dtype policy of the computation. None means
+            `keras.config.floatx()`. float16 and bfloat16 are raised to float32,
+            so that sums over many pixels stay finite under `mixed_float16`.
 
     Call arguments:
-        y_true: Class ids of any integer dtype, or whole numbers as floats.
+        y_true: Tensor of class ids, of an integer dtype or integers as floats.
         y_pred: Float tensor of logits or probabilities.
-        sample_weight: Factors for images or pixels. They do not change the
-            divisor.
+        sample_weight: None, or a tensor of weights >= 0 of images or pixels.
+            They do not change the divisor of the mean.
 
     Input shape:
-        `y_true`: (batch, height, width) or (batch, height, width, 1).
-        `y_pred`: (batch, height, width, num_classes). `sample_weight`:
-        (batch,), (batch, 1, 1) or (batch, height, width). Any number of
-        spatial axes will do, none too.
+        `y_true` has the shape `(batch, height, width)` or
+        `(batch, height, width, 1)`, `y_pred` has the shape
+        `(batch, height, width, num_classes)`. `sample_weight` has the shape
+        `(batch,)`, `(batch, 1, 1)` or `(batch, height, width)`. Inputs may have
+        any number of spatial axes, including 0.
 
     Returns:
-        Scalar, or with `reduction="none"` a tensor (batch, height, width) that
-        is 0 at void pixels. It has the dtype of the loss.
+        A scalar, or a tensor `(batch, height, width)` with `reduction="none"`,
+        which is 0 at void pixels. It has the dtype of the loss.
 
     Raises:
-        ValueError: At construction: `class_weights` negative, not finite or
-            no numbers, `ignore_class` no ints, `from_logits` not a bool. At
-            call: shapes that do not match, one-hot labels, fewer than two
-            classes, more than 255 classes with the default `ignore_class`,
-            `class_weights` of another length; in eager code also labels that
-            are neither class nor void, and sample weights that are negative
-            or not finite.
-        tf.errors.InvalidArgumentError: Such labels or sample weights in a
-            TensorFlow graph, and shapes that do not match where they are not
-            known before.
+        ValueError: If `class_weights` are not finite floats >= 0, or not one
+            per class.
+        ValueError: If `ignore_class` is not an int, a tuple of ints or None.
+        ValueError: If `from_logits` is not a bool, `reduction` is not one of
+            the values above, `name` is not a str or None, or `dtype` is not a
+            float dtype.
+        ValueError: If the shapes of `y_true` and `y_pred` do not match, for
+            example for one-hot labels.
+        ValueError: If `y_pred` has fewer than two classes, or more than 255
+            classes with the default `ignore_class`.
+        ValueError: If a label is neither a class nor void, or a sample weight
+            is negative or not finite. Only eager code checks this.
+        tf.errors.InvalidArgumentError: If a label, a sample weight or a shape
+            is wrong, in a TensorFlow graph.
 
     Edge cases:
-        Compiled code (XLA, `jit_compile=True`, and `jax.jit`) cannot raise:
-        there, labels that are neither class nor void count as void, and a
-        sample weight that is negative or not finite makes the loss NaN. Keras
-        compiles by default on GPUs, so check a dataset once without.
-        A batch of void alone gives loss 0 and gradient 0. What `y_pred` holds
-        at a void pixel never matters, NaN and inf included.
-        Several replicas (`tf.distribute`) count the pixels of the whole batch
-        together, and each of them gives the loss of the whole batch; with
-        `reduction="mean_with_sample_weight"` each divides by its own sum.
+        Compiled code (XLA with `jit_compile=True`, and `jax.jit`) cannot raise
+        errors. A label that is neither a class nor void then counts as void,
+        and a sample weight that is negative or not finite makes the loss NaN.
+        Keras compiles by default on GPUs, so check a dataset once without
+        compilation.
+
+        For a batch of only void pixels, the loss and its gradient are 0. The
+        values of `y_pred` at void pixels never change the result, even if they
+        are NaN or infinity.
+
+        The replicas of a `tf.distribute` strategy count the pixels of the whole
+        batch together, and each returns the loss of the whole batch. With
+        `reduction="mean_with_sample_weight"`, each divides by its own sum of
+        weights.
 
     Example:
-        Three pixels, the last one void; both classes are equally likely
-        everywhere, so every pixel costs log(2) = 0.693:
+        There are three pixels, and the last one is void. Both classes are
+        equally likely, so the loss of each pixel is log(2) = 0.693:
 
         >>> import numpy as np
         >>> from keras_deconv.losses import SegmentationCrossentropy
@@ -371,37 +382,99 @@ class SegmentationCrossentropy(PixelLoss):
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class SegmentationFocal(PixelLoss):
-    """Focal loss per pixel: cross-entropy that cares less for easy pixels.
+    """Focal loss of pixels, which reduces the weight of easy pixels.
 
-    The loss of a pixel is `w[label] * (1 - p) ** gamma * -log(p)`, where `p` is
-    the probability of its class. Pixels that are right already, most of them
-    in a label map, hardly count; `gamma` says how little. With `gamma=0` it is
-    `SegmentationCrossentropy`. The loss of a batch is the sum over all its
-    pixels that are not void, divided by their number. A class that does not
-    occur adds nothing.
+    Use this loss if most pixels are already predicted correctly and dominate
+    the cross-entropy. The loss of a pixel is
+    `w[label] * (1 - p) ** gamma * -log(p)`, where `p` is the probability of its
+    class. The larger `gamma`, the less easy pixels count. With `gamma=0` the
+    loss equals `SegmentationCrossentropy`. The loss of a batch is the sum over
+    the pixels that are not void, divided by their number.
 
     Reference: Lin et al., 2017, "Focal Loss for Dense Object Detection",
-    equation 5. https://arxiv.org/abs/1708.02002. The authors' detector uses a
-    sigmoid per class and divides by the number of assigned anchors; here, as
-    in `keras.losses.CategoricalFocalCrossentropy`, it is a softmax. Their
-    `alpha` is `class_weights`.
+    equation 5, https://arxiv.org/abs/1708.02002. The authors' detector uses a
+    sigmoid per class and divides by the number of assigned anchors. This loss
+    uses a softmax, as `keras.losses.CategoricalFocalCrossentropy` does. The
+    `alpha` of the paper is `class_weights`.
 
     Args:
-        gamma: float >= 0. Power of `1 - p`. The authors found 2 best.
-        class_weights: Sequence of one finite float >= 0 per class, or a dict
-            from class id to weight, or None for 1 everywhere.
-        ignore_class: int, tuple of ints or None. Labels that are void.
-        from_logits: Whether `y_pred` holds logits or probabilities.
-        reduction: As in `SegmentationCrossentropy`.
-        name: Name of the loss.
-        dtype: Dtype to compute in; half precision is raised to float32.
+        gamma: float >= 0. Power of `1 - p`. The default is 2, which the authors
+            found best.
+        class_weights: None, a sequence of one finite float >= 0 per class, or a
+            dict from class id to weight, for example from
+            `data.median_frequency_weights`. None weights all classes with 1. A
+            pixel of a class with weight 0 still counts in the divisor.
+        ignore_class: int, tuple of ints or None. Void labels, whose pixels the
+            loss ignores. They may lie outside the classes (255, -1) or replace
+            a class (0, 11). The default is 255.
+        from_logits: bool. Whether `y_pred` holds logits (any finite values) or
+            probabilities. Logits are more precise: probabilities below
+            `keras.config.epsilon()` are raised to it and do not have a
+            gradient. The default is True.
+        reduction: `"sum_over_batch_size"` or `"mean"` returns the mean over the
+            pixels that are not void, `"sum"` returns their sum.
+            `"mean_with_sample_weight"` divides by the sum of their sample
+            weights.
+            `"none"` or None returns the loss of each pixel.
+        name: str or None. Name of the loss.
+        dtype: Float dtype or dtype policy of the computation. None means
+            `keras.config.floatx()`. float16 and bfloat16 are raised to float32,
+            so that sums over many pixels stay finite under `mixed_float16`.
 
-    Call arguments, shapes, results, errors and edge cases are those of
-    `SegmentationCrossentropy`; `gamma` negative or not finite is an error.
+    Call arguments:
+        y_true: Tensor of class ids, of an integer dtype or integers as floats.
+        y_pred: Float tensor of logits or probabilities.
+        sample_weight: None, or a tensor of weights >= 0 of images or pixels.
+            They do not change the divisor of the mean.
+
+    Input shape:
+        `y_true` has the shape `(batch, height, width)` or
+        `(batch, height, width, 1)`, `y_pred` has the shape
+        `(batch, height, width, num_classes)`. `sample_weight` has the shape
+        `(batch,)`, `(batch, 1, 1)` or `(batch, height, width)`. Inputs may have
+        any number of spatial axes, including 0.
+
+    Returns:
+        A scalar, or a tensor `(batch, height, width)` with `reduction="none"`,
+        which is 0 at void pixels. It has the dtype of the loss.
+
+    Raises:
+        ValueError: If `gamma` is not a finite float >= 0.
+        ValueError: If `class_weights` are not finite floats >= 0, or not one
+            per class.
+        ValueError: If `ignore_class` is not an int, a tuple of ints or None.
+        ValueError: If `from_logits` is not a bool, `reduction` is not one of
+            the values above, `name` is not a str or None, or `dtype` is not a
+            float dtype.
+        ValueError: If the shapes of `y_true` and `y_pred` do not match, for
+            example for one-hot labels.
+        ValueError: If `y_pred` has fewer than two classes, or more than 255
+            classes with the default `ignore_class`.
+        ValueError: If a label is neither a class nor void, or a sample weight
+            is negative or not finite. Only eager code checks this.
+        tf.errors.InvalidArgumentError: If a label, a sample weight or a shape
+            is wrong, in a TensorFlow graph.
+
+    Edge cases:
+        Compiled code (XLA with `jit_compile=True`, and `jax.jit`) cannot raise
+        errors. A label that is neither a class nor void then counts as void,
+        and a sample weight that is negative or not finite makes the loss NaN.
+        Keras compiles by default on GPUs, so check a dataset once without
+        compilation.
+
+        For a batch of only void pixels, the loss and its gradient are 0. The
+        values of `y_pred` at void pixels never change the result, even if they
+        are NaN or infinity.
+
+        The replicas of a `tf.distribute` strategy count the pixels of the whole
+        batch together, and each returns the loss of the whole batch. With
+        `reduction="mean_with_sample_weight"`, each divides by its own sum of
+        weights.
 
     Example:
-        Three pixels, the last one void. Both classes are equally likely, so
-        `p` is 0.5 and each pixel costs 0.5 ** 2 * log(2) = 0.173:
+        There are three pixels, and the last one is void. Both classes are
+        equally likely, so `p` is 0.5 and the loss of each pixel is 0.5 ** 2 *
+        log(2) = 0.173:
 
         >>> import numpy as np
         >>> from keras_deconv.losses import SegmentationFocal
@@ -427,11 +500,12 @@ class SegmentationFocal(PixelLoss):
         self.gamma = _factor(gamma, "gamma", may_be_zero=True)
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments, as plain Python values."""
+        """Return the constructor arguments as plain Python values."""
         return {**super().get_config(), "gamma": self.gamma}
 
     def _pixel_losses(self, crossentropies: Tensor) -> Tensor:
-        # 1 - p without cancellation. The slope of a power may be inf at 0.
+        # This is 1 - p without cancellation. The maximum avoids the infinite
+        # slope of a power at 0.
         distances = ops.maximum(
             -ops.expm1(-crossentropies), keras.config.epsilon()
         )
@@ -440,76 +514,111 @@ class SegmentationFocal(PixelLoss):
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class SegmentationTversky(RegionLoss):
-    """Tversky loss: overlap of regions, with a cost for either error.
+    """Tversky loss of regions, which weights both kinds of errors.
 
-    The loss of a class is
+    Use this loss for rare classes: every class has the same weight in the mean,
+    even if it has few pixels, so class weights are not needed. The loss of a
+    class is
 
         1 - true positives / (true positives + alpha * false positives
                               + beta * false negatives)
 
-    where, with `p` the softmax probability of the class at a pixel, the true
-    positives are the sum of `p` over the pixels of the class, the false
-    positives the sum of `p` over the other pixels, and the false negatives the
-    sum of `1 - p` over the pixels of the class. The sums run over all pixels
-    of the whole batch that are not void; batches of one image give sums per
-    image. The loss of a batch is the mean over the classes that occur in its
-    labels. Every class counts alike, however few pixels it has, so class
-    weights are not needed.
+    With the softmax probability `p` of the class at a pixel, the true positives
+    are the sum of `p` over the pixels of the class. The false positives are the
+    sum of `p` over the other pixels. The false negatives are the sum of `1 - p`
+    over the pixels of the class. The sums include all pixels of the batch that
+    are not void; batches of one image give sums per image. The loss of a batch
+    is the mean over the classes that occur in its labels.
 
     With `alpha=beta=1` it is the Jaccard (IoU) loss, with `alpha=beta=0.5` the
-    Dice loss. `beta > alpha` finds more of rare classes, at the price of false
-    alarms.
+    Dice loss. With `beta > alpha` the model finds more pixels of rare classes,
+    at the cost of more false positives.
 
     Reference: Salehi et al., 2017, "Tversky loss function for image
-    segmentation using 3D fully convolutional deep networks".
-    https://arxiv.org/abs/1706.05721. As there, `alpha` weighs false positives;
-    in `keras.losses.tversky` (Keras 3.15) it weighs false negatives, whatever
-    its documentation says. The authors have two classes and keep one of them;
-    here all that occur are averaged.
+    segmentation using 3D fully convolutional deep networks",
+    https://arxiv.org/abs/1706.05721. As in the paper, `alpha` weights false
+    positives. In `keras.losses.tversky` (Keras 3.15) `alpha` weights false
+    negatives, although its documentation says otherwise. The authors have two
+    classes and use only one of them; this loss averages all classes that occur.
 
     Args:
-        alpha: float > 0. Cost of false positives.
-        beta: float > 0. Cost of false negatives. The authors found 0.3 and
-            0.7 best.
-        ignore_class: int, tuple of ints or None. Labels that are void.
-        from_logits: Whether `y_pred` holds logits (of any finite size) or, if
-            False, probabilities, which are made to sum to 1.
+        alpha: float > 0. Weight of false positives. The default is 0.3.
+        beta: float > 0. Weight of false negatives. The default is 0.7. The
+            authors found 0.3 and 0.7 best.
+        ignore_class: int, tuple of ints or None. Void labels, whose pixels the
+            loss ignores. They may lie outside the classes (255, -1) or replace
+            a class (0, 11). The default is 255.
+        from_logits: bool. Whether `y_pred` holds logits (any finite values) or
+            probabilities, which are normalized to sum to 1. Probabilities below
+            `keras.config.epsilon()` are raised to it and do not have a
+            gradient. The default is True.
         reduction: `"sum_over_batch_size"`, `"mean"` or
-            `"mean_with_sample_weight"` for the mean over the classes that
-            occur, `"sum"` for their sum, `"none"` or None for the loss of
-            every class, shape (num_classes,), 0 for one that does not occur.
-        name: Name of the loss.
-        dtype: Dtype to compute in; half precision is raised to float32.
+            `"mean_with_sample_weight"` returns the mean over the classes that
+            occur in the labels, `"sum"` returns their sum. `"none"` or None
+            returns the loss of each class.
+        name: str or None. Name of the loss.
+        dtype: Float dtype or dtype policy of the computation. None means
+            `keras.config.floatx()`. float16 and bfloat16 are raised to float32,
+            so that sums over many pixels stay finite under `mixed_float16`.
 
     Call arguments:
-        y_true: Class ids of any integer dtype, or whole numbers as floats.
+        y_true: Tensor of class ids, of an integer dtype or integers as floats.
         y_pred: Float tensor of logits or probabilities.
-        sample_weight: Factors for images or pixels: a pixel of weight 2 counts
-            as two pixels in every sum.
+        sample_weight: None, or a tensor of weights >= 0 of images or pixels. A
+            pixel of weight 2 counts as two pixels in every sum.
 
     Input shape:
-        As in `SegmentationCrossentropy`.
+        `y_true` has the shape `(batch, height, width)` or
+        `(batch, height, width, 1)`, `y_pred` has the shape
+        `(batch, height, width, num_classes)`. `sample_weight` has the shape
+        `(batch,)`, `(batch, 1, 1)` or `(batch, height, width)`. Inputs may have
+        any number of spatial axes, including 0.
 
     Returns:
-        Scalar, or with `reduction="none"` a tensor (num_classes,).
+        A scalar, or a tensor `(num_classes,)` with `reduction="none"`, which is
+        0 for classes that do not occur. It has the dtype of the loss.
 
     Raises:
-        ValueError: At construction: `alpha` or `beta` not finite or <= 0.
-            Everything else as in `SegmentationCrossentropy`.
+        ValueError: If `alpha` or `beta` is not a finite float > 0.
+        ValueError: If `ignore_class` is not an int, a tuple of ints or None.
+        ValueError: If `from_logits` is not a bool, `reduction` is not one of
+            the values above, `name` is not a str or None, or `dtype` is not a
+            float dtype.
+        ValueError: If the shapes of `y_true` and `y_pred` do not match, for
+            example for one-hot labels.
+        ValueError: If `y_pred` has fewer than two classes, or more than 255
+            classes with the default `ignore_class`.
+        ValueError: If a label is neither a class nor void, or a sample weight
+            is negative or not finite. Only eager code checks this.
+        tf.errors.InvalidArgumentError: If a label, a sample weight or a shape
+            is wrong, in a TensorFlow graph.
 
     Edge cases:
-        A class without a labeled pixel in the batch is left out of the mean.
-        Where it is predicted all the same, the classes it is taken from lose.
-        The loss of a batch is not the mean of the losses of its images; use
-        batches that hold several classes. Several replicas sum over the whole
-        batch together, but for `reduction="sum"`, `"none"` and
+        A class without labeled pixels in the batch is not part of the mean. If
+        it is predicted anyway, the losses of the classes that lose these pixels
+        increase.
+
+        The loss of a batch is not the mean of the losses of its images. Use
+        batches that contain several classes.
+
+        Compiled code (XLA with `jit_compile=True`, and `jax.jit`) cannot raise
+        errors. A label that is neither a class nor void then counts as void,
+        and a sample weight that is negative or not finite makes the loss NaN.
+        Keras compiles by default on GPUs, so check a dataset once without
+        compilation.
+
+        For a batch of only void pixels, the loss and its gradient are 0. The
+        values of `y_pred` at void pixels never change the result, even if they
+        are NaN or infinity.
+
+        The replicas of a `tf.distribute` strategy sum over the whole batch
+        together, except with `reduction="sum"`, `"none"` and
         `"mean_with_sample_weight"`.
-        Stray labels, void and batches of void alone are treated as by
-        `SegmentationCrossentropy`.
 
     Example:
-        Class 0 has two pixels, one of them found; class 1 has one pixel,
-        found; the last pixel is void. Jaccard indices: 1/2 and 1/2.
+        Class 0 has two pixels, of which one is predicted correctly. Class 1 has
+        one pixel, which is predicted correctly. The last pixel is void. Both
+        Jaccard indices are 1/2:
 
         >>> import numpy as np
         >>> from keras_deconv.losses import SegmentationTversky
@@ -539,7 +648,7 @@ class SegmentationTversky(RegionLoss):
         )
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments, as plain Python values."""
+        """Return the constructor arguments as plain Python values."""
         return {
             **super().get_config(),
             "alpha": self.alpha,
@@ -549,34 +658,97 @@ class SegmentationTversky(RegionLoss):
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class SegmentationDice(RegionLoss):
-    """Dice loss: `1 - 2 * overlap / (true + predicted)`, mean over classes.
+    """Dice loss of regions, averaged over the classes.
 
-    For each class, `overlap` is the sum of its softmax probabilities over its
-    pixels, `predicted` their sum over all pixels, and `true` the number of its
-    pixels. The sums run over all pixels of the whole batch that are not void,
-    and the mean over the classes that occur in its labels. Every class counts
-    alike, however few pixels it has, so class weights are not needed.
+    Use this loss for rare classes: every class has the same weight in the mean,
+    even if it has few pixels, so class weights are not needed. The loss of a
+    class is `1 - 2 * overlap / (true + predicted)`. `overlap` is the sum of the
+    softmax probabilities of the class over its pixels, `predicted` is their sum
+    over all pixels, and `true` is the number of its pixels. The sums include
+    all pixels of the batch that are not void. The loss of a batch is the mean
+    over the classes that occur in its labels. It equals
+    `SegmentationTversky(alpha=0.5, beta=0.5)`.
 
-    Reference: Milletari et al., 2016, "V-Net", section 3.
+    Reference: Milletari et al., 2016, "V-Net", section 3,
     https://arxiv.org/abs/1606.04797. The authors have one class, sum over each
-    volume, and square the probabilities in the denominator; here, as in
-    `keras.losses.Dice`, they are not squared. Keras sums over the classes,
-    too, so large ones dominate there.
+    volume, and square the probabilities in the denominator. This loss does not
+    square them, as `keras.losses.Dice` does not. Keras also sums over the
+    classes, so that large classes dominate.
 
     Args:
-        ignore_class: int, tuple of ints or None. Labels that are void.
-        from_logits: Whether `y_pred` holds logits or probabilities.
-        reduction: As in `SegmentationTversky`.
-        name: Name of the loss.
-        dtype: Dtype to compute in; half precision is raised to float32.
+        ignore_class: int, tuple of ints or None. Void labels, whose pixels the
+            loss ignores. They may lie outside the classes (255, -1) or replace
+            a class (0, 11). The default is 255.
+        from_logits: bool. Whether `y_pred` holds logits (any finite values) or
+            probabilities, which are normalized to sum to 1. Probabilities below
+            `keras.config.epsilon()` are raised to it and do not have a
+            gradient. The default is True.
+        reduction: `"sum_over_batch_size"`, `"mean"` or
+            `"mean_with_sample_weight"` returns the mean over the classes that
+            occur in the labels, `"sum"` returns their sum. `"none"` or None
+            returns the loss of each class.
+        name: str or None. Name of the loss.
+        dtype: Float dtype or dtype policy of the computation. None means
+            `keras.config.floatx()`. float16 and bfloat16 are raised to float32,
+            so that sums over many pixels stay finite under `mixed_float16`.
 
-    It is `SegmentationTversky(alpha=0.5, beta=0.5)`: call arguments, shapes,
-    results, errors and edge cases (classes that do not occur) are those.
+    Call arguments:
+        y_true: Tensor of class ids, of an integer dtype or integers as floats.
+        y_pred: Float tensor of logits or probabilities.
+        sample_weight: None, or a tensor of weights >= 0 of images or pixels. A
+            pixel of weight 2 counts as two pixels in every sum.
+
+    Input shape:
+        `y_true` has the shape `(batch, height, width)` or
+        `(batch, height, width, 1)`, `y_pred` has the shape
+        `(batch, height, width, num_classes)`. `sample_weight` has the shape
+        `(batch,)`, `(batch, 1, 1)` or `(batch, height, width)`. Inputs may have
+        any number of spatial axes, including 0.
+
+    Returns:
+        A scalar, or a tensor `(num_classes,)` with `reduction="none"`, which is
+        0 for classes that do not occur. It has the dtype of the loss.
+
+    Raises:
+        ValueError: If `ignore_class` is not an int, a tuple of ints or None.
+        ValueError: If `from_logits` is not a bool, `reduction` is not one of
+            the values above, `name` is not a str or None, or `dtype` is not a
+            float dtype.
+        ValueError: If the shapes of `y_true` and `y_pred` do not match, for
+            example for one-hot labels.
+        ValueError: If `y_pred` has fewer than two classes, or more than 255
+            classes with the default `ignore_class`.
+        ValueError: If a label is neither a class nor void, or a sample weight
+            is negative or not finite. Only eager code checks this.
+        tf.errors.InvalidArgumentError: If a label, a sample weight or a shape
+            is wrong, in a TensorFlow graph.
+
+    Edge cases:
+        A class without labeled pixels in the batch is not part of the mean. If
+        it is predicted anyway, the losses of the classes that lose these pixels
+        increase.
+
+        The loss of a batch is not the mean of the losses of its images. Use
+        batches that contain several classes.
+
+        Compiled code (XLA with `jit_compile=True`, and `jax.jit`) cannot raise
+        errors. A label that is neither a class nor void then counts as void,
+        and a sample weight that is negative or not finite makes the loss NaN.
+        Keras compiles by default on GPUs, so check a dataset once without
+        compilation.
+
+        For a batch of only void pixels, the loss and its gradient are 0. The
+        values of `y_pred` at void pixels never change the result, even if they
+        are NaN or infinity.
+
+        The replicas of a `tf.distribute` strategy sum over the whole batch
+        together, except with `reduction="sum"`, `"none"` and
+        `"mean_with_sample_weight"`.
 
     Example:
-        Class 0 has two pixels, one of them found; class 1 has one pixel,
-        found; the last pixel is void. Dice is 2 * 1 / (2 + 1) and
-        2 * 1 / (1 + 2).
+        Class 0 has two pixels, of which one is predicted correctly. Class 1 has
+        one pixel, which is predicted correctly. The last pixel is void. Both
+        Dice scores are 2 * 1 / (2 + 1):
 
         >>> import numpy as np
         >>> from keras_deconv.losses import SegmentationDice
@@ -607,12 +779,12 @@ def _reduction(value: str | None) -> str | None:
 
 
 def _is_not_zero(weight: Tensor) -> Tensor:
-    """Whether a sum of weights is above 0, or NaN, which must not be lost."""
+    """Return whether a sum of weights is > 0 or NaN, which must not be lost."""
     return ops.logical_not(weight <= 0)
 
 
 def _factor(value: float, name: str, may_be_zero: bool) -> float:
-    """A finite float above 0, or 0 where allowed."""
+    """Return a finite float > 0, or >= 0 if `may_be_zero`."""
     try:
         result = float(value)
     except (TypeError, ValueError):

@@ -1,8 +1,8 @@
-"""Pictures of masks, predictions and their uncertainty.
+"""Figures of masks, predictions, uncertainty and network stages.
 
-Arrays become colors with numpy alone. Figures need matplotlib, which is
-imported when one is drawn; no backend is chosen and nothing is kept, so that
-servers and notebooks may draw as they like: `figure.savefig(path)`.
+Figures require matplotlib, which is imported when the first figure is drawn.
+The functions do not select a matplotlib backend or keep figures open. Save a
+figure with `figure.savefig(path)`.
 """
 
 from __future__ import annotations
@@ -37,20 +37,21 @@ Palette = Sequence[Sequence[int]] | np.ndarray
 Legend = list[tuple[str, str]]
 
 VOID_COLOR = (255, 255, 255)
-"""White, which neither the default palette nor one of the catalog has."""
+"""White, which the default palette and those of the catalog do not use."""
 
 ERROR_COLOR = (230, 0, 60)
-# Encoder and decoder in a figure of stages: Okabe and Ito's blue and orange.
+# Colors of encoder and decoder in `draw_stages`: Okabe and Ito's blue and
+# orange.
 STAGE_COLORS = ("#0072B2", "#E69F00")
-# Inches of a row and of its columns: both boxes, and the text between them.
+# Inches of a row and its columns: left box, text, right box.
 STAGE_HEIGHT = 0.75
 STAGE_WIDTHS = (2.0, 3.6, 2.0)
-# Weights of red, green and blue in the brightness of a color (Rec. 601).
+# Weights of red, green and blue in the brightness (Rec. 601).
 BRIGHTNESS = (0.299, 0.587, 0.114)
-# The largest number of colors that differ, and of labels in 8 bits.
+# Number of distinct colors, and of labels in 8 bits.
 MAX_COLORS = 256
 
-# Sizes in figures: inches, and points for the text.
+# Sizes in figures, in inches; text is in points.
 CELL_AREA = 4.6
 CELL_SIDES = (1.7, 4.6)
 TITLE_HEIGHT = 0.32
@@ -60,21 +61,22 @@ POINTS_PER_INCH = 72
 
 
 def default_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
-    """Return colors for classes that do not have any.
+    """Return distinct colors for a number of classes.
 
-    The first eight are those of Okabe and Ito, which differ for color-blind
-    readers too, with a gray in place of black; all others are darker and
-    lighter shades of them. A class has the same color whatever the number of
-    classes. None is black or white, which is the color of void.
+    Use this function for datasets that do not define colors. The first eight
+    colors are those of Okabe and Ito, with gray instead of black. They are
+    distinguishable for color-blind readers. The others are darker and lighter
+    shades of them. The color of a class does not depend on the number of
+    classes. Black and white are not used; white is the color of void.
 
     Reference: Okabe and Ito, 2008, "Color Universal Design",
     https://jfly.uni-koeln.de/color.
 
     Args:
-        num_classes: int in 1..256.
+        num_classes: int in 1..256. Number of colors.
 
     Returns:
-        Tuple of `num_classes` distinct (red, green, blue) in 0..255.
+        A tuple of `num_classes` distinct tuples (red, green, blue) in 0..255.
 
     Raises:
         ValueError: If `num_classes` is not an int in 1..256.
@@ -86,8 +88,8 @@ def default_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
     """
     if _arguments.positive_int(num_classes, "num_classes") > MAX_COLORS:
         raise ValueError(
-            f"`num_classes` must be at most {MAX_COLORS}, for colors to be "
-            f"distinct. Received: num_classes={num_classes!r}"
+            f"`num_classes` must be at most {MAX_COLORS} for distinct colors. "
+            f"Received: num_classes={num_classes!r}"
         )
     return _palettes.default_palette(num_classes)
 
@@ -97,25 +99,29 @@ def color_mask(
     palette: Palette | None = None,
     ignore_class: IgnoreClass = 255,
 ) -> np.ndarray:
-    """Paint each class of a mask in its color, and void in white.
+    """Convert a mask to an image with one color per class and white for void.
 
     Args:
-        mask: Array of any integer dtype `(..., height, width)`: class ids, or
-            void.
-        palette: One (red, green, blue) in 0..255 for each class; for a set of
-            the catalog `data.describe(name).palette`. Defaults to
-            `default_palette`.
-        ignore_class: int, tuple of ints or None. Labels that are void.
+        mask: Array of an integer dtype and shape `(..., height, width)`, with
+            class ids or void labels.
+        palette: None, or a sequence of one (red, green, blue) in 0..255 per
+            class. None uses `default_palette`. For a dataset of the catalog,
+            pass `data.describe(name).palette`.
+        ignore_class: int, tuple of ints or None. Void labels. The default is
+            255.
 
     Returns:
-        uint8 array `(..., height, width, 3)`.
+        A uint8 array of shape `(..., height, width, 3)`.
 
     Raises:
-        ValueError: Labels that are neither class nor void, no integers, or not
-            a palette.
+        ValueError: If `mask` does not hold integers, or is empty.
+        ValueError: If a label is neither a class nor void.
+        ValueError: If `palette` is not one (red, green, blue) in 0..255 per
+            class.
+        ValueError: If `ignore_class` is not an int, a tuple of ints or None.
 
     Edge cases:
-        A label that is both void and a class is void, as in the metrics.
+        A label that is both void and a class counts as void, as in the metrics.
 
     Example:
         >>> from keras_deconv.visualize import color_mask
@@ -135,25 +141,34 @@ def overlay(
     opacity: float = 0.5,
     ignore_class: IgnoreClass = 255,
 ) -> np.ndarray:
-    """Lay the colors of a mask over its image.
+    """Blend the colors of a mask with its image.
 
     Args:
-        image: uint8 or float array in 0..255, RGB `(..., height, width, 3)` or
-            gray, `(..., height, width, 1)` or `(..., height, width)`.
-        mask: Array of any integer dtype `(..., height, width)`: class ids, or
-            void.
-        palette: One (red, green, blue) in 0..255 for each class. Defaults to
-            `default_palette`.
-        opacity: float in 0..1. Share of the color: 0 is the image, 1 the mask.
-        ignore_class: int, tuple of ints or None. Labels that are void; there
-            the image stays as it is.
+        image: uint8 or float array in 0..255. The shape is
+            `(..., height, width, 3)` for RGB, and `(..., height, width, 1)` or
+            `(..., height, width)` for gray.
+        mask: Array of an integer dtype and shape `(..., height, width)`, with
+            class ids or void labels.
+        palette: None, or a sequence of one (red, green, blue) in 0..255 per
+            class. None uses `default_palette`. For a dataset of the catalog,
+            pass `data.describe(name).palette`.
+        opacity: float in 0..1. Weight of the mask: 0 returns the image, 1 the
+            colors. The default is 0.5.
+        ignore_class: int, tuple of ints or None. Void labels, at which the
+            image stays unchanged. The default is 255.
 
     Returns:
-        uint8 array `(..., height, width, 3)`.
+        A uint8 array of shape `(..., height, width, 3)`.
 
     Raises:
-        ValueError: As `color_mask`; image and mask of different sizes, an
-            image of another range, an opacity outside 0..1.
+        ValueError: If `image` has another shape than above, another size than
+            `mask`, or values outside 0..255.
+        ValueError: If `mask` does not hold integers, or is empty.
+        ValueError: If a label is neither a class nor void.
+        ValueError: If `palette` is not one (red, green, blue) in 0..255 per
+            class.
+        ValueError: If `opacity` is not a number in 0..1.
+        ValueError: If `ignore_class` is not an int, a tuple of ints or None.
 
     Example:
         >>> import numpy as np
@@ -164,8 +179,8 @@ def overlay(
     """
     if not isinstance(opacity, numbers.Real) or not 0 <= float(opacity) <= 1:
         raise ValueError(
-            "`opacity` must be a float in 0..1 (0 is the image, 1 the mask). "
-            f"Received: opacity={opacity!r}"
+            "`opacity` must be a float in 0..1 (0 shows the image, 1 the "
+            f"mask). Received: opacity={opacity!r}"
         )
     colors = _colors(palette, _num_labels(mask, "mask", ignore_class))
     ids = _class_ids(mask, "mask", len(colors), ignore_class)
@@ -187,49 +202,60 @@ def draw_predictions(
     channels: Sequence[int] | None = None,
     value_range: _arguments.ValueRange | None = None,
 ) -> Figure:
-    """Draw image, truth, prediction and errors side by side, row by row.
+    """Draw images, ground truth, predictions and errors in a grid.
 
-    The map of errors is the image in gray, wrong pixels in red and void
-    hatched; its title says which share of the pixels that are not void is
-    wrong. The legend holds the classes that occur, and void if it does.
+    Use this function to see where a model is wrong. The figure has one row per
+    image. The error map shows the image in gray, wrong pixels in red and void
+    hatched. Its title shows the percentage of wrong pixels, not counting void.
+    The legend lists the classes that occur, and void if it occurs.
 
     Args:
-        images: Array of numbers, in 0..255 without `value_range`: `(batch,
-            height, width, channels)` with any number of channels, or gray,
-            `(batch, height, width)`.
-        predictions: Class ids of any integer dtype `(batch, height, width)`,
-            or logits or probabilities, float `(batch, height, width,
-            num_classes)`, of which the largest wins.
-        truths: Class ids or void, of any integer dtype, `(batch, height,
-            width)` or `(batch, height, width, 1)`. None: image, prediction and
-            the prediction laid over the image are drawn.
-        class_names: One str per class; for a set of the catalog
-            `data.describe(name).class_names`. Defaults to class_0, class_1 and
-            so on.
-        palette: One (red, green, blue) in 0..255 for each class. Defaults to
-            `default_palette`.
-        ignore_class: int, tuple of ints or None. Labels that are void.
-        names: One str per image, such as its file, to stand above it.
-        channels: Sequence of three ints >= 0, the channels that are drawn as
-            red, green and blue, such as (3, 2, 1); or of one, drawn as gray.
-            Defaults to the first three; of two channels to the first one.
-        value_range: Tuple (low, high) of the values that are drawn as 0 and
-            255. Values beyond are clipped. Defaults to none, for images in
-            0..255.
+        images: Array of numbers, in 0..255 unless `value_range` is set. The
+            shape is `(batch, height, width, channels)` with any number of
+            channels, or `(batch, height, width)` for gray.
+        predictions: Class ids of an integer dtype and shape
+            `(batch, height, width)`, or float logits or probabilities of shape
+            `(batch, height, width, num_classes)`. The largest value is the
+            predicted class.
+        truths: None, or class ids or void of an integer dtype. The shape is
+            `(batch, height, width)` or `(batch, height, width, 1)`. With None,
+            the figure shows the image, the prediction and the prediction over
+            the image.
+        class_names: None, or a sequence of one str per class. None uses
+            class_0, class_1 and so on. For a dataset of the catalog, pass
+            `data.describe(name).class_names`.
+        palette: None, or a sequence of one (red, green, blue) in 0..255 per
+            class. None uses `default_palette`. For a dataset of the catalog,
+            pass `data.describe(name).palette`.
+        ignore_class: int, tuple of ints or None. Void labels. The default is
+            255.
+        names: None, or a sequence of one str per image to show above it, such
+            as its file name.
+        channels: None, or a sequence of three or one ints >= 0. Three channels
+            are drawn as red, green and blue, for example (3, 2, 1). One channel
+            is drawn in gray. None draws the first three channels, or the first
+            one if there are fewer than three.
+        value_range: None, or a tuple (low, high) of the values to draw as 0 and
+            255. Values outside are clipped. None is for images in 0..255.
 
     Returns:
-        `matplotlib.figure.Figure`; `figure.savefig(path)` writes it. In a
-        notebook it shows as the last expression of a cell.
+        A `matplotlib.figure.Figure`. Save it with `figure.savefig(path)`. A
+        notebook shows it if it is the last expression of a cell.
 
     Raises:
-        ValueError: Arrays that do not belong together, labels that are neither
-            class nor void, an image of another range, or `channels` that are
-            not those of the images.
-        ImportError: matplotlib is not installed.
+        ValueError: If the shapes of `images`, `predictions` and `truths` do not
+            match.
+        ValueError: If a label is neither a class nor void.
+        ValueError: If `images` has values outside 0..255 without `value_range`,
+            or values that are not finite.
+        ValueError: If `channels` are not one or three channels of the images.
+        ValueError: If `class_names`, `palette`, `names`, `ignore_class` or
+            `value_range` does not have the type and the length above.
+        ImportError: If matplotlib is not installed.
 
     Edge cases:
-        Where a class is predicted that the truth calls void, nothing is
-        wrong. Without any pixel that counts the title says so.
+        Predictions at void pixels are not errors. If every pixel is void, the
+        title of the error map is "nothing to compare".
 
     Example:
         >>> import numpy as np
@@ -293,26 +319,29 @@ def draw_predictions(
 def draw_stages(
     model: keras.Model, image_size: Sequence[int] | None = None
 ) -> Figure:
-    """Draw the stages of an encoder, and how the decoder undoes each of them.
+    """Draw the stages of an encoder, and how the decoder reverses each of them.
 
-    A row for each reduction of height and width, from the size of the image
-    down: on the left what the encoder reduces, on the right what the decoder
-    stage ends with, and between them the layer that reduces and what undoes
-    it.
+    Use this function to see which layers a network pairs. The figure has one
+    row for each reduction of height and width, from the size of the image down.
+    The left box is the feature map before the reduction, and the right box is
+    the output of the decoder stage. The text between them names the layer that
+    reduces the size and the method that restores it.
 
     Args:
-        model: Network with decoder stages that mirror its encoder, as
+        model: Model with decoder stages that mirror its encoder, such as
             `models.EncoderDecoder`, `models.SegNet` and `models.SegNetBasic`
-            build it.
-        image_size: Two ints, height and width of the image. None takes those
-            of the model, and 256 where they are not known.
+            build.
+        image_size: None, int or tuple of 2 ints >= 1. Height and width of the
+            image. None uses the input size of the model, and 256 if it is
+            unknown.
 
     Returns:
-        `matplotlib.figure.Figure`.
+        A `matplotlib.figure.Figure`. Save it with `figure.savefig(path)`.
 
     Raises:
-        ValueError: If `model` does not have such stages, or if `image_size` is
-            not two ints >= 1.
+        ValueError: If `model` does not have such stages.
+        ValueError: If `image_size` is not None, an int >= 1 or a tuple of 2
+            ints >= 1.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -323,13 +352,13 @@ def draw_stages(
         >>> "block1_pool (max pooling 2x2/2)" in shown
         True
     """
-    # Keras is imported where there is a model only.
+    # The other functions do not need Keras models.
     from keras_deconv.models import _pairs
 
     if image_size is not None:
         image_size = _arguments.ints(image_size, 2, "image_size", minimum=1)
     rows = _pairs.pairs(model, image_size)
-    # The bottleneck is a row of its own.
+    # The bottleneck has a separate row.
     left, between, right = STAGE_WIDTHS
     figure = _figure_class()(
         figsize=(left + between + right, (len(rows) + 1) * STAGE_HEIGHT),
@@ -369,7 +398,7 @@ def draw_stages(
 def _draw_box(
     axis: Axes, x: float, y: float, shape: Sequence[int], color: str
 ) -> None:
-    """The size and channels of a feature map on its color."""
+    """Draw the size and the channels of a feature map in a colored box."""
     axis.text(
         x,
         y,
@@ -389,28 +418,39 @@ def draw_uncertainty(
     palette: Palette | None = None,
     names: Sequence[str] | None = None,
 ) -> Figure:
-    """Draw what a model predicts and how sure it is, row by row.
+    """Draw the predictions of a model and their uncertainty in a grid.
 
-    Image, classes, mean variance, predictive entropy (nats) and mutual
-    information (nats). The scale of a map starts at 0 and is the same in all
-    rows; bright is unsure.
+    Use this function with `inference.predict_monte_carlo`. The figure has one
+    row per image. The columns are the image, the classes, the mean variance,
+    the predictive entropy in nats and the mutual information in nats. The scale
+    of a map starts at 0 and is the same in all rows. Bright pixels are
+    uncertain.
 
     Args:
-        images: uint8 or float array in 0..255, `(batch, height, width, 3)`, or
-            gray, `(batch, height, width, 1)` or `(batch, height, width)`: what
-            the model was given.
+        images: uint8 or float array in 0..255, as passed to the model. The
+            shape is `(batch, height, width, 3)` for RGB, and
+            `(batch, height, width, 1)` or `(batch, height, width)` for gray.
         prediction: `inference.MonteCarloPrediction` of these images.
-        class_names: One str per class. Defaults to class_0, class_1 and so on.
-        palette: One (red, green, blue) in 0..255 for each class. Defaults to
-            `default_palette`.
-        names: One str per image, such as its file, to stand above it.
+        class_names: None, or a sequence of one str per class. None uses
+            class_0, class_1 and so on. For a dataset of the catalog, pass
+            `data.describe(name).class_names`.
+        palette: None, or a sequence of one (red, green, blue) in 0..255 per
+            class. None uses `default_palette`. For a dataset of the catalog,
+            pass `data.describe(name).palette`.
+        names: None, or a sequence of one str per image to show above it, such
+            as its file name.
 
     Returns:
-        `matplotlib.figure.Figure`; `figure.savefig(path)` writes it.
+        A `matplotlib.figure.Figure`. Save it with `figure.savefig(path)`.
 
     Raises:
-        ValueError: Images and prediction do not belong together.
-        ImportError: matplotlib is not installed.
+        ValueError: If `prediction` is not a result of
+            `inference.predict_monte_carlo`.
+        ValueError: If `images` and `prediction` have different sizes.
+        ValueError: If `images` has values outside 0..255.
+        ValueError: If `class_names`, `palette` or `names` does not have the
+            type and the length above.
+        ImportError: If matplotlib is not installed.
 
     Example:
         >>> import numpy as np
@@ -428,7 +468,7 @@ def draw_uncertainty(
     """
     if not hasattr(prediction, "mutual_information"):
         raise ValueError(
-            "`prediction` must be what inference.predict_monte_carlo returns. "
+            "`prediction` must be a result of inference.predict_monte_carlo. "
             f"Received: a value of type {type(prediction).__name__}"
         )
     colors, class_names = _described(
@@ -457,11 +497,11 @@ def draw_uncertainty(
     columns = {**pictures, **maps}
     for column, (title, values) in enumerate(columns.items()):
         values = np.asarray(values)
-        # A map that is 0 everywhere has a scale all the same.
+        # A map of zeros needs a scale too.
         largest = float(values.max()) or 1.0
         axes[0][column].set_title(title, fontsize=TEXT_SIZE)
         for row, picture in enumerate(values):
-            # What is RGB takes no notice of scale and color map.
+            # matplotlib ignores the scale and the color map for RGB images.
             drawn = axes[row][column].imshow(
                 picture,
                 cmap="viridis",
@@ -486,10 +526,10 @@ def _described(
     class_names: Sequence[str] | None,
     palette: Palette | None,
 ) -> tuple[np.ndarray, Sequence[str]]:
-    """A color and a name for each class, whatever of them is given.
+    """Return a color and a name for each class, with defaults.
 
     Raises:
-        ValueError: If there is not one name per color.
+        ValueError: If `class_names` is not one name per color.
     """
     colors = _colors(palette, num_classes)
     if class_names is None:
@@ -503,7 +543,7 @@ def _num_classes(
     class_names: Sequence[str] | None,
     ignore_class: IgnoreClass,
 ) -> int:
-    """How many classes there are, as far as anything says."""
+    """Return the number of classes that the arguments imply."""
     if class_names is not None:
         return len(_arguments.class_names(class_names))
     scores = _arguments.array(predictions, "predictions")
@@ -517,13 +557,13 @@ def _num_classes(
 
 
 def _num_labels(mask: Any, name: str, ignore_class: IgnoreClass) -> int:
-    """The largest label that is not void, and 1; errors come later."""
+    """Return 1 plus the largest label that is not void, without checks."""
     mask = _arguments.array(mask, name)
     if mask.dtype.kind not in "iu":
         return 1
     void = _arguments.ignore_class(ignore_class)
     is_void = np.isin(mask, [] if void is None else void)
-    # 255 classes where 255 is void.
+    # There are at most 255 classes if 255 is void.
     limit = MAX_COLORS - int(void == _arguments.VOID)
     return int(np.clip(mask[~is_void].max(initial=0) + 1, 1, limit))
 
@@ -535,12 +575,13 @@ def _share_title(num_wrong: int, num_counted: int) -> str:
 
 
 def _draw_color_bar(drawn: AxesImage) -> None:
-    """A scale beside a picture, as high as it is."""
+    """Draw a color bar to the right of an image, with the same height."""
     height, width = drawn.get_size()
-    # Widths are shares of that of the picture, which may be a narrow one.
+    # Widths are relative to that of the image, which may be narrow.
     unit = 0.02 * max(2, height / width)
     beside = drawn.axes.inset_axes((1 + unit, 0, 1.5 * unit, 1))
-    # Numbers in full: a factor above the bar would push the title up.
+    # Numbers are written in full, since a factor above the bar would move the
+    # title up.
     drawn.axes.figure.colorbar(drawn, cax=beside, format="%.3g")
     beside.tick_params(labelsize=TEXT_SIZE - 2)
     beside.locator_params(nbins=4)
@@ -561,13 +602,13 @@ def _names(names: Sequence[str] | None, num_images: int) -> list[str]:
 def _class_ids(
     mask: Any, name: str, num_classes: int, ignore_class: IgnoreClass
 ) -> np.ndarray:
-    """Class ids, and `labels.LEFT_OUT` where the mask is void."""
+    """Return class ids, with `_labels.LEFT_OUT` at void pixels."""
     mask = _arguments.array(mask, name)
     if mask.ndim < 2 or mask.size == 0 or mask.dtype.kind not in "iu":
         raise ValueError(
-            f"`{name}` must hold integers, (..., height, width), at least one "
-            f"pixel. Received: {name}.shape={mask.shape}, "
-            f"dtype={mask.dtype.name}. Logits become class ids with "
+            f"`{name}` must hold integers (..., height, width), and at least "
+            f"one pixel. Received: {name}.shape={mask.shape}, "
+            f"dtype={mask.dtype.name}. To convert logits to class ids, call "
             "logits.argmax(-1)."
         )
     void = _arguments.ignore_class(ignore_class, num_classes)
@@ -581,7 +622,8 @@ def _class_ids(
             f"`{name}` must hold class ids 0..{num_classes - 1}, one for each "
             f"color of `palette`, or void (ignore_class={ignore_class}). "
             f"Received other labels: {listed}{more}. Add them to "
-            "`ignore_class` if they are void, or give each its color."
+            "`ignore_class` if they are void; otherwise, pass a palette with "
+            "more colors."
         )
     return np.where(is_void, _labels.LEFT_OUT, mask.astype("int64"))
 
@@ -592,11 +634,11 @@ def _predicted_ids(
     predictions = _arguments.array(predictions, "predictions")
     if predictions.dtype.kind not in "iu":
         if predictions.ndim != 4 or predictions.shape[-1] != num_classes:
-            way_out = "A single one becomes a batch by prediction[None]."
+            way_out = "For a single prediction, pass prediction[None]."
             if predictions.shape[-1:] == (1,):
                 way_out = _arguments.TWO_LOGITS
             raise ValueError(
-                "`predictions` must be class ids, integers (batch, height, "
+                "`predictions` must be integer class ids (batch, height, "
                 "width), or logits or probabilities (batch, height, width, "
                 f"{num_classes}), one for each color of `palette`. Received: "
                 f"predictions.shape={predictions.shape}, "
@@ -608,13 +650,13 @@ def _predicted_ids(
         raise ValueError(
             "`predictions` that are class ids must have the shape (batch, "
             f"height, width). Received: predictions.shape={predictions.shape}. "
-            "A single one becomes a batch by prediction[None]."
+            "For a single prediction, pass prediction[None]."
         )
     return _class_ids(predictions, "predictions", num_classes, ignore_class)
 
 
 def _without_last_axis(mask: Any) -> np.ndarray:
-    """A batch of masks without the axis of size 1 it may end with."""
+    """Remove a last axis of size 1 from a batch of masks."""
     mask = _arguments.array(mask, "truths")
     return mask[..., 0] if mask.ndim == 4 and mask.shape[-1] == 1 else mask
 
@@ -624,10 +666,11 @@ def _visible(
     channels: Sequence[int] | None,
     value_range: _arguments.ValueRange | None,
 ) -> np.ndarray:
-    """Choose the channels of images that are drawn, and scale them to 0..255.
+    """Select the channels to draw, and scale them to 0..255.
 
     Raises:
-        ValueError: If there are no such channels, or values are not finite.
+        ValueError: If the images do not have these channels, or have values
+            that are not finite.
     """
     images = _arguments.array(images, "images")
     if images.ndim == 4:
@@ -641,11 +684,12 @@ def _visible(
     if images.dtype.kind not in "iuf" or not np.isfinite(images).all():
         raise ValueError(
             "`images` must hold finite numbers. Received: "
-            f"dtype={images.dtype.name}, from {images.min()} to {images.max()}"
+            f"dtype={images.dtype.name}, values from {images.min()} to "
+            f"{images.max()}"
         )
     low, high = limits
     values = (images.astype("float64") - low) * (255 / (high - low))
-    # Rounded here: a dark image in 0..1 would be taken for one in fractions.
+    # Rounding prevents `_rgb` from refusing a dark image as fractions in 0..1.
     return np.rint(np.clip(values, 0, 255))
 
 
@@ -658,18 +702,19 @@ def _channels(channels: Any, number: int) -> list[int]:
     ]
     if len(found) not in (1, 3) or len(found) != len(given):
         raise ValueError(
-            "`channels` must be three channels of the images, for red, green "
-            f"and blue, or one, from 0 to {number - 1}. "
-            f"Received: channels={channels!r}"
+            "`channels` must be three channels of the images (red, green and "
+            f"blue) or one channel, from 0 to {number - 1}. Received: "
+            f"channels={channels!r}"
         )
     return [int(index) for index in found]
 
 
 def _rgb(image: Any, name: str, size: tuple[int, ...]) -> np.ndarray:
-    """The image as uint8 `size + (3,)`.
+    """Return the image as a uint8 array of shape `size + (3,)`.
 
     Raises:
-        ValueError: Another size, other channels, or values outside 0..255.
+        ValueError: If the image has another size or other channels, or values
+            outside 0..255.
     """
     image = _arguments.array(image, name)
     if image.ndim == len(size):
@@ -677,18 +722,18 @@ def _rgb(image: Any, name: str, size: tuple[int, ...]) -> np.ndarray:
     if image.ndim != len(size) + 1 or image.shape[-1] not in (1, 3):
         raise ValueError(
             f"`{name}` must be gray or RGB, {size} or {(*size, 3)}. Received: "
-            f"{name}.shape={image.shape}. Of more channels choose three, as "
+            f"{name}.shape={image.shape}. To select three channels, pass "
             f"{name}[..., :3]."
         )
     _check_sizes(image.shape[:-1], size, name, "the masks")
-    # A comparison with NaN is false, so that NaN is refused too.
+    # A comparison with NaN is false, so this refuses NaN too.
     if image.dtype.kind not in "iuf" or not (
         image.min() >= 0 and image.max() <= 255
     ):
         raise ValueError(
             f"`{name}` must hold numbers in 0..255. Received: "
-            f"dtype={image.dtype.name}, from {image.min()} to {image.max()}. "
-            "Give the image as it was before it was normalized."
+            f"dtype={image.dtype.name}, values from {image.min()} to "
+            f"{image.max()}. Pass the image before normalization."
         )
     if image.max() <= 1 and (image % 1).any():
         raise ValueError(
@@ -705,24 +750,24 @@ def _check_sizes(
     if shape != expected:
         raise ValueError(
             f"`{name}` must have the size of {other}. Received: {shape} and "
-            f"{expected}. Masks are resized with nearest neighbor only."
+            f"{expected}. Resize masks only with nearest-neighbor sampling."
         )
 
 
 def _paint(ids: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    # LEFT_OUT is -1: it takes the last color.
+    # LEFT_OUT is -1, the index of the last color.
     return np.vstack([colors, VOID_COLOR]).astype("uint8")[ids]
 
 
 def _error_map(
     rgb: np.ndarray, wrong: np.ndarray, is_void: np.ndarray
 ) -> np.ndarray:
-    """The image in gray, errors in one color, void in stripes."""
+    """Draw the image in gray, errors in one color and void in stripes."""
     height, width = rgb.shape[1:3]
-    # Neither black nor white, for the color and the stripes to stand out.
+    # Without black and white, the error color and the stripes stand out.
     gray = 60 + 0.55 * (rgb @ np.array(BRIGHTNESS))
     result = np.repeat(gray[..., None], 3, axis=-1)
-    # As wide in large pictures as in small ones.
+    # The width of stripes is proportional to the size of the image.
     stripe = max(1, round(min(height, width) / 60))
     rows, columns = np.indices((height, width))
     stripes = np.where((rows + columns) // stripe % 4 == 0, 120, 255)
@@ -733,7 +778,7 @@ def _error_map(
 def _legend_entries(
     occurring: np.ndarray, class_names: Sequence[str], colors: np.ndarray
 ) -> Legend:
-    """Name and color, as matplotlib takes it, of what occurs; void last."""
+    """Return names and colors of the classes that occur; void comes last."""
     ids = np.unique(occurring)
     entries = [(class_names[i], colors[i]) for i in ids if i >= 0]
     if _labels.LEFT_OUT in ids:
@@ -742,13 +787,13 @@ def _legend_entries(
 
 
 def _figure_class() -> type[Figure]:
-    """What draws; asked for first, since matplotlib may not be installed."""
+    """Import the figure class of matplotlib, which may not be installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
-            "Drawing needs matplotlib, which is not installed: "
-            'pip install "keras-deconv[examples]"'
+            "Drawing requires matplotlib, which is not installed. Install it "
+            'with: pip install "keras-deconv[examples]"'
         ) from error
     return Figure
 
@@ -760,7 +805,7 @@ def _grid(
     legend: Legend,
     extra_width: float = 0.0,
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A figure with room for images of one size and the legend below them."""
+    """Create a figure with a grid of images of one size and a legend below."""
     figure_class = _figure_class()
     aspect = image_size[1] / image_size[0]
     smallest, largest = CELL_SIDES
@@ -784,8 +829,9 @@ def _grid(
 
 
 def _legend_size(legend: Legend, figure_width: float) -> tuple[int, float]:
-    """Columns that fit beside each other, and the height in inches."""
-    # Around a name: patch, gap and distance of columns, as matplotlib has it.
+    """Return the number of columns of the legend, and its height in inches."""
+    # The additional width is the patch, the gap and the column spacing of
+    # matplotlib.
     widest = (
         max(_text_width(name) for name, _ in legend)
         + 5.5 * TEXT_SIZE / POINTS_PER_INCH
@@ -796,7 +842,7 @@ def _legend_size(legend: Legend, figure_width: float) -> tuple[int, float]:
 
 
 def _text_width(text: str) -> float:
-    """Width of a text in inches."""
+    """Return the width of a text in inches."""
     from matplotlib.textpath import TextPath
 
     if not text.strip():
@@ -806,7 +852,7 @@ def _text_width(text: str) -> float:
 
 
 def _without_formulas(text: str) -> str:
-    """The text as it is; matplotlib takes what is between `$` for formulas."""
+    """Escape `$`, which starts a formula in matplotlib."""
     return text.replace("$", r"\$")
 
 
@@ -832,7 +878,7 @@ def _draw_legend(figure: Figure, legend: Legend, num_columns: int) -> None:
 def _write_names(
     figure: Figure, axes: list[list[Axes]], names: list[str]
 ) -> None:
-    """The name of each image above it, its end where it is too long."""
+    """Write names above images, and shorten names that are too long."""
     room = 0.9 * figure.get_figwidth() / len(axes[0])
     for row, name in zip(axes, names, strict=False):
         short = name

@@ -1,9 +1,9 @@
-"""How much floats may differ between CPUs: bounds that follow from arithmetic.
+"""Bounds on the difference of floats between CPUs, derived from arithmetic.
 
-Kernels add the same terms in another order, or multiply and add in one step:
-each term then rounds in another way, by a unit in the last place of a sum that
-has the scale of the tensor. A small value among large ones gets as large an
-error as they do.
+Kernels may add the same terms in another order, or multiply and add in one
+step. Each term is then rounded differently, by one unit in the last place of a
+sum on the scale of the tensor. Small values therefore have the same error as
+large values of the same tensor.
 """
 
 import os
@@ -13,20 +13,20 @@ import numpy as np
 import pytest
 
 EPSILON = float(np.finfo("float32").eps)
-# TensorFlow asks the CPU, and then oneDNN for kernels that it must not use.
+# TensorFlow only checks the CPU, but this variable restricts oneDNN too.
 needs_half_precision = pytest.mark.skipif(
     "ONEDNN_MAX_CPU_ISA" in os.environ,
-    reason="a oneDNN that is held to an older CPU lacks half precision",
+    reason="oneDNN for an older CPU does not support half precision",
 )
 
 
 def of_sum(scale, num_terms):
-    """What a sum of so many float32 terms may differ by."""
+    """Return the bound for a sum of a number of float32 terms."""
     return EPSILON * scale * num_terms
 
 
 def num_terms(model, last=None):
-    """The terms of all sums on the way to a layer, or to the end."""
+    """Return the number of terms in the sums up to a layer or the output."""
     count = 0
     for layer in model.layers:
         if layer.name == last:
@@ -40,7 +40,7 @@ def num_terms(model, last=None):
 
 
 def assert_close(actual, expected, num_terms):
-    """Equal, but for the rounding of sums of float32."""
+    """Assert that arrays are equal up to the rounding of float32 sums."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     bound = of_sum(np.abs(expected).max(), num_terms)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=bound)

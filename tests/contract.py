@@ -1,6 +1,6 @@
-"""What every layer promises: one small check each, for any `LayerCase`.
+"""The checks that every layer must pass, each for any `LayerCase`.
 
-`layers/test_contract.py` proves each check on a layer that breaks the promise.
+`layers/test_contract.py` proves that each check fails on a broken layer.
 """
 
 import inspect
@@ -15,12 +15,12 @@ LAYER_ARGUMENTS = {"kwargs", "self"}
 
 
 def outputs(layer, arrays):
-    """The layer's outputs as NumPy arrays."""
+    """Return the outputs of a layer as NumPy arrays."""
     return [np.asarray(y) for y in tf.nest.flatten(layer(*arrays))]
 
 
 def symbolic(arrays, *, known):
-    """Keras inputs like the arrays, with all sizes but the channels' open."""
+    """Return Keras inputs for arrays; only axis 1 is known unless `known`."""
     return [
         keras.Input(
             batch_shape=a.shape
@@ -67,7 +67,7 @@ def spec_equals_eager(case: LayerCase, rng):
     arrays = case.inputs(rng)
     eager = outputs(case.build(), arrays)
     for known in (True, False):
-        # Channels are second in the cases that say channels_first.
+        # Cases with channels_first have the channels in axis 1.
         inputs = [
             keras.Input(
                 batch_shape=a.shape if known else [None] * a.ndim,
@@ -105,7 +105,7 @@ def xla_equals_eager(case: LayerCase, rng):
 
 
 def mixed_precision_keeps_index(case: LayerCase, rng):
-    # Rounded to eight bits, so that half precision has the same maxima.
+    # With values rounded to eight bits, half precision has the same maxima.
     first, *rest = case.inputs(rng)
     arrays = [np.round(first * 32) / 32, *rest]
     full = outputs(case.build(), arrays)
@@ -137,7 +137,7 @@ def model_file_round_trip(case: LayerCase, rng, folder):
 
 
 def gradient_equals_numeric(case: LayerCase, rng):
-    """Inner products: for a piecewise linear layer <J v, w> = <v, J' w>."""
+    """Check <J v, w> = <v, J' w>, which holds for piecewise linear layers."""
     first, *rest = case.inputs(rng)
     x = tf.constant(first.astype("float64"))
     layer = case.build(dtype="float64")

@@ -1,4 +1,4 @@
-"""Exported models: how each format is written and run, and what is in it."""
+"""Functions that write, run and inspect exported models of each format."""
 
 import functools
 import importlib
@@ -11,8 +11,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_deconv import export
 
-# Each takes a model and an empty folder, and returns a function that runs what
-# was written on images as the model takes them.
+# Each function exports a model to an empty folder, and returns a function that
+# runs the file on images.
 
 
 def run_keras(model, folder):
@@ -51,9 +51,9 @@ def run_onnx(model, folder, **options):
 
 
 def in_openvino(model):
-    """Runs a file, or a model that OpenVINO has converted, in full precision.
+    """Return a function that runs a file or converted model in full precision.
 
-    By default it computes in half precision where the CPU can.
+    By default, OpenVINO computes in half precision on CPUs that support it.
     """
     openvino = missing_is_skipped("openvino", "openvino")
     compiled = openvino.Core().compile_model(
@@ -64,7 +64,7 @@ def in_openvino(model):
 
 def missing_is_skipped(package, extra):
     with warnings.catch_warnings():
-        # What they say of themselves while they are imported.
+        # Imports of these packages print warnings.
         warnings.simplefilter("ignore")
         try:
             return importlib.import_module(package)
@@ -72,18 +72,18 @@ def missing_is_skipped(package, extra):
             pytest.skip(f'needs pip install "keras-deconv[{extra}]"')
 
 
-# What is in the files.
+# Contents of the files.
 
 
 def foreign_ops(folder):
-    """Operations that plain TensorFlow lacks, or that call into Python."""
+    """Return operations that TensorFlow lacks, or that call Python."""
     core = {name for name in dir(tf.raw_ops) if name[0] != "_"}
     core -= {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
     return {node.op for node in nodes(folder)} - core
 
 
 def must_compile(folder):
-    """Functions that ask for XLA."""
+    """Return functions that require XLA."""
     saved = read_saved_model(folder)
     return [
         function.signature.name
@@ -111,7 +111,7 @@ def flex_and_custom_ops(file):
     interpreter = litert.Interpreter(str(file))
     names = {op["op_name"] for op in interpreter._get_ops_details()}
     assert names
-    # Custom operations have names of their own, not those of the built-in ones.
+    # Custom operations do not have names of built-in ones.
     return {n for n in names if n.startswith("Flex") or n != n.upper()}
 
 

@@ -1,8 +1,8 @@
-"""Numbers of an exported network, where two values of a window may be equal.
+"""Comparison of exported networks, whose windows may have nearly equal values.
 
-In another program sums of floats have another order. Where two values of a
-window differ by as little, the other one may be the maximum, and a value is
-unpooled beside its place.
+Other programs add floats in another order. If two values of a window are equal
+up to rounding, either of them may be the maximum. Its value is then
+unpooled to another position.
 """
 
 import keras
@@ -11,10 +11,10 @@ import pytest
 
 import keras_deconv
 
-# Of the largest logit: what sums of floats in another order may differ by.
+# Tolerance of sums in another order, relative to the largest logit.
 MAX_DIFFERENCE = 1e-4
 MIN_SAME_CLASSES = 0.999
-# Keras itself breaks ties otherwise in batches of another size.
+# Keras may break ties in another way if the batch has another size.
 MAX_OTHER_INDICES = 1e-4
 MAX_STEP_OF_A_TIE = 1e-5
 
@@ -29,16 +29,16 @@ def check_same(logits, expected):
 
 
 def check_numbers(run, model, images):
-    """Check what a file of `with_indices(model)` gives, in batches."""
+    """Check the outputs of a file of `with_indices(model)`, in batches."""
     logits = check_with_indices(run, model, images)
     expected = np.concatenate([model(image[None]) for image in images])
     same = (np.argmax(logits, -1) == expected.argmax(-1)).mean()
-    print(f"same classes with an index of its own {same:.4%}")
+    print(f"same classes with the indices of the program {same:.4%}")
     assert same >= MIN_SAME_CLASSES
 
 
 def check_with_indices(run, model, images):
-    """The logits of the file, which the model gives with the file's indices."""
+    """Check that the model with the indices of the file returns its logits."""
     rows = [row for part in (images[:1], images[1:]) for row in run(part)]
     logits = []
     for image, row in zip(images, rows, strict=True):
@@ -55,7 +55,7 @@ def poolings(model):
 
 @keras.saving.register_keras_serializable("tests")
 class Row(keras.layers.Layer):
-    """Tensors of any shape and type as one row of numbers per image."""
+    """Layer that converts any tensors to one row of numbers per image."""
 
     def call(self, tensors):
         rows = [
@@ -68,13 +68,13 @@ class Row(keras.layers.Layer):
 
 
 def with_indices(model):
-    """The model, which also gives the index of each pooling."""
+    """Return a model that also returns the index of each pooling."""
     indices = [layer.output[1] for layer in poolings(model)]
     return keras.Model(model.inputs[0], Row()([model.outputs[0], *indices]))
 
 
 def split(model, row, size):
-    """Logits and indices of one image, out of its row."""
+    """Return the logits and the indices from the row of an image."""
     tensors = [
         model.outputs[0],
         *(layer.output[1] for layer in poolings(model)),
@@ -89,7 +89,7 @@ def split(model, row, size):
 
 
 def value_at(layer, x, argmax):
-    """The value of each window at an index."""
+    """Return the value of each window at an index."""
     plane = keras_deconv.ops.convert_argmax(
         argmax,
         layer.index_format,
@@ -108,9 +108,10 @@ def value_at(layer, x, argmax):
 
 
 def logits_with(model, image, indices):
-    """What the model gives with indices from elsewhere, which must be as good.
+    """Return the logits of the model with the indices of another program.
 
-    Where they are others, two values of a window are equal up to rounding.
+    Checks that two values of a window are equal up to rounding if their indices
+    differ.
     """
     layers = poolings(model)
     steps, others = [0.0], [np.zeros(1, bool)]

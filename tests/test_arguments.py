@@ -1,4 +1,4 @@
-"""Arguments: what is accepted, and what each error says."""
+"""Checks of arguments, and their error messages."""
 
 import itertools
 import pathlib
@@ -58,14 +58,14 @@ ZEROS = np.zeros((1, 4, 4, 1), "float32")
     ],
 )
 def test_windows_are_bounded(call):
-    """Cells are handled one by one: 90,000 would take minutes."""
+    """Cells are processed one by one: 90,000 would take minutes."""
     with pytest.raises(
         ValueError, match=r"must have at most (4096|16384) cells"
     ):
         call()
     assert keras_deconv.MaxPoolWithArgmax2D(64).pool_size == (64, 64)
     assert keras_deconv.MaxPoolWithArgmax1D(4096).pool_size == (4096,)
-    # From the whole image to 65x65, as DeepLab does.
+    # DeepLab unpools the features of the whole image to 65x65.
     values = np.ones((1, 1, 1, 1), "float32")
     assert ops.nearest_unpool(values, 65).shape == (1, 65, 65, 1)
 
@@ -78,7 +78,7 @@ def test_windows_are_bounded(call):
         (lambda: BilinearInitializer(2**31), "`strides` must not be larger"),
         (
             lambda: ops.conv2d_matrix(np.ones((3, 3)), 2**14),
-            "`input_size` must be one whose matrix",
+            "`input_size` must result in a matrix",
         ),
         (
             lambda: ops.max_unpool(
@@ -93,7 +93,7 @@ def test_windows_are_bounded(call):
     ],
 )
 def test_sizes_are_bounded(call, words):
-    """Or they take gigabytes before an error, if there is one."""
+    """Without bounds, these calls would allocate gigabytes."""
     with pytest.raises(ValueError, match=words):
         call()
 
@@ -134,7 +134,9 @@ def test_what_is_not_a_tensor(name, kind):
     if kind == "None" and name in ("sample_weight", "like"):
         pytest.skip("None is the default")
     value = NO_TENSORS[kind]()
-    with pytest.raises(ValueError, match=f"`{name}` (must hold real|is a sym)"):
+    with pytest.raises(
+        ValueError, match=f"`{name}` (must hold real|must not be a sym)"
+    ):
         TAKE_TENSORS[name](value)
 
 
@@ -270,7 +272,7 @@ def test_class_255_of_a_dataset_would_be_void():
 
 
 def test_what_would_be_ignored_is_refused():
-    """Hostile calls found that these were accepted, and without effect."""
+    """The fuzz tests found that these arguments were accepted but ignored."""
     for make, words in (
         (
             lambda: models.SegNetBasic((16, 16, 3), 2, decoder_kernel_size="a"),

@@ -1,7 +1,6 @@
-"""What must be so on every Keras backend, run on the one that is set.
+"""Tests that must pass on every Keras backend, run on the current one.
 
-CI runs this and the other backend-neutral files with KERAS_BACKEND=jax and
-=torch too.
+CI also runs them with KERAS_BACKEND=jax and KERAS_BACKEND=torch.
 """
 
 import os
@@ -46,7 +45,7 @@ def test_layers_equal_the_loops(index_format, strides, rng):
 @pytest.mark.numeric
 @pytest.mark.parametrize("index_format", ["window", "plane"])
 def test_gradient_goes_to_the_first_maximum_alone(index_format):
-    """A layer that learns x must see ties as pooling does, not split them."""
+    """If values tie, the gradient must not be split between them."""
     pool = keras_deconv.MaxPoolWithArgmax2D(index_format=index_format)
     unpool = keras_deconv.MaxUnpool2D(index_format=index_format)
 
@@ -61,7 +60,7 @@ def test_gradient_goes_to_the_first_maximum_alone(index_format):
 
     layer = Learned()
     model = keras.Sequential([keras.Input((4, 4, 1)), layer])
-    # Loss: the sum of the values; its gradient is 1 at each first cell.
+    # The gradient of the sum is 1 at the first cell of each window.
     model.compile(
         keras.optimizers.SGD(1.0),
         loss=lambda y_true, y_pred: keras.ops.sum(y_pred),
@@ -96,7 +95,7 @@ def test_segnet_basic_trains(rng, tmp_path, monkeypatch):
 
 
 def test_data_feed_fit_on_every_backend(rng):
-    """The data sets are tf.data pipelines, whatever the backend."""
+    """Datasets are tf.data pipelines on every backend."""
     tf = pytest.importorskip("tensorflow")
     examples = tf.data.Dataset.from_tensor_slices(
         {
@@ -116,7 +115,7 @@ def test_data_feed_fit_on_every_backend(rng):
 
 
 def test_overlapping_layers_train(rng):
-    """3x3 windows with strides of 2, as in AlexNet and ResNet stems."""
+    """AlexNet and ResNet have 3x3 windows with strides of 2."""
     inputs = keras.Input((9, 9, 2))
     x = keras.layers.Conv2D(4, 3, padding="same")(inputs)
     window = dict(pool_size=3, strides=2, padding="same")

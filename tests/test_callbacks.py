@@ -1,4 +1,4 @@
-"""Pictures and scores of epochs, and training that goes on as it would have."""
+"""Previews, scores by class, and training that resumes exactly."""
 
 import builtins
 import csv
@@ -19,13 +19,13 @@ PALETTE = ((0, 0, 0), (128, 0, 64), (10, 20, 30))
 NAMING = dict(class_names=NAMES, palette=PALETTE)
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.uniform(0, 255, (6, 8, 12, 3)).astype("float32")
-# Class 2 occurs nowhere.
+# Class 2 does not occur.
 MASKS = RANDOM.integers(0, 2, (6, 8, 12)).astype("uint8")
 MASKS[:, 0] = 255
 
 
 class Interrupt(keras.callbacks.Callback):
-    """Ends the process, so to say, when an epoch begins."""
+    """Callback that stops training with an error when an epoch begins."""
 
     def __init__(self, epoch):
         super().__init__()
@@ -37,7 +37,7 @@ class Interrupt(keras.callbacks.Callback):
 
 
 def tiny(*layers, scores=True, **options):
-    """A model of one convolution, which learns on a scale of 0..255."""
+    """Return a model with one convolution that learns from values in 0..255."""
     model = keras.Sequential(
         [
             keras.Input((8, 12, 3)),
@@ -84,7 +84,7 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-# Pictures.
+# Previews.
 
 
 @pytest.mark.slow
@@ -113,7 +113,7 @@ def test_preview_of_a_training_that_stops_early(tmp_path):
 @pytest.mark.slow
 @pytest.mark.release
 def test_preview_of_the_last_epoch_comes_before_a_backup(tmp_path):
-    """Who is killed after the backup has nothing left to train, or to draw."""
+    """A training killed after the last backup does not draw when resumed."""
     found = []
 
     class Backup(keras.callbacks.Callback):
@@ -165,7 +165,7 @@ def test_preview_of_many_channels(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_preview_disturbs_neither_metrics_nor_dropout(tmp_path):
-    """With it and without, an epoch gives the same numbers to the bit."""
+    """An epoch has exactly the same results with and without the preview."""
     histories = []
     for extra in ([], [preview(tmp_path)]):
         keras.utils.set_random_seed(0)
@@ -289,7 +289,7 @@ def test_preview_without_matplotlib(tmp_path, monkeypatch):
         (dict(every=0), "`every` must be an int >= 1"),
         (dict(dataset=[]), "at least one image"),
         (dict(dataset=[IMAGES]), r"batches \(image, mask\)"),
-        (dict(dataset=[(IMAGES, MASKS[:, :4])]), "images of one size"),
+        (dict(dataset=[(IMAGES, MASKS[:, :4])]), "all of the same size"),
         (dict(dataset=[(IMAGES, MASKS[:2])]), "6 images and 2 masks"),
         (dict(dataset=[(IMAGES / 255, MASKS)]), "Multiply by 255"),
         (dict(dataset=[(IMAGES, MASKS + 3)]), "`truths` must hold class ids"),
@@ -312,7 +312,7 @@ def test_preview_of_another_model_shows_before_training(tmp_path):
         fit(tiny(), callback)
 
 
-# Scores.
+# Scores by class.
 
 
 def report(tables, **options):
@@ -322,7 +322,7 @@ def report(tables, **options):
 
 
 def scores_by_hand(model, images, masks):
-    """Accuracy and IoU of each class from a loop over the classes."""
+    """Compute accuracy and IoU in a loop over the classes."""
     predicted = model.predict(images, verbose=0).argmax(-1)
     for label in range(3):
         true = masks == label
@@ -428,7 +428,7 @@ def test_report_begins_below_the_progress_bar(capsys):
 
 @pytest.mark.slow
 def test_another_evaluation_does_not_change_the_report(tmp_path):
-    """As a callback may do before the report, with other data."""
+    """Another callback may evaluate other data before the report."""
 
     class Evaluate(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -462,13 +462,13 @@ def test_a_resumed_report_has_each_epoch_once(tmp_path):
     path = tmp_path / "scores.csv"
     fit(tiny(), report([], path=path), epochs=4)
     first = rows_of(path)
-    # Epochs 0 and 1 stay, 2 and 3 are done again.
+    # Epochs 0 and 1 stay; epochs 2 and 3 are repeated.
     fit(tiny(), report([], path=path), epochs=5, initial_epoch=2)
     rows = rows_of(path)
     assert [r["epoch"] for r in rows] == [str(i // 3) for i in range(15)]
     assert rows[:6] == first[:6]
     assert rows[6:12] != first[6:12]
-    # Begun anew, also with the same callback.
+    # A new training may use the same callback.
     callback = report([], path=path)
     for epochs in (2, 1):
         fit(tiny(), callback, epochs=epochs)
@@ -485,7 +485,7 @@ def test_report_of_a_file_with_other_columns(tmp_path):
 
 
 def test_report_needs_metrics_of_classes():
-    """Also where Keras builds them in the first batch; one of one is enough."""
+    """Keras may build metrics in the first batch, which may be the only one."""
     for extra in ({}, dict(validation_data=(IMAGES, MASKS))):
         with pytest.raises(ValueError, match=r"metrics=\[metrics.MeanIoU"):
             fit(tiny(scores=False), report([]), epochs=1, **extra)
@@ -507,7 +507,7 @@ def test_report_of_two_metrics_of_one_name():
         losses.SegmentationCrossentropy(),
         metrics=[metrics.MeanIoU(3), metrics.ClassAccuracy(3, name="mean_iou")],
     )
-    with pytest.raises(ValueError, match="its own name"):
+    with pytest.raises(ValueError, match="distinct names"):
         fit(model, report([]))
 
 
@@ -532,11 +532,11 @@ def test_report_of_another_number_of_classes():
         fit(tiny(), callbacks.PerClassReport(("sky", "road")))
 
 
-# Resuming.
+# Resumed training.
 
 
 def dropouts():
-    """Dropout by itself, in a model in the model, and in a wrapper."""
+    """Return a model with plain, nested and wrapped dropout."""
     inner = keras.Sequential(
         [keras.layers.SpatialDropout2D(0.3, data_format="channels_last")]
     )
@@ -545,10 +545,10 @@ def dropouts():
 
 
 def weights_after(folder, seeds, interrupt=False):
-    """Weights of four epochs in one go, or of two and two."""
+    """Return the weights after four epochs, or after two and two."""
 
     def train(*extra):
-        # Weights that are restored must not matter.
+        # The initial weights must not matter, since they are restored.
         model = tiny(*dropouts(), run_eagerly=False)
         backup = keras.callbacks.BackupAndRestore(folder)
         fit(model, *seeds, *extra, backup, epochs=4)
@@ -581,7 +581,7 @@ def test_a_resumed_training_is_the_same_to_the_bit(tmp_path):
 @pytest.mark.slow
 @pytest.mark.release
 def test_without_seeds_it_is_not_the_same(tmp_path):
-    """What the test above would say if the callback did nothing."""
+    """This proves that the test above fails without the callback."""
     whole = weights_after(tmp_path / "a", [])
     assert differs(whole, weights_after(tmp_path / "b", [], interrupt=True))
 
@@ -612,7 +612,7 @@ def test_every_generator_is_seeded_by_seed_place_and_epoch():
         assert state[1] == 0
     assert len({*states, *states_at(model, 1, 1), *states_at(model, 2, 0)}) == 9
     assert states_at(model, 1, 0) == states
-    # A model of the same code, whose layers have other names.
+    # The same code builds a model whose layers have other names.
     assert states_at(tiny(*dropouts()), 1, 0) == states
 
 
@@ -640,7 +640,7 @@ def test_the_epoch_is_there_before_the_data_is_read(tmp_path):
         shuffle=False,
         verbose=0,
     )
-    # Keras may look at a batch before the first epoch, to build the model.
+    # Keras may read a batch before the first epoch, to build the model.
     trained = [number for number in seen if number >= 0]
     assert trained == sorted([1, 2, 3] * len(IMAGES))
     assert int(epoch) == 3

@@ -1,4 +1,4 @@
-"""The losses against slow NumPy definitions, and their laws."""
+"""Comparison of the losses with slow NumPy definitions, and their laws."""
 
 import inspect
 import json
@@ -33,7 +33,7 @@ tensorflow_only = pytest.mark.skipif(
 
 
 def batch(seed=0, shape=(2, 3, 4), num_classes=3):
-    """Labels with some void (255) and logits."""
+    """Return labels with void (255), and logits."""
     random = np.random.default_rng(seed)
     y_true = random.integers(0, num_classes, shape)
     y_true[random.random(shape) < 0.3] = 255
@@ -54,7 +54,7 @@ def oracle(
     reduction="sum_over_batch_size",
     gamma=0.0,
 ):
-    """Cross-entropy and focal loss, pixel by pixel in float64."""
+    """Compute cross-entropy and focal loss, pixel by pixel in float64."""
     probabilities = softmax(logits.astype("float64"))
     losses = np.zeros(y_true.shape)
     num_counted = 0
@@ -83,7 +83,7 @@ def region_oracle(
     sample_weight=None,
     reduction="sum_over_batch_size",
 ):
-    """The Tversky loss, class by class in float64, on what is not void."""
+    """Compute the Tversky loss, class by class in float64, without void."""
     counted = y_true != 255
     labels_left = y_true[counted]
     probabilities = softmax(logits.astype("float64"))[counted]
@@ -107,7 +107,7 @@ def region_oracle(
 
 
 def expected_value(loss, y_true, logits, **options):
-    """What either oracle says of a loss with default arguments."""
+    """Return the value of a loss with default arguments from its oracle."""
     if isinstance(loss, SegmentationDice | SegmentationTversky):
         return region_oracle(y_true, logits, loss.alpha, loss.beta, **options)
     gamma = getattr(loss, "gamma", 0.0)
@@ -115,7 +115,7 @@ def expected_value(loss, y_true, logits, **options):
 
 
 def value_and_gradient(loss, y_true, y_pred):
-    """Loss and its gradient for `y_pred`, as NumPy arrays."""
+    """Return a loss and its gradient for `y_pred`, as NumPy arrays."""
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
@@ -291,7 +291,7 @@ def test_dice_of_each_class_equals_keras():
 @pytest.mark.backend
 @pytest.mark.numeric
 def test_beta_makes_missed_pixels_dear():
-    """All is class 0: class 1 is missed once, class 0 has a false positive."""
+    """Every prediction is class 0: it has a false positive, class 1 a miss."""
     y_true = np.array([[0, 0, 0, 1]])
     logits = np.float32([[[30, -30]] * 4])
     losses = SegmentationTversky(alpha=2, beta=5, reduction="none")
@@ -314,7 +314,7 @@ def test_sums_run_over_the_batch_and_absent_classes_are_left_out(loss):
         float(loss()(y_true[i : i + 1], logits[i : i + 1])) for i in (0, 1)
     ]
     assert whole != pytest.approx(np.mean(images))
-    # Nobody asks for class 2, but probability spent on it is lost.
+    # Class 2 does not occur; its probability is missing from other classes.
     logits[..., 2] += 3
     assert float(loss()(y_true, logits)) > whole
 
@@ -468,7 +468,7 @@ def test_what_weighs_nothing_may_be_nan(loss):
 
 
 def void_by_sample_weight(y_true, y_pred):
-    """A common mistake: Keras divides by void pixels, too."""
+    """A common mistake, since Keras also divides by void pixels."""
     counted = ops.cast(ops.not_equal(y_true, 255), "float32")
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)(
         ops.where(counted > 0, y_true, 0), y_pred, counted
@@ -476,7 +476,7 @@ def void_by_sample_weight(y_true, y_pred):
 
 
 def void_as_a_class(y_true, y_pred):
-    """Another one: void is class 0, so its predictions count."""
+    """A common mistake: void is class 0, so its predictions count."""
     y_true = ops.where(ops.equal(y_true, 255), 0, y_true)
     return keras.losses.Dice()(ops.one_hot(y_true, 3), ops.softmax(y_pred))
 
@@ -507,7 +507,7 @@ def test_void_alone_gives_zero(loss, size, reduction):
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("gamma", [0, 0.5, 1, 2])
 def test_sure_pixels_keep_every_gradient_finite(gamma, dtype):
-    """Where `1 - p` is 0 a power has no slope, or an infinite one."""
+    """At `1 - p` = 0, the slope of a power may be undefined or infinite."""
     logits = np.array([[1e4, -1e4], [3e4, -3e4], [0, 0]], dtype)
     for loss in (
         SegmentationFocal(gamma),
@@ -539,7 +539,7 @@ def test_half_precision_is_raised(dtype):
     loss = SegmentationCrossentropy(dtype=dtype, reduction="sum")
     value = loss(y_true, logits.astype("float16"))
     assert keras.backend.standardize_dtype(value.dtype) == "float32"
-    assert float(value) > 65504  # The largest float16.
+    assert float(value) > 65504  # The largest number in float16.
 
 
 @pytest.mark.parametrize(
@@ -726,7 +726,7 @@ def test_fit_and_evaluate(jit_compile, dtype):
         pytest.param(
             loss,
             jit_compile,
-            # Without compiling, each is slow to trace and none is special.
+            # Each case is slow to trace; by default, one is enough.
             marks=pytest.mark.slow
             if jit_compile or loss is not LOSSES[-1]
             else (),
@@ -778,7 +778,7 @@ def test_mixed_precision_scales_the_loss_and_trains(loss):
     assert keras.backend.standardize_dtype(model(images).dtype) == "float16"
 
 
-# Keras 3.15 reads TensorFlow variables by a protocol that NumPy 2 deprecates.
+# Keras 3.15 uses a protocol for TensorFlow variables that NumPy 2 deprecates.
 @pytest.mark.backend
 @pytest.mark.numeric
 @pytest.mark.filterwarnings("ignore:__array__ implementation")
@@ -862,7 +862,7 @@ def test_unknown_sizes_in_a_graph(loss, jit_compile):
 @pytest.mark.backend
 @pytest.mark.numeric
 def test_class_weights_as_a_dict_by_class_id():
-    """As Keras' own class_weight; the keys are no weights."""
+    """The dict has the form of class_weight of `fit`; keys are class ids."""
     loss = SegmentationCrossentropy(class_weights={2: 1, 0: 0.2, 1: 4})
     np.testing.assert_allclose(loss.class_weights, (0.2, 4, 1), rtol=1e-6)
     for wrong in ({0: 1, 2: 1}, {"sky": 1}, "12x", [1e39, 1]):
@@ -889,7 +889,7 @@ def test_weights_that_are_none_are_an_error(loss, weight):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_complex_weights_are_an_error(loss):
-    """A cast would take the real part, and say nothing."""
+    """A cast would silently drop the imaginary part."""
     y_true, logits = batch()
     weights = np.ones(y_true.shape, "complex64")
     for given in (weights, weights.tolist(), keras.ops.array([1 + 2j, 1])):
@@ -910,7 +910,7 @@ def test_weights_that_are_none_give_no_number_in_graphs(loss, weight):
     arguments = (tf.constant(y_true), logits, weights)
     with pytest.raises(tf.errors.InvalidArgumentError, match="sample_weight"):
         tf.function(loss())(*arguments)
-    # XLA cannot raise, but it must not give a perfect score.
+    # XLA cannot raise errors, but the loss must not look perfect.
     assert math.isnan(float(tf.function(loss(), jit_compile=True)(*arguments)))
 
 
@@ -942,11 +942,11 @@ def test_class_255_is_not_void_unasked(loss):
         loss()(y_true, logits)
     every = float(loss(ignore_class=None)(y_true, logits))
     assert every == pytest.approx(float(loss(ignore_class=-1)(y_true, logits)))
-    # Whoever wants that says so.
+    # Users can request this explicitly.
     asked = loss(ignore_class=(255,))
     asked = loss.from_config(asked.get_config())
     assert float(asked(y_true, logits)) != pytest.approx(every)
-    # 255 classes have the ids 0..254.
+    # The ids of 255 classes are 0..254.
     loss()(y_true[:, :2], logits[:, :2, :255])
 
 
@@ -971,7 +971,7 @@ def test_shapes_that_are_not_known_are_held_to_the_same_rule(loss):
     for weights in (ones, ones[:, :1, :1], ones[:1, :1, :1]):
         value = float(loss()(y_true, logits, weights))
         assert float(graph(y_true, logits, weights)) == pytest.approx(value)
-    # One label or weight would be stretched over all pixels.
+    # One label or weight would be broadcast to all pixels.
     for labels, weights, name in (
         (y_true[:1, :1, :1], ones, "y_true"),
         (y_true.reshape(2, 4, 3), ones, "y_true"),

@@ -1,4 +1,4 @@
-"""Pictures: colors by hand, figures by what they hold and where it lies."""
+"""Colors of images, and the content and layout of figures."""
 
 import builtins
 import io
@@ -27,7 +27,7 @@ def draw(images=IMAGES, predictions=PREDICTIONS, truths=TRUTHS, **options):
 
 
 def pictures(figure):
-    """The arrays shown, row by row."""
+    """Return the arrays in a figure, row by row."""
     return [axis.images[0].get_array() for axis in figure.axes]
 
 
@@ -40,7 +40,7 @@ def legend(figure):
 
 
 def cut_texts(figure):
-    """Texts that reach beyond the figure, or over another text."""
+    """Return texts that exceed the figure or overlap another text."""
     figure.draw_without_rendering()
     texts = [*figure.legends[0].get_texts()]
     for axis in figure.axes:
@@ -50,7 +50,9 @@ def cut_texts(figure):
             texts += [
                 text
                 for text in beside.get_yticklabels()
-                if low <= text.get_position()[1] <= high  # else not drawn
+                if low
+                <= text.get_position()[1]
+                <= high  # Others are not drawn.
             ]
     boxes = [
         (text.get_text(), text.get_window_extent())
@@ -71,7 +73,7 @@ def cut_texts(figure):
 
 
 def bad_aspects(figure, image_size):
-    """Pictures that are stretched or tiny, in inches."""
+    """Return the sizes, in inches, of images that are stretched or tiny."""
     figure.draw_without_rendering()
     for axis in figure.axes:
         box = axis.images[0].get_window_extent()
@@ -97,8 +99,8 @@ def test_void_may_be_other_labels_several_or_none():
         visualize.color_mask([[0, 255]], PALETTE, None)
 
 
-# Machado, Oliveira and Fernandes, 2009: how colors look without receptors for
-# red, green or blue, in linear RGB.
+# Colors as seen without receptors for red, green or blue, in linear RGB, by
+# Machado, Oliveira and Fernandes, 2009.
 COLOR_BLINDNESS = {
     "none": np.eye(3),
     "red": [
@@ -120,7 +122,7 @@ COLOR_BLINDNESS = {
 
 
 def differences(palette, kind):
-    """Distances of all pairs of colors in CIELAB; 2 is just noticeable."""
+    """Return the CIELAB distances of all color pairs; 2 is just noticeable."""
     colors = np.array(palette) / 255
     linear = np.where(
         colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4
@@ -145,9 +147,9 @@ def test_the_default_palette_is_for_all_readers(kind):
     assert min(palette[0]) > 80
     first = differences(palette[:8], kind)[~np.eye(8, dtype=bool)]
     assert first.min() > 15
-    # Class ids of things that are side by side are often adjacent.
+    # Objects next to each other often have adjacent class ids.
     assert np.diagonal(differences(palette, kind), 1).min() > 4
-    # The colors of VOC look alike without receptors for red or green.
+    # Some VOC colors look the same without receptors for red or green.
     voc = differences(data.color_map(8), kind)[~np.eye(8, dtype=bool)]
     assert (voc.min() > 15) == (kind == "none")
 
@@ -174,7 +176,7 @@ def test_overlay_of_gray_and_rgb(shape, dtype):
     assert mixed.shape == (2, 3, 3)
     assert mixed[0, 0].tolist() == [75, 75, 75]
     assert mixed[0, 2].tolist() == [107, 75, 91]
-    assert mixed[1, 2].tolist() == [100, 100, 100]  # void
+    assert mixed[1, 2].tolist() == [100, 100, 100]  # Void.
 
 
 def test_opacity_from_image_to_mask():
@@ -196,7 +198,7 @@ def test_columns_and_legend_hold_what_occurs():
     np.testing.assert_array_equal(prediction, painted)
     is_red = (errors == visualize.ERROR_COLOR).all(-1)
     assert is_red.tolist() == [[False, True, False], [False] * 3]
-    # Not the car, which is neither there nor predicted.
+    # The car is missing, since it occurs in neither mask.
     assert legend(figure) == ["sky", "road", "void"]
 
 
@@ -285,7 +287,7 @@ def random_masks(num_classes, num_images, size, rng):
     return rng.integers(0, num_classes, (num_images, *size))
 
 
-# By hand: the layout of figures rarely changes, and takes seconds to draw.
+# Not part of CI: the layout rarely changes, and drawing takes seconds.
 LAYOUTS = (pytest.mark.slow, pytest.mark.release)
 SIZES = [(45, 61), (30, 120), (120, 30), (30, 300)]
 
@@ -297,7 +299,7 @@ SIZES = [(45, 61), (30, 120), (120, 30), (30, 300)]
             num_classes,
             num_images,
             size,
-            # Large legends take seconds to lay out.
+            # The layout of large legends takes seconds.
             marks=()
             if (num_classes, num_images, size)
             in [(6, 1, SIZES[0]), (6, 4, SIZES[3])]
@@ -366,7 +368,7 @@ def test_uncertainty(size, scale, rng):
     ]
     maps = [axis.images[0] for axis in figure.axes[2:5]]
     assert {drawn.get_cmap().name for drawn in maps} == {"viridis"}
-    # One scale in all rows.
+    # All rows have the same scale.
     for first, second in zip(figure.axes[2:5], figure.axes[7:], strict=True):
         assert first.images[0].get_clim() == second.images[0].get_clim()
     assert [len(a.child_axes) for a in figure.axes] == [0, 0, 1, 1, 1] * 2
@@ -405,7 +407,7 @@ def test_channels_that_are_drawn(number, channels, shown):
     images = np.arange(6 * number).reshape(1, 2, 3, number)
     drawn = pictures(draw(images, channels=channels))[0]
     np.testing.assert_array_equal(drawn, images[0][..., list(shown)])
-    # Reflectances, with clouds beyond.
+    # Reflectances; those of clouds are outside the range.
     scaled = images / 50 - 0.1
     drawn = pictures(draw(scaled, channels=channels, value_range=(-0.1, 0.3)))[
         0

@@ -1,4 +1,4 @@
-"""Kernels with gradients, for whichever backend is in use."""
+"""Kernels with gradients for the current backend."""
 
 from typing import Any
 
@@ -12,7 +12,8 @@ elif keras.config.backend() == "torch":
 else:
     from keras_deconv._kernels import autodiff as differentiable
 
-# Whether `scatter` itself finds positions outside, where they can be seen.
+# Whether `scatter` itself raises an error for positions outside, in eager calls
+# on the CPU.
 REFUSES_OUTSIDE = keras.config.backend() == "torch"
 
 pool = differentiable.pool

@@ -1,6 +1,6 @@
-"""The kernels for backends whose own differentiation does the gradients.
+"""Kernels for backends with automatic differentiation, such as JAX.
 
-They are linear in the values, and stay so where the values are not finite.
+The kernels are linear in the values, even if the values are not finite.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,15 +31,15 @@ __all__ = [
 
 
 def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
-    """`plain.pool`, with the gradient going to the index's cell alone.
+    """Run `plain.pool` with a gradient only for the cell of the index.
 
-    The gradient of a maximum would be shared among equal values.
+    The automatic gradient of a maximum would be shared among equal values.
     """
     best, argmax = plain.pool(ops.stop_gradient(x), windows, dtype)
     pooled = plain.gather(x, argmax, windows)
     if "float" in keras.backend.standardize_dtype(x.dtype):
-        # The index may say +inf where the window has NaN too. Minus zero
-        # changes no number, zero would change minus zero.
+        # The index may name +inf if the window also has NaN. Adding -0.0 does
+        # not change any number, but adding 0.0 would change -0.0.
         nothing = ops.cast(-0.0, best.dtype)
         pooled = pooled + ops.where(ops.isnan(best), best, nothing)
     return pooled, argmax
@@ -48,7 +48,7 @@ def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
 def pool_to_positions(
     x: Tensor, windows: Windows, window_dtype: str, dtype: str
 ) -> tuple[Tensor, Tensor]:
-    """Maxima, and their positions in the plane."""
+    """Return the maxima and their positions in the plane."""
     pooled, argmax = pool(x, windows, window_dtype)
     return pooled, general.to_positions(argmax, windows, dtype)
 
@@ -56,7 +56,7 @@ def pool_to_positions(
 def unpool(
     values: Tensor, argmax: Tensor, windows: Windows, overlap: str
 ) -> Tensor:
-    """`plain.unpool`, with the derivative of a mean at infinity too."""
+    """Run `plain.unpool` with the right derivative of a mean at infinity."""
 
     def put(values: Tensor, argmax: Tensor, overlap: str) -> Tensor:
         return plain.unpool(values, argmax, windows, overlap)
@@ -67,7 +67,7 @@ def unpool(
 def scatter(
     values: Tensor, positions: Tensor, size: Sequence[Length], overlap: str
 ) -> Tensor:
-    """`general.scatter`, with the derivative of a mean at infinity too."""
+    """Run `general.scatter` with the right derivative of a mean at infinity."""
 
     def put(values: Tensor, positions: Tensor, overlap: str) -> Tensor:
         return general.scatter(values, positions, size, overlap)

@@ -1,23 +1,23 @@
-"""TensorFlow only: kernels compiled by XLA, each on its own, with gradients.
+"""TensorFlow kernels with gradients, each compiled by XLA.
 
-Compiled, a kernel is a loop or two over memory. Keras compiles whole models on
-GPUs and not on CPUs; here the kernel alone is compiled, whatever the model is.
-The gradient of a kernel is its adjoint, again a kernel, and the index is all
-that is kept for it, neither inputs nor slices: one byte per window of up to 256
-cells.
+A compiled kernel is one or two loops over memory. Keras compiles whole models
+on GPUs but not on CPUs. This module always compiles the kernel alone. The
+gradient of a kernel is its adjoint, which is also a kernel. It only keeps the
+index: one byte per window of up to 256 cells.
 
-The plain kernels run instead, with the same results,
+The plain kernels run instead, with the same results, in these cases:
 
-- where a spatial size or the number of channels is not known, or the tensor
-  has fewer elements than `config.compiled_kernels_threshold()`,
-- in graphs that Keras or TensorFlow trace in order to write them to a file
-  (`model.export`, `tf.saved_model.save`, TFLite), which are to run where there
-  is no compiler; gradients there are those of the plain operations,
-- in the first eager call with new sizes, so that images of ever new sizes do
-  not compile ever new kernels, and beyond `MAX_SIZES` sizes of one kernel,
-- where XLA is missing or refuses the dtype or the device (said in one
-  warning),
-- after `config.enable_compiled_kernels(False)`.
+- A spatial size or the number of channels is unknown.
+- The tensor has fewer elements than `config.compiled_kernels_threshold()`.
+- Keras or TensorFlow trace a graph to write it to a file (`model.export`,
+  `tf.saved_model.save`, TFLite). The file must run without a compiler, and has
+  the gradients of the plain operations.
+- It is the first eager call with new sizes. Otherwise, images of many sizes
+  would compile many kernels.
+- The kernel has already been compiled for `MAX_SIZES` sizes.
+- XLA is missing, or does not support the dtype or the device. A warning says
+  so once.
+- `config.enable_compiled_kernels(False)` has been called.
 """
 
 import collections
@@ -42,16 +42,16 @@ from keras_deconv._kernels.windows import Length, Windows
 Tensor = Any
 
 MAX_SIZES = 16
-"""How many sizes of one kernel, window and channel count are compiled.
+"""Largest number of sizes to compile per kernel, window and channel count.
 
-In eager calls another batch is another size. In a graph that leaves the batch
-open XLA compiles for each batch that comes.
+In eager calls, another batch size counts as another size. In a graph with an
+unknown batch size, XLA compiles once per batch size.
 """
 
-# Kinds of eager calls that are remembered; then memory starts anew.
+# Number of different eager calls to remember before the memory is cleared.
 MAX_EAGER_CALLS = 10_000
 
-# Who traces functions in order to write them to a file.
+# Modules that trace functions in order to write them to a file.
 _EXPORTERS = (
     "keras.src.export.",
     "keras.src.saving.",
@@ -67,10 +67,7 @@ _numbers_alone = contextvars.ContextVar("_numbers_alone", default=False)
 
 @contextlib.contextmanager
 def numbers_alone() -> Iterator[None]:
-    """For what is exported meanwhile, tensors hold no NaN and no infinity.
-
-    There is nothing in it then that could not be quantized.
-    """
+    """Export kernels for inputs without NaN and infinity, for quantization."""
     token = _numbers_alone.set(True)
     try:
         yield
@@ -79,9 +76,9 @@ def numbers_alone() -> Iterator[None]:
 
 
 def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
-    """`plain.pool`; its adjoint is unpooling."""
+    """Run `plain.pool`, whose adjoint is unpooling."""
     if _is_exporting():
-        # TFLite adds no uint8.
+        # TFLite does not support uint8 addition.
         kernel = _pool_numbers if _numbers_alone.get() else plain.pool
         pooled, argmax = kernel(x, windows, "int32")
         return pooled, tf.cast(argmax, dtype)
@@ -103,7 +100,7 @@ def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
 def pool_to_positions(
     x: Tensor, windows: Windows, window_dtype: str, dtype: str
 ) -> tuple[Tensor, Tensor]:
-    """Maxima, and their positions in the plane."""
+    """Return the maxima and their positions in the plane."""
     pooled, argmax = pool(x, windows, window_dtype)
     return pooled, general.to_positions(argmax, windows, dtype)
 
@@ -111,9 +108,9 @@ def pool_to_positions(
 def unpool(
     values: Tensor, argmax: Tensor, windows: Windows, overlap: str
 ) -> Tensor:
-    """`plain.unpool`; the adjoint of "sum" reads at the index."""
+    """Run `plain.unpool`; the adjoint of "sum" reads at the index."""
     if _is_exporting():
-        # ONNX runtimes compare no uint8.
+        # ONNX runtimes do not support uint8 comparison.
         argmax = tf.cast(argmax, tf.int32)
         return plain.unpool(values, argmax, windows, overlap)
     if overlap == "sum":
@@ -142,9 +139,9 @@ def unpool(
 def scatter(
     values: Tensor, positions: Tensor, size: Sequence[Length], overlap: str
 ) -> Tensor:
-    """`general.scatter`, not compiled; a mean has the gradient of `unpool`.
+    """Run `general.scatter`, not compiled, with the gradient of `unpool`.
 
-    TensorFlow's own would be 0 at infinity.
+    The automatic gradient of a mean would be 0 at infinity.
     """
     if overlap == "sum" or _is_exporting():
         return general.scatter(values, positions, size, overlap)
@@ -166,14 +163,14 @@ def scatter(
 
 
 def nearest(values: Tensor, windows: Windows) -> Tensor:
-    """`plain.nearest`; its adjoint sums over blocks."""
+    """Run `plain.nearest`, whose adjoint sums over blocks."""
     return _linear(plain.nearest, plain.nearest_adjoint, windows, values)
 
 
 def bed_of_nails(
     values: Tensor, windows: Windows, position: tuple[int, ...]
 ) -> Tensor:
-    """`plain.bed_of_nails`; its adjoint reads one cell of each block."""
+    """Run `plain.bed_of_nails`, whose adjoint reads one cell of each block."""
     return _linear(
         plain.bed_of_nails,
         plain.bed_of_nails_adjoint,
@@ -184,15 +181,15 @@ def bed_of_nails(
 
 
 def _pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
-    """`plain.pool`, for `tf.vectorized_map` too."""
+    """Run `plain.pool` so that it also works in `tf.vectorized_map`."""
     return plain.pool(x, windows, dtype, cells=_cells)
 
 
 def _cells(x: Tensor, windows: Windows, fill: float) -> list[Tensor]:
-    """`plain.cells`, padded with zeros, to which `fill` is added.
+    """Run `plain.cells` with a padding of zeros, and add `fill` to the padding.
 
-    `tf.vectorized_map` forgets what else `tf.pad` is to pad with. Minus zero,
-    which is added elsewhere, changes no number.
+    `tf.vectorized_map` ignores the padding value of `tf.pad`. The other cells
+    get -0.0 added, which does not change any number.
     """
     if not windows.are_padded or fill == 0:
         return plain.cells(x, windows, fill)
@@ -206,7 +203,7 @@ def _cells(x: Tensor, windows: Windows, fill: float) -> list[Tensor]:
 
 
 def _inside(windows: Windows, offset: tuple[int, ...]) -> Tensor | None:
-    """Where the cell at `offset` of a window is not padding; None: all."""
+    """Return where the cell at `offset` is not padding; None: everywhere."""
     inside = None
     for axis, (cell, (n, m, _, s, b)) in enumerate(
         zip(offset, windows.axes, strict=True)
@@ -226,10 +223,11 @@ def _inside(windows: Windows, offset: tuple[int, ...]) -> Tensor | None:
 def _pool_numbers(
     x: Tensor, windows: Windows, dtype: str
 ) -> tuple[Tensor, Tensor]:
-    """`plain.pool` of numbers alone, exact when TFLite quantizes it.
+    """Run `plain.pool` so that it is exact when TFLite quantizes it.
 
-    Its comparison of quantized tensors is wrong where one step is 1 or more;
-    its argmax compares the steps themselves, and takes the first maximum too.
+    The input must not hold NaN or infinity. TFLite compares quantized tensors
+    incorrectly if the quantization step is 1 or more. Its argmax compares the
+    quantized levels, and also returns the first maximum.
     """
     x = _with_range_of_its_own(x)
     cells = plain.cells(x, windows, fill=tf.reduce_min(x))
@@ -243,10 +241,11 @@ def _pool_numbers(
 
 
 def _with_range_of_its_own(x: Tensor) -> Tensor:
-    """A copy of `x`, by a product with 1 that no converter sees through.
+    """Copy `x` by a product with 1 that converters do not remove.
 
-    TFLite quantizes a tensor, its cells and their maximum alike: it would give
-    `x` the range of the maxima, and cut off what is lower for all who read it.
+    TFLite quantizes a tensor, its cells and their maximum with the same range.
+    Without the copy, `x` would get the range of the maxima, and every other
+    reader of `x` would see its lower values clipped.
     """
     return x * tf.cast(tf.shape(x)[0] >= 0, x.dtype)
 
@@ -259,9 +258,9 @@ def _linear(
     *index: Tensor,
     **options: Any,
 ) -> Tensor:
-    """Run a kernel that is linear in `x`; its gradient is the adjoint's run.
+    """Run a kernel that is linear in `x`, with the adjoint as its gradient.
 
-    That is as linear, so derivatives of any order are right.
+    The adjoint is linear too, so derivatives of any order are right.
     """
     if _is_exporting():
         return kernel(x, *index, windows=windows, **options)
@@ -286,7 +285,7 @@ def _run(
         function = _compiled(kernel, windows, tuple(options.items()))
     else:
         function = functools.partial(kernel, windows=windows, **options)
-    # Or tapes would keep what happens inside, beside the gradient given.
+    # Otherwise, tapes would also record the operations inside the kernel.
     return function(*map(tf.stop_gradient, tensors))
 
 
@@ -294,7 +293,7 @@ def _run(
 def _compiled(
     kernel: Callable[..., Any], windows: Windows, options: tuple
 ) -> Callable[..., Any]:
-    """One function for all layers and batches with the same windows."""
+    """Return one function for all layers and batches with the same windows."""
 
     def function(*tensors: Tensor) -> Any:
         return kernel(*tensors, windows=windows, **dict(options))
@@ -343,10 +342,11 @@ def _may_compile(
 
 
 def _is_exporting() -> bool:
-    """Whether the function being traced is on its way into a file.
+    """Return whether the function is being traced for an exported file.
 
-    `config.exporting()` says so. Keras' and TensorFlow's own exports do not, so
-    the callers are looked at. Traces are rare; eager calls do not come here.
+    `config.exporting()` marks this package's exports. Exports of Keras and
+    TensorFlow are recognized by the modules on the call stack. This search is
+    slow, but it only runs in traces, not in eager calls.
     """
     if not tf.inside_function():
         return False
@@ -362,7 +362,7 @@ def _is_exporting() -> bool:
 
 @functools.cache
 def _xla_takes(dtype: tf.DType) -> bool:
-    """Whether XLA compiles a comparison and a selection here."""
+    """Return whether XLA can compile a comparison and a selection."""
     try:
         with tf.init_scope():
             function = tf.function(
@@ -371,9 +371,9 @@ def _xla_takes(dtype: tf.DType) -> bool:
             function(tf.zeros((1,), dtype))
     except tf.errors.OpError as error:
         warnings.warn(
-            f"XLA does not compile for {dtype.name} on this device: "
-            "keras_deconv uses its plain kernels, which are slower and give "
-            f"the same results. XLA said: {error.message}",
+            f"XLA does not support {dtype.name} on this device. keras_deconv "
+            "uses plain kernels instead, which are slower and return the same "
+            f"results. Error of XLA: {error.message}",
             stacklevel=2,
         )
         return False

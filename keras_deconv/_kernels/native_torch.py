@@ -1,24 +1,25 @@
-"""PyTorch only: its own pooling and scattering, with gradients.
+"""Kernels with gradients for PyTorch, based on its pooling and scattering.
 
-In eager calls on a CPU each PyTorch operation is a loop over memory with a cost
-of its own, so that few operations count. There `max_pool2d` or `max_pool3d`
-finds the maxima and their positions in the plane, a table turns positions into
-window indices and back, and values are scattered to positions.
+In eager calls on a CPU, each PyTorch operation is a separate loop over memory,
+so kernels should use few operations. `max_pool2d` or `max_pool3d` finds the
+maxima and their positions in the plane. A table converts positions to window
+indices and back. Values are scattered to positions.
 
-The plain kernels run instead, with the same results,
+The plain kernels run instead, with the same results, in these cases:
 
-- for integers, for windows that PyTorch cannot pad, and where a maximum is NaN
-  or -inf, which PyTorch finds in another place;
-- where values cannot be looked at: inside `torch.compile`, which makes loops of
-  its own out of them, in `torch.vmap`, in models that are traced for a file,
-  and on accelerators, which looking would make wait.
+- The tensor holds integers.
+- PyTorch cannot pad the windows in the same way.
+- A maximum is NaN or -inf, where PyTorch returns another position.
+- Values cannot be read: inside `torch.compile`, which fuses the loops, in
+  `torch.vmap` and in models that are traced for a file.
+- The tensor is on an accelerator, which reading values would stall.
 
-With positions in the plane `torch.compile` makes slower loops than PyTorch's
-own kernels. On a CPU these are called there too, as operations whose inside it
-does not see.
+For positions in the plane, the loops of `torch.compile` are slower than
+PyTorch's kernels. On a CPU, compiled functions therefore call these kernels as
+opaque operations.
 
-The gradient of a kernel is its adjoint, again a kernel, and the index is all
-that is kept for it.
+The gradient of a kernel is its adjoint, which is also a kernel. It only keeps
+the index.
 """
 
 import dataclasses
@@ -50,14 +51,14 @@ __all__ = [
     "unpool",
 ]
 
-# Of planes of up to `MAX_CELLS` cells, so many tables of each kind are kept:
-# 24 MB at the most, with up to 8 bytes per cell in three kinds.
+# Number of tables of each kind to keep, for planes of up to `MAX_CELLS` cells.
+# Three kinds with up to 8 bytes per cell take 24 MB at most.
 MAX_TABLES = 64
 MAX_CELLS = 2**14
 
 
 def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
-    """`plain.pool`; its adjoint is unpooling."""
+    """Run `plain.pool`, whose adjoint is unpooling."""
     if _is_exporting():
         return _pool_plainly(x, windows, dtype)
     kernel = functools.partial(_pool_to_offsets, windows=windows, dtype=dtype)
@@ -67,7 +68,7 @@ def pool(x: Tensor, windows: Windows, dtype: str) -> tuple[Tensor, Tensor]:
 def pool_to_positions(
     x: Tensor, windows: Windows, window_dtype: str, dtype: str
 ) -> tuple[Tensor, Tensor]:
-    """Maxima, and their positions in the plane."""
+    """Return the maxima and their positions in the plane."""
     if _is_exporting():
         return _pool_plainly_to_positions(x, windows)
     kernel = functools.partial(_pool_to_positions, windows=windows)
@@ -77,7 +78,7 @@ def pool_to_positions(
 def unpool(
     values: Tensor, argmax: Tensor, windows: Windows, overlap: str
 ) -> Tensor:
-    """`plain.unpool`; the adjoint of "sum" reads at the index."""
+    """Run `plain.unpool`; the adjoint of "sum" reads at the index."""
     if _is_exporting():
         return _unpool_plainly(values, argmax, windows, overlap)
     return _unpool(values, argmax, _offset_kernels(windows), overlap)
@@ -86,11 +87,11 @@ def unpool(
 def scatter(
     values: Tensor, positions: Tensor, size: Sequence[int], overlap: str
 ) -> Tensor:
-    """Unpool with positions in the plane, wherever they come from.
+    """Unpool with positions in the plane, which need not belong to windows.
 
     Raises:
-        RuntimeError: A position lies outside, where values can be looked at.
-            Elsewhere its value is put nowhere.
+        RuntimeError: If a position lies outside the plane, in eager calls on
+            the CPU. In other cases its value is dropped.
     """
     kernels = _position_kernels(tuple(size))
     if _is_exporting():
@@ -100,7 +101,7 @@ def scatter(
 
 
 def _is_exporting() -> bool:
-    """Whether PyTorch traces a model in order to write it to a file."""
+    """Return whether PyTorch is tracing a model to write it to a file."""
     return torch.jit.is_tracing() or torch.compiler.is_exporting()
 
 
@@ -111,7 +112,7 @@ def _is_exporting() -> bool:
 class _Kernels:
     """Unpooling with one kind of index, and its adjoint.
 
-    Not a tuple: `torch.func` would look for tensors in it.
+    This is not a tuple, since `torch.func` would search a tuple for tensors.
     """
 
     put: Callable[[Tensor, Tensor], Tensor]
@@ -124,7 +125,7 @@ class _Kernels:
 
 
 def _offset_kernels(windows: Windows) -> _Kernels:
-    """With the index of a cell in its window."""
+    """Return kernels for the index of a cell in its window."""
     return _Kernels(
         functools.partial(_put_at_offsets, windows=windows),
         functools.partial(_read_at_offsets, windows=windows),
@@ -133,7 +134,7 @@ def _offset_kernels(windows: Windows) -> _Kernels:
 
 
 def _position_kernels(size: tuple[int, ...]) -> _Kernels:
-    """With the position of a cell in the plane."""
+    """Return kernels for the position of a cell in the plane."""
     return _Kernels(
         functools.partial(_put_at_positions, size=size),
         _read_at_positions,
@@ -164,10 +165,10 @@ def _linear(x: Tensor, index: Tensor, kernels: _Kernels) -> Tensor:
 
 
 def _is_differentiated(x: Tensor) -> bool:
-    """Whether somebody may ask for derivatives.
+    """Return whether derivatives may be needed.
 
-    Otherwise a function that has some is called for nothing, which takes longer
-    than the kernel of a small tensor.
+    If not, calling the kernel without `torch.autograd.Function` saves more time
+    than the kernel takes for a small tensor.
     """
     if _backends.is_traced(x) or (x.requires_grad and torch.is_grad_enabled()):
         return True
@@ -175,9 +176,9 @@ def _is_differentiated(x: Tensor) -> bool:
 
 
 def _now(function: Any) -> Any:
-    """The function, with forward-mode derivatives where they can be.
+    """Return the function with forward-mode derivatives if possible.
 
-    `torch.compile` takes no function that has them.
+    `torch.compile` does not support functions with forward-mode derivatives.
     """
     if torch.compiler.is_compiling():
         return function
@@ -185,7 +186,7 @@ def _now(function: Any) -> Any:
 
 
 class _Pool(torch.autograd.Function):
-    """Pooling; the gradient goes to the cell of the index alone."""
+    """Pooling with a gradient only for the cell of the index."""
 
     generate_vmap_rule = True
 
@@ -216,9 +217,9 @@ class _PoolInForwardMode(_Pool):
 
 
 class _Linear(torch.autograd.Function):
-    """A kernel that is linear in the values; its gradient is the adjoint.
+    """A kernel that is linear in the values, with the adjoint as gradient.
 
-    That is as linear, so derivatives of any order are right.
+    The adjoint is linear too, so derivatives of any order are right.
     """
 
     generate_vmap_rule = True
@@ -247,9 +248,10 @@ class _LinearInForwardMode(_Linear):
 
 
 class _Mean(_Linear):
-    """The mean of the values on a cell; all get the same share of the gradient.
+    """Unpooling with the mean of the values on a cell.
 
-    PyTorch's own gradient would be 0 at infinity.
+    All values on a cell get the same share of the gradient. The automatic
+    gradient of PyTorch would be 0 at infinity.
     """
 
     @staticmethod
@@ -280,15 +282,15 @@ _IN_FORWARD_MODE = {
 
 
 def _owned(x: Tensor) -> Tensor:
-    """Return the tensor as one of its own, not as a view of a temporary one.
+    """Return a tensor that is not a view of a temporary tensor.
 
-    PyTorch refuses in-place operations on a view that a function returns.
+    PyTorch does not allow in-place operations on views that a function returns.
     """
     return x if _backends.is_traced(x) else x.detach()
 
 
 def _count(index: Tensor, kernels: _Kernels, dtype: Any) -> Tensor:
-    """Number of values on each cell, and 1 where there is none."""
+    """Return the number of values on each cell, and 1 for empty cells."""
     return kernels.put(torch.ones_like(index, dtype=dtype), index).clamp(min=1)
 
 
@@ -313,11 +315,11 @@ def _put_at_offsets(values: Tensor, argmax: Tensor, windows: Windows) -> Tensor:
         return _unpool_plainly(values, argmax, windows, "sum")
     positions = _to_covered(argmax, windows)
     if _overlap(windows):
-        # Added in the order of the plain kernel: the last window comes first.
+        # The plain kernel adds the last window first.
         axes = tuple(range(1, values.dim() - 1))
         values, positions = values.flip(axes), positions.flip(axes)
     result = _zeros_like_plane(values, _covered_size(windows))
-    # Scattering alone keeps minus zero.
+    # Without adding, scattering keeps -0.0.
     add = result.scatter_add_ if _overlap(windows) else result.scatter_
     add(1, _as_plane(positions), _as_plane(values))
     return _crop(_from_plane(result, values, _covered_size(windows)), windows)
@@ -333,7 +335,7 @@ def _read_at_offsets(x: Tensor, argmax: Tensor, windows: Windows) -> Tensor:
 def _pool_plainly(
     x: Tensor, windows: Windows, dtype: str
 ) -> tuple[Tensor, Tensor]:
-    """`plain.pool`; compilers and ONNX runtimes are at home in int32."""
+    """Run `plain.pool` in int32, which compilers and ONNX runtimes support."""
     pooled, argmax = plain.pool(x, windows, "int32")
     return pooled, argmax.to(getattr(torch, dtype))
 
@@ -343,7 +345,7 @@ def _unpool_plainly(
 ) -> Tensor:
     result = plain.unpool(values, argmax.to(torch.int32), windows, overlap)
     if overlap == "sum" and _overlap(windows) and values.is_floating_point():
-        # A sum counts from zero on: minus zero would be left of nothing else.
+        # The scattered sum starts at 0.0, so it never returns -0.0.
         result = result + 0.0
     return result
 
@@ -357,7 +359,7 @@ def _overlap(windows: Windows) -> bool:
 
 
 def _to_covered(argmax: Tensor, windows: Windows) -> Tensor:
-    """Position of each window's cell in what the windows cover."""
+    """Return the position of each index in the area that windows cover."""
     if argmax.dtype not in (torch.int32, torch.int64):
         argmax = argmax.to(torch.int32)
     positions = _look_up(_covered_offsets(windows, argmax.device), argmax)
@@ -371,14 +373,14 @@ def _look_up(table: Tensor, index: Tensor) -> Tensor:
 
 @functools.lru_cache(MAX_TABLES)
 def _covered_size(windows: Windows) -> tuple[int, ...]:
-    """Size of the plane with those cells of its padding that windows cover."""
+    """Return the size of the area that windows cover, padding included."""
     return tuple(
         max(before + n, (m - 1) * s + k) for n, m, k, s, before in windows.axes
     )
 
 
 def _crop(covered: Tensor, windows: Windows) -> Tensor:
-    """The plane in what the windows cover."""
+    """Crop the area that windows cover to the plane."""
     if tuple(covered.shape[1:-1]) == windows.size:
         return covered
     for axis, (n, before) in enumerate(
@@ -389,7 +391,7 @@ def _crop(covered: Tensor, windows: Windows) -> Tensor:
 
 
 def _extend(x: Tensor, windows: Windows) -> Tensor:
-    """What the windows cover, with zeros in the padding."""
+    """Pad the plane with zeros to the area that windows cover."""
     pads = [0, 0]
     for n, before, length in zip(
         reversed(windows.size),
@@ -402,9 +404,9 @@ def _extend(x: Tensor, windows: Windows) -> Tensor:
 
 
 def _kept(build: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Keep the tables that it builds of small planes.
+    """Cache the tables of small planes.
 
-    For a large plane, building one takes no time beside what it is for.
+    For a large plane, building the table takes little time compared to its use.
     """
     kept = functools.lru_cache(MAX_TABLES)(build)
 
@@ -418,9 +420,9 @@ def _kept(build: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 @_kept
 def _covered_offsets(windows: Windows, device: torch.device) -> Tensor:
-    """Position of each cell of a window, from the first one of what is covered.
+    """Return the position of each cell of the first window.
 
-    In row-major order.
+    Positions are row-major in the area that windows cover.
     """
     covered = _covered_size(windows)
     lengths = [np.arange(k) for k in windows.pool_size]
@@ -429,9 +431,9 @@ def _covered_offsets(windows: Windows, device: torch.device) -> Tensor:
 
 @_kept
 def _first_covered(windows: Windows, device: torch.device) -> Tensor:
-    """Position of each window's first cell in what the windows cover.
+    """Return the position of each window's first cell, `(*num_windows, 1)`.
 
-    `(*num_windows, 1)`.
+    Positions are row-major in the area that windows cover.
     """
     covered = _covered_size(windows)
     starts = [
@@ -443,7 +445,10 @@ def _first_covered(windows: Windows, device: torch.device) -> Tensor:
 
 @_kept
 def _first_in_plane(windows: Windows, device: torch.device) -> Tensor:
-    """The same in the plane; negative where it lies in the padding."""
+    """Return the position of each window's first cell in the plane.
+
+    It is negative in the padding.
+    """
     starts = [
         np.arange(m) * s - before
         for m, s, before in zip(
@@ -456,9 +461,9 @@ def _first_in_plane(windows: Windows, device: torch.device) -> Tensor:
 
 @_kept
 def _offset_table(windows: Windows, dtype: str, device: torch.device) -> Tensor:
-    """Window index by position in the plane.
+    """Return a table of window indices by position in the plane.
 
-    Where windows overlap, by the distance from the window's first cell.
+    If windows overlap, the position is relative to the window's first cell.
     """
     index = np.arange(math.prod(windows.pool_size)).reshape(windows.pool_size)
     if _overlap(windows):
@@ -467,7 +472,7 @@ def _offset_table(windows: Windows, dtype: str, device: torch.device) -> Tensor:
         table = np.zeros(places.max() + 1, dtype)
         table[places] = index
     else:
-        # The index of each cell of all windows; 0 between windows with gaps.
+        # Cells in gaps between windows get index 0.
         block = np.zeros(windows.strides, dtype)
         block[tuple(map(slice, windows.pool_size))] = index
         table = np.tile(
@@ -491,7 +496,7 @@ def _offset_table(windows: Windows, dtype: str, device: torch.device) -> Tensor:
 def _positions(
     coordinates: Sequence[np.ndarray], size: Sequence[int]
 ) -> np.ndarray:
-    """Row-major positions of a grid; its coordinates may be negative."""
+    """Return row-major positions of a grid of possibly negative coordinates."""
     result = np.zeros((), "int64")
     for of_axis, n in zip(coordinates, size, strict=True):
         result = np.add.outer(result * n, of_axis)
@@ -512,7 +517,7 @@ def _pool_plainly_to_positions(
     x: Tensor, windows: Windows
 ) -> tuple[Tensor, Tensor]:
     pooled, argmax = plain.pool(x, windows, "int32")
-    # Divisions and 64 bits would take compiled loops longer than the pooling.
+    # Divisions and 64-bit integers would slow compiled loops down.
     dtype = torch.int32 if math.prod(windows.size) < 2**31 else torch.int64
     first = torch.zeros((), dtype=dtype, device=x.device)
     for axis, (n, m, _, s, before) in enumerate(windows.axes):
@@ -528,7 +533,7 @@ def _pool_plainly_to_positions(
 
 
 def _pool_natively(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor] | None:
-    """Maxima and positions by PyTorch's own kernel; None where they differ."""
+    """Run PyTorch's pooling; return None if its results would differ."""
     if not x.is_floating_point() or not _are_readable(x) or not x.numel():
         return None
     options = _native_options(windows)
@@ -545,27 +550,27 @@ def _pool_natively(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor] | None:
         pooled, positions = pooled.squeeze(2), positions.squeeze(2)
     pooled = pooled.movedim(1, -1).contiguous()
     positions = positions.movedim(1, -1).contiguous()
-    # A sum is one pass over memory, and finite where all maxima are, mostly.
+    # A finite sum proves in one pass over memory that all maxima are finite.
     if not math.isfinite(pooled.sum().item()) and _are_odd(pooled):
         return None
     return pooled, positions
 
 
 def _are_odd(pooled: Tensor) -> bool:
-    """Whether PyTorch's positions of these maxima may not be the first ones.
+    """Return whether PyTorch's positions may not be those of the first maxima.
 
-    Of several NaN it takes the last, and in windows of nothing but -inf with
-    three axes and channels last it takes position 0.
+    PyTorch returns the last of several NaN. For windows that hold only -inf, it
+    returns position 0 if the tensor has three axes and channels last.
     """
     return bool((pooled.isnan() | pooled.isneginf()).any().item())
 
 
 @functools.lru_cache(MAX_TABLES)
 def _native_options(windows: Windows) -> dict[str, Any] | None:
-    """Arguments for PyTorch's pooling, or None where it lays other windows."""
+    """Return arguments for PyTorch's pooling, or None if windows differ."""
     axes = windows.axes
     if _overlap(windows) and any(k > n for n, _, k, _, _ in axes):
-        return None  # Distances from the first cell would be ambiguous.
+        return None  # Relative positions would be ambiguous.
 
     def num_windows(axis: tuple[int, ...], rest: int) -> int:
         n, _, k, s, before = axis
@@ -621,7 +626,7 @@ def _read_at_positions(x: Tensor, positions: Tensor) -> Tensor:
 def _mean_at_positions(
     values: Tensor, positions: Tensor, size: tuple[int, ...]
 ) -> Tensor:
-    """Counted from the largest value on, as in the general kernel."""
+    """Average the differences from the largest value, as `general.scatter`."""
 
     def total(x: Tensor) -> Tensor:
         return _put_at_positions(x, positions, size)
@@ -643,7 +648,7 @@ def _inside(positions: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _as_plane(x: Tensor) -> Tensor:
-    """View as (outer, cells, inner), or (outer, cells) for an inner of 1.
+    """Reshape to (outer, cells, inner), or (outer, cells) if inner is 1.
 
     PyTorch scatters twice as fast along the last axis.
     """
@@ -673,7 +678,7 @@ def _is_compiled_for_cpu(x: Tensor) -> bool:
     )
 
 
-# The annotations are what PyTorch makes a signature of.
+# PyTorch derives the signature of the operation from the annotations.
 @torch.library.custom_op("keras_deconv::pool_to_positions", mutates_args=())
 def _opaque_pool(
     x: torch.Tensor,
@@ -724,7 +729,7 @@ def _(x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
 
 
 def _over_batches(operation: Any) -> None:
-    """Let `torch.vmap` call the operation on all batches as on one."""
+    """Let `torch.vmap` merge all batches into one call of the operation."""
 
     def rule(info: Any, in_dims: Sequence[int | None], *arguments: Any) -> Any:
         merged = []

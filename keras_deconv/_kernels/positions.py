@@ -1,8 +1,8 @@
-"""Positions in the plane: the general case, with any index from anywhere.
+"""Kernels for positions in the plane: the general case of an index.
 
-The window kernels count cells inside a window. Other libraries count over the
-whole plane, row-major, and their windows may overlap or be padded in their own
-way. Only `scatter` scatters.
+The window kernels count cells inside a window. Other libraries count cells of
+the whole plane in row-major order. Their windows may overlap, and may use
+another padding.
 """
 
 import math
@@ -17,7 +17,7 @@ Tensor = Any
 
 
 def to_positions(argmax: Tensor, windows: Windows, dtype: str) -> Tensor:
-    """Window index to the position in the plane, row-major."""
+    """Convert window indices to row-major positions in the plane."""
     rest = ops.cast(argmax, dtype)
     offsets: list[Tensor] = []
     for k in reversed(windows.pool_size):
@@ -33,9 +33,9 @@ def to_positions(argmax: Tensor, windows: Windows, dtype: str) -> Tensor:
 
 
 def to_offsets(positions: Tensor, windows: Windows) -> Tensor:
-    """Position in the plane to the window index (int32); the inverse.
+    """Convert positions in the plane to window indices in int32.
 
-    A position outside the window comes out as -1.
+    A position outside the window becomes -1.
     """
     dtype = positions.dtype
     rest = positions
@@ -55,7 +55,10 @@ def to_offsets(positions: Tensor, windows: Windows) -> Tensor:
 
 
 def _first_cell(axis: int, windows: Windows, dtype: str) -> Tensor:
-    """Coordinate of each window's first cell; negative in the padding."""
+    """Return the coordinate of each window's first cell along an axis.
+
+    It is negative in the padding.
+    """
     first = ops.arange(
         cast_length(windows.num_windows[axis], dtype), dtype=dtype
     ) * windows.strides[axis] - cast_length(windows.before[axis], dtype)
@@ -65,10 +68,9 @@ def _first_cell(axis: int, windows: Windows, dtype: str) -> Tensor:
 def scatter(
     values: Tensor, positions: Tensor, size: Sequence[Length], overlap: str
 ) -> Tensor:
-    """Unpool with positions in the plane, wherever they come from.
+    """Unpool with positions in the plane, which need not belong to windows.
 
-    The general case: a position need not belong to a window. One outside the
-    plane puts its value nowhere.
+    The value of a position outside the plane is dropped.
     """
     cell, inside, num_cells = _cells(positions, size)
     inner = ops.shape(values)[-1]
@@ -82,8 +84,8 @@ def scatter(
         result = total(values)
     else:
         count = total(ops.ones_like(values))
-        # From the largest one on, so that the mean of equal values is that
-        # value to the bit, and sums do not leave half precision.
+        # Averaging the differences from the largest value keeps the mean of
+        # equal values exact and avoids overflow in half precision.
         largest = ops.segment_max(
             ops.where(inside, values, -math.inf), cell, num_cells
         )
@@ -97,7 +99,7 @@ def scatter(
 def read(x: Tensor, positions: Tensor) -> Tensor:
     """Read the cell at each position: the adjoint of "sum" unpooling.
 
-    Outside the plane there are zeros.
+    Positions outside the plane read 0.
     """
     cell, inside, _ = _cells(positions, ops.shape(x)[1:-1])
     found = ops.take(ops.reshape(x, (-1,)), cell)
@@ -108,12 +110,12 @@ def read(x: Tensor, positions: Tensor) -> Tensor:
 def _cells(
     positions: Tensor, size: Sequence[Length]
 ) -> tuple[Tensor, Tensor, Length]:
-    """Cell of each position among all, whether it is one, and their number."""
+    """Return cell numbers, whether they are valid, and the number of cells."""
     outer, *_, inner = ops.shape(positions)
     dtype = positions.dtype
     plane = math.prod(cast_length(n, dtype) for n in size)
     outer, inner = cast_length(outer, dtype), cast_length(inner, dtype)
-    # Of each value: its row of (outer, plane), then its cell of all.
+    # First the row of each value in (outer * plane), then its cell number.
     first = ops.arange(outer, dtype=dtype) * plane
     first = ops.reshape(first, (-1, *[1] * (len(positions.shape) - 1)))
     row = ops.reshape(positions + first, (-1, ops.shape(positions)[-1]))

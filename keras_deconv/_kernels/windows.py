@@ -1,18 +1,18 @@
-"""Window kernels for any number of spatial axes, in `keras.ops` alone.
+"""Window kernels for any number of spatial axes, written in `keras.ops`.
 
-A tensor here is `(outer, *spatial, inner)`: batches that keep their channels
-last come as they are, others with batch and channels as `outer` and an `inner`
-of 1. The argmax index of a window is the row-major position of its maximum
-inside the window.
+Tensors have the shape `(outer, *spatial, inner)`. With "channels_last", this is
+the shape of the batch. With "channels_first", `outer` is the batch times the
+channels, and `inner` is 1. The argmax index of a window is the row-major
+position of its maximum inside the window.
 
-One axis is cut into blocks of `stride` cells. With `m` windows of `k` cells,
-window `i` starts at block `i` and reaches over `q = ceil(k / stride)` blocks,
-so that pooling and unpooling are splitting into blocks, shifting by whole
-blocks, comparing and selecting: nothing could leave the window. Windows that do
-not overlap have `q = 1` and no shifts. Positions in the plane are the general
-case, in `positions.py`.
+Each axis is split into blocks of `stride` cells. Window `i` of `k` cells starts
+at block `i` and covers `q = ceil(k / stride)` blocks. Pooling and unpooling
+split the input into blocks, shift it by whole blocks, compare and select. The
+result therefore cannot leave the window. Windows that do not overlap have
+`q = 1` and do not need shifts. `positions.py` handles the general case of
+positions in the plane.
 
-Tensors have rank 5 at the most, since TFLite's built-in operations ask for it.
+Tensors have rank 5 at most, which is the limit of TFLite's built-in ops.
 """
 
 import functools
@@ -28,27 +28,27 @@ from keras import ops
 from keras_deconv import _backends, _shapes
 
 Tensor = Any
-Length = Any  # int, or a scalar tensor where a size is not known
+Length = Any  # An int, or a scalar tensor if the size is unknown.
 
 
 class Windows(NamedTuple):
-    """Where the windows of one pooling lie, one entry per spatial axis."""
+    """The layout of pooling windows, with one entry per spatial axis."""
 
     size: tuple[Length, ...]
     num_windows: tuple[Length, ...]
     pool_size: tuple[int, ...]
     strides: tuple[int, ...]
     before: tuple[Length, ...]
-    are_padded: bool = False  # whether they may reach beyond the input
+    are_padded: bool = False  # Whether windows may extend beyond the input.
 
     @property
     def axes(self) -> list[tuple[Length, ...]]:
-        """Size, number, window, stride and first padding of each axis."""
+        """Per axis: size, number of windows, window, stride, padding before."""
         return list(zip(*self[:5], strict=True))
 
     @property
     def reach(self) -> tuple[int, ...]:
-        """Number of blocks that a window touches."""
+        """Number of blocks that a window covers, per axis."""
         return tuple(
             -(-k // s)
             for k, s in zip(self.pool_size, self.strides, strict=True)
@@ -56,14 +56,14 @@ class Windows(NamedTuple):
 
     @property
     def num_blocks(self) -> tuple[Length, ...]:
-        """Number of blocks that all windows together touch."""
+        """Number of blocks that all windows together cover, per axis."""
         return tuple(
             m + q - 1 for m, q in zip(self.num_windows, self.reach, strict=True)
         )
 
 
 def cast_length(length: Length, dtype: str) -> Length:
-    """A length in the dtype of positions; one that is known is just an int."""
+    """Cast an unknown size to the dtype of positions; ints stay ints."""
     return ops.cast(length, dtype) if ops.is_tensor(length) else length
 
 
@@ -73,7 +73,7 @@ def lay_windows(
     strides: Sequence[int],
     padding: str,
 ) -> Windows:
-    """Lay windows over an input of `size`; its entries may be tensors."""
+    """Lay windows over an input of a size whose entries may be tensors."""
     num_windows = []
     before = []
     for n, k, s in zip(size, pool_size, strides, strict=True):
@@ -82,7 +82,7 @@ def lay_windows(
             start = _shapes.padding_before(n, m or 0, k, s, padding)
         elif padding == "same":
             m = (n + s - 1) // s
-            # Half of at most k - 1 cells, rounded down.
+            # There are at most k - 1 cells of padding, half of them before.
             padded = _backends.longer((m - 1) * s + k - n, 0)
             start = padded // 2 if k > 2 else 0
         else:
@@ -100,7 +100,7 @@ def lay_windows(
 
 
 def offsets(pool_size: Sequence[int]) -> list[tuple[int, ...]]:
-    """Offsets inside a window in row-major order."""
+    """Return the offsets inside a window in row-major order."""
     return list(itertools.product(*map(range, pool_size)))
 
 
@@ -110,9 +110,9 @@ def _pad_or_crop(
     lengths: Sequence[Length],
     fill: Any,
 ) -> Tensor:
-    """Give the spatial axes `lengths`, with `before` new cells in front.
+    """Add `before` cells in front, then pad or crop to `lengths`.
 
-    A negative `before` takes cells away; a `fill` of None repeats the border.
+    A negative `before` removes cells. A `fill` of None repeats the border.
     """
     size = _backends.shape(x)[1:-1]
     after = [to - n - b for to, n, b in zip(lengths, size, before, strict=True)]
@@ -125,7 +125,8 @@ def _pad_or_crop(
     if any(not isinstance(n, int) or n < 0 for n in (*before, *after)):
         x = _slice(x, [_backends.longer(-b, 0) for b in before], lengths)
     if not all(isinstance(n, int) for n in lengths):
-        # Converters lose sight of the channels, which convolutions ask for.
+        # Converters lose the static number of channels, which convolutions
+        # need.
         batch, *_, inner = _backends.shape(x)
         x = ops.reshape(x, (batch, *lengths, inner))
     return x
@@ -142,16 +143,16 @@ def _slice(
 
 
 def cells(x: Tensor, windows: Windows, fill: Any) -> list[Tensor]:
-    """Give one tensor per offset in row-major order: that cell of each window.
+    """Return one tensor per window offset, with that cell of each window.
 
-    They have the shape of what is pooled.
+    The offsets are in row-major order. Each tensor has the pooled shape.
     """
     strides, num_blocks = windows.strides, windows.num_blocks
     inner = _backends.shape(x)[-1]
     lengths = [n * s for n, s in zip(num_blocks, strides, strict=True)]
     x = _pad_or_crop(x, windows.before, lengths, fill)
     pieces: dict[tuple[int, ...], Tensor] = {(): x}
-    # Axes before the last two are cut one by one, so that rank 5 is enough.
+    # The axes before the last two are split one by one, to stay within rank 5.
     for axis, stride in enumerate(strides[:-2]):
         view = (-1, stride, math.prod((*lengths[axis + 1 :], inner)))
         pieces = {
@@ -159,8 +160,8 @@ def cells(x: Tensor, windows: Windows, fill: Any) -> list[Tensor]:
             for offset, piece in pieces.items()
             for i in range(stride)
         }
-    # The last two are cut at once, in one pass over memory. One axis is two,
-    # of which the first has one cell.
+    # The last two axes are split together, in one pass over memory. In 1D, the
+    # first of the two has one cell.
     rows, columns = (1, *strides)[-2:]
     rank5 = (-1, rows, num_blocks[-1], columns, inner)
     blocks = {
@@ -172,7 +173,7 @@ def cells(x: Tensor, windows: Windows, fill: Any) -> list[Tensor]:
         pairs = zip(offset, strides, strict=True)
         firsts, inside = zip(*(divmod(o, s) for o, s in pairs), strict=True)
         row, column = (0, *inside)[-2:]
-        # Slices of the first axis are no copies.
+        # Slicing the first axis does not copy memory.
         piece = ops.reshape(
             blocks[inside[:-2]][row][column], (-1, *num_blocks, inner)
         )
@@ -184,7 +185,10 @@ def cells(x: Tensor, windows: Windows, fill: Any) -> list[Tensor]:
 
 
 def _first_inside(windows: Windows, dtype: str) -> Tensor | None:
-    """Index of each window's first cell that is no padding; None for all 0."""
+    """Return the index of each window's first cell inside the input.
+
+    None means that it is 0 for every window.
+    """
     if all(isinstance(b, int) and b == 0 for b in windows.before):
         return None
     first = ops.zeros((), dtype=dtype)
@@ -204,7 +208,7 @@ def _first_inside(windows: Windows, dtype: str) -> Tensor | None:
 
 
 def along(axis: int, x: Tensor, num_spatial_dims: int) -> Tensor:
-    """Lay a vector along one spatial axis, for broadcasting."""
+    """Reshape a vector so that it broadcasts along one spatial axis."""
     shape = [1] * (num_spatial_dims + 2)
     shape[axis + 1] = -1
     return ops.reshape(x, shape)
@@ -216,11 +220,11 @@ def pool(
     dtype: str = "int32",
     cells: Callable[[Tensor, Windows, Any], list[Tensor]] = cells,
 ) -> tuple[Tensor, Tensor]:
-    """Maximum of each window, and its index in `dtype`.
+    """Return the maximum of each window, and its index in `dtype`.
 
-    Of equal maxima the first in row-major order wins. NaN and infinity beat
-    every number; a window with NaN gives NaN and points to its first cell that
-    is NaN or infinite.
+    If several cells hold the maximum, the first one in row-major order counts.
+    A window with NaN returns NaN, and the index of its first cell that is NaN
+    or +inf.
     """
     is_float = "float" in _name(x)
     lowest = -math.inf if is_float else int(np.iinfo(_name(x)).min)
@@ -230,7 +234,7 @@ def pool(
         has_nan = _backends.any_nan(values, highest)
         best = ops.where(has_nan, math.nan, highest)
         highest = ops.where(has_nan, math.inf, highest)
-    # The index is the number of cells before the first that is not lower.
+    # The index is the number of cells before the first one that is not less.
     argmax = before = None
     for value in values[:-1]:
         lower = ops.less(value, highest)
@@ -243,9 +247,10 @@ def pool(
 
 
 def skip_padding(argmax: Tensor, windows: Windows) -> Tensor:
-    """The index, where padding in front of a window is not chosen.
+    """Replace an index in the padding before a window by its first cell.
 
-    It is as low as the lowest cell, and wins only where all are as low.
+    Padding has the lowest value. It can only be the maximum if every cell of
+    the window has this value.
     """
     first_inside = _first_inside(windows, _name(argmax))
     return argmax if first_inside is None else ops.maximum(argmax, first_inside)
@@ -258,14 +263,14 @@ def _name(x: Tensor) -> str:
 def unpool(
     values: Tensor, argmax: Tensor, windows: Windows, overlap: str = "sum"
 ) -> Tensor:
-    """Put each value where its window's index says, 0 elsewhere.
+    """Put each value at the index of its window; other cells are 0.
 
-    Where windows overlap, "sum" adds what lands on one cell and "mean"
-    averages it.
+    If windows overlap, `overlap` says whether values on the same cell are added
+    ("sum") or averaged ("mean").
     """
     argmax = _as_rows(argmax)
     if math.prod(windows.pool_size) > 255:
-        # One more number is needed, for no cell at all.
+        # One more number is needed, for cells outside the window.
         argmax = ops.cast(argmax, "int32")
     landings = {
         shift: _choose(argmax, _block_index(windows, shift), windows.strides)
@@ -273,7 +278,7 @@ def unpool(
     }
 
     def land(x: Tensor) -> list[Tensor]:
-        """What each block of the windows brings to the cells."""
+        """Return one term per block of the windows, in the layout of cells."""
         return [
             _shift(spread(x, windows.strides, chosen), windows, shift)
             for shift, chosen in landings.items()
@@ -290,10 +295,10 @@ def unpool(
 
 
 def _mean(terms: list[Tensor], ones: list[Tensor]) -> Tensor:
-    """Mean of the terms where `ones` is 1, and 0 where there is none.
+    """Return the mean of the terms where `ones` is 1, and 0 for empty cells.
 
-    Counted from the largest term, so that the mean of equal values is that
-    value to the bit, and no sum leaves half precision.
+    Averaging the differences from the largest term keeps the mean of equal
+    values exact and avoids overflow in half precision.
     """
     landed = [one > 0 for one in ones]
     zero = ops.zeros((), terms[0].dtype)
@@ -305,13 +310,13 @@ def _mean(terms: list[Tensor], ones: list[Tensor]) -> Tensor:
         ],
     )
     count = functools.reduce(ops.add, ones)
-    # No selection between tensors: tf2onnx multiplies them by 0 and 1, and
-    # infinity times 0 is no number.
+    # This avoids `where` with two tensors: tf2onnx multiplies them by 0 and 1,
+    # and infinity times 0 is NaN.
     nothing = ops.where(count > 0, -math.inf, zero)
     largest = ops.stop_gradient(_backends.maximum(largest, nothing))
 
     def rest(here: Tensor, term: Tensor) -> Tensor:
-        # inf - inf is no number; the mean of two inf is inf.
+        # inf - inf is NaN, but the mean of two inf is inf.
         same = ops.logical_and(ops.isinf(term), term == largest)
         counts = ops.logical_and(here, ops.logical_not(same))
         return ops.where(counts, term - largest, zero)
@@ -321,10 +326,11 @@ def _mean(terms: list[Tensor], ones: list[Tensor]) -> Tensor:
 
 
 def _block_index(windows: Windows, shift: tuple[int, ...]) -> list[int]:
-    """Window index of each cell of the block `shift` blocks into the window.
+    """Return the window index of each cell of a block, in row-major order.
 
-    Row-major. Cells beyond the window, and between windows with gaps, have the
-    number after the last. (In Python, since `torch.compile` traces NumPy.)
+    The block lies `shift` blocks after the start of the window. Cells outside
+    the window get the number of cells of a window. The function does not use
+    NumPy, since `torch.compile` would trace it.
     """
     outside = math.prod(windows.pool_size)
     result = []
@@ -350,10 +356,10 @@ def _shift(x: Tensor, windows: Windows, shift: tuple[int, ...]) -> Tensor:
 
 
 def gather(x: Tensor, argmax: Tensor, windows: Windows) -> Tensor:
-    """Read each window's cell at its index: the adjoint of "sum" unpooling."""
+    """Read the cell at each window's index: the adjoint of "sum" unpooling."""
 
     def choose(cells: list[Tensor], first: int) -> Tensor:
-        """Halve the cells until one is left."""
+        """Select by a binary search over the cells."""
         if len(cells) == 1:
             return cells[0]
         half = len(cells) // 2
@@ -367,7 +373,7 @@ def gather(x: Tensor, argmax: Tensor, windows: Windows) -> Tensor:
 
 
 def nearest(values: Tensor, windows: Windows) -> Tensor:
-    """Repeat each value over its block; blocks are windows side by side."""
+    """Repeat each value over its block."""
     return spread(values, windows.strides, lambda leading: None)
 
 
@@ -379,7 +385,7 @@ def nearest_adjoint(x: Tensor, windows: Windows) -> Tensor:
 def bed_of_nails(
     values: Tensor, windows: Windows, position: Sequence[int]
 ) -> Tensor:
-    """Put each value on one cell of its block, 0 elsewhere."""
+    """Put each value at one position of its block; other cells are 0."""
     here = [int(o != tuple(position)) for o in offsets(windows.strides)]
     zero = ops.zeros((1,) * 5, dtype="int32")
     chosen = _choose(zero, here, windows.strides)
@@ -389,7 +395,7 @@ def bed_of_nails(
 def bed_of_nails_adjoint(
     x: Tensor, windows: Windows, position: Sequence[int]
 ) -> Tensor:
-    """Read that one cell of each block."""
+    """Read the cell at one position of each block."""
     index = np.ravel_multi_index(tuple(position), windows.pool_size)
     return cells(x, windows, fill=0)[index]
 
@@ -400,16 +406,16 @@ def fit(
     size: Sequence[Length],
     fill: float | None,
 ) -> Tensor:
-    """Move blocks by `before` cells, and crop or pad them to `size`.
+    """Move blocks by `before` cells, and crop or pad the result to `size`.
 
-    A `fill` of None repeats the last value: the new cells at the end are fewer
-    than a block, so that the border, mirrored or not, holds that value alone.
+    A `fill` of None repeats the last value. Fewer cells than a block are added
+    at the end, so repeating and mirroring the border are equivalent.
     """
     return _pad_or_crop(x, before, size, fill)
 
 
 def _as_rows(x: Tensor) -> Tensor:
-    """View as (outer * rows, 1, columns, 1, inner), to be given blocks."""
+    """Reshape to (outer * rows, 1, columns, 1, inner), with axes for blocks."""
     *_, columns, inner = _backends.shape(x)
     return ops.reshape(x, (-1, 1, columns, 1, inner))
 
@@ -417,7 +423,7 @@ def _as_rows(x: Tensor) -> Tensor:
 def _choose(
     argmax: Tensor, block_index: Sequence[int], block: Sequence[int]
 ) -> Callable[[tuple[int, ...]], Tensor]:
-    """Condition for `spread`: the index of the cell is the one remembered."""
+    """Return a condition for `spread`: the cell's index equals `argmax`."""
     *_, rows, columns = (1, *block)
     area = rows * columns
 
@@ -438,15 +444,15 @@ def spread(
     block: Sequence[int],
     chosen: Callable[[tuple[int, ...]], Tensor | None],
 ) -> Tensor:
-    """Give each value a block of cells: itself where chosen, 0 elsewhere.
+    """Expand each value to a block of cells: the value if chosen, else 0.
 
     Args:
-        values: `(outer, *spatial, inner)`.
+        values: Tensor `(outer, *spatial, inner)`.
         block: Cells per value along each spatial axis.
-        chosen: Called with an offset along all but the last two axes of a
-            block; gives the condition for that plane of the blocks, which
+        chosen: Function of an offset along all but the last two axes of a
+            block. It returns the condition for that plane of the blocks, which
             must broadcast to `(outer * rows, block rows, columns, block
-            columns, inner)`, or None for everywhere.
+            columns, inner)`. None chooses every cell.
     """
     *spatial, inner = _backends.shape(values)[1:]
     rows = _as_rows(values)
@@ -456,10 +462,10 @@ def spread(
     for offset in itertools.product(*map(range, leading)):
         condition = chosen(offset)
         batch = _backends.shape(rows)[0]
-        # In 3D OpenVINO cannot broadcast to what ONNX files compute as batch.
+        # In 3D, OpenVINO cannot broadcast to a batch size computed in ONNX.
         is_open = batch < 0 if isinstance(batch, int) else bool(leading)
         if condition is None and is_open:
-            # A selection does not need the batch, which is open in a file.
+            # `where` does not need the batch size, which a file leaves open.
             condition = ops.ones((1, block_rows, 1, block_columns, 1), "bool")
         planes.append(
             ops.broadcast_to(rows, (batch, *plane_shape))

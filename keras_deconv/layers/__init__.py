@@ -1,4 +1,4 @@
-"""Layers: pooling with indices, and the ways to undo pooling."""
+"""Layers for pooling with indices, unpooling and cropping."""
 
 from keras_deconv.layers.cropping import CropLike2D
 from keras_deconv.layers.fixed_unpooling import (

@@ -1,4 +1,4 @@
-"""What all layers of the package share."""
+"""Base classes of the layers."""
 
 import inspect
 import itertools
@@ -11,10 +11,10 @@ from keras_deconv._arguments import IntOrInts
 
 
 class SpatialLayer(keras.layers.Layer):
-    """Layer over batches with `num_spatial_dims` spatial axes.
+    """Base class of layers over batches with `num_spatial_dims` spatial axes.
 
-    A family of layers is one subclass with the only `__init__`, `call` and
-    `get_config`; its members for 1, 2 and 3 axes set `num_spatial_dims`.
+    One subclass per family implements `__init__`, `call` and `get_config`. The
+    public 1D, 2D and 3D classes only set `num_spatial_dims`.
     """
 
     num_spatial_dims: int
@@ -27,10 +27,11 @@ class SpatialLayer(keras.layers.Layer):
         self.input_spec = keras.layers.InputSpec(ndim=self.num_spatial_dims + 2)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the layer; arrays become tensors, if they hold numbers.
+        """Convert arrays to tensors and call the layer.
 
         Raises:
-            ValueError: If they do not. Keras' error does not name them.
+            ValueError: If an array does not hold numbers. The error names the
+                argument, which the error of Keras does not.
         """
         if any(map(_is_array, (*args, *kwargs.values()))):
             names = tuple(inspect.signature(self.call).parameters)
@@ -40,22 +41,23 @@ class SpatialLayer(keras.layers.Layer):
         return super().__call__(*args, **kwargs)
 
     def _spatial_size(self, shape: Any) -> tuple[int | None, ...]:
-        """Spatial part of a static shape.
+        """Return the spatial part of a static shape.
 
         Raises:
-            ValueError: The shape has another rank than the layer takes.
+            ValueError: If the shape does not have the rank of the layer's
+                inputs.
         """
         if len(shape) != self.num_spatial_dims + 2:
             raise ValueError(
-                f"{type(self).__name__} takes batches with "
-                f"{self.num_spatial_dims} spatial axes, that is tensors of "
+                f"{type(self).__name__} requires batches with "
+                f"{self.num_spatial_dims} spatial axes, which are tensors of "
                 f"rank {self.num_spatial_dims + 2}. Received: shape "
                 f"{tuple(shape)}"
             )
         return _shapes.spatial_size(tuple(shape), self.data_format)
 
     def _with_spatial_size(self, shape: Any, size: Any) -> tuple:
-        """Static shape with another spatial size."""
+        """Return a static shape with another spatial size."""
         return _shapes.with_spatial_size(tuple(shape), size, self.data_format)
 
     def _require_tensors(self, *inputs: Any) -> None:
@@ -93,7 +95,7 @@ class SpatialLayer(keras.layers.Layer):
             )
 
     def _output_dtype(self, inputs: Any) -> str:
-        """Dtype of what comes out: floats follow the policy, integers stay."""
+        """Return the compute dtype for floats, the input dtype for integers."""
         dtype = keras.backend.standardize_dtype(inputs.dtype)
         return self.compute_dtype if "float" in dtype else dtype
 
@@ -102,7 +104,7 @@ class SpatialLayer(keras.layers.Layer):
 
 
 def _is_array(value: Any) -> bool:
-    """Whether a value is an array, or a tensor of another framework."""
+    """Return whether a value is an array or a tensor of another framework."""
     return (
         hasattr(value, "shape")
         and hasattr(value, "dtype")
@@ -116,7 +118,7 @@ def _as_tensor(value: Any, name: str) -> Any:
 
 
 class WindowLayer(SpatialLayer):
-    """Layer with the windows of a pooling."""
+    """Base class of layers with a pooling window."""
 
     _max_cells = _arguments.MAX_CELLS
 
@@ -136,7 +138,7 @@ class WindowLayer(SpatialLayer):
 
     @property
     def _window(self) -> tuple[tuple[int, ...], tuple[int, ...], str]:
-        """Window, strides and padding, as functions take them."""
+        """The arguments `pool_size`, `strides` and `padding` of functions."""
         return self.pool_size, self.strides, self.padding
 
     def get_config(self) -> dict[str, Any]:
@@ -145,7 +147,7 @@ class WindowLayer(SpatialLayer):
 
 
 class UnpoolLayer(WindowLayer):
-    """Layer that restores the size that was pooled."""
+    """Base class of layers that restore the size before pooling."""
 
     def __init__(
         self,
@@ -162,7 +164,7 @@ class UnpoolLayer(WindowLayer):
         )
 
     def _restored_size(self, values_shape: Any, like_shape: Any) -> tuple:
-        """Spatial size to restore, as far as it is known."""
+        """Return the spatial size to restore, with None for unknown axes."""
         size = self._spatial_size(values_shape)
         return _shapes.settle_size(
             self.output_size,

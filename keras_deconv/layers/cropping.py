@@ -1,4 +1,4 @@
-"""Cropping to the size of another tensor."""
+"""Cropping layer."""
 
 from typing import Any
 
@@ -12,28 +12,46 @@ __all__ = ["CropLike2D"]
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class CropLike2D(SpatialLayer):
-    """Cut rows and columns off, to the size of another tensor.
+    """Cropping of images to the height and width of another tensor.
 
-    What a transposed convolution needs to restore an odd size: it can only
-    give multiples of its strides.
+    Use this layer after a transposed convolution or an upsampling layer to
+    restore an odd size: their outputs are multiples of the strides.
 
     Args:
-        data_format: "channels_last", "channels_first" or None for the one of
-            the Keras configuration.
-        center: bool. True cuts off as many at the beginning as at the end (of
-            an odd number, one more at the end); False cuts off the end only.
-        **kwargs: `name`, `dtype`, `trainable`, as in any Keras layer.
+        data_format: "channels_last", "channels_first" or None. None uses the
+            Keras configuration (`keras.config.image_data_format()`).
+        center: bool. False removes rows and columns only at the end. True
+            removes them at both sides; if their number is odd, one more at
+            the end. The default is False.
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype` and
+            `trainable`.
 
     Call arguments:
-        inputs: Tensor `(batch, height, width, channels)` of any dtype.
-        like: Tensor of at most that height and width; unknown ones allowed.
+        inputs: Tensor of any dtype.
+        like: Tensor of rank 4 with the height and width to crop to. Its values
+            and its channels are not used.
+
+    Input shape:
+        `(batch, height, width, channels)`, or
+        `(batch, channels, height, width)` with `data_format="channels_first"`.
+        Each size may be None.
+
+    Output shape:
+        The input shape with the height and width of `like`.
 
     Returns:
-        `inputs[:, :like_height, :like_width]`, or the middle of `inputs`.
+        `inputs[:, :like_height, :like_width]`, or the center of `inputs` with
+        `center=True`.
 
     Raises:
-        ValueError: If `like` is larger than the inputs, or `center` is not a
-            bool.
+        ValueError: If `data_format` is not one of the values above.
+        ValueError: If `center` is not a bool.
+        ValueError: If `inputs` or `like` does not have rank 4.
+        ValueError: If `like` is larger than `inputs`.
+        ValueError: If a model with an unknown height or width is exported from
+            the PyTorch or OpenVINO backend.
+        tf.errors.InvalidArgumentError: If `like` is larger than `inputs`, in a
+            TensorFlow graph built for unknown sizes.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -66,17 +84,17 @@ class CropLike2D(SpatialLayer):
         return inputs[:, :, rows, columns]
 
     def _kept(self, length: Any, target: Any) -> slice:
-        """What is left of an axis."""
+        """Return the part of an axis that remains."""
         start = (length - target) // 2 if self.center else 0
         return slice(start, start + target)
 
     def _require_larger(self, inputs: Any, like: Any) -> Any:
-        """`compute_output_shape` for sizes not known until run time."""
+        """Check at run time that `like` is not larger than `inputs`."""
         sizes = [self._spatial_size(_backends.shape(x)) for x in (inputs, like)]
         return _backends.require_lengths(
             (to <= n for n, to in zip(*sizes, strict=True)),
-            "`like` must not be larger than `inputs`: cropping takes away "
-            "only. Received: inputs of size",
+            "`like` must not be larger than `inputs`, since cropping only "
+            "removes pixels. Received: inputs of size",
             *sizes[0],
             "like of size",
             *sizes[1],
@@ -90,9 +108,9 @@ class CropLike2D(SpatialLayer):
             for n, to in zip(size, target, strict=True)
         ):
             raise ValueError(
-                "`like` must not be larger than `inputs`: cropping takes "
-                f"away only. Received: inputs of size {size}, like of size "
-                f"{target}"
+                "`like` must not be larger than `inputs`, since cropping only "
+                f"removes pixels. Received: inputs of size {size}, like of "
+                f"size {target}"
             )
         return self._with_spatial_size(inputs_shape, target)
 

@@ -1,4 +1,4 @@
-"""Unpooling that remembers nothing: nearest and bed of nails."""
+"""Unpooling without an index: nearest neighbor and bed of nails."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ __all__ = [
 
 
 class FixedUnpool(UnpoolLayer):
-    """Both families: a value goes to its window without an index."""
+    """Base class of the unpooling layers that do not need an index."""
 
     _max_cells = _arguments.MAX_FILLED_CELLS
 
@@ -60,13 +60,13 @@ class FixedUnpool(UnpoolLayer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "FixedUnpool":
         config = dict(config)
-        if "size" in config:  # files from before 0.1
+        if "size" in config:  # Files written before version 0.1.
             config["pool_size"] = config.pop("size")
         return cls(**config)
 
 
 class NearestUnpool(FixedUnpool):
-    """Family of `NearestUnpool1D`, `2D` and `3D`."""
+    """Base class of `NearestUnpool1D`, `2D` and `3D`."""
 
     _takes_any_strides = False
 
@@ -78,7 +78,7 @@ class NearestUnpool(FixedUnpool):
 
 
 class BedOfNailsUnpool(FixedUnpool):
-    """Family of `BedOfNailsUnpool1D`, `2D` and `3D`."""
+    """Base class of `BedOfNailsUnpool1D`, `2D` and `3D`."""
 
     def __init__(
         self,
@@ -112,10 +112,84 @@ class BedOfNailsUnpool(FixedUnpool):
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class NearestUnpool1D(NearestUnpool):
-    """Repeat each value of a sequence `pool_size` times.
+    """Nearest-neighbor unpooling of sequences: each value fills its window.
 
-    Tensors are `(batch, steps, channels)`, or `(batch, channels, steps)` with
-    `data_format="channels_first"`. See `NearestUnpool2D` for the rest.
+    This is the simplest way to undo pooling: it does not need an index. The
+    result equals `keras.layers.UpSampling1D` if the size is a multiple of
+    `pool_size`. This layer can also restore sizes that are not.
+
+    Several input sizes pool to the same size: 45 and 46 steps both give 23 with
+    strides of 2 and "same" padding. By default, the layer restores the size
+    that the windows cover exactly, here 46. To restore the original size, pass
+    the tensor that was pooled as `like`, or set `output_size`.
+
+    Reference: Dosovitskiy, Springenberg and Brox, 2015, "Learning to generate
+    chairs with convolutional neural networks", section 3,
+    https://arxiv.org/abs/1411.5928. The paper compares it with bed-of-nails
+    unpooling of images.
+
+    Args:
+        pool_size: int or tuple of 1 int >= 1. Window length that one value
+            fills, at most 16,384 steps. The default is 2.
+        strides: None, or the same as `pool_size`, so that windows do not
+            overlap or leave gaps.
+        padding: "valid" or "same". Padding of the pooling layer that is undone.
+        output_size: None, int or tuple of 1 int >= 1. Number of steps to
+            restore. None restores the size that the windows cover exactly,
+            unless `like` is passed.
+        data_format: "channels_last", "channels_first" or None. None uses the
+            Keras configuration (`keras.config.image_data_format()`).
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype` and
+            `trainable`.
+
+    Call arguments:
+        values: Tensor of dtype float16, bfloat16, float32, float64, int8,
+            int16, int32, int64 or uint8.
+        like: Optional tensor with the number of steps to restore, usually the
+            tensor that was pooled. Sizes may be unknown. Its values and its
+            channels are not used.
+
+    Input shape:
+        `(batch, steps, channels)`, or `(batch, channels, steps)` with
+        `data_format="channels_first"`. Each size may be None.
+
+    Output shape:
+        `(batch, new_steps, channels)`, where the new size is that of `like` or
+        `output_size`. Without them it is `(size - 1) * strides + pool_size` for
+        "valid" and `size * strides` for "same". With "channels_first" the
+        channels are the second axis.
+
+    Returns:
+        A tensor in the compute dtype of the layer for float `values`, and in
+        the dtype of `values` for integers.
+
+    Raises:
+        ValueError: If `pool_size` or `strides` is not an int >= 1 or a tuple of
+            1 int >= 1, or has more than 16,384 steps.
+        ValueError: If `strides` is neither None nor `pool_size`.
+        ValueError: If `output_size` is not None, an int >= 1 or a tuple of 1
+            int >= 1.
+        ValueError: If `padding` or `data_format` is not one of the values
+            above.
+        ValueError: If `values` does not have rank 3, has another dtype, or is
+            empty in an axis other than the batch.
+        ValueError: If pooling the size to restore does not give the size of
+            `values`. With "valid" padding, the last window may be incomplete.
+        ValueError: If `like` has another rank than `values`, or another size
+            than `output_size`.
+        ValueError: If a model with an unknown number of steps is exported from
+            the PyTorch or OpenVINO backend.
+        tf.errors.InvalidArgumentError: If pooling the size to restore does not
+            give the size of `values`, in a TensorFlow graph built for unknown
+            sizes.
+
+    Edge cases:
+        With "same" padding, windows begin in the padding, as they do in
+        pooling. The first window may therefore be cut. A size to restore that
+        is smaller than the default cuts the last window. A larger size, where
+        pooling dropped steps at the end, repeats the last value.
+
+        The gradient of a value is the sum over its window.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -129,52 +203,86 @@ class NearestUnpool1D(NearestUnpool):
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class NearestUnpool2D(NearestUnpool):
-    """Repeat each value over the window that it was pooled from.
+    """Nearest-neighbor unpooling of images: each value fills its window.
 
-    The simplest way to undo pooling: no position is remembered. Like
-    `keras.layers.UpSampling2D` with "nearest", and able to restore odd sizes.
+    This is the simplest way to undo pooling: it does not need an index. The
+    result equals `keras.layers.UpSampling2D` with `interpolation="nearest"` if
+    the size is a multiple of `pool_size`. This layer can also restore sizes
+    that are not.
+
+    Several input sizes pool to the same size: 45 and 46 rows both give 23 with
+    strides of 2 and "same" padding. By default, the layer restores the size
+    that the windows cover exactly, here 46. To restore the original size, pass
+    the tensor that was pooled as `like`, or set `output_size`.
 
     Reference: Dosovitskiy, Springenberg and Brox, 2015, "Learning to generate
     chairs with convolutional neural networks", section 3,
-    https://arxiv.org/abs/1411.5928, compares it with the bed of nails.
+    https://arxiv.org/abs/1411.5928. The paper compares it with bed-of-nails
+    unpooling.
 
     Args:
-        pool_size: int or tuple of 2 ints >= 1. Height and width of the window
-            that one value fills; at most 16,384 pixels in all. The default
-            is 2.
-        strides: None or `pool_size`: windows lie side by side.
-        padding: "valid" or "same", as in the pooling that is undone.
-        output_size: int or tuple of 2 ints >= 1, or None. Height and width
-            to restore.
-        data_format: "channels_last", "channels_first" or None for the one of
-            the Keras configuration.
-        **kwargs: `name`, `dtype`, `trainable`, as in any Keras layer.
+        pool_size: int or tuple of 2 ints >= 1. Window height and width that one
+            value fills, at most 16,384 pixels in all. The default is 2.
+        strides: None, or the same as `pool_size`, so that windows do not
+            overlap or leave gaps.
+        padding: "valid" or "same". Padding of the pooling layer that is undone.
+        output_size: None, int or tuple of 2 ints >= 1. Height and width to
+            restore. None restores the size that the windows cover exactly,
+            unless `like` is passed.
+        data_format: "channels_last", "channels_first" or None. None uses the
+            Keras configuration (`keras.config.image_data_format()`).
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype` and
+            `trainable`.
 
     Call arguments:
-        values: Tensor of any float or integer dtype.
-        like: Optional tensor whose height and width are to be restored;
-            unknown ones allowed. Its values and channels do not matter.
+        values: Tensor of dtype float16, bfloat16, float32, float64, int8,
+            int16, int32, int64 or uint8.
+        like: Optional tensor with the height and width to restore, usually the
+            tensor that was pooled. Sizes may be unknown. Its values and its
+            channels are not used.
 
     Input shape:
-        `(batch, height, width, channels)`; any of them may be None.
+        `(batch, height, width, channels)`, or
+        `(batch, channels, height, width)` with `data_format="channels_first"`.
+        Each size may be None.
 
     Output shape:
-        `(batch, new_height, new_width, channels)`, where new is that of
-        `like` or `output_size`, else `(size - 1) * strides + pool_size` for
-        "valid" and `size * strides` for "same".
+        `(batch, new_height, new_width, channels)`, where the new size is that
+        of `like` or `output_size`. Without them it is
+        `(size - 1) * strides + pool_size` for "valid" and `size * strides` for
+        "same". With "channels_first" the channels are the second axis.
 
     Returns:
-        Tensor in the dtype of `values`.
+        A tensor in the compute dtype of the layer for float `values`, and in
+        the dtype of `values` for integers.
 
     Raises:
-        ValueError: If an argument is not as described, or, at call, if the
-            size to restore does not shrink to the size of the values: rounded
-            up with "same" padding, up or down with "valid".
+        ValueError: If `pool_size` or `strides` is not an int >= 1 or a tuple of
+            2 ints >= 1, or has more than 16,384 pixels in all.
+        ValueError: If `strides` is neither None nor `pool_size`.
+        ValueError: If `output_size` is not None, an int >= 1 or a tuple of 2
+            ints >= 1.
+        ValueError: If `padding` or `data_format` is not one of the values
+            above.
+        ValueError: If `values` does not have rank 4, has another dtype, or is
+            empty in an axis other than the batch.
+        ValueError: If pooling the size to restore does not give the size of
+            `values`. With "valid" padding, the last window may be incomplete.
+        ValueError: If `like` has another rank than `values`, or another size
+            than `output_size`.
+        ValueError: If a model with an unknown height or width is exported from
+            the PyTorch or OpenVINO backend.
+        tf.errors.InvalidArgumentError: If pooling the size to restore does not
+            give the size of `values`, in a TensorFlow graph built for unknown
+            sizes.
 
-    Edge cases: with "same" padding, windows begin in the padding as they do
-    in pooling, so that the first of them may be cut. A size to restore that is
-    smaller cuts the last window; a larger one (pooling dropped a rest) repeats
-    the last value. The gradient is the sum over the window.
+    Edge cases:
+        With "same" padding, windows begin in the padding, as they do in
+        pooling. The first window may therefore be cut. A size to restore that
+        is smaller than the default cuts the last window. A larger size, where
+        pooling dropped pixels at the end, repeats the last value.
+
+        The gradient of a value is the sum over its window.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -191,11 +299,86 @@ class NearestUnpool2D(NearestUnpool):
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class NearestUnpool3D(NearestUnpool):
-    """Repeat each value of a volume over the window that it was pooled from.
+    """Nearest-neighbor unpooling of volumes: each value fills its window.
 
-    Tensors are `(batch, depth, height, width, channels)`, or `(batch,
-    channels, depth, height, width)` with `data_format="channels_first"`. See
-    `NearestUnpool2D` for the rest.
+    This is the simplest way to undo pooling: it does not need an index. The
+    result equals `keras.layers.UpSampling3D` if the size is a multiple of
+    `pool_size`. This layer can also restore sizes that are not.
+
+    Several input sizes pool to the same size: 45 and 46 rows both give 23 with
+    strides of 2 and "same" padding. By default, the layer restores the size
+    that the windows cover exactly, here 46. To restore the original size, pass
+    the tensor that was pooled as `like`, or set `output_size`.
+
+    Reference: Dosovitskiy, Springenberg and Brox, 2015, "Learning to generate
+    chairs with convolutional neural networks", section 3,
+    https://arxiv.org/abs/1411.5928. The paper compares it with bed-of-nails
+    unpooling of images.
+
+    Args:
+        pool_size: int or tuple of 3 ints >= 1. Window depth, height and width
+            that one value fills, at most 16,384 voxels in all. The default is
+            2.
+        strides: None, or the same as `pool_size`, so that windows do not
+            overlap or leave gaps.
+        padding: "valid" or "same". Padding of the pooling layer that is undone.
+        output_size: None, int or tuple of 3 ints >= 1. Depth, height and width
+            to restore. None restores the size that the windows cover exactly,
+            unless `like` is passed.
+        data_format: "channels_last", "channels_first" or None. None uses the
+            Keras configuration (`keras.config.image_data_format()`).
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype` and
+            `trainable`.
+
+    Call arguments:
+        values: Tensor of dtype float16, bfloat16, float32, float64, int8,
+            int16, int32, int64 or uint8.
+        like: Optional tensor with the depth, height and width to restore,
+            usually the tensor that was pooled. Sizes may be unknown. Its values
+            and its channels are not used.
+
+    Input shape:
+        `(batch, depth, height, width, channels)`, or
+        `(batch, channels, depth, height, width)` with
+        `data_format="channels_first"`. Each size may be None.
+
+    Output shape:
+        `(batch, new_depth, new_height, new_width, channels)`, where the new
+        size is that of `like` or `output_size`. Without them it is
+        `(size - 1) * strides + pool_size` for "valid" and `size * strides` for
+        "same". With "channels_first" the channels are the second axis.
+
+    Returns:
+        A tensor in the compute dtype of the layer for float `values`, and in
+        the dtype of `values` for integers.
+
+    Raises:
+        ValueError: If `pool_size` or `strides` is not an int >= 1 or a tuple of
+            3 ints >= 1, or has more than 16,384 voxels in all.
+        ValueError: If `strides` is neither None nor `pool_size`.
+        ValueError: If `output_size` is not None, an int >= 1 or a tuple of 3
+            ints >= 1.
+        ValueError: If `padding` or `data_format` is not one of the values
+            above.
+        ValueError: If `values` does not have rank 5, has another dtype, or is
+            empty in an axis other than the batch.
+        ValueError: If pooling the size to restore does not give the size of
+            `values`. With "valid" padding, the last window may be incomplete.
+        ValueError: If `like` has another rank than `values`, or another size
+            than `output_size`.
+        ValueError: If a model with an unknown depth, height or width is
+            exported from the PyTorch or OpenVINO backend.
+        tf.errors.InvalidArgumentError: If pooling the size to restore does not
+            give the size of `values`, in a TensorFlow graph built for unknown
+            sizes.
+
+    Edge cases:
+        With "same" padding, windows begin in the padding, as they do in
+        pooling. The first window may therefore be cut. A size to restore that
+        is smaller than the default cuts the last window. A larger size, where
+        pooling dropped voxels at the end, repeats the last value.
+
+        The gradient of a value is the sum over its window.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -210,10 +393,87 @@ class NearestUnpool3D(NearestUnpool):
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class BedOfNailsUnpool1D(BedOfNailsUnpool):
-    """Put each value of a sequence on one step of its window; zero elsewhere.
+    """Bed-of-nails unpooling of sequences: values get a fixed position.
 
-    Tensors are `(batch, steps, channels)`, or `(batch, channels, steps)` with
-    `data_format="channels_first"`. See `BedOfNailsUnpool2D` for the rest.
+    The layer puts each value at the same position of its window; all other
+    steps are 0. Unlike max unpooling, it does not need an index. Bed-of-nails
+    unpooling followed by a convolution is a transposed convolution.
+
+    Several input sizes pool to the same size: 45 and 46 steps both give 23 with
+    strides of 2 and "same" padding. By default, the layer restores the size
+    that the windows cover exactly, here 46. To restore the original size, pass
+    the tensor that was pooled as `like`, or set `output_size`.
+
+    Reference: Dosovitskiy, Springenberg and Brox, 2015, "Learning to generate
+    chairs with convolutional neural networks", section 3,
+    https://arxiv.org/abs/1411.5928. The paper uses the top-left pixel of
+    images.
+
+    Args:
+        pool_size: int or tuple of 1 int >= 1. Window length of one value, at
+            most 16,384 steps. The default is 2.
+        strides: None, int or tuple of 1 int >= 1. Distance between windows,
+            which may overlap; at most 16,384. None means `pool_size`.
+        padding: "valid" or "same". Padding of the pooling layer that is undone.
+        output_size: None, int or tuple of 1 int >= 1. Number of steps to
+            restore. None restores the size that the windows cover exactly,
+            unless `like` is passed.
+        data_format: "channels_last", "channels_first" or None. None uses the
+            Keras configuration (`keras.config.image_data_format()`).
+        position: int or tuple of 1 int >= 0, each less than `pool_size`. Step
+            of the window that gets the value. The default is 0, the first step.
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype` and
+            `trainable`.
+
+    Call arguments:
+        values: Tensor of dtype float16, bfloat16, float32, float64, int8,
+            int16, int32, int64 or uint8.
+        like: Optional tensor with the number of steps to restore, usually the
+            tensor that was pooled. Sizes may be unknown. Its values and its
+            channels are not used.
+
+    Input shape:
+        `(batch, steps, channels)`, or `(batch, channels, steps)` with
+        `data_format="channels_first"`. Each size may be None.
+
+    Output shape:
+        `(batch, new_steps, channels)`, where the new size is that of `like` or
+        `output_size`. Without them it is `(size - 1) * strides + pool_size` for
+        "valid" and `size * strides` for "same". With "channels_first" the
+        channels are the second axis.
+
+    Returns:
+        A tensor in the compute dtype of the layer for float `values`, and in
+        the dtype of `values` for integers.
+
+    Raises:
+        ValueError: If `pool_size` or `strides` is not an int >= 1 or a tuple of
+            1 int >= 1, or has more than 16,384 steps.
+        ValueError: If `position` is not an int >= 0 or a tuple of 1 int >= 0,
+            or is not less than `pool_size`.
+        ValueError: If `output_size` is not None, an int >= 1 or a tuple of 1
+            int >= 1.
+        ValueError: If `padding` or `data_format` is not one of the values
+            above.
+        ValueError: If `values` does not have rank 3, has another dtype, or is
+            empty in an axis other than the batch.
+        ValueError: If pooling the size to restore does not give the size of
+            `values`. With "valid" padding, the last window may be incomplete.
+        ValueError: If `like` has another rank than `values`, or another size
+            than `output_size`.
+        ValueError: If a model with an unknown number of steps is exported from
+            the PyTorch or OpenVINO backend.
+        tf.errors.InvalidArgumentError: If pooling the size to restore does not
+            give the size of `values`, in a TensorFlow graph built for unknown
+            sizes.
+
+    Edge cases:
+        With "same" padding, windows begin in the padding, as they do in
+        pooling. A value is dropped if its position lies in the padding or
+        outside the size to restore. A size that is larger than the default,
+        where pooling dropped steps at the end, is filled with 0.
+
+        The gradient of a value is the gradient at its position.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -227,55 +487,89 @@ class BedOfNailsUnpool1D(BedOfNailsUnpool):
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class BedOfNailsUnpool2D(BedOfNailsUnpool):
-    """Put each value on one fixed pixel of its window; zero elsewhere.
+    """Bed-of-nails unpooling of images: values get a fixed position.
 
-    Max unpooling without the memory: the position is the same in each block.
-    Followed by a convolution it is a transposed convolution.
+    The layer puts each value at the same position of its window; all other
+    pixels are 0. Unlike max unpooling, it does not need an index. Bed-of-nails
+    unpooling followed by a convolution is a transposed convolution.
+
+    Several input sizes pool to the same size: 45 and 46 rows both give 23 with
+    strides of 2 and "same" padding. By default, the layer restores the size
+    that the windows cover exactly, here 46. To restore the original size, pass
+    the tensor that was pooled as `like`, or set `output_size`.
 
     Reference: Dosovitskiy, Springenberg and Brox, 2015, "Learning to generate
     chairs with convolutional neural networks", section 3,
-    https://arxiv.org/abs/1411.5928 (values go to the upper left corner).
+    https://arxiv.org/abs/1411.5928. The paper uses the top-left pixel.
 
     Args:
-        pool_size: int or tuple of 2 ints >= 1. Height and width of the window
-            of one value; at most 16,384 pixels in all. The default is 2.
-        strides: int, tuple of 2 ints >= 1, or None for `pool_size`. Distance
-            between windows, which may overlap.
-        padding: "valid" or "same", as in the pooling that is undone.
-        output_size: int or tuple of 2 ints >= 1, or None. Height and width
-            to restore.
-        data_format: "channels_last", "channels_first" or None for the one of
-            the Keras configuration.
-        position: int or tuple of 2 ints >= 0, each below `pool_size`. Row and
-            column in the window that take the value. The default is 0, the
-            upper left corner.
-        **kwargs: `name`, `dtype`, `trainable`, as in any Keras layer.
+        pool_size: int or tuple of 2 ints >= 1. Window height and width of one
+            value, at most 16,384 pixels in all. The default is 2.
+        strides: None, int or tuple of 2 ints >= 1. Distance between windows,
+            which may overlap; their product is at most 16,384. None means
+            `pool_size`.
+        padding: "valid" or "same". Padding of the pooling layer that is undone.
+        output_size: None, int or tuple of 2 ints >= 1. Height and width to
+            restore. None restores the size that the windows cover exactly,
+            unless `like` is passed.
+        data_format: "channels_last", "channels_first" or None. None uses the
+            Keras configuration (`keras.config.image_data_format()`).
+        position: int or tuple of 2 ints >= 0, each less than `pool_size`. Row
+            and column of the window that gets the value. The default is 0, the
+            top-left pixel.
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype` and
+            `trainable`.
 
     Call arguments:
-        values: Tensor of any float or integer dtype.
-        like: Optional tensor whose height and width are to be restored;
-            unknown ones allowed. Its values and channels do not matter.
+        values: Tensor of dtype float16, bfloat16, float32, float64, int8,
+            int16, int32, int64 or uint8.
+        like: Optional tensor with the height and width to restore, usually the
+            tensor that was pooled. Sizes may be unknown. Its values and its
+            channels are not used.
 
     Input shape:
-        `(batch, height, width, channels)`; any of them may be None.
+        `(batch, height, width, channels)`, or
+        `(batch, channels, height, width)` with `data_format="channels_first"`.
+        Each size may be None.
 
     Output shape:
-        `(batch, new_height, new_width, channels)`, where new is that of
-        `like` or `output_size`, else `(size - 1) * strides + pool_size` for
-        "valid" and `size * strides` for "same".
+        `(batch, new_height, new_width, channels)`, where the new size is that
+        of `like` or `output_size`. Without them it is
+        `(size - 1) * strides + pool_size` for "valid" and `size * strides` for
+        "same". With "channels_first" the channels are the second axis.
 
     Returns:
-        Tensor in the dtype of `values`.
+        A tensor in the compute dtype of the layer for float `values`, and in
+        the dtype of `values` for integers.
 
     Raises:
-        ValueError: If an argument is not as described, or, at call, if the
-            size to restore does not shrink to the size of the values: rounded
-            up with "same" padding, up or down with "valid".
+        ValueError: If `pool_size` or `strides` is not an int >= 1 or a tuple of
+            2 ints >= 1, or has more than 16,384 pixels in all.
+        ValueError: If `position` is not an int >= 0 or a tuple of 2 ints >= 0,
+            or is not less than `pool_size`.
+        ValueError: If `output_size` is not None, an int >= 1 or a tuple of 2
+            ints >= 1.
+        ValueError: If `padding` or `data_format` is not one of the values
+            above.
+        ValueError: If `values` does not have rank 4, has another dtype, or is
+            empty in an axis other than the batch.
+        ValueError: If pooling the size to restore does not give the size of
+            `values`. With "valid" padding, the last window may be incomplete.
+        ValueError: If `like` has another rank than `values`, or another size
+            than `output_size`.
+        ValueError: If a model with an unknown height or width is exported from
+            the PyTorch or OpenVINO backend.
+        tf.errors.InvalidArgumentError: If pooling the size to restore does not
+            give the size of `values`, in a TensorFlow graph built for unknown
+            sizes.
 
-    Edge cases: with "same" padding, windows begin in the padding as they do
-    in pooling; a value whose position lies in the padding, or beyond the size
-    to restore, goes nowhere. A larger size (pooling dropped a rest) gets
-    zeros. The gradient is read at the position.
+    Edge cases:
+        With "same" padding, windows begin in the padding, as they do in
+        pooling. A value is dropped if its position lies in the padding or
+        outside the size to restore. A size that is larger than the default,
+        where pooling dropped pixels at the end, is filled with 0.
+
+        The gradient of a value is the gradient at its position.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -290,11 +584,90 @@ class BedOfNailsUnpool2D(BedOfNailsUnpool):
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class BedOfNailsUnpool3D(BedOfNailsUnpool):
-    """Put each value of a volume on one cell of its window; zero elsewhere.
+    """Bed-of-nails unpooling of volumes: values get a fixed position.
 
-    Tensors are `(batch, depth, height, width, channels)`, or `(batch,
-    channels, depth, height, width)` with `data_format="channels_first"`. See
-    `BedOfNailsUnpool2D` for the rest.
+    The layer puts each value at the same position of its window; all other
+    voxels are 0. Unlike max unpooling, it does not need an index. Bed-of-nails
+    unpooling followed by a convolution is a transposed convolution.
+
+    Several input sizes pool to the same size: 45 and 46 rows both give 23 with
+    strides of 2 and "same" padding. By default, the layer restores the size
+    that the windows cover exactly, here 46. To restore the original size, pass
+    the tensor that was pooled as `like`, or set `output_size`.
+
+    Reference: Dosovitskiy, Springenberg and Brox, 2015, "Learning to generate
+    chairs with convolutional neural networks", section 3,
+    https://arxiv.org/abs/1411.5928. The paper uses the top-left pixel of
+    images.
+
+    Args:
+        pool_size: int or tuple of 3 ints >= 1. Window depth, height and width
+            of one value, at most 16,384 voxels in all. The default is 2.
+        strides: None, int or tuple of 3 ints >= 1. Distance between windows,
+            which may overlap; their product is at most 16,384. None means
+            `pool_size`.
+        padding: "valid" or "same". Padding of the pooling layer that is undone.
+        output_size: None, int or tuple of 3 ints >= 1. Depth, height and width
+            to restore. None restores the size that the windows cover exactly,
+            unless `like` is passed.
+        data_format: "channels_last", "channels_first" or None. None uses the
+            Keras configuration (`keras.config.image_data_format()`).
+        position: int or tuple of 3 ints >= 0, each less than `pool_size`.
+            Slice, row and column of the window that gets the value. The default
+            is 0, the first voxel.
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype` and
+            `trainable`.
+
+    Call arguments:
+        values: Tensor of dtype float16, bfloat16, float32, float64, int8,
+            int16, int32, int64 or uint8.
+        like: Optional tensor with the depth, height and width to restore,
+            usually the tensor that was pooled. Sizes may be unknown. Its values
+            and its channels are not used.
+
+    Input shape:
+        `(batch, depth, height, width, channels)`, or
+        `(batch, channels, depth, height, width)` with
+        `data_format="channels_first"`. Each size may be None.
+
+    Output shape:
+        `(batch, new_depth, new_height, new_width, channels)`, where the new
+        size is that of `like` or `output_size`. Without them it is
+        `(size - 1) * strides + pool_size` for "valid" and `size * strides` for
+        "same". With "channels_first" the channels are the second axis.
+
+    Returns:
+        A tensor in the compute dtype of the layer for float `values`, and in
+        the dtype of `values` for integers.
+
+    Raises:
+        ValueError: If `pool_size` or `strides` is not an int >= 1 or a tuple of
+            3 ints >= 1, or has more than 16,384 voxels in all.
+        ValueError: If `position` is not an int >= 0 or a tuple of 3 ints >= 0,
+            or is not less than `pool_size`.
+        ValueError: If `output_size` is not None, an int >= 1 or a tuple of 3
+            ints >= 1.
+        ValueError: If `padding` or `data_format` is not one of the values
+            above.
+        ValueError: If `values` does not have rank 5, has another dtype, or is
+            empty in an axis other than the batch.
+        ValueError: If pooling the size to restore does not give the size of
+            `values`. With "valid" padding, the last window may be incomplete.
+        ValueError: If `like` has another rank than `values`, or another size
+            than `output_size`.
+        ValueError: If a model with an unknown depth, height or width is
+            exported from the PyTorch or OpenVINO backend.
+        tf.errors.InvalidArgumentError: If pooling the size to restore does not
+            give the size of `values`, in a TensorFlow graph built for unknown
+            sizes.
+
+    Edge cases:
+        With "same" padding, windows begin in the padding, as they do in
+        pooling. A value is dropped if its position lies in the padding or
+        outside the size to restore. A size that is larger than the default,
+        where pooling dropped voxels at the end, is filled with 0.
+
+        The gradient of a value is the gradient at its position.
 
     Example:
         >>> import numpy as np, keras_deconv

@@ -1,7 +1,7 @@
-"""Metrics for label maps.
+"""Metrics for semantic segmentation.
 
-Accuracies and IoU come from one confusion matrix over the whole data set,
-`BoundaryF1` from the boundaries of each image.
+Accuracies and IoU are computed from one confusion matrix over the whole
+dataset, `BoundaryF1` from the boundaries of each image.
 
 Reference: `compute_test_results.m` and `computeBFmeasure.m` of the SegNet
 authors, https://github.com/alexgkendall/SegNet-Tutorial, and section 4 of

@@ -1,4 +1,4 @@
-"""What all metrics of label maps share."""
+"""Base classes of the metrics."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -11,20 +11,16 @@ from keras_deconv import _arguments, _backends, _labels
 from keras_deconv._labels import IgnoreClass, Tensor
 
 _ONE_SCORE = (
-    f" {_arguments.TWO_LOGITS} keras.metrics.BinaryIoU takes one score per "
-    "pixel, with a threshold."
+    f" {_arguments.TWO_LOGITS} For one score per pixel and a threshold, use "
+    "keras.metrics.BinaryIoU."
 )
 
 
 class SegmentationMetric(keras.metrics.Metric):
-    """Reads labels and predictions; subclasses keep what they need of them.
+    """Base class of metrics that read label maps and predictions."""
 
-    Arguments, call arguments and errors are described in
-    `ConfusionMatrixMetric`.
-    """
-
-    # More is better. Callbacks that monitor a metric with mode="auto" read this
-    # attribute; Keras has no public way to tell them.
+    # Callbacks that monitor a metric with mode="auto" read this attribute.
+    # There is no public way to say that larger values are better.
     _direction = "up"
 
     def __init__(
@@ -44,26 +40,28 @@ class SegmentationMetric(keras.metrics.Metric):
         )
 
     def merge_state(self, metrics: Iterable["SegmentationMetric"]) -> None:
-        """Add what other metrics counted, say in other parts of a set.
+        """Add the counts of other metrics.
+
+        Use it to merge the metrics of different parts of a dataset.
 
         Args:
-            metrics: Metrics that count alike: accuracies and IoU merge with
-                each other, `BoundaryF1` with its like, and all arguments that
-                change the counts agree.
+            metrics: Sequence of metrics that count the same: accuracies and IoU
+                can be merged with each other, `BoundaryF1` only with
+                `BoundaryF1`. All arguments that change the counts must agree.
 
         Raises:
-            ValueError: If `metrics` is not a sequence, or a metric counts
-                something else.
+            ValueError: If `metrics` is not a sequence.
+            ValueError: If a metric counts something else.
         """
         own = self._counts()
         for metric in _arguments.sequence(metrics, "metrics"):
             is_known = isinstance(metric, SegmentationMetric)
-            other = metric._counts() if is_known else "nothing known"
+            other = metric._counts() if is_known else "something else"
             if other != own:
                 raise ValueError(
-                    "`metrics` must all count what the metric counts that they "
-                    f"are merged into ({own}). Received: {metric!r}, which "
-                    f"counts {other}"
+                    "`metrics` must count the same as the metric that they are "
+                    f"merged into ({own}). Received: {metric!r}, which counts "
+                    f"{other}"
                 )
             for variable, added in zip(
                 self.variables, metric.variables, strict=True
@@ -71,7 +69,7 @@ class SegmentationMetric(keras.metrics.Metric):
                 variable.assign_add(added.value)
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments, as plain Python values."""
+        """Return the constructor arguments as plain Python values."""
         return {
             **super().get_config(),
             "num_classes": self.num_classes,
@@ -79,7 +77,7 @@ class SegmentationMetric(keras.metrics.Metric):
         }
 
     def _counts(self) -> str:
-        """What the variables count; metrics with the same can be merged."""
+        """Describe the counts; metrics with equal counts can be merged."""
         names = ", ".join(variable.name for variable in self.variables)
         return (
             f"{names} with num_classes={self.num_classes}, "
@@ -89,7 +87,7 @@ class SegmentationMetric(keras.metrics.Metric):
     def _read(
         self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Class ids, `LEFT_OUT` where no pixel is counted, and predictions."""
+        """Return class ids (`LEFT_OUT` at ignored pixels) and predictions."""
         y_true, predicted_ids = self._label_maps(y_true, y_pred)
         ids = _labels.class_ids(
             y_true, self.num_classes, self.ignore_class, sample_weight
@@ -99,7 +97,7 @@ class SegmentationMetric(keras.metrics.Metric):
     def _label_maps(
         self, y_true: Tensor, y_pred: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Labels and predicted ids in one shape."""
+        """Return labels and predicted ids in the same shape."""
         y_true = _arguments.tensor(y_true, "y_true")
         y_pred = _arguments.tensor(y_pred, "y_pred")
         shape = tuple(y_pred.shape)
@@ -113,7 +111,7 @@ class SegmentationMetric(keras.metrics.Metric):
                     f"Received: y_pred.shape={shape}. Cast class ids to an "
                     "integer dtype." + (_ONE_SCORE if num_channels == 1 else "")
                 )
-            # NaN is no prediction: outside the classes, and wrong.
+            # NaN counts as a prediction outside the classes.
             is_nan = ops.any(ops.isnan(y_pred), axis=-1)
             best = ops.cast(ops.argmax(y_pred, axis=-1), _backends.widest_int())
             y_pred = ops.where(is_nan, self.num_classes, best)
@@ -124,29 +122,31 @@ class SegmentationMetric(keras.metrics.Metric):
 
 
 class NamedScores:
-    """Gives the scores per class of a metric their names."""
+    """Metrics with a score for each class."""
 
     num_classes: int
 
     def per_class(self) -> Tensor:
-        """Score of each class: tensor (num_classes,), NaN where it has none."""
+        """Return the score of each class, `(num_classes,)`; NaN if absent."""
         raise NotImplementedError
 
     def per_class_by_name(
         self, class_names: Sequence[str]
     ) -> dict[str, float | None]:
-        """Score of each class by its name.
+        """Return the score of each class by its name.
 
         Args:
-            class_names: One name per class, in the order of the ids; for a set
-                of the catalog `data.describe(name).class_names`.
+            class_names: Sequence of one str per class, in the order of the
+                class ids. For a dataset of the catalog, pass
+                `data.describe(name).class_names`.
 
         Returns:
-            Dict from name to score. A class without a score, which occurs
-            nowhere, has None.
+            A dict from class name to score. A class without a score, which does
+            not occur, has None.
 
         Raises:
-            ValueError: Not one name for each class, or a name twice.
+            ValueError: If `class_names` is not one distinct name for each
+                class.
         """
         names = _arguments.class_names(class_names, self.num_classes)
         scores = ops.convert_to_numpy(self.per_class()).tolist()

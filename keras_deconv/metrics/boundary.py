@@ -13,71 +13,101 @@ from keras_deconv.metrics._base import NamedScores, SegmentationMetric
 __all__ = ["BoundaryF1"]
 
 FAR = 1e9
-"""A squared distance beyond any tolerance."""
+"""A squared distance that is larger than any tolerance."""
 
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class BoundaryF1(NamedScores, SegmentationMetric):
     """F1 score of the boundaries of each class (BF), averaged over images.
 
-    Accuracies and IoU hardly see whether contours are sharp; this does. For
-    each image and class, boundary pixels of labels and prediction are
-    compared: *precision* is the share of the predicted ones that lie within
-    `tolerance` of a true one, *recall* the share of the true ones that lie
-    within it of a predicted one, and F1 is `2 * P * R / (P + R)`. An image's
-    score is the mean over the classes that have a boundary in its labels, the
-    result is the mean over the images that have one at all.
+    Use this metric to measure how sharp contours are; accuracies and IoU depend
+    on them only slightly. For each image and class, the metric compares the
+    boundary pixels of labels and predictions. *Precision* is the fraction of
+    the predicted boundary pixels within `tolerance` of a true one. *Recall* is
+    the fraction of the true boundary pixels within `tolerance` of a predicted
+    one. F1 is `2 * P * R / (P + R)`. The score of an image is the mean over the
+    classes that have a boundary in its labels. The result is the mean over the
+    images with at least one boundary in their labels.
 
-    A pixel is on the boundary of a class if one of it and its right, lower or
-    lower right neighbor is in the class and the other is not, so boundaries
-    are one pixel wide. The edge of the image is no boundary. Neither is a
-    border against void, in labels or prediction: pairs of pixels count where
-    the label of neither is void, so what is predicted at void pixels changes
-    nothing.
+    `per_class()` returns the score of each class as a tensor, and
+    `per_class_by_name(class_names)` returns a dict.
+
+    A pixel is on the boundary of a class if the class contains either the pixel
+    or its right, lower or lower right neighbor, but not both. Boundaries are
+    therefore one pixel wide. The edge of the image is not a boundary, and
+    neither is a border between a class and void: a border counts only if the
+    labels of both pixels are not void. Predictions at void pixels do not change
+    the score.
 
     Reference: Csurka et al., 2013, "What is a good evaluation measure for
-    semantic segmentation?"; Badrinarayanan et al., 2015, "SegNet", section 3.3.
-    https://arxiv.org/abs/1511.00561. We differ from the authors' script in
-    four things: (1) they match boundary pixels one to one (`correspondPixels`,
-    bipartite), here one pixel may match several, which approximates it from
-    above, so thick or doubled boundaries cost less; (2) their script also
-    averages over classes that have a boundary in the prediction alone, while
-    their paper, and we, take the classes in the labels; (3) they treat void as
-    one more class, whose borders count; (4) an image without any boundary
-    in its labels takes no part, a case that their paper does not mention.
+    semantic segmentation?"; Badrinarayanan et al., 2015, "SegNet", section 3.3,
+    https://arxiv.org/abs/1511.00561. This metric differs from the authors'
+    script:
+
+    - The script matches boundary pixels one to one (`correspondPixels`,
+      bipartite). Here, several pixels may match the same pixel. The score is
+      therefore slightly higher, and thick or doubled boundaries cost less.
+    - The script also averages over classes that have a boundary only in the
+      prediction. The paper and this metric use the classes in the labels.
+    - The script treats void as one more class, whose borders count.
+    - An image without a boundary in its labels is not part of the mean. The
+      paper does not mention this case.
 
     Args:
-        num_classes: int from 2 to 10,000. Number of classes, void not included.
-        ignore_class: int, tuple of ints or None. Labels that are void.
-        tolerance: float >= 0 and < 1. Largest distance of boundaries that
-            match, between the centers of pixels, as a share of the diagonal of
-            the image: 0.0075 is 4.5 pixels of 360x480. Below one pixel they
-            have to be equal.
-        name: Name of the metric.
-        dtype: Dtype of the result; half precision is raised to float32.
+        num_classes: int from 2 to 10,000. Number of classes, not counting void.
+        ignore_class: int, tuple of ints or None. Void labels, whose pixels are
+            not counted. The default is 255. None counts every pixel.
+        tolerance: float >= 0 and < 1. Largest distance between matching
+            boundary pixels, as a fraction of the diagonal of the image. The
+            default is 0.0075, which is 4.5 pixels for images of 360x480. With a
+            distance below one pixel, boundaries must be equal.
+        name: str or None. Name of the metric.
+        dtype: Float dtype or dtype policy of the result. None means
+            `keras.config.floatx()`. float16 and bfloat16 are raised to float32.
 
-    Call arguments of `update_state`:
-        y_true, y_pred, sample_weight: As in `MeanIoU`, with exactly two
-            spatial axes, whose sizes may be unknown. Weight 0 makes an image,
-            shape (batch,), or a pixel, shape (batch, height, width), void.
+    Call arguments:
+        y_true: Tensor of class ids, of an integer dtype or integers as floats.
+            The shape is `(batch, height, width)` or
+            `(batch, height, width, 1)`.
+        y_pred: A float tensor holds logits or probabilities of shape
+            `(batch, height, width, num_classes)`. The largest value is the
+            predicted class; if several are equal, the first one. There may be
+            more channels than `num_classes`. An integer tensor holds class ids
+            of shape `(batch, height, width)` or `(batch, height, width, 1)`.
+        sample_weight: None, or a tensor of shape `(batch,)` or
+            `(batch, height, width)`. Weight 0 turns an image or a pixel
+            into void. Every other weight counts as 1.
 
     Raises:
-        ValueError: At construction: an argument out of range. At update: as
-            `MeanIoU`, and labels without two spatial axes.
-        tf.errors.InvalidArgumentError: Stray labels in a TensorFlow graph.
+        ValueError: If `num_classes` is not an int from 2 to 10,000.
+        ValueError: If `ignore_class` is not an int, a tuple of ints or None, or
+            is 255, the default, with more than 255 classes.
+        ValueError: If `tolerance` is not a float >= 0 and < 1.
+        ValueError: If `name` is not a str or None, or `dtype` is not a float
+            dtype.
+        ValueError: If the shapes of `y_true` and `y_pred` do not match, or a
+            float `y_pred` has fewer channels than `num_classes`.
+        ValueError: If a label is neither a class nor void, or a sample weight
+            is negative or not finite. Only eager code checks this.
+        tf.errors.InvalidArgumentError: If a label, a sample weight or a shape
+            is wrong, in a TensorFlow graph.
 
     Edge cases:
-        A class that fills its image, or only touches void, has no boundary
-        there and takes no part. One without predicted boundary has F1 0.
-        Predictions outside the classes belong to none; the classes around
-        them end there.
-        Without any boundary in any image the result is 0.
-        An update takes some 100 bytes per pixel and class: evaluate large
-        pictures in small batches.
+        Compiled code (XLA and `jax.jit`) cannot raise errors. A label that is
+        neither a class nor void then counts as void.
+
+        A class that fills its image, or borders only on void, does not have a
+        boundary and is not part of the mean. A class without a predicted
+        boundary has F1 0. Predictions outside the classes do not belong to any
+        class; the neighboring classes have a boundary there. If there are no
+        boundaries in any image, the result is 0.
+
+        An update needs about 100 bytes per pixel and class. Evaluate large
+        images in small batches.
 
     Example:
-        The true border lies between the second and the third column, the
-        predicted one is a column further right:
+        The true boundary lies between the second and the third column. The
+        predicted boundary lies one column further right:
 
         >>> from keras_deconv.metrics import BoundaryF1
         >>> y_true = [[[0, 0, 1, 1, 1]] * 4]
@@ -104,7 +134,7 @@ class BoundaryF1(NamedScores, SegmentationMetric):
     ) -> None:
         super().__init__(num_classes, ignore_class, name=name, dtype=dtype)
         self.tolerance = _tolerance(tolerance)
-        # Sums of scores, and how many images they are of.
+        # Sums of scores, and the number of images in each sum.
         self.image_scores = self.add_variable((), "zeros", name="image_scores")
         self.class_scores = self.add_variable(
             (self.num_classes,), "zeros", name="class_scores"
@@ -133,8 +163,8 @@ class BoundaryF1(NamedScores, SegmentationMetric):
         if len(ids.shape) != 3:
             raise ValueError(
                 "`y_true` must have the shape (batch, height, width) or "
-                "(batch, height, width, 1), since boundaries are lines in a "
-                f"plane. Received label maps of shape {tuple(ids.shape)}"
+                "(batch, height, width, 1), since boundaries require two "
+                f"spatial axes. Received: y_true.shape={tuple(ids.shape)}"
             )
         scores, present = self._image_scores(ids, predicted_ids)
         num_present = ops.sum(ops.cast(present, self.dtype), axis=1)
@@ -146,24 +176,24 @@ class BoundaryF1(NamedScores, SegmentationMetric):
         self.num_class_images.assign_add(ops.sum(present, axis=0))
 
     def per_class(self) -> Tensor:
-        """Mean F1 of each class: tensor (num_classes,).
+        """Return the mean F1 of each class as a tensor `(num_classes,)`.
 
-        The mean is over the images where the class has a boundary; NaN if
-        there is none. The mean of these is not the result, which averages over
-        the images last.
+        The mean is over the images in which the class has a boundary. It is NaN
+        if there is no such image. The mean of these scores is not `result()`,
+        which averages over classes first and then over images.
         """
         count = ops.cast(self.num_class_images, self.dtype)
         scores = ops.divide_no_nan(self.class_scores, count)
         return ops.where(count > 0, scores, float("nan"))
 
     def result(self) -> Tensor:
-        """Mean over the images; scalar tensor."""
+        """Return the mean score of the images, as a scalar tensor."""
         return ops.divide_no_nan(
             self.image_scores, ops.cast(self.num_images, self.dtype)
         )
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments, as plain Python values."""
+        """Return the constructor arguments as plain Python values."""
         return {**super().get_config(), "tolerance": self.tolerance}
 
     def _counts(self) -> str:
@@ -172,9 +202,9 @@ class BoundaryF1(NamedScores, SegmentationMetric):
     def _image_scores(
         self, ids: Tensor, predicted_ids: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """F1 by image and class, 0 where none, and whether there is one."""
+        """Return F1 by image and class, and whether it is present."""
         height, width = ops.shape(ids)[1:]
-        # The slack is for rounding: an exact distance matches.
+        # With this tolerance for rounding, an exact distance matches.
         squared_radius = ops.cast(
             height * height + width * width, "float32"
         ) * (self.tolerance**2 * (1 + 1e-6))
@@ -189,7 +219,7 @@ class BoundaryF1(NamedScores, SegmentationMetric):
         return scores, ops.any(true, axis=(1, 2))
 
     def _boundaries(self, ids: Tensor, true_ids: Tensor) -> Tensor:
-        """Boundary of each class: bool (batch, height, width, num_classes)."""
+        """Return boundaries as bool `(batch, height, width, num_classes)`."""
         classes = ops.arange(self.num_classes, dtype=ids.dtype)
         result = ops.zeros_like(ids[..., None] == classes)
         for rows, columns in ((0, 1), (1, 0), (1, 1)):
@@ -208,7 +238,7 @@ class BoundaryF1(NamedScores, SegmentationMetric):
         return result
 
     def _share(self, matched: Tensor, boundaries: Tensor) -> Tensor:
-        """Share of the boundary pixels that are matched, by image and class."""
+        """Return the fraction of matched boundary pixels by image and class."""
         matched = ops.logical_and(matched, boundaries)
         return ops.divide_no_nan(
             ops.sum(ops.cast(matched, self.dtype), axis=(1, 2)),
@@ -217,7 +247,7 @@ class BoundaryF1(NamedScores, SegmentationMetric):
 
 
 def _neighbors(ids: Tensor, rows: int, columns: int) -> Tensor:
-    """The pixels below and to the right; outside the image `LEFT_OUT`."""
+    """Return the neighbor of each pixel; `LEFT_OUT` outside the image."""
     ids = ops.pad(
         ids,
         ((0, 0), (0, rows), (0, columns)),
@@ -227,10 +257,10 @@ def _neighbors(ids: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def _near(boundaries: Tensor, squared_radius: Tensor) -> Tensor:
-    """Whether a pixel is within the radius of a boundary of its channel.
+    """Return whether a pixel is within the radius of a boundary of its channel.
 
-    Squared distances are the smallest of `row distance ** 2 + column distance
-    ** 2`, so each axis can be searched on its own.
+    The squared distance is `row distance ** 2 + column distance ** 2`, so each
+    axis can be searched separately.
     """
     squares = ops.where(boundaries, 0.0, FAR)
     for axis in (1, 2):
@@ -239,9 +269,9 @@ def _near(boundaries: Tensor, squared_radius: Tensor) -> Tensor:
 
 
 def _nearest(squares: Tensor, axis: int, squared_radius: Tensor) -> Tensor:
-    """The smallest square along an axis, with the squared way added.
+    """Return the smallest `square + distance ** 2` along an axis.
 
-    A loop, since the radius may be known only when the size of the images is.
+    This is a loop, since the radius may depend on an unknown image size.
     """
 
     def shift(tensor: Tensor, padding: tuple[int, int]) -> Tensor:
@@ -272,8 +302,8 @@ def _tolerance(value: float) -> float:
         result = math.nan
     if not 0 <= result < 1:
         raise ValueError(
-            "`tolerance` must be a float >= 0 and < 1, a share of the diagonal "
-            "of the image (pixels / diagonal). "
+            "`tolerance` must be a float >= 0 and < 1, as a fraction of the "
+            "diagonal of the image (pixels / diagonal). "
             f"Received: tolerance={value!r}"
         )
     return result

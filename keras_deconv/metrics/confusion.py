@@ -1,4 +1,4 @@
-"""Accuracies and IoU, from one confusion matrix over the whole dataset."""
+"""Accuracies and IoU, computed from a confusion matrix."""
 
 from typing import Any
 
@@ -13,53 +13,64 @@ __all__ = ["ClassAccuracy", "GlobalAccuracy", "MeanIoU"]
 
 
 class ConfusionMatrixMetric(SegmentationMetric):
-    """Counts pixels by true and predicted class; subclasses make it a score.
+    """Base class of metrics that count pixels by true and predicted class.
 
-    Nothing is averaged over batches: the score is that of all pixels since
-    `reset_state`. Pixels whose *label* is void are removed first.
+    The score is that of all pixels since `reset_state`; it is not an average
+    over batches. Pixels with a void label are not counted.
 
     Args:
-        num_classes: int from 2 to 10,000. Number of classes, void not included.
-        ignore_class: int, tuple of ints or None. Labels that are void.
-        name: Name of the metric.
-        dtype: Dtype of the result; half precision is raised to float32.
+        num_classes: int from 2 to 10,000. Number of classes, not counting void.
+        ignore_class: int, tuple of ints or None. Void labels, whose pixels are
+            not counted. The default is 255. None counts every pixel.
+        name: str or None. Name of the metric.
+        dtype: Float dtype or dtype policy of the result. None means
+            `keras.config.floatx()`. float16 and bfloat16 are raised to float32.
             Counts are always integers.
 
-    Call arguments of `update_state`:
-        y_true: Class ids of any integer dtype, or whole numbers as floats.
-            Shape (batch, height, width) or (batch, height, width, 1).
-        y_pred: The dtype decides. *Float*: logits or probabilities, shape
-            (batch, height, width, num_classes); the largest wins, the first
-            of equal ones. More channels than `num_classes` are allowed.
-            *Integer*: class ids, shape (batch, height, width) or
-            (batch, height, width, 1).
-        sample_weight: Weight 0 removes an image, shape (batch,), or a pixel,
-            shape (batch, height, width). Any other weight counts a pixel
-            once, because the counts are whole.
+    Call arguments:
+        y_true: Tensor of class ids, of an integer dtype or integers as floats.
+            The shape is `(batch, height, width)` or
+            `(batch, height, width, 1)`.
+        y_pred: A float tensor holds logits or probabilities of shape
+            `(batch, height, width, num_classes)`. The largest value is the
+            predicted class; if several are equal, the first one. There may be
+            more channels than `num_classes`. An integer tensor holds class ids
+            of shape `(batch, height, width)` or `(batch, height, width, 1)`.
+        sample_weight: None, or a tensor of shape `(batch,)` or
+            `(batch, height, width)`. A pixel of weight 0 is not counted. Every
+            other weight counts the pixel once, since counts are integers.
 
     Raises:
-        ValueError: At construction: an argument out of range, or more than
-            255 classes with the default `ignore_class`. At update: shapes that
-            do not match; in eager code also labels that are neither class nor
-            void, and sample weights that are negative or not finite.
-        tf.errors.InvalidArgumentError: Such labels or sample weights in a
-            TensorFlow graph, and shapes that do not match where they are not
-            known before.
+        ValueError: If `num_classes` is not an int from 2 to 10,000.
+        ValueError: If `ignore_class` is not an int, a tuple of ints or None, or
+            is 255, the default, with more than 255 classes.
+        ValueError: If `name` is not a str or None, or `dtype` is not a float
+            dtype.
+        ValueError: If the shapes of `y_true` and `y_pred` do not match, or a
+            float `y_pred` has fewer channels than `num_classes`.
+        ValueError: If a label is neither a class nor void, or a sample weight
+            is negative or not finite. Only eager code checks this.
+        tf.errors.InvalidArgumentError: If a label, a sample weight or a shape
+            is wrong, in a TensorFlow graph.
 
     Edge cases:
-        Compiled code (XLA, `jax.jit`) cannot raise: there, labels that are
-        neither class nor void count as void.
-        A predicted id outside the classes (a net with a void output) is
-        wrong: it counts for its label's row, in the last column, so it lowers
-        the accuracy and the IoU of the true class.
-        Counts are exact up to 2^63 pixels on TensorFlow and PyTorch, up to
-        2^31 on JAX unless `jax_enable_x64` is set.
-        Without any counted pixel the result is 0.
+        Compiled code (XLA and `jax.jit`) cannot raise errors. A label that is
+        neither a class nor void then counts as void.
+
+        A predicted id outside the classes, for example from a network with a
+        void output, counts as a wrong prediction of the true class, in the last
+        column of `confusion_matrix`. A pixel with NaN in `y_pred` counts in the
+        same way.
+
+        Counts are exact up to 2**63 pixels on TensorFlow and PyTorch, and up to
+        2**31 pixels on JAX unless `jax_enable_x64` is set. If no pixel has been
+        counted, the result is 0.
 
     Attributes:
-        confusion_matrix: Integer variable (num_classes, num_classes + 1). Rows
-            are true classes, columns predicted ones; the last column counts
-            predictions outside the classes.
+        confusion_matrix: Integer variable of shape
+            `(num_classes, num_classes + 1)`. Rows are true classes and columns
+            are predicted classes. The last column counts predictions outside
+            the classes.
     """
 
     def __init__(
@@ -103,22 +114,25 @@ class ConfusionMatrixMetric(SegmentationMetric):
         )
 
     def _divide(self, numerator: Tensor, denominator: Tensor) -> Tensor:
-        """Quotient of two counts, 0 where the denominator is 0."""
-        # Cast before comparing: ops.maximum narrows int64 on PyTorch.
+        """Divide two counts; the result is 0 if the denominator is 0."""
+        # ops.maximum would convert int64 to int32 on PyTorch.
         divisor = ops.maximum(ops.cast(denominator, self.dtype), 1.0)
         return ops.cast(numerator, self.dtype) / divisor
 
 
 class ClassMeanMetric(NamedScores, ConfusionMatrixMetric):
-    """A score per class, and the mean of it over the classes.
+    """Base class of metrics with a score for each class, averaged over classes.
 
     Args:
-        num_classes: int from 2 to 10,000. Number of classes, void not included.
-        ignore_class: int, tuple of ints or None. Labels that are void.
-        absent_classes: What a class without a score does to the mean:
-            `"skip"` leaves it out, `"zero"` counts it as 0.
-        name: Name of the metric.
-        dtype: Dtype of the result; half precision is raised to float32.
+        num_classes: int from 2 to 10,000. Number of classes, not counting void.
+        ignore_class: int, tuple of ints or None. Void labels, whose pixels are
+            not counted. The default is 255. None counts every pixel.
+        absent_classes: `"skip"` averages over the classes that have a score,
+            `"zero"` averages over all classes and counts absent ones as 0. The
+            default is `"skip"`.
+        name: str or None. Name of the metric.
+        dtype: Float dtype or dtype policy of the result. None means
+            `keras.config.floatx()`. float16 and bfloat16 are raised to float32.
     """
 
     def __init__(
@@ -136,21 +150,21 @@ class ClassMeanMetric(NamedScores, ConfusionMatrixMetric):
         ):
             raise ValueError(
                 "`absent_classes` must be 'skip' (mean over the classes that "
-                "occur) or 'zero' (mean over all, absent ones as 0). "
+                "occur) or 'zero' (mean over all classes, absent ones as 0). "
                 f"Received: absent_classes={absent_classes!r}"
             )
         self.absent_classes = absent_classes
 
     def per_class(self) -> Tensor:
-        """Score of each class: tensor (num_classes,), NaN where it has none.
+        """Return the score of each class as a tensor `(num_classes,)`.
 
-        A class has none where `"skip"` would leave it out of the mean.
+        The score is NaN for classes that `absent_classes="skip"` leaves out.
         """
         scores, present = self._scores()
         return ops.where(present, scores, float("nan"))
 
     def result(self) -> Tensor:
-        """Mean of the scores over the classes; scalar tensor."""
+        """Return the mean score of the classes, as a scalar tensor."""
         scores, present = self._scores()
         if self.absent_classes == "zero":
             return ops.mean(scores)
@@ -158,41 +172,88 @@ class ClassMeanMetric(NamedScores, ConfusionMatrixMetric):
         return ops.sum(scores) / ops.maximum(num_present, 1.0)
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments, as plain Python values."""
+        """Return the constructor arguments as plain Python values."""
         return {**super().get_config(), "absent_classes": self.absent_classes}
 
     def _scores(self) -> tuple[Tensor, Tensor]:
-        """Score of each class, 0 where it has none, and whether it has one."""
+        """Return the score of each class, and whether it is present."""
         numerator, denominator = self._fraction()
         return self._divide(numerator, denominator), denominator > 0
 
     def _fraction(self) -> tuple[Tensor, Tensor]:
-        """Pixel counts: numerator and denominator of each class's score."""
+        """Return the numerators and denominators of the scores, in pixels."""
         raise NotImplementedError
 
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class GlobalAccuracy(ConfusionMatrixMetric):
-    """Share of the pixels that have the right class.
+    """Fraction of the pixels that are predicted correctly.
 
-    Void pixels are not counted. Large classes dominate it: use
-    `ClassAccuracy` or `MeanIoU` where small ones matter. The SegNet authors
-    pick their model by this score on the validation set.
+    Use this metric to compare with published results; the SegNet authors select
+    their model by this score on the validation set. Large classes dominate it.
+    If small classes matter, use `ClassAccuracy` or `MeanIoU`. Pixels with a
+    void label are not counted. The score is that of all pixels since
+    `reset_state`.
 
-    Reference: Badrinarayanan et al., 2015, "SegNet", section 4 ("G").
-    https://arxiv.org/abs/1511.00561. No differences.
+    Reference: Badrinarayanan et al., 2015, "SegNet", section 4 ("G"),
+    https://arxiv.org/abs/1511.00561. This metric does not differ from theirs.
 
     Args:
-        num_classes: int from 2 to 10,000. Number of classes, void not included.
-        ignore_class: int, tuple of ints or None. Labels that are void.
-        name: Name of the metric.
-        dtype: Dtype of the result; half precision is raised to float32.
+        num_classes: int from 2 to 10,000. Number of classes, not counting void.
+        ignore_class: int, tuple of ints or None. Void labels, whose pixels are
+            not counted. The default is 255. None counts every pixel.
+        name: str or None. Name of the metric.
+        dtype: Float dtype or dtype policy of the result. None means
+            `keras.config.floatx()`. float16 and bfloat16 are raised to float32.
 
-    Inputs, errors, edge cases and the attribute `confusion_matrix` are those
-    of `ConfusionMatrixMetric`.
+    Call arguments:
+        y_true: Tensor of class ids, of an integer dtype or integers as floats.
+            The shape is `(batch, height, width)` or
+            `(batch, height, width, 1)`.
+        y_pred: A float tensor holds logits or probabilities of shape
+            `(batch, height, width, num_classes)`. The largest value is the
+            predicted class; if several are equal, the first one. There may be
+            more channels than `num_classes`. An integer tensor holds class ids
+            of shape `(batch, height, width)` or `(batch, height, width, 1)`.
+        sample_weight: None, or a tensor of shape `(batch,)` or
+            `(batch, height, width)`. A pixel of weight 0 is not counted. Every
+            other weight counts the pixel once, since counts are integers.
+
+    Raises:
+        ValueError: If `num_classes` is not an int from 2 to 10,000.
+        ValueError: If `ignore_class` is not an int, a tuple of ints or None, or
+            is 255, the default, with more than 255 classes.
+        ValueError: If `name` is not a str or None, or `dtype` is not a float
+            dtype.
+        ValueError: If the shapes of `y_true` and `y_pred` do not match, or a
+            float `y_pred` has fewer channels than `num_classes`.
+        ValueError: If a label is neither a class nor void, or a sample weight
+            is negative or not finite. Only eager code checks this.
+        tf.errors.InvalidArgumentError: If a label, a sample weight or a shape
+            is wrong, in a TensorFlow graph.
+
+    Edge cases:
+        Compiled code (XLA and `jax.jit`) cannot raise errors. A label that is
+        neither a class nor void then counts as void.
+
+        A predicted id outside the classes, for example from a network with a
+        void output, counts as a wrong prediction of the true class, in the last
+        column of `confusion_matrix`. A pixel with NaN in `y_pred` counts in the
+        same way.
+
+        Counts are exact up to 2**63 pixels on TensorFlow and PyTorch, and up to
+        2**31 pixels on JAX unless `jax_enable_x64` is set. If no pixel has been
+        counted, the result is 0.
+
+    Attributes:
+        confusion_matrix: Integer variable of shape
+            `(num_classes, num_classes + 1)`. Rows are true classes and columns
+            are predicted classes. The last column counts predictions outside
+            the classes.
 
     Example:
-        Four pixels, one of them void; two of the other three are right:
+        There are four pixels, and one of them is void. Two of the other three
+        are correct:
 
         >>> from keras_deconv.metrics import GlobalAccuracy
         >>> metric = GlobalAccuracy(num_classes=2)
@@ -211,7 +272,7 @@ class GlobalAccuracy(ConfusionMatrixMetric):
         super().__init__(num_classes, ignore_class, name=name, dtype=dtype)
 
     def result(self) -> Tensor:
-        """Right pixels / counted pixels; scalar tensor."""
+        """Return correct divided by counted pixels, as a scalar tensor."""
         matrix = self.confusion_matrix
         return self._divide(ops.sum(ops.diagonal(matrix)), ops.sum(matrix))
 
@@ -220,28 +281,80 @@ class GlobalAccuracy(ConfusionMatrixMetric):
 class ClassAccuracy(ClassMeanMetric):
     """Accuracy (recall) of each class, averaged over the classes.
 
-    The accuracy of a class is the share of its pixels that are predicted
-    right. A class that never occurs in the labels has none, predicted or not:
-    wrong predictions of it already lower the classes they were taken from.
+    Use this metric if small classes matter as much as large ones. The accuracy
+    of a class is the fraction of its pixels that are predicted correctly. A
+    class that does not occur in the labels does not have an accuracy, even if
+    it is predicted: wrong predictions already lower the accuracy of the true
+    classes. Pixels with a void label are not counted. The scores are those of
+    all pixels since `reset_state`.
 
-    Reference: Badrinarayanan et al., 2015, "SegNet", section 4 ("C").
-    https://arxiv.org/abs/1511.00561. The authors count absent classes as 0:
-    that is `absent_classes="zero"`.
+    `per_class()` returns the score of each class as a tensor, and
+    `per_class_by_name(class_names)` returns a dict.
+
+    Reference: Badrinarayanan et al., 2015, "SegNet", section 4 ("C"),
+    https://arxiv.org/abs/1511.00561. The authors count absent classes as 0, as
+    this metric does with `absent_classes="zero"`.
 
     Args:
-        num_classes: int from 2 to 10,000. Number of classes, void not included.
-        ignore_class: int, tuple of ints or None. Labels that are void.
+        num_classes: int from 2 to 10,000. Number of classes, not counting void.
+        ignore_class: int, tuple of ints or None. Void labels, whose pixels are
+            not counted. The default is 255. None counts every pixel.
         absent_classes: `"skip"` averages over the classes that occur in the
-            labels, `"zero"` over all classes, absent ones counting as 0.
-        name: Name of the metric.
-        dtype: Dtype of the result; half precision is raised to float32.
+            labels, `"zero"` averages over all classes and counts absent ones as
+            0. The default is `"skip"`.
+        name: str or None. Name of the metric.
+        dtype: Float dtype or dtype policy of the result. None means
+            `keras.config.floatx()`. float16 and bfloat16 are raised to float32.
 
-    Inputs, errors, edge cases and the attribute `confusion_matrix` are those
-    of `ConfusionMatrixMetric`.
+    Call arguments:
+        y_true: Tensor of class ids, of an integer dtype or integers as floats.
+            The shape is `(batch, height, width)` or
+            `(batch, height, width, 1)`.
+        y_pred: A float tensor holds logits or probabilities of shape
+            `(batch, height, width, num_classes)`. The largest value is the
+            predicted class; if several are equal, the first one. There may be
+            more channels than `num_classes`. An integer tensor holds class ids
+            of shape `(batch, height, width)` or `(batch, height, width, 1)`.
+        sample_weight: None, or a tensor of shape `(batch,)` or
+            `(batch, height, width)`. A pixel of weight 0 is not counted. Every
+            other weight counts the pixel once, since counts are integers.
+
+    Raises:
+        ValueError: If `num_classes` is not an int from 2 to 10,000.
+        ValueError: If `ignore_class` is not an int, a tuple of ints or None, or
+            is 255, the default, with more than 255 classes.
+        ValueError: If `absent_classes` is not "skip" or "zero".
+        ValueError: If `name` is not a str or None, or `dtype` is not a float
+            dtype.
+        ValueError: If the shapes of `y_true` and `y_pred` do not match, or a
+            float `y_pred` has fewer channels than `num_classes`.
+        ValueError: If a label is neither a class nor void, or a sample weight
+            is negative or not finite. Only eager code checks this.
+        tf.errors.InvalidArgumentError: If a label, a sample weight or a shape
+            is wrong, in a TensorFlow graph.
+
+    Edge cases:
+        Compiled code (XLA and `jax.jit`) cannot raise errors. A label that is
+        neither a class nor void then counts as void.
+
+        A predicted id outside the classes, for example from a network with a
+        void output, counts as a wrong prediction of the true class, in the last
+        column of `confusion_matrix`. A pixel with NaN in `y_pred` counts in the
+        same way.
+
+        Counts are exact up to 2**63 pixels on TensorFlow and PyTorch, and up to
+        2**31 pixels on JAX unless `jax_enable_x64` is set. If no pixel has been
+        counted, the result is 0.
+
+    Attributes:
+        confusion_matrix: Integer variable of shape
+            `(num_classes, num_classes + 1)`. Rows are true classes and columns
+            are predicted classes. The last column counts predictions outside
+            the classes.
 
     Example:
-        Class 0 has one of its two pixels right, class 1 its only one, class 2
-        does not occur:
+        One of the two pixels of class 0 is correct, and the only pixel of class
+        1 is correct. Class 2 does not occur:
 
         >>> import numpy as np
         >>> from keras_deconv.metrics import ClassAccuracy
@@ -272,33 +385,91 @@ class ClassAccuracy(ClassMeanMetric):
 
 @keras.saving.register_keras_serializable("keras_deconv")
 class MeanIoU(ClassMeanMetric):
-    """Intersection over union of each class, averaged over the classes.
+    """Intersection over union (IoU) of each class, averaged over the classes.
 
-    The IoU of a class is `correct / (true + predicted - correct)` pixels. It
-    differs from `keras.metrics.MeanIoU` in what it takes (logits,
-    probabilities or ids), in several void ids, in whole counts, and in not
-    dropping predictions outside the classes.
+    Use this metric as the standard score of semantic segmentation. The IoU of a
+    class is `correct / (true + predicted - correct)`, counted in pixels: the
+    intersection of prediction and ground truth, divided by their union. Pixels
+    with a void label are not counted. The scores are those of all pixels since
+    `reset_state`.
 
-    Reference: Badrinarayanan et al., 2015, "SegNet", section 4 ("mIoU").
-    https://arxiv.org/abs/1511.00561. The authors count absent classes as 0:
-    that is `absent_classes="zero"`. They also drop predictions of void, which
-    flatters a net that can predict it; here these stay in the union.
+    `per_class()` returns the score of each class as a tensor, and
+    `per_class_by_name(class_names)` returns a dict.
+
+    `per_class()` returns the score of each class as a tensor, and
+    `per_class_by_name(class_names)` returns a dict.
+
+    Unlike `keras.metrics.MeanIoU`, this metric accepts logits, probabilities or
+    class ids, supports several void labels, counts in integers, and counts
+    predictions outside the classes as wrong.
+
+    Reference: Badrinarayanan et al., 2015, "SegNet", section 4 ("mIoU"),
+    https://arxiv.org/abs/1511.00561. The authors count absent classes as 0, as
+    this metric does with `absent_classes="zero"`. They also drop predictions of
+    void, which raises the score of networks that can predict void; this metric
+    keeps them in the union.
 
     Args:
-        num_classes: int from 2 to 10,000. Number of classes, void not included.
-        ignore_class: int, tuple of ints or None. Labels that are void.
+        num_classes: int from 2 to 10,000. Number of classes, not counting void.
+        ignore_class: int, tuple of ints or None. Void labels, whose pixels are
+            not counted. The default is 255. None counts every pixel.
         absent_classes: `"skip"` averages over the classes that occur in the
-            labels or in the predictions (FCN and Keras do so), `"zero"` over
-            all classes, absent ones counting as 0.
-        name: Name of the metric.
-        dtype: Dtype of the result; half precision is raised to float32.
+            labels or in the predictions, as FCN and Keras do. `"zero"` averages
+            over all classes and counts absent ones as 0. The default is
+            `"skip"`.
+        name: str or None. Name of the metric.
+        dtype: Float dtype or dtype policy of the result. None means
+            `keras.config.floatx()`. float16 and bfloat16 are raised to float32.
 
-    Inputs, errors, edge cases and the attribute `confusion_matrix` are those
-    of `ConfusionMatrixMetric`.
+    Call arguments:
+        y_true: Tensor of class ids, of an integer dtype or integers as floats.
+            The shape is `(batch, height, width)` or
+            `(batch, height, width, 1)`.
+        y_pred: A float tensor holds logits or probabilities of shape
+            `(batch, height, width, num_classes)`. The largest value is the
+            predicted class; if several are equal, the first one. There may be
+            more channels than `num_classes`. An integer tensor holds class ids
+            of shape `(batch, height, width)` or `(batch, height, width, 1)`.
+        sample_weight: None, or a tensor of shape `(batch,)` or
+            `(batch, height, width)`. A pixel of weight 0 is not counted. Every
+            other weight counts the pixel once, since counts are integers.
+
+    Raises:
+        ValueError: If `num_classes` is not an int from 2 to 10,000.
+        ValueError: If `ignore_class` is not an int, a tuple of ints or None, or
+            is 255, the default, with more than 255 classes.
+        ValueError: If `absent_classes` is not "skip" or "zero".
+        ValueError: If `name` is not a str or None, or `dtype` is not a float
+            dtype.
+        ValueError: If the shapes of `y_true` and `y_pred` do not match, or a
+            float `y_pred` has fewer channels than `num_classes`.
+        ValueError: If a label is neither a class nor void, or a sample weight
+            is negative or not finite. Only eager code checks this.
+        tf.errors.InvalidArgumentError: If a label, a sample weight or a shape
+            is wrong, in a TensorFlow graph.
+
+    Edge cases:
+        Compiled code (XLA and `jax.jit`) cannot raise errors. A label that is
+        neither a class nor void then counts as void.
+
+        A predicted id outside the classes, for example from a network with a
+        void output, counts as a wrong prediction of the true class, in the last
+        column of `confusion_matrix`. A pixel with NaN in `y_pred` counts in the
+        same way.
+
+        Counts are exact up to 2**63 pixels on TensorFlow and PyTorch, and up to
+        2**31 pixels on JAX unless `jax_enable_x64` is set. If no pixel has been
+        counted, the result is 0.
+
+    Attributes:
+        confusion_matrix: Integer variable of shape
+            `(num_classes, num_classes + 1)`. Rows are true classes and columns
+            are predicted classes. The last column counts predictions outside
+            the classes.
 
     Example:
-        Class 0: one pixel right of the two in its union. Class 1: the same.
-        Class 2 does not occur:
+        Class 0 and class 1 each have one correct pixel and a union of two
+        pixels. Class 2 does not occur:
 
         >>> import numpy as np
         >>> from keras_deconv.metrics import MeanIoU

@@ -1,7 +1,7 @@
-"""Pooling with indices, unpooling and their relatives as functions.
+"""Functions for pooling with indices, unpooling and convolution matrices.
 
 They run on every Keras backend, on eager tensors and inside compiled
-functions. Inside a functional model use the layers, which call them.
+functions. In a functional model use the layers, which call these functions.
 """
 
 from keras_deconv.ops.convolution import conv2d_matrix

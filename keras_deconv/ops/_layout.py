@@ -1,4 +1,4 @@
-"""Batches as the kernels take them, and checks that all functions share."""
+"""The kernels' tensor layout, and checks shared by all functions."""
 
 import math
 from typing import Any
@@ -16,27 +16,28 @@ Tensor = Any
 def as_batch(x: Tensor, name: str) -> Tensor:
     if isinstance(x, keras.KerasTensor):
         raise ValueError(
-            f"`{name}` is a symbolic Keras tensor: inside a functional model "
-            "use the layer of the same name (for example "
-            "keras_deconv.MaxUnpool2D), which keeps unknown sizes."
+            f"`{name}` must not be a symbolic Keras tensor. In a functional "
+            "model use the layer of the same name, such as "
+            "keras_deconv.MaxUnpool2D, which supports unknown sizes."
         )
     x = _arguments.tensor(x, name)
     if len(x.shape) not in (3, 4, 5):
         raise ValueError(
             f"`{name}` must be a batch with 1, 2 or 3 spatial axes, such as "
-            "(batch, height, width, channels); sizes in numbers are given as "
+            "(batch, height, width, channels). To pass a size in numbers, use "
             f"`output_size`. Received: shape {tuple(x.shape)}"
         )
     if 0 in _backends.static_shape(x)[1:]:
         raise ValueError(
-            f"`{name}` must not be empty: only the batch may be. Received: "
-            f"shape {tuple(x.shape)}"
+            f"`{name}` must not be empty in an axis other than the batch. "
+            f"Received: shape {tuple(x.shape)}"
         )
     _arguments.check_number_dtype(x.dtype, name)
     shape = _backends.shape(x)
     return _backends.require_lengths(
         (n > 0 for n in shape[1:]),
-        f"`{name}` must not be empty: only the batch may be. Received: shape",
+        f"`{name}` must not be empty in an axis other than the batch. "
+        "Received: shape",
         *shape,
         before=x,
     )
@@ -47,7 +48,7 @@ def channel_axis(data_format: str) -> int:
 
 
 def numbers_along(like: Tensor, axis: int) -> Tensor:
-    """Numbers 0, 1, ... along one axis, to be broadcast over `like`."""
+    """Return the numbers 0, 1, ... along one axis, to broadcast to `like`."""
     shape = [1] * len(like.shape)
     shape[axis] = -1
     count = cast_length(_backends.shape(like)[axis], like.dtype)
@@ -55,32 +56,32 @@ def numbers_along(like: Tensor, axis: int) -> Tensor:
 
 
 def position_dtype(size: tuple, channels: Any, batch: Any = 1) -> str:
-    """Dtype that holds every position of the input.
+    """Return a dtype that can hold every position of the input.
 
     Raises:
-        ValueError: There is no such dtype, on JAX without int64.
+        ValueError: If positions do not fit into int32, on JAX without int64.
     """
     dtype = _backends.widest_int()
     known = [n for n in (*size, channels, batch) if isinstance(n, int)]
     if dtype == "int32" and math.prod(known) > 2**31:
         raise ValueError(
             f"Positions in an input of size {tuple(size)} with {channels} "
-            "channels do not fit into int32, the widest integer that JAX has "
-            "now. Use index_format='window', or set "
+            "channels do not fit into int32, the widest integer of JAX by "
+            "default. Use index_format='window', or call "
             "jax.config.update('jax_enable_x64', True) first."
         )
     return dtype
 
 
 def to_kernel(x: Tensor, data_format: str) -> Tensor:
-    """View as (outer, *spatial, inner); nothing is moved in memory."""
+    """Reshape to (outer, *spatial, inner) without moving data in memory."""
     if data_format == "channels_last":
         return x
     return ops.reshape(x, (-1, *_backends.shape(x)[2:], 1))
 
 
 def in_kernel(function: Any, x: Tensor, data_format: str) -> Tensor:
-    """Apply a function of the kernels' layout that keeps the shape."""
+    """Apply a function in the kernels' layout that preserves the shape."""
     channels = _backends.shape(x)[channel_axis(data_format)]
     y = function(to_kernel(x, data_format))
     return from_kernel(y, channels, data_format)
@@ -99,7 +100,7 @@ def target_size(
     data_format: str,
     default: Any,
 ) -> tuple[tuple, tuple]:
-    """Spatial size to restore: as known at run time, and as known now."""
+    """Return the spatial size to restore: at run time, and statically."""
     if like is not None:
         like = as_batch(like, "like")
         like = _require_same_size(like, output_size, data_format)
@@ -124,9 +125,9 @@ def _require_same_size(
         return like
     return _backends.require_lengths(
         (n == to for n, to in zip(size, output_size, strict=True)),
-        "`output_size` and `like` both say which size to restore, and "
-        f"disagree. Give one of them. Received: output_size={output_size}, "
-        "like of spatial size",
+        "`output_size` and `like` must not request different sizes. Pass only "
+        f"one of them. Received: output_size={output_size}, like of spatial "
+        "size",
         *size,
         before=like,
     )
@@ -140,11 +141,11 @@ def check_range(
     channels: Any,
     batch: Any = 1,
 ) -> None:
-    """Refuse an index that points outside, where its values can be seen.
+    """Raise an error if an index points outside, in eager calls on the CPU.
 
-    Inside a compiled function they cannot, and on an accelerator looking
-    would make it wait. A graph could assert it, at the price of another pass
-    over the index in each call: kernels drop such values instead.
+    Values cannot be read in a compiled function, and reading them would stall
+    an accelerator. An assertion in a graph would read the whole index once
+    more in each call. In these cases the kernels drop the values instead.
     """
     if not _backends.is_readable(argmax):
         return
@@ -161,9 +162,8 @@ def check_range(
         raise ValueError(
             f"`argmax` in the format {index_format!r} must lie in 0.."
             f"{limit - 1}. Received: indices from {seen.min()} to "
-            f"{seen.max()}. Give the format that the pooling used as "
-            "`index_format`, or `source` when converting "
-            "(tf.nn.max_pool_with_argmax returns 'flat', PyTorch 'plane'), "
-            "and the size that was pooled as `output_size` or `like`, or "
-            "`input_size` when converting."
+            f"{seen.max()}. Pass the format of the pooling as `index_format` "
+            "(`source` in convert_argmax); tf.nn.max_pool_with_argmax returns "
+            "'flat', PyTorch returns 'plane'. Pass the size before pooling as "
+            "`output_size` or `like` (`input_size` in convert_argmax)."
         )

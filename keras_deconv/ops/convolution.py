@@ -1,4 +1,4 @@
-"""Convolution as a matrix."""
+"""The matrix of a convolution."""
 
 import math
 from typing import Any
@@ -12,7 +12,7 @@ from keras_deconv._arguments import IntOrInts
 __all__ = ["conv2d_matrix"]
 
 MAX_WEIGHTS = 2**26
-"""Of a matrix; more would take gigabytes."""
+"""Largest number of weights of a matrix; more would take gigabytes."""
 
 
 def conv2d_matrix(
@@ -22,38 +22,47 @@ def conv2d_matrix(
     padding: str = "valid",
     sparse: bool | None = None,
 ) -> Any:
-    """Write a 2D convolution as the matrix that it is.
+    """Return the matrix of a 2D convolution.
 
-    With images laid out as vectors, convolution is `M @ x`, and transposed
-    convolution is `M.T @ y`: the same pattern of weights, from outputs back to
-    inputs. It is not an inverse: `M.T @ M` is not the identity.
+    Use this function to see that convolution is a linear map. If images are
+    flattened to vectors, convolution is `M @ x`, and transposed convolution is
+    `M.T @ y`: it uses the same weights in the opposite direction, from outputs
+    to inputs. It is not the inverse: `M.T @ M` is not the identity.
 
     Reference: Dumoulin and Visin, 2016, "A guide to convolution arithmetic for
     deep learning", sections 4.1 and 4.2, https://arxiv.org/abs/1603.07285.
 
     Args:
-        kernel: Array `(kernel_height, kernel_width)`, or with channels
-            `(kernel_height, kernel_width, in_channels, out_channels)`, as in
+        kernel: Array of shape `(kernel_height, kernel_width)`, or
+            `(kernel_height, kernel_width, in_channels, out_channels)` as in
             `keras.layers.Conv2D`.
-        input_size: int or tuple of 2 ints >= 1. Height and width. The matrix
-            may have at most 2**26 weights, zeros not counted.
-        strides: int or tuple of 2 ints >= 1.
+        input_size: int or tuple of 2 ints >= 1. Height and width of the image.
+            The matrix may have at most 2**26 weights, not counting the zeros.
+        strides: int or tuple of 2 ints >= 1. The default is 1.
         padding: "valid" or "same".
-        sparse: Whether to return a SciPy sparse matrix, which needs the extra
-            `keras-deconv[sparse]`. None does so for more than 2**22 entries.
+        sparse: bool or None. Whether to return a SciPy sparse matrix, which
+            requires the extra `keras-deconv[sparse]`. None returns a sparse
+            matrix if it has more than 2**22 entries.
 
     Returns:
-        NumPy array, or `scipy.sparse.csr_array`, of shape `(out_height *
-        out_width * out_channels, height * width * in_channels)` in the dtype
-        of the kernel (half precision becomes float32 in a sparse one).
-        `M @ x.ravel()` is `keras.ops.conv` of one image `x`
-        (height, width, channels), and `M.T @ y.ravel()` is
-        `keras.ops.conv_transpose` with the same kernel, where that has the
-        size of the input.
+        A NumPy array or a `scipy.sparse.csr_array` of shape `(out_height *
+        out_width * out_channels, height * width * in_channels)`. It has the
+        dtype of the kernel, except that SciPy stores half precision as float32.
+        `M @ x.ravel()` equals `keras.ops.conv` of one image `x` of shape
+        `(height, width, channels)`. `M.T @ y.ravel()` equals
+        `keras.ops.conv_transpose` with the same kernel if its output has the
+        size of the image.
 
     Raises:
-        ValueError: If an argument is not as described, or the kernel does not
-            fit into the input.
+        ValueError: If `kernel` does not have one of the shapes above, or is
+            empty.
+        ValueError: If `input_size` or `strides` is not an int >= 1 or a tuple
+            of 2 ints >= 1.
+        ValueError: If `padding` is not "valid" or "same".
+        ValueError: If `sparse` is not a bool or None.
+        ValueError: If the kernel is larger than the image and
+            `padding="valid"`.
+        ValueError: If the matrix would have more than 2**26 weights.
         ImportError: If the matrix is sparse and SciPy is not installed.
 
     Example:
@@ -65,7 +74,7 @@ def conv2d_matrix(
         >>> matrix[0].tolist()
         [1, 2, 3, 0, 4, 5, 6, 0, 7, 8, 9, 0, 0, 0, 0, 0]
     """
-    # Only a check: JAX would make float64 narrower.
+    # The result is not used, since JAX would convert float64 to float32.
     _arguments.tensor(kernel, "kernel")
     kernel = np.asarray(ops.convert_to_numpy(kernel))
     if kernel.ndim == 2:
@@ -85,18 +94,18 @@ def conv2d_matrix(
         n < k for n, k in zip(size, window, strict=True)
     ):
         raise ValueError(
-            "`input_size` must be at least the kernel with padding='valid'. "
-            f"Received: input_size={size}, kernel of {window}. Use a larger "
-            "input_size or padding='same'."
+            "`input_size` must be at least the kernel size with "
+            f"padding='valid'. Received: input_size={size}, kernel size "
+            f"{window}. Use a larger input_size or padding='same'."
         )
     pooled_size = _shapes.pooled_size(size, window, strides, padding)
     out_size = [m for m in pooled_size if m is not None]
     num_weights = math.prod((*out_size, *kernel.shape))
     if num_weights > MAX_WEIGHTS:
         raise ValueError(
-            "`input_size` must be one whose matrix has at most "
+            "`input_size` must result in a matrix with at most "
             f"{MAX_WEIGHTS:,} weights. Received: input_size={size}, which "
-            f"gives {num_weights:,}. Use a smaller size."
+            f"results in {num_weights:,} weights. Use a smaller size."
         )
     first = [
         np.arange(m) * s - _shapes.padding_before(n, m, k, s, padding)
@@ -130,10 +139,11 @@ def conv2d_matrix(
         from scipy.sparse import csr_array
     except ImportError as error:
         raise ImportError(
-            "A sparse matrix needs SciPy, which is not installed: pip install "
-            f'"keras-deconv[sparse]". The matrix has {math.prod(shape):,} '
-            "entries; sparse=False returns a NumPy array."
+            "A sparse matrix requires SciPy, which is not installed. Install "
+            'it with: pip install "keras-deconv[sparse]". To get a NumPy array '
+            f"of {math.prod(shape):,} entries instead, pass sparse=False."
         ) from error
     if weights.dtype.itemsize < 4 and "float" in weights.dtype.name:
-        weights = weights.astype("float32")  # SciPy has no half precision
+        # SciPy does not support half precision.
+        weights = weights.astype("float32")
     return csr_array((weights, (outputs, inputs)), shape=shape)

@@ -1,4 +1,4 @@
-"""Unpooling that remembers nothing, as functions."""
+"""Functions for unpooling without an index."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -28,27 +28,62 @@ def nearest_unpool(
     like: Tensor | None = None,
     data_format: str | None = None,
 ) -> Tensor:
-    """Repeat each value over the window that it was pooled from.
+    """Repeat each value over its pooling window.
 
-    See `NearestUnpool2D` for the arguments, the edge cases and the sizes.
+    This is the function behind `NearestUnpool1D`, `NearestUnpool2D` and
+    `NearestUnpool3D`. It runs on every Keras backend, on eager
+    tensors and inside compiled functions. In a functional model use the layers.
 
     Args:
-        values: Tensor of rank 3, 4 or 5.
-        pool_size: int or tuple of ints >= 1. Cells per value, per spatial axis;
-            at most 16,384 in all, such as 128x128.
-        strides: None or `pool_size`: windows that lie side by side.
-        padding: "valid" or "same", as in the pooling that is undone.
-        output_size: int or tuple of ints >= 1. Spatial size to restore.
-        like: Tensor whose spatial size is to be restored.
-        data_format: "channels_last", "channels_first" or None.
+        values: Tensor of rank 3, 4 or 5, with 1, 2 or 3 spatial axes. The dtype
+            is float16, bfloat16, float32, float64, int8, int16, int32, int64 or
+            uint8.
+        pool_size: int or tuple of ints >= 1, one per spatial axis. Window that
+            one value fills; at most 16,384 cells in all, such as 128x128. The
+            default is 2.
+        strides: None, or the same as `pool_size`, so that windows do not
+            overlap or leave gaps.
+        padding: "valid" or "same". Padding of the pooling that is undone.
+        output_size: None, int or tuple of ints >= 1, one per spatial axis.
+            Spatial size to restore. None restores the size of `like`, or
+            without `like` the size that the windows cover exactly:
+            `(size - 1) * strides + pool_size` for "valid" and `size * strides`
+            for "same".
+        like: Optional tensor with the spatial size to restore, usually the
+            tensor that was pooled. Its values and its channels are not used.
+        data_format: "channels_last", "channels_first" or None. None uses the
+            Keras configuration (`keras.config.image_data_format()`).
 
     Returns:
-        Tensor in the dtype of `values`, `pool_size` times as large, or in the
-        size to restore.
+        A tensor with the dtype and the channels of `values`, in the size to
+        restore.
 
     Raises:
-        ValueError: If an argument is not as described, or the size to restore
-            does not belong to the size of `values`.
+        ValueError: If `pool_size` is not an int >= 1 or a tuple of ints >= 1,
+            or has more than 16,384 cells.
+        ValueError: If `strides` is neither None nor `pool_size`.
+        ValueError: If `output_size` is not None, an int >= 1 or a tuple of ints
+            >= 1, one per spatial axis.
+        ValueError: If `padding` or `data_format` is not one of the values
+            above.
+        ValueError: If `values` is a symbolic Keras tensor, does not have rank
+            3, 4 or 5, has another dtype, or is empty in an axis other than the
+            batch.
+        ValueError: If pooling the size to restore does not give the size of
+            `values`. With "valid" padding, the last window may be incomplete.
+        ValueError: If `like` has another rank than `values`, or another size
+            than `output_size`.
+        tf.errors.InvalidArgumentError: If pooling the size to restore does not
+            give the size of `values`, in a TensorFlow graph built for unknown
+            sizes.
+
+    Edge cases:
+        With "same" padding, windows begin in the padding, as they do in
+        pooling. The first window may therefore be cut. A size to restore that
+        is smaller than the default cuts the last window. A larger size, where
+        pooling dropped cells at the end, repeats the last value.
+
+        The gradient of a value is the sum over its window.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -87,29 +122,67 @@ def bed_of_nails_unpool(
     data_format: str | None = None,
     position: IntOrInts = 0,
 ) -> Tensor:
-    """Put each value on one fixed cell of its window; zero elsewhere.
+    """Put each value at a fixed position of its window; all other cells are 0.
 
-    See `BedOfNailsUnpool2D` for the arguments, the edge cases and the sizes.
+    This is the function behind `BedOfNailsUnpool1D`, `BedOfNailsUnpool2D` and
+    `BedOfNailsUnpool3D`. It runs on every Keras backend, on eager
+    tensors and inside compiled functions. In a functional model use the layers.
 
     Args:
-        values: Tensor of rank 3, 4 or 5.
-        pool_size: int or tuple of ints >= 1. Window, per spatial axis; at most
-            16,384 cells in all, such as 128x128.
-        strides: int, tuple of ints >= 1 or None (`pool_size`). Distance
-            between windows.
-        padding: "valid" or "same", as in the pooling that is undone.
-        output_size: int or tuple of ints >= 1. Spatial size to restore.
-        like: Tensor whose spatial size is to be restored.
-        data_format: "channels_last", "channels_first" or None.
-        position: int or tuple of ints, each < `pool_size`. The cell of the
-            window that takes the value.
+        values: Tensor of rank 3, 4 or 5, with 1, 2 or 3 spatial axes. The dtype
+            is float16, bfloat16, float32, float64, int8, int16, int32, int64 or
+            uint8.
+        pool_size: int or tuple of ints >= 1, one per spatial axis. Window of
+            one value; at most 16,384 cells in all, such as 128x128. The default
+            is 2.
+        strides: None, int or tuple of ints >= 1, one per spatial axis. Distance
+            between windows, which may overlap; their product is at most 16,384.
+            None means `pool_size`.
+        padding: "valid" or "same". Padding of the pooling that is undone.
+        output_size: None, int or tuple of ints >= 1, one per spatial axis.
+            Spatial size to restore. None restores the size of `like`, or
+            without `like` the size that the windows cover exactly:
+            `(size - 1) * strides + pool_size` for "valid" and `size * strides`
+            for "same".
+        like: Optional tensor with the spatial size to restore, usually the
+            tensor that was pooled. Its values and its channels are not used.
+        data_format: "channels_last", "channels_first" or None. None uses the
+            Keras configuration (`keras.config.image_data_format()`).
+        position: int or tuple of ints >= 0, one per spatial axis, each less
+            than `pool_size`. Cell of the window that gets the value. The
+            default is 0, the first cell.
 
     Returns:
-        Tensor in the dtype of `values`, in the size that was pooled.
+        A tensor with the dtype and the channels of `values`, in the size to
+        restore.
 
     Raises:
-        ValueError: If an argument is not as described, or the size to restore
-            does not belong to the size of `values`.
+        ValueError: If `pool_size` or `strides` is not an int >= 1 or a tuple of
+            ints >= 1, or has more than 16,384 cells.
+        ValueError: If `position` is not an int >= 0 or a tuple of ints >= 0, or
+            is not less than `pool_size`.
+        ValueError: If `output_size` is not None, an int >= 1 or a tuple of ints
+            >= 1, one per spatial axis.
+        ValueError: If `padding` or `data_format` is not one of the values
+            above.
+        ValueError: If `values` is a symbolic Keras tensor, does not have rank
+            3, 4 or 5, has another dtype, or is empty in an axis other than the
+            batch.
+        ValueError: If pooling the size to restore does not give the size of
+            `values`. With "valid" padding, the last window may be incomplete.
+        ValueError: If `like` has another rank than `values`, or another size
+            than `output_size`.
+        tf.errors.InvalidArgumentError: If pooling the size to restore does not
+            give the size of `values`, in a TensorFlow graph built for unknown
+            sizes.
+
+    Edge cases:
+        With "same" padding, windows begin in the padding, as they do in
+        pooling. A value is dropped if its position lies in the padding or
+        outside the size to restore. A size that is larger than the default,
+        where pooling dropped cells at the end, is filled with 0.
+
+        The gradient of a value is the gradient at its position.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -124,7 +197,8 @@ def bed_of_nails_unpool(
         max_cells=_arguments.MAX_FILLED_CELLS,
     )
     position = _arguments.position(position, pool_size)
-    # Each stride is a block of cells; a position beyond it lies in a later one.
+    # The kernel fills blocks of `strides` cells. A position outside the first
+    # block lies in a later one.
     blocks, cells = zip(*map(divmod, position, strides), strict=True)
     return _unpool(
         values,
@@ -152,7 +226,7 @@ def _unpool(
     first: tuple[int, ...],
     fill: float | None,
 ) -> Tensor:
-    """Make each value a block of `strides` cells, and lay blocks on windows.
+    """Turn each value into a block of `strides` cells, and arrange the blocks.
 
     A block begins `first` cells after the first cell of its window.
     """
@@ -188,7 +262,7 @@ def _unpool(
 def _require_blocks(
     values: Tensor, target: tuple, size: tuple, window: tuple
 ) -> Tensor:
-    """`_shapes.check_block_size` for sizes not known until run time."""
+    """Run `_shapes.check_block_size` on sizes known only at run time."""
     pool_size, strides, padding = window
 
     def rules() -> Iterator[Any]:
@@ -199,9 +273,9 @@ def _require_blocks(
 
     return _backends.require_lengths(
         rules(),
-        "The size to restore (`output_size` or `like`) must be one that "
-        f"shrinks to the size of `values`, with pool_size={pool_size}, "
-        f"strides={strides}, padding={padding!r}. Received: size to restore",
+        "Pooling the size to restore (`output_size` or `like`) must give the "
+        f"size of `values`, with pool_size={pool_size}, strides={strides}, "
+        f"padding={padding!r}. Received: size to restore",
         *target,
         "values of size",
         *size,

@@ -34,43 +34,65 @@ def convert_argmax(
     channels: int | None = None,
     data_format: str | None = None,
 ) -> Tensor:
-    """Write the index of max pooling in the way of another framework.
+    """Convert the index of max pooling to the format of another framework.
 
-    Formats, each counted from 0 over the input of the pooling:
+    Use this function to unpool with an index from TensorFlow, PyTorch or ONNX,
+    or to compare indices with them. All formats count from 0 over the input of
+    the pooling:
 
-    - "window": position inside the window, row by row.
-    - "plane": `row * width + column` within one channel (PyTorch; with depth,
-      `(depth * height + row) * width + column`).
-    - "flat": `(row * width + column) * channels + channel` within one image
-      (`tf.nn.max_pool_with_argmax`, TF Addons). With
-      `include_batch_in_index=True` TensorFlow adds `height * width *
-      channels` per image: take `argmax % (height * width * channels)` first.
+    - "window": position inside the window, in row-major order.
+    - "plane": `row * width + column` within one channel, as in PyTorch. In 3D,
+      it is `(slice * height + row) * width + column`.
+    - "flat": `(row * width + column) * channels + channel` within one image, as
+      in `tf.nn.max_pool_with_argmax` and TF Addons. With
+      `include_batch_in_index=True` TensorFlow adds `height * width * channels`
+      per image: pass `argmax % (height * width * channels)`.
     - "onnx": `((image * channels + channel) * height + row) * width + column`,
-      as ONNX MaxPool counts.
+      as in ONNX MaxPool.
 
     Args:
         argmax: Integer tensor of rank 3, 4 or 5.
-        source: Format of `argmax`: "window", "flat", "plane" or "onnx".
-        target: Format to give.
-        input_size: int or tuple of ints >= 1. Spatial size that was pooled.
-        pool_size: Window of that pooling. Used for "window" alone, as are
-            `strides` and `padding`.
-        strides: Strides of that pooling; None means `pool_size`.
-        padding: Padding of that pooling, "valid" or "same".
-        channels: int >= 1. Channels that were pooled; None takes those of
-            `argmax`.
-        data_format: How `argmax` is laid out: "channels_last",
-            "channels_first" or None.
+        source: "window", "flat", "plane" or "onnx". Format of `argmax`.
+        target: "window", "flat", "plane" or "onnx". Format to return.
+        input_size: int or tuple of ints >= 1, one per spatial axis. Spatial
+            size of the input of the pooling.
+        pool_size: int or tuple of ints >= 1, one per spatial axis. Window of
+            the pooling. The default is 2. Only the format "window" uses
+            `pool_size`, `strides` and `padding`.
+        strides: None, int or tuple of ints >= 1, one per spatial axis. Strides
+            of the pooling. None means `pool_size`.
+        padding: "valid" or "same". Padding of the pooling.
+        channels: None or int >= 1. Number of channels of the input of the
+            pooling. None uses the number of channels of `argmax`.
+        data_format: "channels_last", "channels_first" or None. Layout of
+            `argmax`. None uses the Keras configuration.
 
     Returns:
-        Tensor in the shape of `argmax`: uint8 or int32 for "window", else
-        int64 (on JAX int32, unless `jax_enable_x64` is set).
+        A tensor with the shape of `argmax`. The dtype is uint8 or int32 for
+        "window", and int64 otherwise (int32 on JAX unless `jax_enable_x64` is
+        set).
 
     Raises:
-        ValueError: An argument breaks the rule that the error names; the index
-            is no integer or, where that can be seen, points outside the input
-            or outside its window. In compiled functions, where it cannot be
-            seen, what comes out of such an index means nothing.
+        ValueError: If `source`, `target`, `padding` or `data_format` is not one
+            of the values above.
+        ValueError: If `input_size`, `pool_size` or `strides` is not an int >= 1
+            or a tuple of ints >= 1, one per spatial axis.
+        ValueError: If `argmax` is a symbolic Keras tensor, does not have rank
+            3, 4 or 5, or does not have an integer dtype.
+        ValueError: If `channels` is less than the number of channels of
+            `argmax`.
+        ValueError: If `source` or `target` is "window" and pooling `input_size`
+            does not give the size of `argmax`.
+        ValueError: If an index points outside the input, outside its window or
+            into padding. Only eager calls on the CPU check this.
+        ValueError: If positions do not fit into int32 on JAX without
+            `jax_enable_x64`.
+        tf.errors.InvalidArgumentError: If sizes do not match, in a TensorFlow
+            graph built for unknown sizes.
+
+    Edge cases:
+        In compiled functions and on a GPU, the result for an index that points
+        outside is undefined.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -89,7 +111,7 @@ def convert_argmax(
     _arguments.check_integer_index(argmax.dtype)
     num_spatial_dims = len(argmax.shape) - 2
     pool_size, strides, padding = _arguments.window(
-        # Nothing compares the cells here.
+        # Conversion does not compare the cells, so the window may be large.
         *(pool_size, strides, padding, num_spatial_dims),
         max_cells=2**31 - 1,
     )
@@ -159,14 +181,15 @@ def convert_argmax(
 def _require_windows(
     argmax: Tensor, size: tuple[int, ...], window: tuple, data_format: str
 ) -> Tensor:
-    """`_shapes.check_unpooled_size` for sizes not known until run time."""
+    """Run `_shapes.check_unpooled_size` on sizes known only at run time."""
     found = _shapes.spatial_size(_backends.shape(argmax), data_format)
     expected = _shapes.pooled_size(size, *window)
     return _backends.require_lengths(
         (m == n for m, n in zip(found, expected, strict=True)),
-        "`argmax` must have the size that pooling gives. Give the pooling's "
-        "own `input_size`, `pool_size`, `strides` and `padding`. Received: "
-        f"input_size={size}, which gives {expected}, and argmax of size",
+        "`argmax` must have the size of the pooled tensor. Pass the "
+        "`input_size`, `pool_size`, `strides` and `padding` of the pooling. "
+        f"Received: input_size={size}, which pools to {expected}, and argmax "
+        "of size",
         *found,
         before=argmax,
     )
@@ -178,10 +201,10 @@ def _check_no_padding(argmax: Tensor, again: Tensor) -> None:
     differs = ops.convert_to_numpy(argmax) != ops.convert_to_numpy(again)
     if differs.any():
         raise ValueError(
-            "`argmax` must point at cells of the input; "
+            "`argmax` must point to cells of the input. Received: "
             f"{differs.sum()} of {differs.size} window indices point into "
-            "padding. Give the pooling's own `input_size`, `pool_size`, "
-            "`strides` and `padding`."
+            "padding. Pass the `input_size`, `pool_size`, `strides` and "
+            "`padding` of the pooling."
         )
 
 
@@ -192,8 +215,9 @@ def _check_inside_windows(offsets: Tensor) -> None:
     if seen.size and seen.min() < 0:
         raise ValueError(
             "`argmax` must point into the windows that `pool_size`, `strides` "
-            f"and `padding` lay out; {(seen < 0).sum()} of {seen.size} indices "
-            "do not. Give the pooling's own arguments. If it padded in "
-            "another way, as PyTorch and Caffe can, there is no window index: "
-            "unpool with index_format='plane' or 'flat' instead."
+            f"and `padding` define. Received: {(seen < 0).sum()} of "
+            f"{seen.size} indices point outside. Pass the arguments of the "
+            "pooling. If the pooling used another padding, as PyTorch and "
+            "Caffe can, it does not have window indices. Unpool with "
+            "index_format='plane' or 'flat' instead."
         )

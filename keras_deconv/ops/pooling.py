@@ -1,4 +1,4 @@
-"""Max pooling with indices and max unpooling as functions."""
+"""Functions for max pooling with indices and max unpooling."""
 
 import functools
 from collections.abc import Iterator
@@ -33,30 +33,66 @@ def max_pool_with_argmax(
     data_format: str | None = None,
     index_format: str = "window",
 ) -> tuple[Tensor, Tensor]:
-    """Max pooling that also returns where each maximum came from.
+    """Return the maximum of each pooling window and its index.
 
-    See `MaxPoolWithArgmax2D` for the arguments, the edge cases and the index
-    formats.
+    This is the function behind `MaxPoolWithArgmax1D`, `MaxPoolWithArgmax2D` and
+    `MaxPoolWithArgmax3D`. It runs on every Keras backend, on eager
+    tensors and inside compiled functions. In a functional model use the layers.
 
     Args:
-        inputs: Tensor of rank 3, 4 or 5 (1, 2 or 3 spatial axes), any float
-            or integer dtype.
-        pool_size: int or tuple of ints >= 1. Window, per spatial axis; at most
-            4096 cells in all, such as 64x64, since they are compared one by
-            one. So are strides.
-        strides: int, tuple of ints >= 1 or None (`pool_size`).
-        padding: "valid" or "same".
-        data_format: "channels_last", "channels_first" or None (as in the
-            Keras configuration).
-        index_format: "window", "flat" or "plane".
+        inputs: Tensor of rank 3, 4 or 5, with 1, 2 or 3 spatial axes. The dtype
+            is float16, bfloat16, float32, float64, int8, int16, int32, int64 or
+            uint8.
+        pool_size: int or tuple of ints >= 1, one per spatial axis. Window; at
+            most 4096 cells in all, such as 64x64. The cells of a window are
+            compared one by one. The default is 2.
+        strides: None, int or tuple of ints >= 1, one per spatial axis. Distance
+            between windows; their product is at most 4096. None means
+            `pool_size`.
+        padding: "valid" or "same". With "valid", windows lie inside the input,
+            and cells left over at the end are dropped. With "same", windows
+            cover the whole input; padding is never the maximum.
+        data_format: "channels_last", "channels_first" or None. None uses the
+            Keras configuration (`keras.config.image_data_format()`).
+        index_format: "window", "flat" or "plane". Meaning of the index, which
+            counts from 0 in row-major order.
+            "window" is the position inside the window, in uint8 (int32 for
+            windows of more than 256 cells).
+            "flat" is `(row * width + column) * channels + channel` within one
+            image, in int64, as `tf.nn.max_pool_with_argmax` returns it.
+            "plane" is `row * width + column` within one channel, in int64, as
+            PyTorch returns it.
+            In 3D, `row` becomes `slice * height + row`. "flat" and "plane"
+            refer to the input without padding. On JAX they are int32 unless
+            `jax_enable_x64` is set.
 
     Returns:
-        The maxima, in the dtype of `inputs`, and their integer indices, in
-        the same shape.
+        The pair `(pooled, argmax)`: the maxima in the dtype of `inputs`, and
+        their integer indices in the same shape.
 
     Raises:
-        ValueError: An argument breaks the rule that the error names, or a
-            window does not fit into the inputs.
+        ValueError: If `pool_size` or `strides` is not an int >= 1 or a tuple of
+            ints >= 1, or has more than 4096 cells.
+        ValueError: If `padding`, `data_format` or `index_format` is not one of
+            the values above.
+        ValueError: If `inputs` is a symbolic Keras tensor, does not have rank
+            3, 4 or 5, has another dtype, or is empty in an axis other than the
+            batch.
+        ValueError: If a spatial axis of `inputs` is shorter than the window and
+            `padding="valid"`.
+        ValueError: If a "flat" or "plane" index does not fit into int32 on JAX
+            without `jax_enable_x64`.
+        tf.errors.InvalidArgumentError: If `inputs` are smaller than a window,
+            in a TensorFlow graph built for unknown sizes.
+
+    Edge cases:
+        If several cells of a window hold the maximum, the index is that of the
+        first one in row-major order. A window with NaN returns NaN, and its
+        index is that of the first cell that is NaN or +inf.
+
+        The gradient of a maximum goes only to the cell that its index names,
+        even if the window holds NaN or infinity. The index does not have a
+        gradient.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -115,30 +151,80 @@ def max_unpool(
     index_format: str = "window",
     overlap: str = "sum",
 ) -> Tensor:
-    """Put values back where pooling found its maxima; zero elsewhere.
+    """Put each value where pooling found its maximum; all other cells are 0.
 
-    See `MaxUnpool2D` for the arguments, the edge cases and the sizes.
+    This is the function behind `MaxUnpool1D`, `MaxUnpool2D` and
+    `MaxUnpool3D`. It runs on every Keras backend, on eager
+    tensors and inside compiled functions. In a functional model use the layers.
 
     Args:
-        values: Tensor of rank 3, 4 or 5.
-        argmax: Integer tensor of the same shape, from `max_pool_with_argmax`.
-        pool_size: Window of the pooling that made `argmax`.
-        strides: Strides of that pooling; None means `pool_size`.
-        padding: Padding of that pooling.
-        output_size: int or tuple of ints >= 1. Spatial size to restore.
-        like: Tensor whose spatial size is to be restored, usually the one
-            that was pooled. Its values do not matter.
-        data_format: "channels_last", "channels_first" or None.
-        index_format: What `argmax` counts: "window", "flat" or "plane".
-        overlap: "sum" or "mean", for windows that overlap.
+        values: Tensor of rank 3, 4 or 5, with 1, 2 or 3 spatial axes. The dtype
+            is float16, bfloat16, float32, float64, int8, int16, int32, int64 or
+            uint8.
+        argmax: Integer tensor with the shape of `values`, as
+            `max_pool_with_argmax` returns it.
+        pool_size: int or tuple of ints >= 1, one per spatial axis. Window of
+            the pooling; at most 4096 cells in all. The default is 2.
+        strides: None, int or tuple of ints >= 1, one per spatial axis. Strides
+            of the pooling; their product is at most 4096. None means
+            `pool_size`.
+        padding: "valid" or "same". Padding of the pooling.
+        output_size: None, int or tuple of ints >= 1, one per spatial axis.
+            Spatial size to restore. None restores the size of `like`, or
+            without `like` the size that the windows cover exactly:
+            `(size - 1) * strides + pool_size` for "valid" and `size * strides`
+            for "same".
+        like: Optional tensor with the spatial size to restore, usually the
+            tensor that was pooled. Its values and its channels are not used.
+        data_format: "channels_last", "channels_first" or None. None uses the
+            Keras configuration (`keras.config.image_data_format()`).
+        index_format: "window", "flat" or "plane". Meaning of the index, as in
+            `max_pool_with_argmax`: the position inside the window,
+            `(row * width + column) * channels + channel` within one image, or
+            `row * width + column` within one channel. "flat" and "plane" depend
+            only on the size to restore, not on the windows.
+        overlap: "sum" or "mean". How to combine values that land on the same
+            cell, which happens only if `strides` is smaller than `pool_size`.
+            "sum" is the exact adjoint of pooling. With "mean", unpooling the
+            pooled values restores each maximum.
 
     Returns:
-        Tensor in the dtype of `values`, in the size that was pooled.
+        A tensor with the dtype and the channels of `values`, in the size to
+        restore.
 
     Raises:
-        ValueError: An argument breaks the rule that the error names; shapes
-            or sizes do not belong together; the index is no integer or, where
-            that can be seen, lies outside.
+        ValueError: If `pool_size` or `strides` is not an int >= 1 or a tuple of
+            ints >= 1, or has more than 4096 cells.
+        ValueError: If `output_size` is not None, an int >= 1 or a tuple of ints
+            >= 1, one per spatial axis.
+        ValueError: If `padding`, `data_format`, `index_format` or `overlap` is
+            not one of the values above.
+        ValueError: If `values` is a symbolic Keras tensor, does not have rank
+            3, 4 or 5, has another dtype, or is empty in an axis other than the
+            batch.
+        ValueError: If `values` and `argmax` have different shapes, or `argmax`
+            does not have an integer dtype.
+        ValueError: If `index_format="window"` and the size to restore does not
+            pool to the size of `values`.
+        ValueError: If `like` has another rank than `values`, or another size
+            than `output_size`.
+        ValueError: If `overlap="mean"` and `values` has an integer dtype.
+        ValueError: If an index points outside its window or outside the size to
+            restore. Only eager calls on the CPU check this.
+        ValueError: If a "flat" or "plane" index does not fit into int32 on JAX
+            without `jax_enable_x64`.
+        tf.errors.InvalidArgumentError: If shapes differ, or a size does not
+            pool to the size of `values`, in a TensorFlow graph built for
+            unknown sizes.
+
+    Edge cases:
+        In compiled functions and on a GPU, a value whose index points outside
+        its window or outside the size to restore is dropped, and its gradient
+        is 0. Values are never written to a wrong place.
+
+        The gradient of a value is the gradient at the cell that its index
+        names. With `overlap="mean"` it is divided by the number of values at
+        that cell. The index and `like` do not have gradients.
 
     Example:
         >>> import numpy as np, keras_deconv
@@ -208,7 +294,7 @@ def max_unpool(
         try:
             result = _kernels.scatter(kernel_values, argmax, size, overlap)
         except RuntimeError:
-            check()  # It says better what is wrong.
+            check()  # Its error message is better.
             raise
     return from_kernel(result, channels, data_format)
 
@@ -216,7 +302,7 @@ def max_unpool(
 def _require_window(
     inputs: Tensor, pool_size: tuple[int, ...], padding: str, data_format: str
 ) -> Tensor:
-    """`_shapes.pooled_size` for sizes that are not known until run time."""
+    """Check at run time that a window fits into the inputs."""
     if padding == "same":
         return inputs
     size = _shapes.spatial_size(_backends.shape(inputs), data_format)
@@ -226,16 +312,16 @@ def _require_window(
 
     if not _backends.are_decidable(rules()):
         raise ValueError(
-            "padding='valid' needs a lower bound for each unknown spatial size "
-            "of `inputs` in jax.export and model.export: whether a window fits "
-            "into it is not known. Use padding='same', known sizes or, in "
+            "padding='valid' requires a lower bound for each unknown spatial "
+            "size of `inputs` in jax.export and model.export, to ensure that a "
+            "window fits into it. Use padding='same', known sizes or, in "
             "jax.export, constraints: symbolic_shape('b, h, w, 3', "
             "constraints=['h >= 32', 'w >= 32']). Received: pool_size="
             f"{pool_size}, inputs of size {size}"
         )
     return _backends.require_lengths(
         rules(),
-        "Each spatial size of `inputs` must be at least the window with "
+        "Each spatial size of `inputs` must be at least the window size with "
         "padding='valid'. Use larger inputs, a smaller `pool_size` or "
         f"padding='same'. Received: pool_size={pool_size}, inputs of size",
         *size,
@@ -244,30 +330,30 @@ def _require_window(
 
 
 def _require_same_shape(argmax: Tensor, values: Tensor) -> Tensor:
-    """`_arguments.check_argmax` for shapes not known until run time."""
+    """Check at run time that the index has the shape of the values."""
     shape, expected = _backends.shape(argmax), _backends.shape(values)
     if all(isinstance(n, int) for n in (*shape, *expected)):
-        return argmax  # `_arguments.check_argmax` has compared them.
+        return argmax  # `_arguments.check_argmax` has already compared them.
     argmax = _backends.require_lengths(
         (a == b for a, b in zip(shape, expected, strict=True)),
-        "`argmax` must have the shape of `values`: one index for each value. "
+        "`argmax` must have the shape of `values`, one index for each value. "
         "Received: argmax of shape",
         *shape,
         "values of shape",
         *expected,
         before=argmax,
     )
-    # What is known of one is known of both.
+    # A size that is known for one tensor then holds for both.
     return ops.reshape(argmax, expected)
 
 
 def _require_windows(values: Tensor, windows: Windows, size: tuple) -> Tensor:
-    """`_shapes.check_unpooled_size` for sizes not known until run time."""
+    """Run `_shapes.check_unpooled_size` on sizes known only at run time."""
     return _backends.require_lengths(
         (m == n for m, n in zip(windows.num_windows, size, strict=True)),
-        "The size to restore does not pool to the size of `values`: give the "
-        "tensor that was pooled as `like`, and the pooling layer's own "
-        "arguments. Received: size to restore",
+        "The size to restore does not pool to the size of `values`. Pass the "
+        "tensor that was pooled as `like`, and the arguments of the pooling "
+        "layer. Received: size to restore",
         *windows.size,
         "windows in it",
         *windows.num_windows,

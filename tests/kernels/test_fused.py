@@ -1,4 +1,4 @@
-"""Kernels that XLA compiles on their own: where they run, and where not."""
+"""Kernels that XLA compiles separately, and when the plain ones run."""
 
 import warnings
 
@@ -18,7 +18,7 @@ SHAPE = (2, 6, 8, 3)
 
 @pytest.fixture(autouse=True)
 def _fused_on(monkeypatch):
-    # The tensors of tests are small.
+    # The tensors of the tests are below the default threshold.
     config.enable_compiled_kernels(min_elements=0)
     yield
     config.enable_compiled_kernels(True)
@@ -39,7 +39,7 @@ def with_gradient(x):
 
 
 def num_compiled(graph_def):
-    """How many functions of a graph only a compiler can run."""
+    """Return how many functions of a graph require XLA."""
     return sum(
         function.attr["_XlaMustCompile"].b
         for function in graph_def.library.function
@@ -55,7 +55,7 @@ def traced(function, shape=SHAPE):
 
 def test_each_kernel_and_its_adjoint_is_compiled():
     assert traced(there_and_back) == 4
-    # The adjoint of pooling is unpooling, which is there already.
+    # The adjoint of pooling is unpooling, which is already compiled.
     assert traced(with_gradient) == 7
 
 
@@ -73,7 +73,7 @@ def test_plain_kernels_where_sizes_are_open_or_switched_off():
         pytest.param(
             *window,
             dtype,
-            # Windows and data types are handled apart from each other.
+            # Windows and dtypes are independent of each other.
             marks=()
             if (window, dtype) in [((3, 2), "bfloat16"), ((2, 3), "float64")]
             else (pytest.mark.slow, pytest.mark.release),
@@ -112,7 +112,7 @@ def test_same_results_as_the_plain_kernels(pool_size, strides, dtype, rng):
 
 
 def test_the_index_is_all_that_is_kept():
-    """What the backward pass takes from the forward pass: one byte a window."""
+    """The backward pass only needs one byte per window."""
 
     @tf.function
     def function(x, upstream):
@@ -139,11 +139,11 @@ def test_the_index_is_all_that_is_kept():
         }
         tensors = [reference.deref() for reference in kept]
         sizes = [t.shape.num_elements() * t.dtype.size for t in tensors]
-        # The shape of the window may be read again: a few bytes.
+        # The backward pass may also keep shapes, of a few bytes.
         large = [t for t, n in zip(tensors, sizes, strict=True) if n > 64]
         assert {t.dtype for t in large} == {tf.uint8}
         assert {t.shape.num_elements() for t in large} == {2 * 3 * 4 * 3}
-        # An identity or two of the one tensor, nothing else.
+        # The same tensor may appear several times, through identities.
         assert {t.op.type for t in large} <= {
             *("Identity", "IdentityN", "StatefulPartitionedCall"),
             *("PartitionedCall", "StopGradient", "Reshape", "Cast", "AddV2"),
@@ -187,7 +187,7 @@ def test_eager_calls_compile_from_the_second_on(monkeypatch):
         return compiled(kernel, windows, options)
 
     monkeypatch.setattr(fused, "_compiled", watched)
-    for height in range(40, 50, 2):  # ever new sizes
+    for height in range(40, 50, 2):  # New sizes each time.
         ops.max_pool_with_argmax(np.zeros((1, height, 4, 1), "float32"))
     assert kernels == []
     ops.max_pool_with_argmax(np.zeros((1, 40, 4, 1), "float32"))
@@ -201,7 +201,7 @@ def test_not_more_than_so_many_sizes_are_compiled():
         for height in range(2, 2 * fused.MAX_SIZES + 8, 2)
     ]
     assert compiled == [1] * fused.MAX_SIZES + [0] * 3
-    # A size that was compiled stays so.
+    # A size that has been compiled stays compiled.
     assert traced(ops.max_pool_with_argmax, (1, 4, 6, 7)) == 1
 
 
@@ -220,7 +220,7 @@ def test_one_warning_where_xla_refuses(monkeypatch):
     assert "plain kernels" in str(caught[0].message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert traced(there_and_back) == 0  # and says nothing again
+        assert traced(there_and_back) == 0  # The warning is not repeated.
         np.testing.assert_array_equal(there_and_back(tf.constant(x)), expected)
     fused._xla_takes.cache_clear()
     assert traced(there_and_back) == 4
@@ -235,7 +235,7 @@ def model():
 
 
 def test_models_fuse_in_fit_and_predict(model, monkeypatch):
-    """Whatever jit_compile says, kernels are compiled."""
+    """Kernels are compiled for every value of jit_compile."""
     kernels = set()
     compiled = fused._compiled
 
@@ -265,7 +265,7 @@ def saved_functions(folder):
 
 def test_files_hold_nothing_that_needs_a_compiler(model, tmp_path, rng, caplog):
     x = rng.standard_normal((2, 6, 8, 3)).astype("float32")
-    expected = model.predict(x, verbose=0)  # fused, and traced before
+    expected = model.predict(x, verbose=0)  # Compiled, and traced before.
     model.export(tmp_path / "export", verbose=False)
     assert saved_functions(tmp_path / "export") == [0]
     loaded = tf.saved_model.load(tmp_path / "export")
@@ -278,9 +278,9 @@ def test_files_hold_nothing_that_needs_a_compiler(model, tmp_path, rng, caplog):
 
 def test_tflite_uses_built_in_operations(model, rng):
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    content = converter.convert()  # built-in operations alone by default
+    content = converter.convert()  # Only built-in operations by default.
     with warnings.catch_warnings():
-        # TensorFlow announces that its interpreter moves to LiteRT.
+        # TensorFlow warns that its interpreter moves to LiteRT.
         warnings.simplefilter("ignore")
         interpreter = tf.lite.Interpreter(model_content=content)
     interpreter.allocate_tensors()
@@ -293,7 +293,7 @@ def test_tflite_uses_built_in_operations(model, rng):
 
 @pytest.mark.parametrize(("pool_size", "dtype"), [(2, "float32"), (3, "int32")])
 def test_vectorized_map(pool_size, dtype, rng):
-    """TensorFlow's conversion of padding knows zeros alone."""
+    """tf.vectorized_map ignores the value of tf.pad and pads with zeros."""
     x = tf.cast(rng.integers(-9, 0, (2, 5, 7, 3)), dtype)
 
     @tf.function

@@ -1,4 +1,4 @@
-"""PyTorch's own kernels: which run, and what only that backend can do."""
+"""When PyTorch's own kernels run, and features of this backend."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ from keras_deconv._kernels.windows import lay_windows
 
 pytestmark = [
     pytest.mark.backend,
-    # PyTorch's own, when it checks gradients and when it compiles.
+    # PyTorch itself warns when it checks gradients and when it compiles.
     pytest.mark.filterwarnings(
         "ignore:`torch.jit.script:DeprecationWarning",
         "ignore:.*should not be instantiated:DeprecationWarning",
@@ -49,7 +49,7 @@ def x():
 
 @pytest.fixture
 def native_calls(monkeypatch):
-    """Whether PyTorch's own pooling gave the answer, call by call."""
+    """Record for each call whether PyTorch's own pooling ran."""
     calls = []
     pool = native_torch._pool_natively
 
@@ -73,7 +73,7 @@ def test_floats_are_pooled_by_pytorch(native_calls, dtype, index_format, x):
 
 def test_the_rest_is_pooled_by_ours(native_calls, x):
     ops.max_pool_with_argmax(x.to(torch.int64))
-    # Padding at the end alone.
+    # Padding only at the end.
     ops.max_pool_with_argmax(x, 2, 1, "same")
     for odd in (np.nan, -np.inf):
         with_odd = x.clone()
@@ -85,7 +85,7 @@ def test_the_rest_is_pooled_by_ours(native_calls, x):
 @pytest.mark.parametrize("dtype", ["int32", "int64", "float32", "float64"])
 @pytest.mark.parametrize("index_format", FORMATS)
 def test_no_digit_is_lost(dtype, index_format):
-    """Values that the next smaller dtype does not hold."""
+    """The next smaller dtype cannot represent these values."""
     values = {
         "int32": [2**31 - 1, -(2**31), 16777217, 5],
         "int64": [2**53 + 1, -(2**63), 2**31, 2**62 + 1],
@@ -142,7 +142,7 @@ def test_vmap_over_unpooling_alone(index_format, x):
 @pytest.mark.parametrize("index_format", FORMATS)
 @pytest.mark.parametrize("overlap", ["sum", "mean"])
 def test_derivatives_of_every_kind_agree(index_format, overlap):
-    """Reverse and forward mode, twice, and through `torch.func`."""
+    """Checks reverse and forward mode, second order, and `torch.func`."""
     torch.manual_seed(0)
     x = torch.randn(1, 4, 5, 1, dtype=torch.float64, requires_grad=True)
     for window in WINDOWS[:2]:
@@ -192,7 +192,7 @@ def test_positions_that_repeat_are_added():
 
 def test_an_index_into_padding_puts_its_value_nowhere():
     values = torch.tensor([1.0, 2.0]).reshape(1, 2, 1)
-    # Of 3 cells in windows of 3, strides 2: the first and last are padding.
+    # With 3 cells, windows of 3 and strides of 2, both ends are padded.
     argmax = torch.tensor([0, 2], dtype=torch.uint8).reshape(1, 2, 1)
     window = dict(pool_size=3, strides=2, padding="same", output_size=3)
     assert ops.max_unpool(values, argmax, **window).ravel().tolist() == [0] * 3
@@ -224,7 +224,7 @@ def test_hessian(index_format, overlap):
         return both(x, index_format=index_format, overlap=overlap).pow(3).sum()
 
     hessian = torch.func.hessian(cubes)(x).reshape(8, 8)
-    # The maxima are doubled: (2x)^3, and 0 elsewhere.
+    # Maxima are doubled, which gives (2x)^3; other cells are 0.
     _, position = ops.max_pool_with_argmax(x, index_format="plane")
     expected = torch.zeros(8, dtype=torch.float64)
     expected[position.ravel()] = 48 * x.ravel()[position.ravel()]
@@ -254,7 +254,7 @@ def test_large_tables_are_not_kept():
         native_torch._first_in_plane,
         native_torch._offset_table,
     ]
-    # Each wraps a function, that of the tables that are kept aside.
+    # The wrapped function is the cache of the tables that are kept.
     for length, are_kept in ((2**15, False), (2**10, True)):
         x = torch.zeros(1, length, 1)
         for strides in (1, 2):
@@ -278,7 +278,7 @@ ZEROS = [[-0.0, 0.0, 0.0, -0.0], [0.0, -0.0, -0.0, 0.0]]
 def test_the_sign_of_zero_is_that_of_pytorch(
     index_format, window, dtype, monkeypatch
 ):
-    """Enough zeros for vectors, in whose maximum PyTorch takes the second."""
+    """PyTorch's vectorized maximum returns the second of equal zeros."""
     x = torch.tensor(ZEROS).repeat(2, 33)[None, :, :, None]
     x = x.repeat(2, 1, 1, 16).to(getattr(torch, dtype)).requires_grad_()
 
@@ -351,7 +351,7 @@ def test_planes_compile_to_calls_of_native_kernels(x, native_calls):
         torch.vmap(in_plane), fullgraph=True, backend="aot_eager"
     )
     images = torch.stack([x, x + 1, 2 * x])
-    # PyTorch counts several NaN in another way, which is seen when it runs.
+    # PyTorch returns another index for several NaN, so its call shows.
     images[2, 0, :2, :2, 0] = torch.nan
     expected = torch.stack([in_plane(x) for x in images])
     native_calls.clear()

@@ -1,4 +1,4 @@
-"""Each check of `contract.py` fails on a layer that breaks its promise."""
+"""Each check of `contract.py` fails on a broken layer."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Every layer keeps every promise of `contract.py`."""
+"""Every layer passes every check of `contract.py`."""
 
 import keras
 import numpy as np

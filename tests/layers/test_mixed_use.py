@@ -1,4 +1,4 @@
-"""The layers inside the rest of Keras and TensorFlow."""
+"""The layers together with other features of Keras and TensorFlow."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.oldest]
 @pytest.mark.parametrize("index_format", ["window", "flat"])
 @pytest.mark.parametrize("strides", [1, 2])
 def test_second_derivatives(index_format, strides, rng):
-    """d2/dx2 of sum(unpool(pool(x))^3) is 6 x times counts squared."""
+    """d2/dx2 of sum(unpool(pool(x))^3) is 6 * count^3 * x."""
     x = tf.constant(rng.standard_normal((1, 4, 6, 2)))
     window = dict(pool_size=2, strides=strides, index_format=index_format)
     with tf.GradientTape() as outer:
@@ -51,7 +51,7 @@ def test_sequential_and_time_distributed(rng):
 
 
 def test_video_frames_pool_as_volumes(rng):
-    """What TimeDistributed cannot do with two outputs, 3D layers can."""
+    """3D layers replace TimeDistributed, which does not support two outputs."""
     x = rng.standard_normal((2, 3, 4, 6, 2)).astype("float32")
     pooled, argmax = keras_deconv.MaxPoolWithArgmax3D((1, 2, 2))(x)
     y = keras_deconv.MaxUnpool3D((1, 2, 2))(pooled, argmax)
@@ -106,7 +106,7 @@ def test_inside_a_subclassed_model_and_a_clone(rng):
 
 
 def test_plain_tf_functions_say_nothing(caplog, capfd):
-    """No AutoGraph warning that asks users to report a bug."""
+    """AutoGraph must not print a warning that asks users to report a bug."""
 
     @tf.function
     def there_and_back(x):
@@ -117,7 +117,7 @@ def test_plain_tf_functions_say_nothing(caplog, capfd):
     assert "AutoGraph" not in caplog.text + capfd.readouterr().err
 
 
-DETERMINISTIC = """
+DETERMINISTIC = """\
 import sys
 import keras, numpy as np, tensorflow as tf
 import keras_deconv

@@ -1,11 +1,10 @@
-"""The metrics against slow NumPy definitions, and their laws."""
+"""Comparison of the metrics with slow NumPy definitions, and their laws."""
 
 import inspect
 import json
 import os
 import subprocess
 import sys
-import textwrap
 
 import keras
 import numpy as np
@@ -34,7 +33,7 @@ tensorflow_only = pytest.mark.skipif(
 
 
 def batch(seed=0, shape=(2, 5, 6), num_classes=4):
-    """Labels with some void (255) and logits; the last class never occurs."""
+    """Return labels with void (255), and logits; the last class is absent."""
     random = np.random.default_rng(seed)
     y_true = random.integers(0, num_classes - 1, shape)
     logits = random.normal(size=(*shape, num_classes)).astype("float32")
@@ -45,7 +44,7 @@ def batch(seed=0, shape=(2, 5, 6), num_classes=4):
 
 
 def oracle(metric, y_true, predicted, num_classes, absent_classes="skip"):
-    """The definition, class by class, on pixels that are not void."""
+    """Return the scores by definition, class by class, without void."""
     counted = y_true != 255
     y_true, predicted = y_true[counted], predicted[counted]
     if metric is GlobalAccuracy:
@@ -194,7 +193,7 @@ def test_void_is_as_good_as_removed(metric, garbage):
     kept = score(metric(4), y_true[counted], logits[counted])
     logits[~counted] = garbage
     assert score(metric(4), y_true, logits) == kept
-    # Sample weights can remove pixels just as well.
+    # Sample weights of 0 have the same effect.
     y_true[~counted] = 1
     assert score(metric(4), y_true, logits, counted.astype("int32")) == kept
     assert score(metric(4), y_true, logits, counted) == kept
@@ -204,7 +203,7 @@ def test_void_is_as_good_as_removed(metric, garbage):
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_nan_is_no_prediction(metric):
-    """The largest of NaN would be class 0."""
+    """argmax of NaN would return class 0."""
     y_true, logits = batch()
     best = logits.argmax(-1)
     nan = np.random.default_rng(0).random(best.shape) < 0.3
@@ -260,7 +259,7 @@ def test_void_output_of_a_net_is_wrong():
 @pytest.mark.backend
 @pytest.mark.numeric
 def test_absent_classes():
-    """Class 2 occurs nowhere, class 1 only in the predictions."""
+    """Class 2 does not occur, and class 1 only occurs in predictions."""
     y_true, y_pred = [[0, 0, 0, 0]], [[0, 0, 0, 1]]
     expected = {
         (ClassAccuracy, "skip"): 3 / 4,
@@ -319,7 +318,7 @@ def test_counts_stay_exact(size):
 
 
 def test_float32_counts_would_not_be_exact():
-    """The proof that the test above can fail."""
+    """This proves that the test above can fail."""
     assert np.float32(2**24) + np.float32(1) == 2**24
 
 
@@ -458,10 +457,10 @@ def test_fit_and_evaluate(jit_compile):
 
 
 def test_callbacks_take_the_highest_score(tmp_path):
-    # Before 3.11 two of the callbacks look for "acc" in the name instead.
+    # Before Keras 3.11, two of the callbacks search the name for "acc".
     mode = "auto" if keras.version() >= "3.11" else "max"
     file = tmp_path / "best.keras"
-    # By names of ours and by a name that the user gives.
+    # Default names, and a name from the user.
     scores = [*three_metrics(), BoundaryF1(3, name="contours")]
     callbacks = {
         f"val_{score.name}": [
@@ -515,7 +514,7 @@ def test_mixed_precision():
     )
 
 
-# Keras 3.15 reads TensorFlow variables by a protocol that NumPy 2 deprecates.
+# Keras 3.15 uses a protocol for TensorFlow variables that NumPy 2 deprecates.
 @pytest.mark.slow
 @pytest.mark.backend
 @pytest.mark.numeric
@@ -596,47 +595,47 @@ def test_update_in_a_graph_with_unknown_sizes():
         )
 
 
-REPLICAS = """
-    import keras, numpy as np, tensorflow as tf
-    from keras_deconv.losses import SegmentationCrossentropy
-    from keras_deconv.metrics import (
-        BoundaryF1, ClassAccuracy, GlobalAccuracy, MeanIoU
+REPLICAS = """\
+import keras, numpy as np, tensorflow as tf
+from keras_deconv.losses import SegmentationCrossentropy
+from keras_deconv.metrics import (
+    BoundaryF1, ClassAccuracy, GlobalAccuracy, MeanIoU
+)
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(
+    cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+def evaluate():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((4, 4, 2)), keras.layers.Conv2D(3, 1)]
     )
-
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(
-        cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        loss=SegmentationCrossentropy(),
+        metrics=[
+            GlobalAccuracy(3), ClassAccuracy(3), MeanIoU(3),
+            BoundaryF1(3, tolerance=0.2),
+        ],
+        jit_compile=False,
     )
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    random = np.random.default_rng(0)
+    images = random.normal(size=(8, 4, 4, 2)).astype("float32")
+    masks = (images[..., 0] > 0).astype("uint8") + (images[..., 1] > 0)
+    masks[:, 0] = 255
+    masks = masks.astype("uint8")
+    # As much void in every image: the mean over replicas is the whole.
+    model.fit(images, masks, batch_size=4, shuffle=False, verbose=0)
+    return model.evaluate(images, masks, batch_size=4, verbose=0)
 
-    def evaluate():
-        keras.utils.set_random_seed(0)
-        model = keras.Sequential(
-            [keras.Input((4, 4, 2)), keras.layers.Conv2D(3, 1)]
-        )
-        model.compile(
-            keras.optimizers.SGD(0.1),
-            loss=SegmentationCrossentropy(),
-            metrics=[
-                GlobalAccuracy(3), ClassAccuracy(3), MeanIoU(3),
-                BoundaryF1(3, tolerance=0.2),
-            ],
-            jit_compile=False,
-        )
-        random = np.random.default_rng(0)
-        images = random.normal(size=(8, 4, 4, 2)).astype("float32")
-        masks = (images[..., 0] > 0).astype("uint8") + (images[..., 1] > 0)
-        masks[:, 0] = 255
-        masks = masks.astype("uint8")
-        # As much void in every image: the mean over replicas is the whole.
-        model.fit(images, masks, batch_size=4, shuffle=False, verbose=0)
-        return model.evaluate(images, masks, batch_size=4, verbose=0)
-
-    alone = evaluate()
-    with strategy.scope():
-        together = evaluate()
-    assert len(alone) == 5 and min(alone) > 0, alone
-    np.testing.assert_allclose(together, alone, rtol=1e-5)
+alone = evaluate()
+with strategy.scope():
+    together = evaluate()
+assert len(alone) == 5 and min(alone) > 0, alone
+np.testing.assert_allclose(together, alone, rtol=1e-5)
 """
 
 
@@ -647,7 +646,7 @@ def test_two_replicas_give_what_one_gives():
     root = str(ROOT)
     path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
     finished = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(REPLICAS)],
+        [sys.executable, "-c", REPLICAS],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
@@ -663,7 +662,7 @@ def test_merge_state_takes_metrics_of_the_same_classes_only():
         keras.metrics.MeanIoU(3),
         BoundaryF1(3),
     ):
-        with pytest.raises(ValueError, match="`metrics` must all count"):
+        with pytest.raises(ValueError, match="`metrics` must count the same"):
             MeanIoU(3).merge_state([other])
 
 
@@ -671,7 +670,7 @@ def test_merge_state_takes_metrics_of_the_same_classes_only():
 
 
 def boundary(ids, true_ids, index):
-    """Boundary of a class, pixel by pixel, of one image."""
+    """Return the boundary of a class in an image, pixel by pixel."""
     result = np.zeros(ids.shape, bool)
     for row, column in np.ndindex(*ids.shape):
         for step in ((0, 1), (1, 0), (1, 1)):
@@ -686,7 +685,7 @@ def boundary(ids, true_ids, index):
 
 
 def share_near(boundaries, others, distance):
-    """Share of the boundary pixels that are near the others."""
+    """Return the fraction of boundary pixels that are near other ones."""
     if not (boundaries.any() and others.any()):
         return 0.0
     distances = ndimage.distance_transform_edt(~others)
@@ -694,7 +693,7 @@ def share_near(boundaries, others, distance):
 
 
 def boundary_oracle(y_true, predicted, num_classes, tolerance):
-    """F1 by image and class, NaN where there is none."""
+    """Return F1 by image and class, and NaN if it is not defined."""
     scores = np.full((len(y_true), num_classes), np.nan)
     distance = tolerance * np.hypot(*y_true.shape[1:])
     for image, index in np.ndindex(*scores.shape):
@@ -713,9 +712,9 @@ def mean_over_images(scores):
 
 
 def patches(seed=0, shape=(3, 13, 17), num_classes=4, num_void=2):
-    """Masks of rectangles, with void, and noisy predictions shifted a bit.
+    """Return masks of rectangles with void, and noisy, shifted predictions.
 
-    Class 3 occurs in the last image and in predictions only.
+    Class 3 only occurs in the last image and in predictions.
     """
     random = np.random.default_rng(seed)
     coarse = random.integers(0, num_classes - 1, (shape[0], 4, 5))
@@ -752,7 +751,7 @@ def check_that_void_hides_predictions(metric):
 
 
 def check_that_void_is_as_good_as_cut_off(metric):
-    """Pixels cannot be taken out of an image, but its margins can."""
+    """Void margins must not change the score compared to a cropped image."""
     y_true, predicted = patches(num_void=0)
     margins = np.full(y_true.shape, 255)
     margins[:, 1:10, 4:15] = y_true[:, 1:10, 4:15]
@@ -815,7 +814,7 @@ def test_boundary_f1_of_discs(tolerance):
 
 @pytest.mark.parametrize("scale", [1, 2, 10])
 def test_a_distance_equal_to_the_tolerance_matches(scale):
-    """The diagonal is 50 pixels times the scale, the shift 5 times it."""
+    """The diagonal is 50 * scale pixels, and the shift is 5 * scale."""
     y_true = np.zeros((1, 30 * scale, 40 * scale), "int64")
     predicted = y_true.copy()
     y_true[0, 10, 10] = predicted[0, 10 + 3 * scale, 10 + 4 * scale] = 1
@@ -824,7 +823,7 @@ def test_a_distance_equal_to_the_tolerance_matches(scale):
 
 
 def test_boundary_f1_bounds_one_to_one_matching_from_above():
-    """Pairing each pixel once, as the authors do, finds a bit less."""
+    """The authors pair each pixel once, which gives slightly lower scores."""
     y_true, predicted = discs((11, 14), 7), discs((12, 15), 8)
     true, found = (
         np.argwhere(boundary(ids[0], y_true[0], 1))
@@ -835,7 +834,7 @@ def test_boundary_f1_bounds_one_to_one_matching_from_above():
     pairs = sparse.csgraph.maximum_bipartite_matching(
         sparse.csr_matrix(is_near)
     )
-    # F1 of P = pairs / found and R = pairs / true.
+    # F1 for P = pairs / found and R = pairs / true.
     one_to_one = 2 * (pairs >= 0).sum() / (len(true) + len(found))
     metric = BoundaryF1(2, tolerance=0.05)
     metric.update_state(y_true, predicted)
@@ -847,7 +846,9 @@ def test_boundary_f1_bounds_one_to_one_matching_from_above():
 def test_classes_count_where_the_labels_have_a_boundary_of_them():
     y_true = np.zeros((3, 4, 4), "int64")  # The first image has no boundary.
     y_true[1, :, 2:] = 1
-    y_true[2] = [[0, 255, 2, 2]] * 4  # Nor has the last one, but for void.
+    y_true[2] = [
+        [0, 255, 2, 2]
+    ] * 4  # The last one only has a border with void.
     predicted = y_true.copy()
     predicted[0, 0, 0] = 2
     predicted[1, 3] = 2
@@ -886,7 +887,7 @@ def test_boundaries_at_void():
 
 
 class BoundariesOfVoid(BoundaryF1):
-    """Broken: takes void for a class, as the authors do."""
+    """A broken metric that treats void as a class, as the authors do."""
 
     def _boundaries(self, ids, true_ids):
         return super()._boundaries(ids, ops.zeros_like(true_ids))
@@ -951,7 +952,7 @@ def test_boundary_f1_errors():
             BoundaryF1(3, tolerance=tolerance)
 
 
-# Compiling takes ten seconds; the graphs below are compiled in any case.
+# Compilation takes ten seconds; the graphs below are compiled anyway.
 @pytest.mark.slow
 @pytest.mark.release
 @pytest.mark.backend
@@ -1028,7 +1029,7 @@ def test_boundary_f1_under_half_precision():
     finally:
         keras.config.set_dtype_policy(policy)
     stripes = np.zeros((1, 300, 400), "uint8")
-    stripes[:, ::2] = 1  # More boundary than float16 can count.
+    stripes[:, ::2] = 1  # More boundary pixels than float16 can count.
     assert score(metric, stripes, stripes.astype("int32")) == 1
     assert keras.backend.standardize_dtype(metric.result().dtype) == "float32"
 

@@ -1,4 +1,4 @@
-"""The convolution as a matrix, and transposed convolution as its transpose."""
+"""Convolution as a matrix, and transposed convolution as its transpose."""
 
 import itertools
 import sys

@@ -1,7 +1,7 @@
-"""One rule for gradients where values are not finite, on every backend.
+"""Gradients with NaN and infinity are the same on every backend.
 
-Pooling hands the gradient to the cell of the index, and unpooling reads it
-there, whatever the values are.
+The gradient of pooling goes to the cell of the index, and unpooling reads its
+gradient there, for all values.
 """
 
 import keras
@@ -56,7 +56,7 @@ def test_pooling_hands_it_to_the_cell_of_the_index(window, index, index_format):
     "values", [[inf, 1], [inf, inf], [-inf, inf], [nan, 1], [2, 1]]
 )
 def test_unpooling_reads_it_there(values, overlap, index_format):
-    """Both windows chose the middle one of three cells."""
+    """The maximum of both windows is the middle one of three cells."""
     window = dict(pool_size=2, strides=1, index_format=index_format)
     argmax = keras.ops.convert_to_tensor(
         np.array([1, 0] if index_format == "window" else [1, 1], "int32")

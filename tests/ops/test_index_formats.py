@@ -1,7 +1,7 @@
-"""Index formats: there and back, and as other frameworks count.
+"""Conversion of index formats, and comparison with other frameworks.
 
-The golden vectors were made by PyTorch, TensorFlow and ONNX
-(`golden/make.py`), so that any machine can compare with them.
+`golden/make.py` wrote the golden vectors with PyTorch, TensorFlow and ONNX. The
+tests do not require these frameworks.
 """
 
 import keras
@@ -29,7 +29,7 @@ def golden(case):
 
 
 def window_of(case):
-    """Window and strides, from a name such as torch_2d_3_2."""
+    """Return window and strides from a name such as torch_2d_3_2."""
     _, _, window, strides, *_ = case.split("_")
     return int(window), int(strides)
 
@@ -61,7 +61,7 @@ def test_golden_pytorch(case):
 
 
 def test_golden_pytorch_with_its_own_padding():
-    """Positions need no window: indices come in as they are."""
+    """Positions do not depend on windows, so they are not converted."""
     vectors = golden("padded_2d")
     y = ops.max_unpool(
         vectors["pooled"],
@@ -175,7 +175,7 @@ def test_formats_count_as_documented(rng):
 
 @pytest.mark.backend
 def test_channels_of_the_pooled_tensor_count():
-    """An index of some channels refers to all that were pooled."""
+    """An index of some channels refers to all channels of the input."""
     plane = np.array([5, 2]).reshape(1, 1, 2, 1)
     flat = ops.convert_argmax(
         plane, "plane", "flat", input_size=(2, 4), channels=64
@@ -192,7 +192,7 @@ def test_channels_of_the_pooled_tensor_count():
     keras.backend.backend() == "jax", reason="JAX counts in int32 here"
 )
 def test_positions_beyond_int32():
-    """Three rows of 2**30 columns, of which only the index exists."""
+    """The input would have 3 rows of 2**30 columns; only the index exists."""
     rows, columns, width = 3, 2**30, 4096
     argmax = np.full((1, rows, columns // width, 1), width - 1, "int32")
     window = dict(input_size=(rows, columns), pool_size=(1, width), channels=5)

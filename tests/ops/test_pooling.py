@@ -1,4 +1,4 @@
-"""The functions against NumPy loops, laws, and other frameworks' answers."""
+"""Comparison of the functions with NumPy loops and other frameworks."""
 
 import itertools
 import re
@@ -14,13 +14,13 @@ from tests import oracles
 
 pytestmark = pytest.mark.oldest
 
-# Sizes with every remainder, windows that do and do not fit them.
+# Sizes with every remainder, with and without left-over cells.
 LENGTHS = range(1, 10)
 WINDOWS = range(1, 5)
 
 
 def _distinct(rng, shape):
-    """No two values are equal, so that there is one answer."""
+    """Return distinct values, so that maxima are unique."""
     return rng.permutation(np.prod(shape)).reshape(shape).astype("float32")
 
 
@@ -33,7 +33,7 @@ def test_pool_and_unpool_for_every_size(window, padding, rng):
     for height, width in itertools.product(LENGTHS, LENGTHS):
         if padding == "valid" and window > min(height, width):
             continue
-        # Small integers: most windows have ties.
+        # With small integers, most windows have ties.
         x = rng.integers(-2, 3, (2, height, width, 3)).astype("float32")
         pooled, argmax = ops.max_pool_with_argmax(x, window, padding=padding)
         expected, window_index, plane_index = oracles.max_pool(
@@ -62,7 +62,7 @@ def test_first_of_equal_maxima_wins(padding):
     x = np.zeros((1, 6, 6, 1), "float32")
     _, argmax = ops.max_pool_with_argmax(x, 2, padding=padding)
     np.testing.assert_array_equal(argmax, 0)
-    # Later columns of the first row come before the second row.
+    # The whole first row comes before the second row.
     x = np.array([[0, 1], [1, 0]], "float32").reshape(1, 2, 2, 1)
     assert np.ravel(ops.max_pool_with_argmax(x)[1]) == [1]
 
@@ -153,7 +153,7 @@ def test_fixed_unpooling(size, extra, rng):
 
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 def test_fixed_unpooling_lies_where_pooling_with_padding_did(data_format, rng):
-    # Windows of 4 on 9 cells: 3 cells of padding, of which 1 is in front.
+    # Windows of 4 on 9 cells need 3 cells of padding, 1 of them in front.
     values = rng.standard_normal((2, 3, 3, 5)).astype("float32")
 
     def moved(array):
@@ -198,7 +198,7 @@ def test_bed_of_nails_with_gaps_and_overlaps(
                 values, (strides,), (position,), (size,), before
             ),
         )
-        # It is max unpooling with one index for all.
+        # Bed of nails is max unpooling with the same index everywhere.
         np.testing.assert_array_equal(
             y, ops.max_unpool(values, argmax, pool_size, strides, padding, size)
         )
@@ -435,7 +435,7 @@ def test_error_says_what_came_the_rule_and_the_way_out(call, words):
 
 
 def test_graphs_refuse_sizes_that_do_not_belong(rng):
-    """Where sizes are not known, the graph itself finds out."""
+    """If sizes are unknown, the graph checks them at run time."""
     argmax = tf.zeros((1, 3, 3, 1), "uint8")
     values = tf.ones((1, 3, 3, 1))
     anything = [None] * 4
@@ -464,7 +464,7 @@ def test_graphs_refuse_sizes_that_do_not_belong(rng):
 
 
 def test_position_outside_the_plane_stays_out_of_other_images():
-    """In a compiled function nobody can look at the index."""
+    """A compiled function cannot check the index."""
     argmax = np.array([5, -1, 0, 3]).reshape(4, 1, 1, 1)
     values = np.ones((4, 1, 1, 1), "float32")
     for overlap in ("sum", "mean"):
@@ -530,7 +530,7 @@ def test_layers_refuse_while_a_model_is_built():
             keras.Input((2, 3, 4), dtype="uint8"),
             like=keras.Input((None, 8, 1)),
         )
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError, match="at least the window size"):
         keras_deconv.MaxPoolWithArgmax2D(3)(values)
     with pytest.raises(ValueError, match="dtype bool"):
         keras_deconv.MaxPoolWithArgmax2D()(keras.Input((4, 4, 1), dtype="bool"))
@@ -545,7 +545,7 @@ def test_layers_refuse_while_a_model_is_built():
         unpool([values, index])
     with pytest.raises(ValueError, match="must not be larger"):
         keras_deconv.layers.CropLike2D()(values, like=keras.Input((3, 3, 1)))
-    with pytest.raises(ValueError, match="that shrinks to the size"):
+    with pytest.raises(ValueError, match="must give the size of `values`"):
         keras_deconv.NearestUnpool2D()(values, like=keras.Input((3, 9, 1)))
 
 

@@ -1,7 +1,7 @@
 """Random cases against NumPy loops, PyTorch and TensorFlow.
 
-The default suite draws the same few cases each time. The tests marked `release`
-draw many new ones.
+The default tests use the same few cases each time. The tests marked `release`
+use many new ones.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.live]
 
 @pytest.fixture(scope="module", autouse=True)
 def _plain_kernels():
-    """Compiling takes long: one case in eight does, see `equals_loops`."""
+    """Disable compilation, which is slow; one case in eight still compiles."""
     config.enable_compiled_kernels(False)
     yield
     config.enable_compiled_kernels(True)
@@ -34,7 +34,7 @@ MANY = hypothesis.settings(max_examples=2000, deadline=None)
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A pooling, and the seed of what is pooled."""
+    """Arguments of a pooling, and the seed of its inputs."""
 
     size: tuple[int, ...]
     pool_size: tuple[int, ...]
@@ -47,7 +47,7 @@ class Case:
     seed: int = 0
 
     def inputs(self, infinite=True):
-        """Small integers, exact in every dtype: most windows have ties."""
+        """Return integers, exact in every dtype; most windows have ties."""
         rng = np.random.default_rng(self.seed)
         x = rng.integers(-3, 4, (2, *self.size, self.channels))
         x = x.astype("float32")
@@ -121,7 +121,7 @@ def equals_loops(case):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             pooled, argmax = ops.max_pool_with_argmax(inputs, **window)
-            # No product with -inf: its gradient is what is looked at.
+            # A product with -inf would hide the gradient.
             is_inf = tf.math.is_inf(pooled)
             finite = tf.where(is_inf, tf.zeros_like(pooled), pooled)
             total = tf.reduce_sum(finite * to_layer(upstream))
@@ -158,7 +158,7 @@ def equals_loops(case):
         expected = oracles.max_unpool(values, plane, case.size, overlap)
         exact = overlap == "sum" or not case.overlaps
         compare(from_layer(y), expected, exact, tolerance)
-        # d(sum y^2)/dv = 2 y read at the index, over the count for "mean".
+        # d(sum y^2)/dv is 2 y at the index, divided by the count for "mean".
         share = 2 * expected
         if overlap == "mean":
             share = share / np.maximum(count, 1)
@@ -208,7 +208,7 @@ def equals_pytorch(case):
         tape.gradient(pooled, ours, output_gradients=tf.constant(upstream)),
         theirs.grad.numpy(),
     )
-    if case.overlaps:  # PyTorch leaves open which of several values stays
+    if case.overlaps:  # PyTorch does not define which of several values stays.
         return
     values = torch.from_numpy(upstream).requires_grad_()
     restored = unpool(
@@ -216,7 +216,7 @@ def equals_pytorch(case):
     )
     weights = rng.integers(-3, 4, x.shape).astype("float32")
     restored.backward(torch.from_numpy(weights))
-    # The window index goes the fast way, the plane index the general one.
+    # The window index uses the fast kernels, the plane index the general ones.
     _, offsets = ops.max_pool_with_argmax(
         ours, **{**window, "index_format": "window"}
     )
@@ -294,7 +294,7 @@ def test_many_random_cases(name):
 @FEW
 @hypothesis.given(cases())
 def test_unpool_is_the_adjoint_of_pooling(case):
-    """<J d, v> = <d, unpool(v)> for the linearization J of pooling."""
+    """<J d, v> = <d, unpool(v)> holds for the linearization J of pooling."""
     rng = np.random.default_rng(case.seed)
     x = tf.constant(rng.standard_normal((2, *case.size, case.channels)))
     direction = tf.constant(rng.standard_normal(x.shape))
@@ -316,7 +316,7 @@ def test_unpool_is_the_adjoint_of_pooling(case):
 @FEW
 @hypothesis.given(cases())
 def test_pooling_gives_back_what_was_unpooled(case):
-    """pool(unpool(v, i)) = v for v >= 0, without overlap."""
+    """pool(unpool(v, i)) = v holds for v >= 0 without overlap."""
     strides = tuple(map(max, case.strides, case.pool_size))
     window = dict(
         pool_size=case.pool_size, strides=strides, padding=case.padding
@@ -348,7 +348,7 @@ def test_mean_unpooling_keeps_every_maximum(case):
     _, _, plane = oracles.max_pool(
         x, case.pool_size, case.strides, case.padding
     )
-    # To the bit: the mean of equal values is that value.
+    # The mean of equal values is exactly that value.
     np.testing.assert_array_equal(oracles.read(y, plane), pooled)
     assert np.count_nonzero(y) == len(
         {(n, p, c) for (n, *_, c), p in np.ndenumerate(plane)}
@@ -390,13 +390,13 @@ def test_jacobian_of_transposed_conv_is_the_transpose(rng):
 
 @pytest.mark.parametrize("comparison", ["loops", "pytorch", "tensorflow"])
 def test_a_wrong_index_is_found(comparison, monkeypatch):
-    """The comparisons can fail: the last of equal maxima, not the first."""
+    """The comparisons fail for the last of equal maxima."""
     if comparison == "pytorch":
         pytest.importorskip("torch")
     real = ops.max_pool_with_argmax
 
     def last_of_ties(inputs, *args, **kwargs):
-        # Of windows side by side, read backwards, the first is the last.
+        # Reversing the axes turns the first of equal maxima into the last.
         backwards = tf.reverse(tf.convert_to_tensor(inputs), [1, 2])
         last_first = kwargs.get("data_format") == "channels_first"
         if last_first:

@@ -1,4 +1,4 @@
-"""Sizes that are not known until run time are held to the same rules."""
+"""Sizes that are known only at run time are checked by the same rules."""
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ def zeros(*shape, dtype="float32"):
     return np.zeros(shape, dtype)
 
 
-# A function, arrays that it must refuse, and the argument that the error names.
+# A function, arrays that it must refuse, and the argument in the error.
 REFUSED = {
     "a window that does not fit": (
         ops.max_pool_with_argmax,
@@ -141,7 +141,7 @@ def test_sizes_that_fit_pass():
     ],
 )
 def test_variables_are_inputs(layer):
-    """As for layers of Keras, with the gradient of the variable."""
+    """Variables can be inputs, as in Keras layers, and have gradients."""
     x = np.arange(8, dtype="float32").reshape(1, 2, 4, 1)
     constant = tf.constant(x)
     with tf.GradientTape() as tape:
@@ -168,7 +168,7 @@ def test_variables_are_values_and_index():
         assert np.ravel(y).tolist() == [0, 1, 0, 0, 0, 0, 0, 1]
 
 
-# One of four values points outside, in each of the formats.
+# In each format, one of four values points outside.
 OUTSIDE = {
     "window": [-1, 4, 200, -(2**31)],
     "plane": [-1, 16, 10**6, 2**63 - 1, -(2**63)],
@@ -182,7 +182,7 @@ OUTSIDE = {
 )
 @pytest.mark.parametrize("index_format", OUTSIDE)
 def test_graphs_drop_values_that_point_outside(index_format, overlap, is_known):
-    """Eager calls refuse them; nothing is written elsewhere either way."""
+    """Graphs drop such values; eager calls raise an error."""
     x = np.random.default_rng(0).uniform(1, 2, (2, 4, 4, 2)).astype("float32")
     values, argmax = ops.max_pool_with_argmax(x, index_format=index_format)
     argmax = np.array(argmax, "int64")
@@ -201,7 +201,7 @@ def test_graphs_drop_values_that_point_outside(index_format, overlap, is_known):
 
     shape = values.shape if is_known else [None] * 4
     specs = [tf.TensorSpec(shape, dtype) for dtype in ("float32", "int64")]
-    # XLA knows all sizes.
+    # XLA compiles for known sizes.
     graphs = [
         tf.function(
             unpool_with_gradient, input_signature=specs, jit_compile=is_compiled
@@ -257,7 +257,7 @@ def test_jax_exports_unknown_sizes(pool_size, padding, constraints, rng):
         return pooled, plane, *unpooled
 
     exported = exported_by_jax(there_and_back, constraints)
-    # One length that windows of 2 fill and one that they do not.
+    # Windows of 2 fill one length exactly, but not the other.
     x = rng.standard_normal((2, 8, 11, 3)).astype("float32")
     expected = jax.jit(there_and_back)(x)
     for y, right in zip(exported.call(x), expected, strict=True):
@@ -267,7 +267,7 @@ def test_jax_exports_unknown_sizes(pool_size, padding, constraints, rng):
 @pytest.mark.backend
 @with_jax
 def test_jax_asks_for_bounds_of_sizes():
-    with pytest.raises(ValueError, match="needs a lower bound"):
+    with pytest.raises(ValueError, match="requires a lower bound"):
         exported_by_jax(ops.max_pool_with_argmax)
 
 
