@@ -152,7 +152,7 @@ visualize: _arguments _labels _palettes models._pairs
 
 # The same for the command, with modules of the package by their full names.
 COMMAND_TABLE = """
-__init__: commands errors modules parser
+__init__: commands errors modules parser startup
 __main__: __init__
 api:
 commands:
@@ -180,6 +180,7 @@ sources: api commands keras_deconv.data keras_deconv.data._catalog
     keras_deconv.data._sets keras_deconv.data._splits
     keras_deconv.data.sources splits
 splits:
+startup:
 training: api commands decisions evaluation history keras_deconv._arguments
     keras_deconv._files keras_deconv._graphs keras_deconv.callbacks
     keras_deconv.data keras_deconv.distribution keras_deconv.metrics

@@ -698,7 +698,7 @@ def test_training_on_crops(
         *["--image-size", "16x24", "--output", str(output)],
     ]
     assert main([*arguments, "--crop", "8x12"]) == 0
-    assert "on random parts of 8x12" in capsys.readouterr().out
+    assert "on random crops of 8x12" in capsys.readouterr().out
     [(image, _), validation_shape] = seen
     assert image.shape == (8, 8, 12, 3)
     assert validation_shape == (16, 24, 3)
@@ -1030,7 +1030,7 @@ def test_sizes_that_cannot_be_sampled_are_said(tmp_path, capsys):
     arguments += [str(tmp_path / "odd.png"), "--output", str(tmp_path / "o")]
     arguments += ["--monte-carlo", "2", "--at", "original"]
     assert main(arguments) == 1
-    assert "multiples of the stride of the model, 2. Received: 33x49" in (
+    assert "of the stride of the model (2). Received: an image of 33x49" in (
         capsys.readouterr().err
     )
 

@@ -59,14 +59,14 @@ def history_with(tmp_path, content, patience=2, has_score=True):
     [
         (b"", "0 of 2 epochs"),
         (f"{HEADER}0,1.0,0.2\n".encode(), "1 of 2 epochs"),
-        (b"epoch,loss\n0,1.0\n1,1.0\n", "no column val_mean_iou"),
-        (b"a,b\n0,1.0\n1,1.0\n", "no column epoch, loss, val_mean_iou"),
+        (b"epoch,loss\n0,1.0\n1,1.0\n", "missing column val_mean_iou"),
+        (b"a,b\n0,1.0\n1,1.0\n", "missing column epoch, loss, val_mean_iou"),
         (f"{HEADER}0,1.0,0.2\n1,1.0\n".encode(), "val_mean_iou None"),
         (f"{HEADER}0,1.0,nan\n1,1.0,0.5\n".encode(), "val_mean_iou 'nan' in"),
         (f"{HEADER}0,1.0,inf\n1,1.0,0.5\n".encode(), "val_mean_iou 'inf' in"),
         (f"{HEADER}0,1.0,9.0\n1,1.0,0.5\n".encode(), "val_mean_iou '9.0' in"),
         (f"{HEADER}0,nan,0.2\n1,1.0,0.5\n".encode(), "loss 'nan' in epoch 0"),
-        (b"epoch,loss,loss,val_mean_iou\n0,1,1,0\n1,1,1,0\n", "column twice"),
+        (b"epoch,loss,loss,val_mean_iou\n0,1,1,0\n1,1,1,0\n", "duplicate col"),
         (f"{HEADER}0,1.0,x\n1,1.0,0.5\n".encode(), "val_mean_iou 'x' in"),
         (f"{HEADER}1,1.0,0.2\n0,1.0,0.5\n".encode(), "'1' instead of 0"),
         (f"{HEADER}0,1.0,0.2,7\n1,1.0,0.5\n".encode(), r"\['7'\] in epoch 0"),
@@ -119,7 +119,7 @@ def test_without_validation_there_is_no_score(tmp_path):
     read = history_with(tmp_path, content, patience=None, has_score=False)
     assert read().num_done == 2
     (tmp_path / "history.csv").write_text(f"{HEADER}0,1.0,0.2\n1,1.0,0.5\n")
-    with pytest.raises(ValueError, match="without a validation"):
+    with pytest.raises(ValueError, match="without validation data"):
         read()
 
 
@@ -250,7 +250,7 @@ def test_the_second_training_at_once_stops(tmp_path, capsys, monkeypatch):
     try:
         assert main(arguments) == 1
         error = capsys.readouterr().err
-        assert "--output must be a folder that no other training is" in error
+        assert "--output must be a folder that is not in use by" in error
         assert len(error.splitlines()) == 1
     finally:
         ended.set()
@@ -299,9 +299,7 @@ def test_of_two_processes_at_once_the_first_one_trains(scenes_dir, tmp_path):
         with command(arguments, stderr=subprocess.PIPE) as second:
             _, error = second.communicate(timeout=300)
         assert second.returncode == 1
-        assert (
-            "error: --output must be a folder that no other training" in error
-        )
+        assert "error: --output must be a folder that is not in use" in error
         after = {p: p.stat().st_mtime_ns for p in sorted(folder.rglob("*"))}
         # But for the folders themselves, where it tries whether it may write.
         assert after.keys() == before.keys()

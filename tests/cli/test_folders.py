@@ -309,12 +309,12 @@ def test_evaluate_reads_images_as_the_training_did(
     for folders in ([], given):
         assert main(["evaluate", run, *folders]) == 0
         assert (
-            "Image values: 0 to 4080 become 0 to 255 (assumed; change it with "
-            "--value-range)\n"
+            "Image values: 0 to 4080, scaled to 0 to 255 (assumed; change it "
+            "with --value-range)\n"
         ) in capsys.readouterr().out
         assert main(["evaluate", run, *folders, *wide]) == 0
         printed = capsys.readouterr().out
-        assert "Image values: 0 to 65535 become 0 to 255\n" in printed
+        assert "Image values: 0 to 65535, scaled to 0 to 255\n" in printed
     # The disks have 200 of 255, which is 3200 in 12 bits.
     expected = [200, 3200 * 255 / 65535] * 2
     np.testing.assert_allclose(brightest, expected, rtol=1e-6)
@@ -405,33 +405,33 @@ def test_training_images_are_known_with_a_version(scenes_dir, tmp_path):
             10,
             "--train-split train[:80%] --val-split 20%",
             "Training on 6 images in {}, validating on 2 others.",
-            "2 images are in neither part and are not used. ",
+            "2 images are not used for training or validation. ",
         ),
         (
             10,
             "--train-split train[:9] --val-split none",
             "Training on 9 images in {}, without validation.",
-            "1 image is in neither part and is not used. ",
+            "1 image is not used for training or validation. ",
         ),
         (
             1,
             "--val-split 20%",
-            "Training on 1 image in {}, without validation, since one image "
-            "cannot be divided.",
+            "Training on 1 image in {}, without validation, since a single "
+            "image cannot be split.",
             None,
         ),
         (
             1,
             "",
-            "Training on 1 image in {}, without validation, since one image "
-            "cannot be divided.",
+            "Training on 1 image in {}, without validation, since a single "
+            "image cannot be split.",
             None,
         ),
         (
             2,
             "--val-split rest",
             "Training on 2 images in {}, without validation, since "
-            "--train-split train has no rest.",
+            "--train-split train does not leave out any images.",
             None,
         ),
         (2, "--val-split none", "Training on 2 images in {}, without va", None),
@@ -668,7 +668,8 @@ def test_deep_images_need_a_range_and_keep_it(tiny_models, tmp_path, capsys):
     assert "--value-range must say which values become 0 and 255" in printed
     assert "values from 640 to 3200" in printed
     assert main([*arguments, "--value-range", "0,4080"]) == 0
-    assert "Image values: 0 to 4080 become 0 to 255" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Image values: 0 to 4080, scaled to 0 to 255" in printed
     assert runs.read(run).value_range == [0.0, 4080.0]
     name = "02.png"
     for kind, options in (
@@ -748,8 +749,8 @@ def test_a_full_disk_is_said(disks, tiny_models, tmp_path, capsys, monkeypatch):
     error = last_error(capsys)
     assert error.startswith(
         f"error: The disk is full: '{run}/.resume/backup-2.weights.h5' could "
-        f"not be written. {run} keeps what was written before (model.keras, "
-        "history.csv, per_class.csv, .resume)."
+        f"not be written. {run} keeps the files that were already written "
+        "(model.keras, history.csv, per_class.csv, .resume)."
     )
     assert "repeat the command to resume" in error
     assert main(arguments) == 0
@@ -771,8 +772,9 @@ def test_predict_says_which_files_of_a_folder_it_leaves_out(tmp_path, capsys):
     arguments += [str(tmp_path / "images"), "--output", str(tmp_path / "out")]
     assert main(arguments) == 0
     assert (
-        f"warning: 2 files are left out in {tmp_path}/images, not being .png, "
-        ".jpg, .jpeg, .jfif, .bmp, .gif, .webp, .tif, .tiff: b.dng, notes.txt\n"
+        f"warning: Skipped 2 files in {tmp_path}/images without a suffix of an "
+        "image (.png, .jpg, .jpeg, .jfif, .bmp, .gif, .webp, .tif, .tiff): "
+        "b.dng, notes.txt\n"
     ) in capsys.readouterr().err
 
 
@@ -883,8 +885,8 @@ def test_no_option_of_a_training_is_repeated(tiny_models, tmp_path, capsys):
     capsys.readouterr()
     of_test = scores(*folders("test"))
     printed = capsys.readouterr().out
-    assert "The masks are read as those of the training." in printed
-    assert "0 to 4080 become 0 to 255" in printed
+    assert "masks are read with the mask options of the training." in printed
+    assert "0 to 4080, scaled to 0 to 255" in printed
     assert of_test == scores(*folders("test"), *given)
 
     # The masks that are compared are those that predict writes.

@@ -155,5 +155,5 @@ def test_a_large_cache_is_said(tmp_path, monkeypatch):
     for options, said in (([], True), (["--no-cache"], False)):
         options, _ = parse([*command, *options])
         lines = decisions.decide(options, None).lines
-        line = "Images kept in memory: about 0.0 MB (change it with --cache)"
+        line = "Images cached in memory: about 0.0 MB (change it with --cache)"
         assert (line in lines) == said

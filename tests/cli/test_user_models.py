@@ -170,16 +170,16 @@ def options(scenes_dir):
     [
         ("missing", r"nets\.py, but missing does not exist there"),
         ("constant", r"but constant there is 5\."),
-        ("other_arguments", "keyword arguments input_shape.* raises TypeError"),
+        ("other_arguments", "the arguments input_shape.* raises TypeError"),
         ("quits", "raises SystemExit: 4"),
-        ("none", "which gives an object of type NoneType"),
-        ("subclass", "gives a Network without a graph"),
-        ("gray", r"which takes \(16, 24, 1\)"),
-        ("three", r"for 6 classes.*which gives \(16, 24, 3\)"),
-        ("one", r"gives 1\. .*num_classes=2.*keras\.metrics\.BinaryIoU"),
-        ("half", r"of the size of the images, \(16, 24\).*gives \(8, 12\)"),
+        ("none", "which returns an object of type NoneType"),
+        ("subclass", "returns a Network without a graph"),
+        ("gray", r"with input shape \(16, 24, 1\)"),
+        ("three", r"for 6 classes.*with output shape \(16, 24, 3\)"),
+        ("one", r"returns 1\. .*num_classes=2.*keras\.metrics\.BinaryIoU"),
+        ("half", r"of the size of the images, \(16, 24\).*returns \(8, 12\)"),
         ("sigmoid", "ends in a sigmoid"),
-        ("square", r"take images of size \(16, 24\).*raises .*384"),
+        ("square", r"support images of size \(16, 24\).*raises .*384"),
         ("hidden_softmax", "scores are probabilities"),
         ("unregistered", "Could not locate class 'Unregistered'"),
         ("untraceable", "`Lambda` layer"),
@@ -201,13 +201,13 @@ def test_networks_that_do_not_fit_parts(nets):
     unet.save("unet.keras")
     for name, words in (
         ("nets:half_size", r"\. With --crop, height and width are None"),
-        ("unet.keras", r"^--crop needs .* which takes \(16, 24, 3\)"),
+        ("unet.keras", r"^--crop needs .* input shape \(16, 24, 3\)"),
     ):
         with pytest.raises(ValueError, match=words):
             user_models.build(name, (None, None, 3), 6)
     model = user_models.build("nets:rounds_down", (None, None, 3), 6)
     user_models.check_runs("nets:rounds_down", model, SHAPE[:2])
-    with pytest.raises(ValueError, match=r"gives \(14, 14\).* another --crop"):
+    with pytest.raises(ValueError, match=r"ns \(14, 14\).* another --crop"):
         user_models.check_runs("nets:rounds_down", model, (15, 15), "--crop")
 
 
@@ -234,8 +234,8 @@ def test_files_that_do_not_fit(tmp_path):
     assert user_models.image_size(path) == SHAPE[:2]
     assert user_models.build(path, SHAPE, 6).output_shape[-1] == 6
     for shape, num_classes, words in (
-        (SHAPE, 5, "gives .*6"),
-        ((32, 32, 3), 6, r"which takes \(16, 24, 3\)"),
+        (SHAPE, 5, "output shape .*6"),
+        ((32, 32, 3), 6, r"input shape \(16, 24, 3\)"),
     ):
         with pytest.raises(ValueError, match=f"--model must .*{words}"):
             user_models.build(path, shape, num_classes)
@@ -250,7 +250,8 @@ def test_layers_start_from_those_of_their_name_and_shapes(nets):
     lines = [*user_models.initialize(model, str(nets / "other.keras"))]
     assert lines == [
         f"Loaded 2 of 3 layers with weights from {nets}/other.keras",
-        "Not loaded, since they have other shapes there: logits",
+        "These layers were not loaded, since they have other shapes in the "
+        "file: logits",
     ]
     for name in ("conv", "deep", "logits"):
         expected = before
@@ -324,7 +325,7 @@ def test_a_finished_run_goes_on_with_more_epochs(
     options = [*options, "--model", "nets:softmax", "--output", "run"]
     assert main([*options, "--epochs", "1"]) == 0
     assert main([*options, "--epochs", "3"]) == 0
-    assert "from epoch 2 on, the learning rate is that of 3" in (
+    assert "From epoch 2, the learning rate decays over 3" in (
         capsys.readouterr().out
     )
     assert main([*options]) == 0
