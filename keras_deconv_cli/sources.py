@@ -169,8 +169,9 @@ class Source:
                 "--train-split and --val-split must not share images, since "
                 "training images would select the best epoch. "
                 f"Received: --train-split {train} with --val-split "
-                f"{validation}. Use --val-split rest to validate on the other "
-                "images, or --val-split none to train without validation."
+                f"{validation}. Use `--val-split rest` to validate on the "
+                "other images, or `--val-split none` to train without "
+                "validation."
             )
         if self.parts:
             return self._divide_folders(train, validation, number, seed)
@@ -206,8 +207,8 @@ class Source:
                 parts["validation"] = self.part(validation)
             except ValueError as error:
                 raise ValueError(
-                    "--val-split must be a share such as 20%, rest, none, or a "
-                    f"slice of the images in these folders. {error}"
+                    "--val-split must be a share such as 20%, `rest`, `none`, "
+                    f"or a slice of the images in these folders. {error}"
                 ) from None
         names = {name: name for name in parts}
         return dataclasses.replace(self, parts=parts), names

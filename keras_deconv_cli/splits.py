@@ -67,8 +67,7 @@ def rest(split: str, sizes: Mapping[str, int]) -> str | None:
     if others:
         raise ValueError(
             "--val-split rest does not support splits joined with +. "
-            f"Received: --train-split {split}. Give a split as --val-split, or "
-            "none."
+            f"Received: --train-split {split}. Give another --val-split."
         )
     parts = [
         f"{name}[{low}:{high}]"

@@ -458,8 +458,8 @@ def test_a_validation_split_that_does_not_exist(tmp_path, capsys):
     arguments = ["train", *folders, "--classes", "2", "--val-split", "valid"]
     assert main([*arguments, "--output", str(tmp_path / "run")]) == 1
     assert last_error(capsys).startswith(
-        "error: --val-split must be a share such as 20%, rest, none, or images "
-        "of these folders. SPLIT must be train, or a slice"
+        "error: --val-split must be a share such as 20%, `rest`, `none`, or a "
+        "slice of the images in these folders. SPLIT must be train, or a slice"
     )
 
 
@@ -512,7 +512,7 @@ def test_a_validation_folder_is_not_divided(tmp_path, capsys):
     arguments += ["--val-images", folders[1], "--val-masks", folders[3]]
     with pytest.raises(SystemExit):
         main(arguments)
-    assert "does not go with --val-images" in capsys.readouterr().err
+    assert "cannot be used with --val-images" in capsys.readouterr().err
 
 
 @pytest.mark.slow
