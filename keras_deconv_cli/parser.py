@@ -581,7 +581,7 @@ def _add_data(
         metavar="DIR",
         help="folder of your own images; requires --masks, and --classes, "
         "--labels, --foreground or --label-map"
-        + ("" if default else " (default: the mask options of the training)"),
+        + ("" if default else ", or else the mask options of the training"),
     )
     add(
         "--masks",
@@ -652,7 +652,7 @@ def _add_data(
         metavar="N",
         help="number of channels of the images: 3 for color, 1 for gray, or as "
         "many as the files have "
-        f"(default: {'%(default)s' if default else 'that of the model'})",
+        f"(default: {'%(default)s' if default else 'as many as the model'})",
     )
     add(
         "--image-suffix",

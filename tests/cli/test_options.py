@@ -1,4 +1,4 @@
-"""The options: what is refused, and what they are in the library."""
+"""Tests of invalid options, and of the table of options and arguments."""
 
 import dataclasses
 import inspect
@@ -37,7 +37,7 @@ def test_help_comes_without_tensorflow():
 
 
 def objects(module, without=()):
-    """Public names of a module of the library, as CHOICES writes them."""
+    """Return the public names of a module in the notation of CHOICES."""
     names = set(module.__all__) - set(without)
     return {
         f"{module.__name__.removeprefix('keras_deconv.')}.{n}" for n in names
@@ -47,7 +47,7 @@ def objects(module, without=()):
 def test_words_are_those_of_the_library():
     words = {option: set(c.values()) for option, c in api.CHOICES.items()}
     assert words == {
-        # Not networks of their own, or without a decoder.
+        # Excluded names are not networks with a decoder, or need an encoder.
         "model": objects(
             models,
             {
@@ -72,7 +72,7 @@ def test_words_are_those_of_the_library():
         "at": {"", photos.ORIGINAL},
         "cache": {"memory", "disk", ""},
     }
-    # Those are all functions that make weights of frequencies.
+    # The library does not have other functions for class weights.
     assert {n for n in data.__all__ if n.endswith("_weights")} == {
         *("median_frequency_weights", "enet_weights")
     }
@@ -90,7 +90,7 @@ def fields_of(*kinds):
 
 
 def test_every_option_is_in_the_table(capsys, monkeypatch):
-    # Lines are broken at hyphens.
+    # argparse would break narrow lines at hyphens.
     monkeypatch.setenv("COLUMNS", "1000")
     kinds = commands.Command.__args__
     assert api.OPTIONS.keys() == fields_of(
@@ -114,14 +114,14 @@ def test_every_argument_is_one_of_the_library():
             function, _, argument = path.rpartition(".")
             function = operator.attrgetter(function)(keras_deconv)
             assert argument in inspect.signature(function).parameters, path
-    # The others are the command's own, those of Keras, or choose a function.
+    # The other options belong to the command or Keras, or select a function.
     assert {n for n, o in api.OPTIONS.items() if not o.arguments} == {
         *("augment", "early_stopping", "encoder", "epochs", "format"),
         *("init_from", "inputs", "json", "label_map", "module"),
         *("learning_rate", "loss", "mixed_precision", "model"),
         *("smoke", "subject", "tensorboard"),
     }
-    # Every argument about folders is an option, but for those of splits.
+    # All arguments for folders are options, except those of splits.
     given = inspect.signature(data.from_folders).parameters.keys()
     loading = inspect.signature(data.load).parameters.keys()
     assert given - loading - {"images", "masks", "files"} == {
@@ -182,7 +182,7 @@ def test_options_become_a_typed_command():
     assert record["masks"] == command.data.masks
     assert record["augment"] is True
     assert not record.keys() & {"output", "debug", "data", "results", "kind"}
-    # Each command has its class, and each class is used.
+    # Each command has its own class.
     for text, kind in (
         ("evaluate m", commands.Evaluate),
         ("predict m p --output o", commands.Predict),
@@ -364,7 +364,7 @@ def test_names_of_classes_are_without_blanks_around_them():
         ("classes=['a', 'b']", "--classes a,b"),
         ("split='x[:2]'", "SPLIT 'x[:2]'"),
         ("with unmatched='skip'.", "with --unmatched skip."),
-        # Not arguments: paths, other names, numbers of classes.
+        # Paths, options and other names are not arguments.
         ("/tmp/images=3/a.png", "/tmp/images=3/a.png"),
         ("--classes=3", "--classes=3"),
         ("num_classes=3", "num_classes=3"),
