@@ -121,7 +121,7 @@ def model_file(tmp_path_factory):
         ("train --strategy mirrored", "two devices or more"),
         ("train --strategy multi_worker", "TF_CONFIG must name"),
         ("train --strategy data_parallel", "Set KERAS_BACKEND=jax"),
-        ("train --output {tmp}/foreign", "without run.json"),
+        ("train --output {tmp}/foreign", "but not run.json"),
         ("train --images {tmp} --masks {tmp}/no --classes 2", "{tmp}/no"),
         ("evaluate {tmp}/none", "there is no file"),
         ("evaluate {tmp}", "model.keras"),
@@ -132,7 +132,7 @@ def model_file(tmp_path_factory):
         ("predict {1 classes} {tmp}/p.png --output {tmp}/o", "num_classes=2: "),
         ("evaluate {1 classes}", "2 to 255 classes"),
         ("evaluate {256 classes}", "2 to 255 classes"),
-        ("evaluate {model}", "DATASET, or --images, must be given"),
+        ("evaluate {model}", "DATASET or --images must be given"),
         ("evaluate {model} cam_vid", "11 classes in cam_vid, 6"),
         ("evaluate {model} {data} scenes --split x", "SPLIT must be one of"),
         ("predict {model} {tmp}/empty --output {tmp}/o", "not contain any"),
@@ -161,12 +161,12 @@ def model_file(tmp_path_factory):
         ("export {model} --output {tmp}", "a folder that is new, empty or"),
         (
             "export {model} --output {tmp}/o --format tflite --quantize int8",
-            "--quantize dynamic does not need",
+            "Use --quantize dynamic, which does",
         ),
         ("info none.keras", "there is no file"),
         ("info voc", "has boxes alone"),
         ("check nope", "DATASET must be a dataset of the catalog"),
-        ("info pets", "are found in --data-dir"),
+        ("info pets", "give the same --data-dir"),
     ],
 )
 def test_mistakes_end_with_1_and_one_line(
@@ -548,7 +548,7 @@ def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):
 def test_files_of_others_are_not_replaced(name, tmp_path, capsys):
     (tmp_path / name).write_text("mine")
     assert main(["train", "--output", str(tmp_path)]) == 1
-    assert f"has {name} without run.json" in capsys.readouterr().err
+    assert f"contains {name} but not run.json" in capsys.readouterr().err
     assert (tmp_path / name).read_text() == "mine"
 
 
@@ -890,7 +890,7 @@ def test_evaluate_refuses_classes_in_another_order(
     classes = ",".join((*names[1:], names[0]))
     arguments = ["evaluate", str(run_folder), *folders, "--classes", classes]
     assert main(arguments) == 1
-    assert "in their order: sky, " in capsys.readouterr().err
+    assert "order of classes as the model: sky, " in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -344,7 +344,8 @@ def test_export_says_the_range_of_the_training(tmp_path, capsys, monkeypatch):
         run = write_run(tmp_path / f"run_{said}", arguments)
         assert main(["export", run, "--output", str(tmp_path / "saved")]) == 0
         text = (
-            "takes images in 0..255. Scale the range of the training, 0 to 200,"
+            "expects image values from 0 to 255. Scale values from 0 to 200, "
+            "the range of the training,"
         )
         assert (text in capsys.readouterr().out) == said
 

@@ -61,7 +61,7 @@ def test_predict_accounts_for_every_file(tmp_path, capsys):
             number = error.partition("=")[2]
             error = f"It has {number} channels, and the model takes 3."
         assert error in line
-    assert lines[0].startswith("warning: 3 files are left out")
+    assert lines[0].startswith("warning: Skipped 3 files in ")
     assert all(name in lines[0] for name in others)
     assert len(lines) == 1 + num_failed
     assert printed.out.splitlines()[-2] == (

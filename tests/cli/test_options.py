@@ -224,7 +224,7 @@ def test_options_become_a_typed_command():
         ),
         ("train --encoder vgg16 --model nets:unet", "be used with --mod"),
         ("train --model x.keras --init-from y.keras", "trained unchanged"),
-        ("train --init-from x.keras --weights y.pth", "gives the weights"),
+        ("train --init-from x.keras --weights y.pth", "loads the weights"),
         ("evaluate m --import a;b", "name of a Python module"),
         ("train --crop 8", "HEIGHTxWIDTH"),
         ("train --crop 8x8", "--crop requires --image-size"),
