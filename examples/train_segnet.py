@@ -5,15 +5,18 @@
 The script draws a dataset of street scenes and trains SegNet-Basic on it.
 This takes one to three minutes on two CPU cores and reaches a test mIoU of
 about 0.8. The results are written to the folder runs/: model.keras,
-saved_model/ and predictions.png. The command `keras-deconv train` does the
-same, with more options.
+saved_model/, predictions.png and images/. The command `keras-deconv train`
+does the same, with more options.
 """
 
+# ruff: noqa: E402
 import argparse
-import os
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from keras_deconv_cli import startup
+
+# Optional: hides the messages that TensorFlow logs when it is imported.
+startup.import_tensorflow()
 
 import keras
 import tensorflow as tf
@@ -74,9 +77,11 @@ model.fit(
 scores = model.evaluate(test, verbose=0, return_dict=True)
 print(f"\nTest: mIoU {scores['mean_iou']:.3f}")
 
-# Results: files for Keras and TensorFlow Serving, and a figure.
-model.save(options.output / "model.keras")
-model.export(options.output / "saved_model", verbose=False)
+# Results: files for Keras and TensorFlow Serving, a figure, and the images of
+# the figure.
+output = options.output
+model.save(output / "model.keras")
+model.export(output / "saved_model", verbose=False)
 images, masks = next(iter(test.unbatch().batch(4)))
 figure = visualize.draw_predictions(
     images.numpy(),
@@ -85,7 +90,22 @@ figure = visualize.draw_predictions(
     class_names=scenes.class_names,
     palette=scenes.palette,
 )
-figure.savefig(options.output / "predictions.png")
-print(
-    f"Saved model.keras, saved_model/ and predictions.png in {options.output}"
-)
+figure.savefig(output / "predictions.png")
+(output / "images").mkdir(exist_ok=True)
+for number, image in enumerate(images):
+    path = output / "images" / f"{number}.png"
+    keras.utils.save_img(path, image, data_format="channels_last", scale=False)
+data_dir = f" --data-dir {options.data_dir}" if options.data_dir else ""
+print(f"""
+Results:
+  {output / "predictions.png"}: four test images, their masks and predictions
+  {output / "images"}: these images as files
+  {output / "model.keras"}: the model for Keras
+  {output / "saved_model"}: the model for TensorFlow Serving
+
+Next steps: score the model per class, label images with it, and train on your
+own images and masks.
+  keras-deconv evaluate {output / "model.keras"} scenes{data_dir}
+  keras-deconv predict {output / "model.keras"} {output / "images"} \\
+      --output {output / "labeled"}
+  keras-deconv train --images photos --masks labels --classes sky,road,car""")

@@ -1,20 +1,19 @@
-"""The command `keras-deconv`: the library from a shell.
+"""The command `keras-deconv`, which uses the library from a shell.
 
-A thin layer: `parser` reads the options into a dataclass of `commands`, one of
-the modules in `_MODULES` calls the library with it and prints. Only these, and
-what they share, import Keras and TensorFlow, so that `--help` and errors in the
-options are shown at once. That is why this is a package beside `keras_deconv`,
-which registers its layers with Keras when it is imported.
+`parser` reads the options into a dataclass of `commands`. One of the modules in
+`_MODULES` then calls the library with it and prints the results. Only these
+modules, and the modules that they share, import Keras and TensorFlow, so
+`--help` and errors in the options are shown at once. This is why the command is
+not part of `keras_deconv`, which imports Keras to register its layers.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
-from keras_deconv_cli import commands, errors, modules, parser
+from keras_deconv_cli import commands, errors, modules, parser, startup
 
 __all__ = ["main"]
 
@@ -30,16 +29,16 @@ FAILED, INTERRUPTED = 1, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command.
+    """Run the command.
 
     Args:
-        arguments: sequence of str, what follows `keras-deconv`. Default: the
-            arguments of this process.
+        arguments: Sequence of str. The arguments that follow `keras-deconv`.
+            Defaults to the arguments of this process.
 
     Returns:
-        The exit code: 0 for success, 1 for a failure (faulty data, an
-        unreadable image), 130 if stopped by Ctrl-C. Errors in the options end
-        the process with 2.
+        The exit code: 0 for success, 1 for an error (such as invalid data or an
+        unreadable image), or 130 if Ctrl-C stopped the command. If an option is
+        wrong, the process exits with code 2 instead.
 
     Example:
         >>> from keras_deconv_cli import main
@@ -49,12 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0
     """
     command, debug = parser.parse(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if not sys.stderr.isatty():
-        # The bars of tfds are made of escape codes.
-        os.environ.setdefault("TQDM_DISABLE", "1")
     try:
-        # Before models are loaded, whose layers it registers.
+        startup.import_tensorflow()
+        # The module registers layers, so it comes before the models.
         if name := getattr(command, "module", None):
             modules.load(name, "--import")
         kind = type(command)

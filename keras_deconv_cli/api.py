@@ -1,6 +1,6 @@
-"""What options are called in the library, and arguments in the command.
+"""A table of the options of the command and the arguments of the library.
 
-Names only, so that `--help` needs neither Keras nor TensorFlow.
+The table contains only names, so `--help` does not import Keras or TensorFlow.
 """
 
 from __future__ import annotations
@@ -31,17 +31,21 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What an option is in the library.
+    """An option of the command and its counterpart in the library.
 
     Args:
-        arguments: The arguments that it feeds, each with its function.
-        choices: Its words, and what each of them is in the library: with a dot
-            an object of `keras_deconv`, else the value of the argument.
-        only_for: Other options, and the words of each that this one is for.
-        shown: What the user calls it. Defaults to `--` and its name.
-        is_place: Whether it says where data are.
-        is_decided: Whether a training decides it from the data, if it is not
-            given.
+        arguments: The arguments that get the value of the option, each with its
+            function.
+        choices: The allowed words and their meaning in the library. A meaning
+            with a dot is an object of `keras_deconv`. Any other meaning is the
+            value of the argument.
+        only_for: Other options, and the words of each with which this option is
+            allowed.
+        shown: The name that the user sees. Defaults to `--` and the name of the
+            option.
+        is_place: Whether the option is the location of data.
+        is_decided: Whether training chooses a value based on the data if the
+            option is not given.
     """
 
     arguments: tuple[str, ...] = ()
@@ -69,7 +73,7 @@ WEIGHT_FILES = {
     ),
     ".pth, .pt, .safetensors, .tar or .model": ("enet", "relaynet", "quicknat"),
 }
-"""Files of trained weights, and the networks whose authors have them."""
+"""Suffixes of weight files, and the networks whose authors publish them."""
 
 OPTIONS: dict[str, Option] = {
     # Data.
@@ -80,7 +84,8 @@ OPTIONS: dict[str, Option] = {
     "masks": _feeds("data.from_folders.masks", is_place=True),
     "val_images": _feeds("data.from_folders.images", is_place=True),
     "val_masks": _feeds("data.from_folders.masks", is_place=True),
-    # Of `data.read_label_map`, before the arguments below.
+    # The command reads the file with `data.read_label_map`, which returns the
+    # arguments below.
     "label_map": _feeds(),
     "classes": _feeds("data.from_folders.classes"),
     "labels": _feeds("data.from_folders.labels"),
@@ -124,7 +129,7 @@ OPTIONS: dict[str, Option] = {
         }
     ),
     "encoder": _feeds(
-        # Of keras.applications.
+        # Functions of keras.applications.
         choices={
             "vgg16": "VGG16",
             "vgg19": "VGG19",
@@ -161,7 +166,7 @@ OPTIONS: dict[str, Option] = {
         only_for={"model": sum(WEIGHT_FILES.values(), ())},
     ),
     "init_from": _feeds(),
-    # A word of Python cannot name a field.
+    # `import` is a keyword of Python and cannot be the name of a field.
     "module": _feeds(shown="--import"),
     "extra_classifier": _feeds(
         "models.SegNet.extra_classifier",
@@ -251,22 +256,22 @@ FOLDER_ARGUMENTS = tuple(
     for name, option in OPTIONS.items()
     if f"data.from_folders.{name}" in option.arguments and not option.is_place
 )
-"""What `data.from_folders` gets, besides the folders, for their masks."""
+"""Options that `data.from_folders` gets as arguments, except the folders."""
 
 
 def flag(name: str) -> str:
-    """What an option is called by the user."""
+    """Return the name of an option as the user writes it."""
     return OPTIONS[name].shown or f"--{name.replace('_', '-')}"
 
 
 def words_for(name: str, other: str) -> str:
-    """The words of another option that an option is for, as a text."""
+    """Return the words of `other` with which option `name` is allowed."""
     words = OPTIONS[name].only_for[other]
     return (" and " if len(words) == 2 else ", ").join(words)
 
 
 _SIZES = ("--image-size", "--crop", "--tile")
-# Where several options feed an argument, the first one is named.
+# If several options set the same argument, messages name the first one.
 _SHOWN = {
     argument.rpartition(".")[2]: flag(name)
     for name, option in reversed(OPTIONS.items())
@@ -281,7 +286,7 @@ _PASSED = re.compile(
 
 
 def plain(text: str) -> str:
-    r"""Writes control characters as escapes: a terminal would obey them.
+    r"""Escape control characters, which would act on a terminal.
 
     >>> plain("a" + chr(27) + "[2Jb")
     'a\\x1b[2Jb'
@@ -293,7 +298,7 @@ def plain(text: str) -> str:
 
 
 def in_options(text: str) -> str:
-    """Rewrites a text about arguments to one about options.
+    """Replace the arguments in a text by the options of the command.
 
     >>> in_options("`classes` must be an int. Pass void_labels=(0, 255).")
     '--classes must be an int. Pass --void-labels 0,255.'
@@ -306,7 +311,7 @@ def _as_option(name: str, text: str) -> str:
     option = _SHOWN[name]
     try:
         value = ast.literal_eval(text)
-    except (SyntaxError, ValueError):  # It stands for something: labels=V.
+    except (SyntaxError, ValueError):  # A placeholder, as in labels=V.
         return f"{option} {text}"
     if value is None:
         return f"no {option}"
@@ -329,6 +334,6 @@ def _as_option(name: str, text: str) -> str:
 
 
 def find(option: str, word: str) -> Any:
-    """The object of the library that a word of an option stands for."""
+    """Return the object of the library that a word of an option selects."""
     module, _, name = CHOICES[option][word].partition(".")
     return getattr(importlib.import_module(f"keras_deconv.{module}"), name)

@@ -1,7 +1,7 @@
-"""What the user asked for: one frozen dataclass per command.
+"""The options of each command, as one frozen dataclass per command.
 
-`parser` makes them, and the modules of the commands take nothing else. The
-fields have the names of the options. Paths are absolute.
+`parser` creates them. They are the only input of the modules that run the
+commands. The fields have the names of the options. Paths are absolute.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Which images with masks; neither a dataset nor images: those of a run."""
+    """A dataset, or folders of images and masks.
+
+    If `dataset` and `images` are both None, the command uses the data of a run.
+    """
 
     dataset: str | None = None
     data_dir: str | None = None
@@ -36,7 +39,7 @@ class Data:
     masks: str | None = None
     val_images: str | None = None
     val_masks: str | None = None
-    # Read before the command begins, into the fields below.
+    # The command first reads this file into the fields below.
     label_map: str | None = None
     classes: int | tuple[str, ...] | None = None
     labels: Mapping[int, int] | Mapping[int, str] | None = None
@@ -48,15 +51,15 @@ class Data:
     image_suffix: str = ""
     mask_suffix: str = ""
     lossy_masks: bool = False
-    # None for those of the model, where there is one.
+    # None: as many as the model has, in commands that load a model.
     channels: int | None = 3
-    # None for the command's own: that of the run, or else "error".
+    # None: the value of the run, or "error" if there is not a run.
     unmatched: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """Where a training writes, and what it writes besides the model."""
+    """The output folder of a training, and its optional files."""
 
     output: str | None
     preview_every: int
@@ -65,7 +68,7 @@ class Results:
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """`keras-deconv train`; what is None is decided from the data."""
+    """`keras-deconv train`; None means that the data decide the value."""
 
     data: Data
     results: Results
@@ -98,7 +101,7 @@ class Train:
     smoke: bool
 
     def record(self) -> dict[str, Any]:
-        """What decides the weights, by the names of the options, for JSON."""
+        """Return the options that affect the weights, in the types of JSON."""
         values = dataclasses.asdict(self)
         del values["results"]
         values = values.pop("data") | values
@@ -108,7 +111,7 @@ class Train:
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """How a network sees images; what is None or False is as in training."""
+    """How images are fed to a network; None and False mean as in training."""
 
     at: str | None
     tile: tuple[int, int] | None
@@ -145,7 +148,7 @@ class Predict:
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """`keras-deconv export`; the folders are those of a training's data."""
+    """`keras-deconv export`; the folders contain the training dataset."""
 
     data_dir: str | None
     manual_dir: str | None

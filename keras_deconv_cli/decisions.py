@@ -1,4 +1,4 @@
-"""What a training decides for its user, and what it says about that."""
+"""Choose the options of a training that are not given, and report them."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from keras_deconv_cli.sources import Source
 
 __all__ = ["Plan", "decide", "fitted", "warnings_of"]
 
-# The generated scenes are small, so that a first run takes a minute.
+# The generated scenes are small, so that a first training takes a minute.
 _SCENES_SIZE = (48, 64)
 _MAX_PIXELS, _MAX_PIXELS_GPU = 256 * 256, 512 * 512
 _MULTIPLE = 32
-# A network learns little in fewer epochs, and nothing in fewer steps.
+# With fewer epochs a network learns little, and with fewer steps nothing.
 _MIN_EPOCHS, _MIN_STEPS = 6, 60
-# Bytes of a cache that is worth a line.
+# A cache of at least this many bytes is reported.
 _MIN_SAID = 1e9
-# Number of images of a dataset of tfds that are looked at for their size.
+# The image size of a tfds dataset is the median of this many images.
 _NUM_SIZES = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A training of which everything is decided.
+    """All options and data of a training.
 
-    `splits` are "train" and, if there is one, "validation". `lines` tell the
-    user what was decided.
+    `splits` has the keys "train" and, with validation, "validation". `lines`
+    report the choices to the user.
     """
 
     options: commands.Train
@@ -46,12 +46,15 @@ class Plan:
 
     @property
     def files(self) -> dict[str, list[str]]:
-        """The names of the pairs of each split, for folders."""
+        """Names of the pairs of each split of folders."""
         return {name: part.names for name, part in self.source.parts.items()}
 
 
 def decide(options: commands.Train, before: runs.Run | None) -> Plan:
-    """Decides what the options leave open; as before, if the run exists."""
+    """Choose values for options that are not given.
+
+    If the run exists, its values are used again.
+    """
     num_unused = 0
     if before is not None:
         source = sources.find(options.data, before.files)
@@ -86,7 +89,7 @@ def decide(options: commands.Train, before: runs.Run | None) -> Plan:
         f"epoch{'' if num_epochs == 1 else 's'}"
         + ("" if options.epochs else " (assumed; change it with --epochs)"),
     ]
-    # So that the run knows it, and may be trained longer.
+    # The run records the number of epochs, which can be raised later.
     options = dataclasses.replace(options, epochs=num_epochs)
     num_epochs = 1 if options.smoke else num_epochs
     return Plan(options, source, names, image_size, num_epochs, tuple(lines))
@@ -124,10 +127,10 @@ def _sizes(source: Source, split: str) -> Iterator[tuple[int, int]]:
 
 
 def fitted(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
-    """Multiples of 32 in about the ratio of a size, with about its pixels.
+    """Return a similar size whose height and width are multiples of 32.
 
-    There are at most `max_pixels`, or slightly more. Keeping the ratio counts
-    more than the number of pixels.
+    The area is about that of `size`, but at most slightly more than
+    `max_pixels`. The aspect ratio has priority over the area.
 
     >>> fitted((480, 640), 256 * 256), fitted((1080, 1920), 256 * 256)
     ((192, 256), (192, 352))
@@ -139,7 +142,7 @@ def fitted(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
         ratio = math.log(candidate[0] * width / (candidate[1] * height))
         return 10 * abs(ratio) + abs(math.log(math.prod(candidate) / area))
 
-    # Every height and the width that belongs to it, rounded down and up.
+    # Each height with the matching width, rounded down and rounded up.
     candidates = [
         (rows * _MULTIPLE, columns * _MULTIPLE)
         for rows in range(1, math.isqrt(max_pixels) // _MULTIPLE * 2 + 1)
@@ -175,9 +178,12 @@ def _about_splits(
         text = f"Training on {train}, without validation"
         share = options.val_split or sources.VALIDATION_SHARE
         if options.val_split == "rest":
-            text += f", since --train-split {options.train_split} has no rest"
+            text += (
+                f", since --train-split {options.train_split} does not leave "
+                "out any images"
+            )
         elif source.parts and splits.share(share) and number == 1:
-            text += ", since one image cannot be divided"
+            text += ", since a single image cannot be split"
         return f"{text}."
     text = f"Training on {train}, validating on {validation}"
     if options.val_split is None:
@@ -191,9 +197,9 @@ def _about_unused(number: int) -> Iterator[str]:
     if number:
         is_one = number == 1
         yield (
-            f"{number} image{' is' if is_one else 's are'} in neither part and "
-            f"{'is' if is_one else 'are'} not used. --val-split rest validates "
-            "on what --train-split leaves out."
+            f"{number} image{' is' if is_one else 's are'} not used for "
+            "training or validation. --val-split rest validates "
+            "on the images that --train-split leaves out."
         )
 
 
@@ -206,7 +212,7 @@ def _about_size(size: tuple[int, int], reason: str) -> str:
 
 def _about_crop(options: commands.Train) -> Iterator[str]:
     if options.crop:
-        yield "Training on random parts of {}x{}".format(*options.crop)
+        yield "Training on random crops of {}x{}".format(*options.crop)
 
 
 def _about_cache(
@@ -215,16 +221,20 @@ def _about_cache(
     image_size: tuple[int, int],
     options: commands.Train,
 ) -> Iterator[str]:
-    """What the images of all parts take; an error if that is too much."""
+    """Report the memory of the cached images.
+
+    Raises:
+        ValueError: If the images do not fit into memory.
+    """
     if options.cache != "memory" or options.smoke:
         return
     sizes, number = source.sizes(), 0
-    # Splits that do not exist are reported where they are loaded.
+    # Loading a split that does not exist raises the error.
     with contextlib.suppress(ValueError):
         for split in names.values():
             found = splits.ranges(split, sizes)
             number += sum(stop - start for _, start, stop in found)
-    # Most datasets of tfds have colors.
+    # Most tfds datasets have color images.
     channels = (source.options.channels or 3) if source.parts else 3
     is_float = source.value_range is not None
     needed = _caching.num_bytes(number, image_size, channels, is_float)
@@ -234,7 +244,7 @@ def _about_cache(
     )
     if needed >= _MIN_SAID:
         yield (
-            f"Images kept in memory: about {_caching.shown(needed)} (change "
+            f"Images cached in memory: about {_caching.shown(needed)} (change "
             "it with --cache)"
         )
 
@@ -263,7 +273,7 @@ def _about_classes(source: Source) -> Iterator[str]:
             )
         )
     if source.value_range:
-        yield "Image values: {:g} to {:g} become 0 to 255".format(
+        yield "Image values: {:g} to {:g}, scaled to 0 to 255".format(
             *source.value_range
         )
 
@@ -271,7 +281,7 @@ def _about_classes(source: Source) -> Iterator[str]:
 def warnings_of(
     counted: ClassFrequencies, class_names: tuple[str, ...]
 ) -> Iterator[str]:
-    """What is wrong with the classes of the training images.
+    """Yield warnings about classes that the training images do not contain.
 
     >>> counted = ClassFrequencies((4, 0), (1, 0), (4, 0), 4, 1)
     >>> print(*warnings_of(counted, ("sky", "road")))  # doctest: +ELLIPSIS
@@ -286,8 +296,8 @@ def warnings_of(
     where += "" if counted.num_images == 1 else "s"
     if len(absent) == len(class_names):
         yield (
-            f"All {counted.num_pixels} pixels {where} are void: there is "
-            "nothing to learn. Check --labels, --foreground and --void-labels."
+            f"All {counted.num_pixels} pixels {where} are void, so the model "
+            "cannot learn. Check --labels, --foreground and --void-labels."
         )
     elif absent:
         shares = ", ".join(

@@ -1,4 +1,4 @@
-"""What went wrong, in one line for the user."""
+"""Error messages of one line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["explain"]
 
 
 def explain(error: Exception) -> str | None:
-    """One line on an error of the user; None if it is a fault of ours."""
+    """Return an error that the user can fix as one line; None for a bug."""
     if isinstance(error, ValueError | OSError | ImportError):
         text = str(error)
     else:

@@ -38,10 +38,10 @@ _SCORES = {
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """What a model scores, in all and by the names of the classes.
+    """Scores of a model: overall, and per class by name.
 
-    A class that does not occur in the masks has the accuracy None. Its IoU is
-    0 if it is predicted.
+    The accuracy of a class that does not occur in the masks is None. Its IoU is
+    0 if the model predicts it.
     """
 
     overall: dict[str, float]
@@ -64,7 +64,7 @@ class Scores:
 
 
 def evaluate(options: commands.Evaluate) -> int:
-    """Evaluates a model."""
+    """Evaluate a model; return the exit code."""
     if options.json:
         _check_json(options.json)
     model, run = runs.load(options.model_path)
@@ -76,18 +76,18 @@ def evaluate(options: commands.Evaluate) -> int:
     source = _source(options, run, is_own)
     if source.num_classes != run.num_classes:
         raise ValueError(
-            "The dataset must have the classes of the model. Received: "
+            "The dataset must have as many classes as the model. Received: "
             f"{source.num_classes} classes in {source}, {run.num_classes} in "
             f"{options.model_path}."
         )
     is_permuted = sorted(source.class_names) == sorted(run.class_names)
     if is_permuted and list(source.class_names) != run.class_names:
         raise ValueError(
-            "The dataset must have the classes of the model in their order: "
+            "The dataset must have the same order of classes as the model: "
             f"{', '.join(run.class_names)}. Received: "
             f"{', '.join(source.class_names)}."
         )
-    # A model file alone does not know the names.
+    # A model file without a run does not contain the names.
     run = dataclasses.replace(run, class_names=list(source.class_names))
     available = source.sizes()
     validation = run.splits.get("validation") if is_own else None
@@ -98,7 +98,7 @@ def evaluate(options: commands.Evaluate) -> int:
     )
     print(f"Evaluating on {source}, split {split}.")
     if source.value_range:
-        text = "Image values: {:g} to {:g} become 0 to 255"
+        text = "Image values: {:g} to {:g}, scaled to 0 to 255"
         assumed = options.data.value_range is None
         print(
             text.format(*source.value_range)
@@ -108,34 +108,34 @@ def evaluate(options: commands.Evaluate) -> int:
     chose_model = _shares(source, split, run, "validation")
     if was_trained_on:
         print(
-            "warning: The model was trained on images of this split: on other "
-            "images the scores will be lower. Use --split, or --images and "
-            "--masks, for images that were held out."
+            "warning: The model was trained on images of this split, so scores "
+            "on other images will be lower. Evaluate held-out images with "
+            "--split, or with --images and --masks."
         )
     if chose_model:
         print(
-            "The model was selected on this split: on other images the scores "
+            "The model was selected on this split, so scores on other images "
             "may be lower."
         )
     is_viewed = options.view != commands.View(None, None, None, False)
     size = None if is_viewed else run.image_size
     if is_viewed:
-        # Before the data are read, which takes time.
+        # Errors of the options are raised before the data are read.
         label = prediction.labeler(model, run, options.view)
         print(
-            "The masks that predict writes with these options are compared, at "
-            "the size of their images."
+            "Masks are compared at the size of the images, as keras-deconv "
+            "predict writes them with these options."
         )
     dataset = source.load(
         split,
         image_size=size,
-        # Without a size, images may differ in theirs.
+        # Without an image size, images can have different sizes.
         batch_size=options.batch_size if size else 1,
         shuffle=False,
         cache=False,
     )
     if is_viewed:
-        # As predict reads them: then resized images are rounded.
+        # predict reads images with these dtypes, and rounds resized ones.
         dtype = "float32" if source.value_range else "uint8"
         model, dataset = _unchanged(), _labeled(dataset, label, dtype)
     scores = measure(model, dataset, run, progress.verbosity())
@@ -156,10 +156,11 @@ def evaluate(options: commands.Evaluate) -> int:
 
 
 def _as_trained(given: commands.Data, run: runs.Run) -> commands.Data:
-    """Completes data by what the training says of its own.
+    """Fill in the data options that are not given.
 
-    Folders without a word on what their masks hold are read as those of the
-    training, or as masks of the classes of the model.
+    If the user does not describe the masks of folders, they are read like those
+    of the training. If the model was not trained on folders, the values in the
+    masks are the class ids of the model.
     """
     before = run.data
     if given.dataset:
@@ -179,7 +180,7 @@ def _as_trained(given: commands.Data, run: runs.Run) -> commands.Data:
             "--labels or --label-map)"
         )
         return dataclasses.replace(given, classes=tuple(run.class_names))
-    print("The masks are read as those of the training.")
+    print("The masks are read with the mask options of the training.")
     default = commands.Data()
     changes = {
         field.name: getattr(given, field.name)
@@ -193,12 +194,12 @@ def _as_trained(given: commands.Data, run: runs.Run) -> commands.Data:
 def _source(
     options: commands.Evaluate, run: runs.Run, is_own: bool
 ) -> sources.Source:
-    """The data that are given, or those of the training."""
+    """Return the given data, or the data of the training."""
     if not is_own:
         source = sources.find(options.data)
         if source.value_range or not run.value_range:
             return source
-        # The model was trained on images that were scaled so.
+        # The images of the training were scaled from this range.
         low, high = run.value_range
         data = dataclasses.replace(options.data, value_range=(low, high))
         return dataclasses.replace(
@@ -206,8 +207,8 @@ def _source(
         )
     if run.data is None:
         raise ValueError(
-            "DATASET, or --images, must be given for a model without "
-            f"{runs.RUN_FILE} beside it. Received: {options.model_path!r}"
+            "DATASET or --images must be given for a model without "
+            f"{runs.RUN_FILE} in its folder. Received: {options.model_path!r}"
         )
     data = sources.moved(
         run.data,
@@ -224,7 +225,7 @@ def _labeled(
     label: Callable[[np.ndarray], np.ndarray],
     dtype: str,
 ) -> tf.data.Dataset:
-    """The masks that a model gives the images, in place of the images."""
+    """Replace the images of a dataset by their predicted masks."""
     _, truths = dataset.element_spec
 
     def pairs() -> Iterator[tuple[np.ndarray, tf.Tensor]]:
@@ -237,13 +238,13 @@ def _labeled(
         output_signature=(tf.TensorSpec((None, None, None), "uint8"), truths),
     )
     number = int(dataset.cardinality())
-    if number < 0:  # Not known, as of videos.
+    if number < 0:  # Unknown, for example for videos.
         return labeled
     return labeled.apply(tf.data.experimental.assert_cardinality(number))
 
 
 def _unchanged() -> keras.Model:
-    """A model of class ids that gives them back."""
+    """Return a model that returns its input, class ids."""
     class_ids = keras.Input((None, None), dtype="uint8")
     return keras.Model(class_ids, class_ids)
 
@@ -251,7 +252,7 @@ def _unchanged() -> keras.Model:
 def _shares(
     source: sources.Source, split: str, run: runs.Run, name: str
 ) -> bool:
-    """Whether a split has images of the split "train" or "validation"."""
+    """Return whether a split contains images of the training or validation."""
     data, before = source.options, run.data
     if before is None or name not in run.splits:
         return False
@@ -271,7 +272,7 @@ def _shares(
 
 
 def _files_of(folder: str, names: Sequence[str], suffix: str) -> set[str]:
-    """The images of these names, wherever links lead."""
+    """Return the images with these names, with symbolic links resolved."""
     wanted = set(names)
     suffix = unicodedata.normalize("NFC", suffix)
     return {
@@ -282,7 +283,7 @@ def _files_of(folder: str, names: Sequence[str], suffix: str) -> set[str]:
 
 
 def _base_name(data: commands.Data) -> str | None:
-    """The dataset without its version: splits of versions are alike."""
+    """Return the dataset without its version, which does not change splits."""
     return data.dataset and data.dataset.partition(":")[0]
 
 
@@ -292,7 +293,7 @@ def measure(
     run: runs.Run,
     verbose: int = 1,
 ) -> Scores:
-    """Evaluates a model of images, or of class ids, in one pass."""
+    """Evaluate a model that maps images or class ids, in one pass."""
     num_classes, void = run.num_classes, run.ignore_class
     by_class = {
         "accuracy": metrics.ClassAccuracy(num_classes, ignore_class=void),
@@ -321,7 +322,7 @@ def measure(
 
 
 def _no_loss(truths: Any, scores: Any) -> Any:
-    """Stands for the loss that Keras asks for, and nobody reads."""
+    """Return 0 as the loss, which Keras requires but the scores do not."""
     return keras.ops.zeros((1,))
 
 
@@ -336,7 +337,7 @@ def _shown(value: float | None) -> str:
 
 
 def _check_json(path: str) -> None:
-    """Refuses before the evaluation what cannot be written after it."""
+    """Raise an error if the scores cannot be written after the evaluation."""
     if _files.is_stream(path):
         return
     _files.check_replaceable(path, "--json")
@@ -349,7 +350,7 @@ def _check_json(path: str) -> None:
 def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
     text = json.dumps(content, indent=2) + "\n"
     if _files.is_stream(path):
-        # It may be that of the lines above.
+        # The path may be standard output, which has lines in its buffer.
         sys.stdout.flush()
         _files.write_text(path, text)
         return

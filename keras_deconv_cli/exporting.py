@@ -10,12 +10,12 @@ from keras_deconv_cli import api, commands, runs, sources
 
 __all__ = ["export"]
 
-# More images hardly widen the range of an activation.
+# With more images, the ranges of the activations barely change.
 _NUM_REPRESENTATIVE = 100
 
 
 def export(options: commands.Export) -> int:
-    """Exports a model."""
+    """Export a model; return the exit code."""
     model, run = runs.load(options.model_path)
     arguments: dict[str, Any] = {
         "image_size": run.image_size,
@@ -36,9 +36,9 @@ def export(options: commands.Export) -> int:
     if run.value_range:
         low, high = run.value_range
         print(
-            "The exported model takes images in 0..255. Scale the range of "
-            f"the training, {low:g} to {high:g}, to it first, and clip values "
-            "beyond."
+            "The exported model expects image values from 0 to 255. Scale "
+            f"values from {low:g} to {high:g}, the range of the training, to "
+            "that range and clip the others."
         )
     return 0
 
@@ -46,13 +46,13 @@ def export(options: commands.Export) -> int:
 def _representative_images(
     options: commands.Export, run: runs.Run
 ) -> tf.data.Dataset:
-    """Images that the model was trained with."""
+    """Return images that the model was trained with."""
     if run.data is None:
         raise ValueError(
             "--quantize int8 needs the training images. Received: "
-            f"{options.model_path!r} without {runs.RUN_FILE} beside it. "
-            "--quantize dynamic does not need images, and "
-            "keras_deconv.export.to_tflite accepts your own."
+            f"{options.model_path!r} without {runs.RUN_FILE} in its folder. "
+            "Use --quantize dynamic, which does not need images, or pass "
+            "images to keras_deconv.export.to_tflite."
         )
     data = sources.moved(
         run.data, data_dir=options.data_dir, manual_dir=options.manual_dir
@@ -61,7 +61,7 @@ def _representative_images(
     dataset = source.load(
         run.splits["train"],
         image_size=run.image_size,
-        # Without a size, images may differ in theirs.
+        # Without an image size, images can have different sizes.
         batch_size=1,
         shuffle=True,
         cache=False,

@@ -1,4 +1,4 @@
-"""What a training keeps of each epoch."""
+"""Save the model, the scores and a backup after each epoch."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _SCORE = "val_mean_iou"
 
 
 class History(keras.callbacks.Callback):
-    """Keeps the best model, the scores, and what is needed to resume.
+    """Callback that saves the best model, the scores, and backups to resume.
 
-    Instead of ModelCheckpoint, CSVLogger, EarlyStopping and BackupAndRestore,
-    so that the process may be killed at any time: every file is complete or
-    absent, the best score and the epochs without a better one are read from
-    history.csv, and the names of the backups hold their epoch. If there are
-    several processes, the chief writes.
+    It replaces ModelCheckpoint, CSVLogger, EarlyStopping and BackupAndRestore,
+    because the process may be killed at any time. Each file is either complete
+    or absent. A resumed training reads the best score, and the number of epochs
+    without a better one, from history.csv. The names of the backups contain
+    their epoch. If there are several processes, the chief writes the files.
     """
 
     def __init__(
@@ -38,18 +38,20 @@ class History(keras.callbacks.Callback):
         *,
         has_score: bool = True,
     ) -> None:
-        """Restores the backup into the model, if there is one.
+        """Restore the backup into the model, if there is one.
 
         Args:
-            folder: of the run.
-            model: compiled.
-            patience: epochs without a better score before the training stops,
-                or None.
-            replicas: that train.
-            has_score: whether there is a validation, which gives the score.
+            folder: The folder of the run.
+            model: The compiled model.
+            patience: The number of epochs without a better score after which
+                the training stops, or None.
+            replicas: The replicas that train.
+            has_score: Whether the training has validation data, which the
+                score needs.
 
         Raises:
-            ValueError: the backup or history.csv is damaged.
+            ValueError: If the backup is damaged.
+            ValueError: If history.csv is damaged.
         """
         super().__init__()
         self.has_score = has_score
@@ -57,17 +59,17 @@ class History(keras.callbacks.Callback):
         self.model_file = folder / runs.MODEL_FILE
         self.patience = patience
         self.replicas = replicas
-        # Epochs before this one do not count for `patience`.
+        # `patience` does not count epochs before this one.
         self.start = 0
         self.backup = distribution.EpochBackup(replicas, folder / RESUME)
         self.is_new = not self.backup.exists
         self.num_done = self.backup.restore(model)
-        # An epoch that is in the file but not backed up is repeated.
+        # An epoch that is in history.csv but not in a backup is repeated.
         self.rows = self._read_rows(self.num_done)
 
     @property
     def is_stuck(self) -> bool:
-        """Whether the last `patience` epochs brought no better score."""
+        """Whether the last `patience` epochs did not improve the best score."""
         if not self.patience or not self.rows:
             return False
         scores = [float(row[_SCORE]) for row in self.rows]
@@ -81,23 +83,26 @@ class History(keras.callbacks.Callback):
         self._check_columns({"epoch", *row})
         if not math.isfinite(row["loss"]):
             raise ValueError(
-                f"The loss is {row['loss']} in epoch {epoch + 1}. Give a "
-                "smaller --learning-rate, and another --output."
+                f"The loss is {row['loss']} in epoch {epoch + 1}. Train again "
+                "with a smaller --learning-rate and another --output."
             )
         before = [float(row[_SCORE]) for row in self.rows if self.has_score]
         if not self.has_score or row[_SCORE] > max(before, default=-1):
             self.save_model(self.model)
-        # Counted from 0, as Keras and PerClassReport do.
+        # Epochs count from 0, as in Keras and PerClassReport.
         self.rows.append({"epoch": epoch, **row})
         if self.replicas.is_chief:
             self._write_rows()
         self.backup.write(self.model, epoch + 1)
         if self.is_stuck:
-            print(f"No better mean IoU for {self.patience} epochs. Stopped.")
+            print(
+                f"Stopped: the mean IoU did not improve for {self.patience} "
+                f"epoch{'' if self.patience == 1 else 's'}."
+            )
             self.model.stop_training = True
 
     def _check_columns(self, columns: set[str]) -> None:
-        """Refuse a file with others, before anything is replaced."""
+        """Raise an error for other columns before any file is replaced."""
         found = set(self.rows[0]) if self.rows else columns
         if found != columns:
             raise self._damaged(
@@ -106,7 +111,7 @@ class History(keras.callbacks.Callback):
             )
 
     def save_model(self, model: keras.Model) -> None:
-        """Writes `model.keras`, complete or not at all."""
+        """Write `model.keras`, which is either complete or not replaced."""
         if not self.replicas.is_chief:
             return
         with (
@@ -127,10 +132,10 @@ class History(keras.callbacks.Callback):
             writer.writerows(self.rows)
 
     def _read_rows(self, num_rows: int) -> list[dict[str, Any]]:
-        """The rows of the epochs that are backed up.
+        """Read the rows of all epochs up to that of the backup.
 
         Raises:
-            ValueError: the file does not have them as they were written.
+            ValueError: If the file is damaged.
         """
         file = self.folder / HISTORY
         if not num_rows:
@@ -148,25 +153,27 @@ class History(keras.callbacks.Callback):
         return rows
 
     def _check_nothing_is_lost(self, file: pathlib.Path) -> None:
-        """Refuses to begin again, and over its model, where a run was trained.
+        """Raise an error if a new training would overwrite a trained model.
 
-        One epoch may be in the file, which is written before its backup.
+        One epoch in history.csv is allowed, since the file is written before
+        the backup.
         """
         num_lines = file.read_bytes().count(b"\n") if file.is_file() else 0
         if num_lines > 2:
             raise ValueError(
-                f"{self.folder} must contain the last epoch, in {RESUME}, to "
-                f"be continued. Received: {num_lines - 1} epochs in {HISTORY} "
-                "and no such backup. Copies often leave out hidden folders. "
-                f"Start another run from its model: --init-from {self.folder} "
+                f"{self.folder} must contain a backup of the last epoch in "
+                f"{RESUME} to resume the training. Received: "
+                f"{num_lines - 1} epochs in {HISTORY} without a backup. Copies "
+                "of a folder often leave out hidden folders such as this one. "
+                f"Start another run from the model: --init-from {self.folder} "
                 "--output OTHER. Or delete the folder to train again."
             )
 
     def _damaged(self, what: object) -> ValueError:
         return ValueError(
             f"{self.folder / HISTORY} must be as keras-deconv train wrote it, "
-            "or the best score is not known. Bring it back, or delete "
-            f"{self.folder} to train again. Received: {what}"
+            f"since it contains the best score. Received: {what}. Restore the "
+            f"file, or delete {self.folder} to train again."
         )
 
 
@@ -178,15 +185,15 @@ def _check_rows(
 ) -> None:
     if len(rows) < num_rows:
         raise ValueError(f"{len(rows)} of {num_rows} epochs")
-    # What decides which model is the best one, and what is appended to it.
+    # The columns that select the best model and number the epochs.
     decisive = {"epoch", "loss", *([_SCORE] if has_score else [])}
     missing = decisive - set(columns)
     if missing:
-        raise ValueError(f"no column {', '.join(sorted(missing))}")
+        raise ValueError(f"missing column {', '.join(sorted(missing))}")
     if not has_score and _SCORE in columns:
-        raise ValueError(f"a column {_SCORE} without a validation")
+        raise ValueError(f"a column {_SCORE} without validation data")
     if len(set(columns)) < len(columns):
-        raise ValueError(f"a column twice in {', '.join(columns)}")
+        raise ValueError(f"a duplicate column in {', '.join(columns)}")
     for number, row in enumerate(rows):
         for name, value in row.items():
             if not _is_number(value, must_be_finite=name in decisive):

@@ -20,10 +20,10 @@ __all__ = ["check", "info"]
 
 
 def check(options: commands.Check) -> int:
-    """Reads a dataset and reports its problems."""
+    """Read a dataset and report its problems; return the exit code."""
     where, is_matched = sources.resolved(options.data), True
     if where.images:
-        # Files without a partner are one problem among others.
+        # Unmatched files are reported here. The other files are checked below.
         pairing = sources.pairing(where)
         is_matched = where.unmatched == "skip" or not pairing.problems
         where = dataclasses.replace(where, unmatched="skip")
@@ -35,7 +35,7 @@ def check(options: commands.Check) -> int:
     dataset = source.load(
         options.split or "train",
         image_size=None,
-        # One unreadable image would hide the others of its batch.
+        # An unreadable image would hide other images in the batch.
         batch_size=1,
         shuffle=False,
         cache=False,
@@ -49,12 +49,12 @@ def check(options: commands.Check) -> int:
     )
     print(api.in_options(str(report)))
     if report.absent_classes and not options.allow_missing_classes:
-        print("--allow-missing-classes accepts classes that never occur.")
+        print("Use --allow-missing-classes to accept classes that never occur.")
     return 0 if report.ok and is_matched else 1
 
 
 def info(options: commands.Info) -> int:
-    """Describes a model, a dataset, or the installation."""
+    """Describe a model, a dataset or the installation; return the exit code."""
     if options.subject is None:
         _describe_installation()
     elif _is_model(options.subject):
@@ -65,7 +65,7 @@ def info(options: commands.Info) -> int:
 
 
 def _is_model(subject: str) -> bool:
-    """Whether it names a model, existing or not, and not a dataset."""
+    """Return whether the user means a model, which may not exist."""
     path = pathlib.Path(subject).expanduser()
     return (
         path.is_file()

@@ -1,7 +1,7 @@
-"""Python modules of the user, which run code.
+"""Import Python modules of the user, which executes their code.
 
-They are imported only if the user names them in this very command. A name that
-stands in a file, such as `run.json`, is never imported.
+A module is imported only if an option of the current command names it. Names in
+files, such as `run.json`, are never imported.
 """
 
 from __future__ import annotations
@@ -18,30 +18,31 @@ _NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 
 
 def is_name(text: object) -> bool:
-    """Whether it can be the name of a module, with its packages."""
+    """Return whether a value is a valid module name, possibly with packages."""
     return isinstance(text, str) and bool(_NAME.fullmatch(text))
 
 
 def load(name: str, option: str) -> types.ModuleType:
-    """Imports a module, which may lie in the current folder.
+    """Import a module, which may be in the current folder.
 
     Args:
-        name: of the module, with its packages.
-        option: that names it, for the error.
+        name: The name of the module, including its packages.
+        option: The option that names the module, for the error message.
 
     Raises:
-        ValueError: If the module does not exist, or raises.
+        ValueError: If the module does not exist.
+        ValueError: If the module raises an error.
     """
-    # Last, so that files there do not hide other modules, which are imported
-    # later.
+    # Last in the search path, so that files in the current folder do not hide
+    # modules that are imported later.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
         return importlib.import_module(name)
-    # Whatever a module of somebody else raises, or a script that exits.
+    # The code of the user may raise any error, and a script may exit.
     except (Exception, SystemExit) as error:
         raise ValueError(
-            f"{option} must name a module that can be imported: one in the "
-            "current folder, in PYTHONPATH, or of an installed package. "
+            f"{option} must name a module that Python can import, from the "
+            "current folder, PYTHONPATH or an installed package. "
             f"Received: {name}, which raises {type(error).__name__}: {error}"
         ) from error

@@ -26,12 +26,12 @@ from keras_deconv_cli.errors import explain
 
 __all__ = ["labeler", "predict"]
 
-# How many files that are left out are named.
+# Messages name at most this many files.
 _NUM_SHOWN = 5
 
 
 def predict(options: commands.Predict) -> int:
-    """Labels images."""
+    """Label images; return the exit code."""
     output = pathlib.Path(options.output)
     _check_is_outside(output, options.inputs)
     files = _find(options.inputs)
@@ -50,7 +50,7 @@ def predict(options: commands.Predict) -> int:
         try:
             image = photos.read(file, channels, limits)
             _label(label, run, image, output, name, options)
-        except UserWarning:  # The fault of the model, not of an image.
+        except UserWarning:  # The model is unsuitable for all images.
             raise ValueError(
                 "--monte-carlo needs a model with dropout, such as "
                 f"bayesian_segnet_basic. Received: {options.model_path!r}, "
@@ -58,7 +58,7 @@ def predict(options: commands.Predict) -> int:
             ) from None
         except (OSError, ValueError, tf.errors.OpError) as error:
             shown = api.plain(printable(file))
-            # Errors of reading begin with the name already.
+            # Errors while reading begin with the name of the file.
             reason = str(explain(error)).removeprefix(f"{shown}: ")
             failures.append(f"{shown} cannot be labeled: {reason}")
         bar.add(1)
@@ -69,9 +69,9 @@ def predict(options: commands.Predict) -> int:
         skipped = f"; skipped {len(failures)}" if failures else ""
         print(f"Wrote {number} labeled images to {output}{skipped}")
         print(
-            "Pixels of NAME_mask.png are class ids (0, 1, 2, ...), which look "
-            "black in a viewer. NAME_color.png and NAME_overlay.png show them "
-            "in colors."
+            "The pixels of NAME_mask.png are class ids (0, 1, 2, ...), which "
+            "look black in a viewer. NAME_color.png and NAME_overlay.png show "
+            "the classes in color."
         )
     return 1 if failures else 0
 
@@ -79,10 +79,10 @@ def predict(options: commands.Predict) -> int:
 def labeler(
     model: keras.Model, run: runs.Run, view: commands.View
 ) -> photos.Labeler:
-    """Makes what gives an image its mask.
+    """Return a callable that predicts the mask of an image.
 
     Raises:
-        ValueError: the model cannot see images as the options say.
+        ValueError: If the model does not support the options.
     """
     image_size: Any = run.image_size
     if view.tile:
@@ -103,16 +103,16 @@ def _check_is_outside(output: pathlib.Path, arguments: Sequence[str]) -> None:
         path = pathlib.Path(argument).expanduser()
         if path.is_dir() and output.resolve().is_relative_to(path.resolve()):
             raise ValueError(
-                "--output must be outside the folders given as IMAGE, or the "
-                "masks would be labeled as images the next time. Received: "
+                "--output must be outside the folders given as IMAGE, since "
+                "the next run would label the masks as images. Received: "
                 f"{output}, which is inside {argument!r}. Give another "
-                "--output, or a pattern such as 'photos/*.jpg'."
+                "--output, or a pattern such as 'photos/*.jpg' as IMAGE."
             )
 
 
 def _find(arguments: Sequence[str]) -> list[pathlib.Path]:
-    """Lists the images that files, folders and patterns stand for."""
-    # By absolute path, so that each image occurs once.
+    """List the images of files, folders and patterns."""
+    # The keys are absolute paths, so each image occurs once.
     files: dict[str, pathlib.Path] = {}
     for argument in arguments:
         path = pathlib.Path(argument).expanduser()
@@ -126,9 +126,10 @@ def _find(arguments: Sequence[str]) -> list[pathlib.Path]:
             found = sorted(match for match in matches if match.is_file())
         if not found:
             raise ValueError(
-                "IMAGE must be an image file, or a folder or pattern with some "
-                f"({', '.join(IMAGE_SUFFIXES)}). Received: {argument!r}, which "
-                "does not contain any."
+                "IMAGE must be an image file, or a folder or pattern that "
+                "contains image files. Received: "
+                f"{argument!r}, which does not contain any "
+                f"{', '.join(IMAGE_SUFFIXES)} file."
             )
         for file in found:
             files.setdefault(os.path.abspath(file), file)
@@ -143,19 +144,20 @@ def _say_left_out(folder: pathlib.Path, images: Sequence[pathlib.Path]) -> None:
         names = [printable(path.name) for path in others[:_NUM_SHOWN]]
         more = ", ..." if len(others) > _NUM_SHOWN else ""
         print(
-            f"warning: {len(others)} file{' is' if is_one else 's are'} left "
-            f"out in {api.plain(printable(folder))}, not being "
-            f"{', '.join(IMAGE_SUFFIXES)}: "
+            f"warning: Skipped {len(others)} file{'' if is_one else 's'} in "
+            f"{api.plain(printable(folder))} without a suffix of an image "
+            f"({', '.join(IMAGE_SUFFIXES)}): "
             f"{', '.join(map(api.plain, names))}{more}",
             file=sys.stderr,
         )
 
 
 def _output_names(files: Sequence[pathlib.Path]) -> list[str]:
-    """Gives every image a distinct name without folders.
+    """Return a unique name without folders for each image.
 
-    That is the name of the file; if several files have it, the names of the
-    folders come first, and a number last where names are still equal.
+    The name is that of the file. If several files have the same name, the names
+    of their folders are added as a prefix. If names are still equal, a number
+    is added as a suffix.
     """
     names: dict[str, None] = {}
     for name in _plain_names(files):
@@ -191,7 +193,7 @@ def _say_numbered(files: Sequence[pathlib.Path], names: Sequence[str]) -> None:
     if numbered:
         more = ", ..." if len(numbered) > _NUM_SHOWN else ""
         print(
-            "Some images have the same name. The masks of these get a number: "
+            "Some images have the same name, so their masks get a number: "
             f"{', '.join(numbered[:_NUM_SHOWN])}{more}"
         )
 
@@ -204,7 +206,7 @@ def _label(
     name: str,
     options: commands.Predict,
 ) -> None:
-    """Labels one image and writes mask, colors and overlay."""
+    """Label one image and write its mask, color mask and overlay."""
 
     def file(kind: str) -> pathlib.Path:
         return output / f"{name}_{kind}.png"
@@ -214,8 +216,9 @@ def _label(
         if not label.size and (tile := label.one_tile(size)):
             raise ValueError(
                 "--monte-carlo with --at original needs images whose height "
-                "and width are multiples of the stride of the model, "
-                f"{tile[-1]}. Received: {size[0]}x{size[1]}"
+                "and width are multiples of the stride of the model "
+                f"({tile[-1]}). Received: an image of {size[0]}x{size[1]}. "
+                "Leave out --at, or resize the images."
             )
         batch = label.batch(image)
         sampled = _sample(label.model, batch, options)
@@ -249,7 +252,7 @@ def _label(
 
 
 def _visible(images: np.ndarray) -> np.ndarray:
-    """The channels that are drawn: three of many, one of two."""
+    """Return the channels to draw: the first three, or else the first one."""
     return images[..., : 3 if images.shape[-1] >= 3 else 1]
 
 

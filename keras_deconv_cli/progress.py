@@ -1,4 +1,4 @@
-"""Progress bars, which are for terminals."""
+"""Progress bars, which are shown only in a terminal."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ __all__ = ["verbosity"]
 
 
 def verbosity() -> int:
-    """What Keras calls `verbose`: 2, one line each, where there is no terminal.
+    """Return `verbose` for Keras: 1 in a terminal, or else 2.
 
-    The bars of 1 are made of escape codes.
+    The progress bars of 1 contain escape codes. With 2, Keras prints one line
+    per epoch.
     """
     return 1 if sys.stdout.isatty() else 2

@@ -1,4 +1,4 @@
-"""The folder of a training: who writes there, and what is resumed."""
+"""The output folder of a training, which is locked and can be resumed."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ __all__ = [
     "what_is_kept",
 ]
 
-# Options that say where files are, on this machine or after reading; they do
-# not change the weights, except that more than 1000 images that are not in
-# memory have another order.
+# Options that set the locations of files and of the cache. They do not change
+# the weights, with one exception: without `--cache memory`, more than 1000
+# images are shuffled in another order.
 _HARMLESS = {"data_dir", "manual_dir", "cache", "module"}
-# What older runs did before there was an option.
+# How runs were trained before these options existed.
 _OLDER = {
     "strategy": "one",
     "unmatched": "error",
@@ -44,7 +44,7 @@ _OLDER = {
     "extra_classifier": False,
     "squeeze_excitation": False,
 }
-# What is written into the folder of a run besides run.json.
+# Other files in the folder of a run.
 BY_CLASS, PREVIEWS, TENSORBOARD = "per_class.csv", "previews", "tensorboard"
 _LOCK = ".keras_deconv.lock"
 _WRITTEN = (
@@ -56,7 +56,7 @@ _WRITTEN = (
 def resumed(
     options: commands.Train, folder: pathlib.Path
 ) -> tuple[commands.Train, runs.Run | None]:
-    """The options, completed by those of the run in a folder, and that run."""
+    """Fill in options from the run in a folder; return them and the run."""
     before = runs.read(folder)
     if before is None:
         _check_is_free(folder)
@@ -67,18 +67,18 @@ def resumed(
 def is_finished(
     options: commands.Train, before: runs.Run | None, folder: pathlib.Path
 ) -> bool:
-    """Whether nothing is left to do; the user is told so."""
+    """Return whether the training is complete; if so, print it."""
     if before is None or not before.is_finished or _is_longer(options, before):
         return False
     print(
-        f"The training in {folder} is finished. To train longer give a larger "
-        "--epochs. To train again give another --output, or delete the folder."
+        f"The training in {folder} is finished. To train longer, use a larger "
+        "--epochs. To train again, use another --output or delete the folder."
     )
     return True
 
 
 def _is_longer(options: commands.Train, before: runs.Run) -> bool:
-    """Whether there are more epochs than the run was to have."""
+    """Return whether `--epochs` is larger than the epochs of the run."""
     number = before.options.get("epochs")
     if not number or not options.epochs or options.smoke:
         return False
@@ -91,10 +91,11 @@ def earlier_epochs(
     num_done: int,
     folder: pathlib.Path,
 ) -> list[dict[str, int]]:
-    """The numbers of epochs that the run had before, for `run.json`.
+    """Return earlier values of `--epochs` for `run.json`.
 
     Raises:
-        ValueError: the last epoch of a finished run is not there.
+        ValueError: If the backup of the last epoch of a finished run does not
+            exist.
     """
     if before is None:
         return []
@@ -103,26 +104,28 @@ def earlier_epochs(
     number = before.options["epochs"]
     if before.is_finished and not num_done:
         raise ValueError(
-            "--epochs can be raised only while the last epoch is kept. "
-            f"Received: --epochs {options.epochs} for {folder}, which has "
-            f"{number} and no backup in {RESUME}. Start another run from its "
-            f"model: --init-from {folder} --output OTHER"
+            "--epochs can be raised only if the backup of the last epoch "
+            f"exists. Received: --epochs {options.epochs} for {folder}, which "
+            f"was trained for {number} epochs and does not have a backup in "
+            f"{RESUME}. Start another run from its model: --init-from {folder} "
+            "--output OTHER"
         )
     print(
-        f"Trained for {options.epochs} epochs instead of {number}: from epoch "
-        f"{num_done + 1} on, the learning rate is that of {options.epochs}."
+        f"Training for {options.epochs} epochs instead of {number}. From epoch "
+        f"{num_done + 1}, the learning rate decays over {options.epochs} "
+        "epochs."
     )
     return [*before.earlier_epochs, {"epochs": number, "trained": num_done}]
 
 
 def delete_leftovers(folder: pathlib.Path) -> None:
-    """Deletes what was half written when a training was killed."""
+    """Delete incomplete files of a training that was killed."""
     for each in (folder, folder / RESUME, folder / PREVIEWS):
         _files.clean(each)
 
 
 def delete_leftovers_if_free(folder: pathlib.Path) -> None:
-    """Leaves a folder as it is that is in use, or cannot be changed."""
+    """Delete incomplete files unless the folder is in use or read-only."""
     with (
         contextlib.suppress(OSError, ValueError),
         _files.locked(folder / _LOCK, wait=False),
@@ -132,10 +135,11 @@ def delete_leftovers_if_free(folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def alone(folder: pathlib.Path) -> Iterator[None]:
-    """Keep other trainings out of a folder, which is made.
+    """Create a folder and lock it against other trainings.
 
     Raises:
-        ValueError: If there is another one, or a file of the lock's name.
+        ValueError: If another training holds the lock.
+        ValueError: If the lock file cannot be created.
     """
     runs.make_folder(folder)
     with contextlib.ExitStack() as stack:
@@ -143,41 +147,42 @@ def alone(folder: pathlib.Path) -> Iterator[None]:
             stack.enter_context(_files.locked(folder / _LOCK, wait=False))
         except BlockingIOError:
             raise ValueError(
-                "--output must be a folder that no other training is writing "
-                f"to. Received: {folder}, which another process holds. Wait "
-                "until it ends, or give another --output."
+                "--output must be a folder that is not in use by another "
+                f"training. Received: {folder}, which another process has "
+                "locked. Wait until it ends, or give another --output."
             ) from None
         yield
 
 
 def what_is_kept(folder: pathlib.Path) -> str:
-    """What the user still has when the disk is full."""
+    """Return a text on the files that remain when the disk is full."""
     kept = [name for name in _WRITTEN if (folder / name).exists()]
     return (
-        f"{folder} keeps what was written before"
+        f"{folder} keeps the files that were already written"
         + (f" ({', '.join(kept)})" if kept else "")
         + ". Free some space and repeat the command to resume."
     )
 
 
 def default_output(options: commands.Train) -> str:
-    """The folder of a training that was started without --output."""
+    """Return the folder of a training without --output."""
     name = options.data.dataset or pathlib.Path(str(options.data.images)).name
     network = options.encoder or options.model
-    # A file without its folders, a function without its module.
+    # The name of a file without its folders, or of a function without its
+    # module.
     network = pathlib.Path(network).name.removesuffix(".keras")
     network = network.rpartition(":")[2]
     return f"runs/{re.sub(r'[^A-Za-z0-9]+', '_', name)}_{network}"
 
 
 def _check_is_free(folder: pathlib.Path) -> None:
-    """Refuses a folder with files that are not of a run."""
+    """Raise an error if files that are not part of a run would be replaced."""
     foreign = [name for name in _WRITTEN if os.path.lexists(folder / name)]
     if foreign:
         raise ValueError(
-            "--output must be a folder with a run, or without files that "
-            f"would be replaced. Received: {folder}, which has "
-            f"{', '.join(foreign)} without {runs.RUN_FILE}. Give another "
+            "--output must be a folder of a run, or a folder without files "
+            f"that would be replaced. Received: {folder}, which contains "
+            f"{', '.join(foreign)} but not {runs.RUN_FILE}. Give another "
             "--output."
         )
 
@@ -185,10 +190,10 @@ def _check_is_free(folder: pathlib.Path) -> None:
 def _as_before(
     options: commands.Train, before: runs.Run, folder: pathlib.Path
 ) -> commands.Train:
-    """The options with those of the run where they were left open.
+    """Take options that are not given from the run.
 
     Raises:
-        ValueError: others differ.
+        ValueError: If given options differ from those of the run.
     """
     recorded = before.options
     changes: dict[str, Any] = {}
@@ -211,7 +216,7 @@ def _as_before(
     ]
     if differences:
         raise ValueError(
-            f"{folder} holds a run with other options: "
+            f"{folder} contains a run with other options: "
             f"{'; '.join(differences)}. Give another --output, or delete "
             f"{folder}."
         )

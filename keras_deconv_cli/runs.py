@@ -1,4 +1,4 @@
-"""The folder that a training writes, and models that come from one or not."""
+"""Runs, which are the folders that a training writes, and their models."""
 
 from __future__ import annotations
 
@@ -33,34 +33,34 @@ __all__ = [
     "read",
 ]
 
-# Characters of a wrong value that are printed.
+# Messages show at most this many characters of a wrong value.
 _MAX_SHOWN = 200
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What is needed to evaluate a model and to predict with it.
+    """The information that evaluation and prediction need about a model.
 
     Args:
-        class_names: one name per class.
-        palette: one (red, green, blue) per class.
-        image_size: height and width that images are resized to; None to
+        class_names: One name per class.
+        palette: One (red, green, blue) per class.
+        image_size: Height and width to which images are resized, or None to
             keep their sizes.
-        ignore_class: the label that means void.
-        options: the options of the training by name, as `Train.record` gives
-            them; empty for a model that was not trained by the command.
-        value_range: the values of images that become 0 and 255, or None.
-        splits: the splits "train" and, if there is one, "validation" that the
-            model was trained with.
-        files: for folders, the names of the pairs of each of these splits.
-        is_finished: whether the training is complete.
-        earlier_epochs: what `--epochs` was before it was raised, in order:
-            {"epochs": 6, "trained": 4} if 4 epochs were done when the learning
-            rate decayed over 6.
-        versions: of the packages that trained.
+        ignore_class: The label that means void.
+        options: The options of the training by name, as returned by
+            `Train.record`. Empty for a model that the command did not train.
+        value_range: The image values that are scaled to 0 and 255, or None.
+        splits: The split "train" and, with validation, the split "validation".
+        files: For folders, the names of the pairs of each of these splits.
+        is_finished: Whether the training is complete.
+        earlier_epochs: The values of `--epochs` before it was raised, in order.
+            {"epochs": 6, "trained": 4} means that 4 epochs were trained while
+            the learning rate decayed over 6.
+        versions: The versions of the packages during training.
 
     Raises:
-        ValueError: a field is not as described; `run.json` may be edited.
+        ValueError: If a field is invalid, for example because somebody edited
+            `run.json`.
     """
 
     class_names: list[str]
@@ -92,7 +92,7 @@ class Run:
         _arguments.class_names(names)
         _check(
             _is_palette(self.palette) and len(self.palette) == len(names),
-            "palette must be one [red, green, blue] in 0..255 per class",
+            "palette must contain one [red, green, blue] in 0..255 per class",
             self.palette,
         )
         _check(
@@ -140,25 +140,25 @@ class Run:
         _check(
             isinstance(self.splits, dict)
             and all(map(_is_plain, self.splits.values())),
-            "splits must be an object of texts without control characters",
+            "splits must be an object of strings without control characters",
             self.splits,
         )
         _check(
             isinstance(self.files, dict)
             and all(_is_list(names, str) for names in self.files.values()),
-            "files must be an object of lists of texts",
+            "files must be an object of lists of strings",
             self.files,
         )
         _check_options(self.options)
         _check(
             not self.options or "train" in self.splits,
-            "splits must have train",
+            "splits must have the key train",
             self.splits,
         )
         _check(
             not (self.options and self.options["images"])
             or self.files.keys() == self.splits.keys(),
-            "files must have the keys of splits",
+            "files must have the same keys as splits",
             list(self.files),
         )
 
@@ -169,11 +169,11 @@ class Run:
 
     @property
     def data(self) -> commands.Data | None:
-        """What the model was trained with, if that is known."""
+        """The training dataset; None if it is unknown."""
         if not self.options:
             return None
 
-        # JSON has neither tuples nor numbers as keys.
+        # JSON does not support tuples, or numbers as keys.
         def of_tuples(value: Any) -> Any:
             is_list = isinstance(value, list)
             return tuple(map(of_tuples, value)) if is_list else value
@@ -187,7 +187,7 @@ class Run:
         return commands.Data(**{n: values[n] for n in known & values.keys()})
 
     def write(self, folder: pathlib.Path) -> None:
-        """Writes `run.json`."""
+        """Write `run.json`."""
         text = json.dumps(dataclasses.asdict(self), indent=2)
         with _files.replaced(folder / RUN_FILE) as part:
             part.write_text(f"{text}\n")
@@ -204,31 +204,31 @@ def _check(holds: bool, rule: str, value: Any) -> None:
 def _is_list(
     value: Any, kind: type, low: float = -math.inf, high: float = math.inf
 ) -> bool:
-    """Whether it is a list of one type, numbers from `low` to `high`."""
+    """Return whether a value is a list of a type, with ints in a range."""
     return (
         isinstance(value, list)
-        # Not isinstance, for which True is an int.
+        # isinstance would accept True as an int.
         and all(type(item) is kind for item in value)
         and (kind is not int or all(low <= item <= high for item in value))
     )
 
 
 def _is_palette(value: Any) -> bool:
-    """Whether it is a list of [red, green, blue] in 0..255."""
+    """Return whether a value is a list of [red, green, blue] in 0..255."""
     return _is_list(value, list) and all(
         len(color) == 3 and _is_list(color, int, 0, 255) for color in value
     )
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether it is a text that a terminal prints, and does not obey."""
+    """Return whether a value is a string without control characters."""
     return isinstance(value, str) and not any(
         unicodedata.category(character) == "Cc" for character in value
     )
 
 
 def _check_options(options: Any) -> None:
-    """Refuses options that do not describe data."""
+    """Raise an error for options that do not describe data."""
     _check(isinstance(options, dict), "options must be an object", options)
     if not options:
         return
@@ -236,13 +236,13 @@ def _check_options(options: Any) -> None:
         value = options.get(name)
         _check(
             name in options and (value is None or _is_plain(value)),
-            f"options must have {name}, a text without control characters or "
+            f"options must have {name}, a string without control characters or "
             "null",
             value,
         )
     _check(
         _is_plain(options.get("train_split")),
-        "options must have train_split, a text without control characters",
+        "options must have train_split, a string without control characters",
         options.get("train_split"),
     )
     epochs = options.get("epochs")
@@ -295,10 +295,10 @@ def _check_options(options: Any) -> None:
 
 
 def read(folder: pathlib.Path) -> Run | None:
-    """Reads `run.json`; None if it does not exist.
+    """Read `run.json`; return None if it does not exist.
 
     Raises:
-        ValueError: it is not as a training writes it.
+        ValueError: If the file is not as a training writes it.
     """
     path = folder / RUN_FILE
     if not path.exists():
@@ -306,19 +306,19 @@ def read(folder: pathlib.Path) -> Run | None:
     try:
         _files.check_readable(path)
         return Run(**json.loads(path.read_text("utf-8")))
-    # Lists in lists in lists end in a RecursionError.
+    # Deeply nested lists raise a RecursionError.
     except (RecursionError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} must be as keras-deconv train writes it. "
-            f"Received: {error}. Delete it to train again there."
+            f"Received: {error}. Delete the file to train again in its folder."
         ) from error
 
 
 def make_folder(folder: pathlib.Path) -> None:
-    """Makes a folder for results.
+    """Create a folder for results.
 
     Raises:
-        ValueError: nothing can be written there.
+        ValueError: If the folder is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -331,17 +331,18 @@ def make_folder(folder: pathlib.Path) -> None:
 
 
 def load_model(path: str, option: str) -> tuple[keras.Model, pathlib.Path]:
-    """Loads the model of a run folder, or a model file, whatever it does.
+    """Load any model from a run folder or a model file.
 
     Args:
-        path: of the folder or the file.
-        option: what the user calls it.
+        path: The path of the folder or the file.
+        option: The name of the option in error messages.
 
     Returns:
         The model, not compiled, and its file.
 
     Raises:
-        ValueError: there is no model, or its layers are not known.
+        ValueError: If there is not a model at this path.
+        ValueError: If a layer of the model is unknown.
     """
     try:
         return _runs.read_model(path, option)
@@ -351,7 +352,7 @@ def load_model(path: str, option: str) -> tuple[keras.Model, pathlib.Path]:
 
 
 def _about_layers(folder: pathlib.Path) -> str:
-    """How to load layers of the user, whose code is never run unasked."""
+    """Return a hint on unknown layers, whose code runs only on request."""
     with contextlib.suppress(ValueError):
         run = read(folder)
         options = run.options if run else {}
@@ -362,15 +363,19 @@ def _about_layers(folder: pathlib.Path) -> str:
                 f"The run was trained with the module {name}. If you trust "
                 f"its code, add --import {name}."
             )
-    return "For layers of your own, add --import MODULE, which registers them."
+    return (
+        "If you have defined these layers, add --import MODULE with the module "
+        "that registers them."
+    )
 
 
 def load(path: str) -> tuple[keras.Model, Run]:
-    """Loads the model of a run folder, or a model file.
+    """Load a segmentation model from a run folder or a model file.
 
     Raises:
-        ValueError: there is no model, it does not segment images, or it does
-            not belong to the `run.json` beside it.
+        ValueError: If there is not a model at this path.
+        ValueError: If the model does not segment images.
+        ValueError: If the model does not match `run.json` in the same folder.
     """
     model, file = load_model(path, "`model`")
     _runs.check_segments(model, f"'{file}'")
@@ -383,7 +388,7 @@ def load(path: str) -> tuple[keras.Model, Run]:
 
 
 def _foreign(takes: tuple[Any, ...], num_classes: int) -> Run:
-    """What the shapes of a model without `run.json` say."""
+    """Return a run based on the shapes of a model without `run.json`."""
     image_size = None if None in takes[1:3] else list(takes[1:3])
     return Run(
         class_names=list(generic_names(num_classes)),

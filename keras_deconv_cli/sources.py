@@ -1,4 +1,4 @@
-"""Images with masks: a dataset of tfds, or folders."""
+"""Find images and masks in a tfds dataset or in folders."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
     "resolved",
 ]
 
-# The share of folders that is for validation, unless the user says otherwise.
+# The default share of the images of folders that is used for validation.
 VALIDATION_SHARE = "20%"
 
 _NAME = re.compile(
@@ -45,7 +45,7 @@ _NAME = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Pairs of two folders, by their names without suffix."""
+    """Pairs of images and masks in two folders, named without suffix."""
 
     images: str
     masks: str
@@ -53,20 +53,20 @@ class Part:
 
     @property
     def names(self) -> list[str]:
-        """The names of the pairs."""
+        """Names of the pairs."""
         return [name for name, _, _ in self.files]
 
     def of(self, files: Files) -> Part:
-        """The same folders with some of the files."""
+        """Return the same folders with other files."""
         return dataclasses.replace(self, files=files)
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Images with masks, in one or more splits, and the classes they have.
+    """Images and masks in one or more splits, and their classes.
 
-    `parts` holds the files of each split; it is empty for a dataset of tfds.
-    `labels` is what the labels of masks in folders mean.
+    `parts` contains the files of each split, and is empty for a tfds dataset.
+    `labels` maps the values in the masks of folders to names.
     """
 
     options: commands.Data
@@ -82,9 +82,9 @@ class Source:
         return len(self.class_names)
 
     def sizes(self) -> dict[str, int]:
-        """The splits that have masks, with their numbers of examples.
+        """Return the number of examples of each split with masks.
 
-        It prepares a dataset that is not prepared yet.
+        A dataset that is not prepared yet is prepared first.
         """
         if self.parts:
             return {name: len(part.files) for name, part in self.parts.items()}
@@ -97,7 +97,7 @@ class Source:
         }
 
     def load(self, split: str, **options: Any) -> tf.data.Dataset:
-        """Loads a split; options as those of `data.load`."""
+        """Load a split with options of `data.load`."""
         options = {"shuffle": False, **options}
         if not self.parts:
             return data.load(
@@ -121,38 +121,39 @@ class Source:
         )
 
     def part(self, split: str) -> Part:
-        """The pairs of a split of folders, which may be a slice."""
+        """Return the pairs of a split of folders, or of a slice of one."""
         found = splits.ranges(split, self.sizes())
         names = {name for name, _, _ in found}
         if len(names) > 1:
             raise ValueError(
-                "Splits of several folders cannot be joined. "
-                f"Received: {split!r}"
+                "SPLIT must not join splits of several folders. Received: "
+                f"{split!r}"
             )
         [name] = names
         part = self.parts[name]
         files = [file for _, a, b in found for file in part.files[a:b]]
         if not files:
             raise ValueError(
-                f"SPLIT must have at least one image. Received: {split!r} of "
-                f"{len(part.files)} images"
+                f"SPLIT must contain at least one image. Received: {split!r} "
+                f"of {len(part.files)} images"
             )
         return part.of(files)
 
     def divide(
         self, train: str, validation: str | None, seed: int
     ) -> tuple[Source, dict[str, str]]:
-        """Decides which examples to train on, and which to validate on.
+        """Split the examples into training and validation.
 
         Args:
-            train: a split or a slice of one.
-            validation: likewise; `20%` for that share of `train`, `rest` for
-                what `train` leaves out, `none`, or None to decide.
-            seed: draws the share from folders.
+            train: A split, or a slice of one.
+            validation: A split or a slice; a share of `train` such as `20%`;
+                `rest` for the examples that `train` leaves out; `none`; or None
+                for the default.
+            seed: The seed that draws the share of the images of folders.
 
         Returns:
-            The source with these parts, and the names of its splits "train"
-            and, if there is one, "validation".
+            The source with these parts, and the names of its splits by "train"
+            and, with validation, "validation".
         """
         sizes = self.sizes()
         if validation is None:
@@ -160,25 +161,26 @@ class Source:
         number = splits.share(validation)
         is_shared = False
         if not number and validation not in ("none", "rest"):
-            # Splits that do not exist are reported where they are loaded.
+            # Loading a split that does not exist raises the error.
             with contextlib.suppress(ValueError):
                 is_shared = splits.overlap(train, validation, sizes)
         if is_shared:
             raise ValueError(
-                "--train-split and --val-split must not share images, or the "
-                "best epoch would be chosen on images of the training. "
+                "--train-split and --val-split must not share images, since "
+                "training images would select the best epoch. "
                 f"Received: --train-split {train} with --val-split "
-                f"{validation}. --val-split rest takes what the training "
-                "leaves out; --val-split none trains without validation."
+                f"{validation}. Use `--val-split rest` to validate on the "
+                "other images, or `--val-split none` to train without "
+                "validation."
             )
         if self.parts:
             return self._divide_folders(train, validation, number, seed)
         if number:
             if train not in sizes:
                 raise ValueError(
-                    "--val-split with a share needs a whole split to train "
-                    f"on. Received: --train-split {train} with --val-split "
-                    f"{validation}"
+                    "--val-split can be a share only if --train-split is a "
+                    f"whole split. Received: --train-split {train} with "
+                    f"--val-split {validation}. Use --val-split rest instead."
                 )
             validation = f"{train}[{100 - number}%:]"
             train = f"{train}[:{100 - number}%]"
@@ -205,8 +207,8 @@ class Source:
                 parts["validation"] = self.part(validation)
             except ValueError as error:
                 raise ValueError(
-                    "--val-split must be a share such as 20%, rest, none, or "
-                    f"images of these folders. {error}"
+                    "--val-split must be a share such as 20%, `rest`, `none`, "
+                    f"or a slice of the images in these folders. {error}"
                 ) from None
         names = {name: name for name in parts}
         return dataclasses.replace(self, parts=parts), names
@@ -233,12 +235,12 @@ def _default_validation(train: str, sizes: Mapping[str, int]) -> str:
 
 
 def resolved(options: commands.Data) -> commands.Data:
-    """Reads a label map, and puts the colors of VOC in the place of the word.
+    """Read the label map, and replace the word `voc` by the colors of VOC.
 
-    So a run records what its masks mean, wherever that came from.
+    A run then records the meaning of its masks, not the name of a file.
 
     Raises:
-        ValueError: the label map cannot be read.
+        ValueError: If the label map cannot be read.
     """
     if options.label_map:
         found = data.read_label_map(options.label_map)
@@ -256,7 +258,7 @@ def resolved(options: commands.Data) -> commands.Data:
 
 
 def _format(options: commands.Data) -> MaskFormat:
-    """What the options say about the masks of folders."""
+    """Return the format of the masks of folders."""
     return mask_format(
         str(options.images),
         options.classes,
@@ -270,11 +272,11 @@ def _format(options: commands.Data) -> MaskFormat:
 
 
 def pairing(options: commands.Data) -> Pairing:
-    """Finds out which files of two folders belong together.
+    """Match the images and masks of two folders.
 
     Raises:
-        ValueError: a folder does not exist, or has no such files; or options
-            about masks contradict each other.
+        ValueError: If a folder does not exist, or does not contain such files.
+        ValueError: If options of the masks contradict each other.
     """
     _format(options)
     return find_pairs(
@@ -283,7 +285,7 @@ def pairing(options: commands.Data) -> Pairing:
 
 
 def _naming(options: commands.Data) -> dict[str, Any]:
-    """What decides which file is the mask of which image."""
+    """Return the options that match masks and images."""
     names = ("image_suffix", "mask_suffix", "lossy_masks")
     return {name: getattr(options, name) for name in names}
 
@@ -293,16 +295,17 @@ def find(
     files: Mapping[str, Sequence[str]] | None = None,
     verbose: bool = True,
 ) -> Source:
-    """Finds the classes and the splits of some data.
+    """Find the classes and the splits of a dataset or of folders.
 
     Args:
-        options: where the data are.
-        files: for folders, the names of the pairs of each part, if that is
-            decided already. Default: all of them.
-        verbose: whether to print which files are left out.
+        options: The locations and the format of the data.
+        files: For folders, the names of the pairs of each part. Defaults to all
+            pairs.
+        verbose: Whether to print the files that are skipped.
 
     Raises:
-        ValueError: the dataset is not known, or folders do not fit together.
+        ValueError: If the dataset is unknown.
+        ValueError: If the images and masks of folders do not match.
     """
     if options.dataset:
         entry = describe(options.dataset, options.data_dir)
@@ -312,7 +315,7 @@ def find(
             *(options, entry.class_names, entry.palette, {}, value_range, {})
         )
     entry = _format(options).entry
-    # With colors, labels are not what the masks hold.
+    # Masks with a palette contain colors instead of labels.
     labels = (
         {}
         if options.palette
@@ -344,11 +347,12 @@ def find(
             missing = wanted - {file[0] for file in found}
             if missing:
                 raise ValueError(
-                    f"{images} must have the images of the run. "
-                    f"{len(missing)} are missing, such as {min(missing)!r}."
+                    f"{images} must contain the images of the run. Missing: "
+                    f"{len(missing)}, such as {min(missing)!r}. Restore them, "
+                    "or start another run with another --output."
                 )
         parts[name] = Part(images, masks, found)
-    # A word was replaced before.
+    # `resolved` has replaced a word by its colors.
     palette = options.palette if isinstance(options.palette, tuple) else None
     return Source(
         *(options, entry.class_names, palette or entry.palette),
@@ -357,12 +361,13 @@ def find(
 
 
 def describe(name: str, data_dir: str | None) -> data.SegmentationSet:
-    """The classes of a dataset.
+    """Return the classes of a dataset.
 
     Raises:
-        ValueError: it is not known; the text is for users of the command.
+        ValueError: If the dataset is unknown. The message names options of the
+            command.
     """
-    # tfds would take other names for an address, or for a loader of code.
+    # tfds would interpret other names as addresses or as code to load.
     is_name = _NAME.fullmatch(name)
     if is_name:
         with contextlib.suppress(ValueError):
@@ -376,19 +381,19 @@ def describe(name: str, data_dir: str | None) -> data.SegmentationSet:
     if not is_name:
         raise ValueError(
             "DATASET must be the name of a dataset of tensorflow-datasets, "
-            "with a configuration and a version if need be, such as cam_vid "
+            "optionally with a configuration and a version, such as cam_vid "
             f"or coco/2017_panoptic:1.1.0. Received: {name!r}"
         )
     raise ValueError(
-        f"{unknown_text(name)}Datasets that data.to_tfds wrote are found in "
-        "--data-dir."
+        f"{unknown_text(name)}For a dataset that data.to_tfds wrote, give "
+        "the same --data-dir."
     )
 
 
 def moved(before: commands.Data, **now: Any) -> commands.Data:
-    """The data of a run, in the folders where they are now.
+    """Return the data of a run in the folders where they are now.
 
-    How they are read is as before, unless the user says otherwise now.
+    The other options are those of the run unless the user gives them again.
     """
     given = {name: value for name, value in now.items() if value is not None}
     return dataclasses.replace(before, **given)

@@ -1,4 +1,4 @@
-"""Which examples a split means, such as `train[:80%]`."""
+"""Find the examples of a split, such as `train[:80%]`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ Ranges = list[tuple[str, int, int]]
 
 
 def share(text: str) -> int | None:
-    """The number of `20%`, None for another text."""
+    """Return 20 for `20%`; None if the text is not a percentage."""
     match = _SHARE.fullmatch(text)
     return int(match[1]) if match else None
 
 
 def ranges(split: str, sizes: Mapping[str, int]) -> Ranges:
-    """The examples of a split, as tfds counts them: (name, start, stop).
+    """Return the examples of a split as (name, start, stop), like tfds.
 
     Raises:
-        ValueError: it is not a split of `sizes` or a slice of one.
+        ValueError: If `split` is not a split of `sizes`, a slice of one, or a
+            sum of them.
 
     >>> ranges("train[:80%]+test", {"train": 24, "test": 5})
     [('train', 0, 19), ('test', 0, 5)]
@@ -44,8 +45,8 @@ def ranges(split: str, sizes: Mapping[str, int]) -> Ranges:
             known = ", ".join(f"{name} ({n})" for name, n in sizes.items())
             raise ValueError(
                 f"SPLIT must be {' or '.join(sizes)}, or a slice such as "
-                f"{next(iter(sizes))}[:80%]. Received: {split!r}. Numbers of "
-                f"images: {known}"
+                f"{next(iter(sizes))}[:80%]. Received: {split!r}. Number of "
+                f"images per split: {known}"
             )
         found.append((match[1], start, max(start, stop)))
     return found
@@ -61,12 +62,12 @@ def _boundary(text: str | None, size: int, default: int) -> int:
 
 
 def rest(split: str, sizes: Mapping[str, int]) -> str | None:
-    """The examples that one slice leaves out; None if there are none."""
+    """Return what a slice of a split leaves out; None if nothing."""
     [(name, start, stop), *others] = ranges(split, sizes)
     if others:
         raise ValueError(
-            "Splits joined with + do not have a rest. Give --val-split. "
-            f"Received: {split!r}"
+            "--val-split rest does not support splits joined with +. "
+            f"Received: --train-split {split}. Give another --val-split."
         )
     parts = [
         f"{name}[{low}:{high}]"
@@ -77,7 +78,7 @@ def rest(split: str, sizes: Mapping[str, int]) -> str | None:
 
 
 def overlap(one: str, other: str, sizes: Mapping[str, int]) -> bool:
-    """Whether two splits have an example in common."""
+    """Return whether two splits have an example in common."""
     return any(
         name == other_name and max(start, other_start) < min(stop, other_stop)
         for name, start, stop in ranges(one, sizes)

@@ -39,20 +39,20 @@ from keras_deconv_cli.history import History
 
 __all__ = ["train"]
 
-# Number of examples of a split that are checked before the training.
+# This many examples of each split are checked before the training.
 _NUM_CHECKED = 32
 _NUM_SMOKE_BATCHES = 2
-# Arguments that some networks have.
+# Arguments that only some networks have.
 _NETWORK_OPTIONS = (
     *("encoder_weights", "weights", "extra_classifier"),
     *("squeeze_excitation", "decoder_activation"),
 )
-# Words of --cache, and the arguments of the library.
+# The words of --cache and the values of the argument `cache`.
 _CACHES = {"memory": True, "disk": "disk", "none": False}
 
 
 def train(options: commands.Train) -> int:
-    """Trains a network, or resumes its training."""
+    """Train a network, or resume its training; return the exit code."""
     options = dataclasses.replace(options, data=sources.resolved(options.data))
     folder = pathlib.Path(
         options.results.output or resuming.default_output(options)
@@ -61,13 +61,13 @@ def train(options: commands.Train) -> int:
     if resuming.is_finished(options, before, folder):
         resuming.delete_leftovers_if_free(folder)
         return 0
-    # Before anything is computed.
+    # Must come before any computation.
     replicas = distribution.connect(options.strategy)
     replicas.check_batch_size(options.batch_size)
     with contextlib.ExitStack() as stack:
         if replicas.is_chief:
             stack.enter_context(resuming.alone(folder))
-            # Another training may have ended since.
+            # Another training may have ended in the meantime.
             options, before = resuming.resumed(options, folder)
             if resuming.is_finished(options, before, folder):
                 resuming.delete_leftovers(folder)
@@ -123,7 +123,7 @@ def _train(
     validation = one_by_one = None
     if "validation" in plan.splits:
         validation = _load_validation(plan, options.batch_size)
-        # Boundary F1 takes memory for each class of each image of a batch.
+        # Boundary F1 needs memory per class and image of a batch.
         one_by_one = _load_validation(plan, 1)
     loss = _loss(plan, is_new=before is None)
     num_batches = _count(train_set)
@@ -154,7 +154,7 @@ def _train(
     if replicas.is_chief:
         run.write(folder)
     if is_initialized:
-        # From here on the file is not needed.
+        # A resumed training does not need the file of --init-from.
         history.backup.write(model, 0)
     try:
         _fit(model, history, train_set, validation, run, plan, epoch)
@@ -168,7 +168,7 @@ def _train(
         raise
     if replicas.is_chief:
         _close(history, one_by_one, run)
-    # A process that ends early stops the others.
+    # The first process to end would stop the others.
     replicas.wait()
 
 
@@ -194,7 +194,7 @@ def _require(package: str, way_out: str) -> None:
 
 
 def _prepare(where: commands.Data, replicas: distribution.Replicas) -> None:
-    """Lets the chief prepare a dataset before the others look for it."""
+    """Let the chief prepare a dataset before the other processes open it."""
     if replicas.num_processes == 1:
         return
     if replicas.is_chief:
@@ -217,8 +217,8 @@ def _check_sample(plan: Plan, split: str) -> None:
     if not report.ok:
         print(api.in_options(str(report)))
         raise ValueError(
-            f"{source}, split {split}, cannot be used for training; see the "
-            "report above. keras-deconv check reads all of it."
+            f"{source}, split {split}, cannot be used for training. See the "
+            "report above. Use keras-deconv check to check all images."
         )
 
 
@@ -235,7 +235,7 @@ def _load_train(plan: Plan, epoch: tf.Variable) -> tf.data.Dataset:
         plan.splits["train"],
         image_size=plan.image_size,
         batch_size=options.batch_size,
-        # The first examples are enough; the others need not be read.
+        # --smoke needs only the first examples, so the others are not read.
         shuffle=not options.smoke,
         cache=_CACHES[options.cache] if not options.smoke else False,
         augment=augment,
@@ -252,7 +252,7 @@ def _load_validation(plan: Plan, batch_size: int) -> tf.data.Dataset:
         plan.splits["validation"],
         image_size=plan.image_size,
         batch_size=batch_size,
-        # Boundary F1 reads it only once.
+        # The dataset of single images is read only once, for boundary F1.
         cache=_CACHES[options.cache]
         if batch_size == options.batch_size and not options.smoke
         else False,
@@ -267,7 +267,7 @@ def _build_model(
     plan: Plan, loss: keras.losses.Loss, num_batches: int, channels: int
 ) -> keras.Model:
     options, num_classes = plan.options, plan.source.num_classes
-    # Parts to train on, and whole images to validate on.
+    # The model is trained on crops and validated on whole images.
     size = (None, None) if options.crop else plan.image_size
     input_shape = (*size, channels)
     with _precision(options.mixed_precision):
@@ -299,12 +299,13 @@ def _build_model(
 
 
 def _check_crop(model: keras.Model, crop: tuple[int, int]) -> None:
-    """Refuse a network for one size, and a size too small for the network."""
+    """Raise an error if the network does not support crops of this size."""
     size = model.input_shape[1:3]
     if size != (None, None):
         raise ValueError(
-            "--crop needs a network for images of any size. Received: "
-            f"{model.name}, which takes images of {size[0]}x{size[1]}"
+            "--crop needs a network that supports images of any size. "
+            f"Received: {model.name}, which supports only images of "
+            f"{size[0]}x{size[1]}"
         )
     shape = (1, *crop, model.input_shape[-1])
     try:
@@ -343,9 +344,9 @@ def _build_on_encoder(
     is_rgb = input_shape[-1] == 3
     if options.encoder_weights == "imagenet" and not is_rgb:
         raise ValueError(
-            "--encoder-weights imagenet with --encoder is for --channels 3. "
-            f"Received: {input_shape[-1]} channels. The weights of VGG-16 fit "
-            "any number of channels with --model segnet."
+            "--encoder-weights imagenet with --encoder needs --channels 3. "
+            f"Received: {input_shape[-1]} channels. With --model segnet, the "
+            "weights of VGG-16 support any number of channels."
         )
     name = api.CHOICES["encoder"][str(options.encoder)]
     try:
@@ -354,7 +355,7 @@ def _build_on_encoder(
             include_top=False,
             weights=options.encoder_weights,
         )
-    except Exception as error:  # Keras raises what it likes where it downloads
+    except Exception as error:  # Downloads by Keras can raise any error.
         raise ValueError(
             f"--encoder {options.encoder} cannot be built with "
             f"--encoder-weights {options.encoder_weights} for images of shape "
@@ -364,10 +365,10 @@ def _build_on_encoder(
     return models.EncoderDecoder(
         encoder,
         num_classes,
-        # Where not all is max pooling, the rest is mirrored, too.
+        # "mirror" also mirrors downsampling that is not max pooling.
         decoder="mirror" if decoder == "max_unpool" else decoder,
         skips=options.skips or False,
-        # What ImageNet's colors need means nothing to other channels.
+        # The preprocessing of ImageNet is defined only for RGB images.
         preprocessing="auto" if is_rgb else None,
         name=f"{options.encoder}_encoder_decoder",
     )
@@ -385,13 +386,14 @@ def _precision(word: str | None) -> Iterator[None]:
 
 
 def _loss(plan: Plan, is_new: bool) -> keras.losses.Loss:
-    """Makes the loss; warns about classes that do not occur."""
+    """Return the loss; warn about classes that do not occur."""
     options, source = plan.options, plan.source
     build = api.find("loss", options.loss)
     is_weighted = options.class_weights != "none"
     if not is_weighted and (options.smoke or not is_new):
         return build()
-    # All of them, even for --smoke: weights of a part would be others.
+    # All images count, even for --smoke, since class weights of fewer images
+    # would differ.
     counted = data.class_frequencies(
         source.load(
             plan.splits["train"],
@@ -416,7 +418,7 @@ def _loss(plan: Plan, is_new: bool) -> keras.losses.Loss:
 
 
 def _count(dataset: tf.data.Dataset) -> int:
-    """The number of batches; videos must be read to know it."""
+    """Return the number of batches, which for videos requires reading them."""
     count = int(dataset.cardinality())
     return count if count >= 0 else sum(1 for _ in dataset)
 
@@ -431,7 +433,11 @@ def _say_start(history: History, num_epochs: int) -> None:
         )
     elif devices:
         details = tf.config.experimental.get_device_details(devices[0])
-        print(f"Training on {len(devices)} GPU: {details.get('device_name')}")
+        plural = "" if len(devices) == 1 else "s"
+        print(
+            f"Training on {len(devices)} GPU{plural}: "
+            f"{details.get('device_name')}"
+        )
     else:
         print(f"Training on the CPU ({os.cpu_count()} cores), no GPU found.")
     if 0 < history.num_done < num_epochs:
@@ -486,7 +492,8 @@ def _fit(
         validation_data=validation,
         epochs=plan.num_epochs,
         initial_epoch=history.num_done,
-        # Last, so that an epoch that fails above is not backed up.
+        # Last, so that an epoch in which another callback fails does not get a
+        # backup.
         callbacks=[*watchers, history],
         verbose=progress.verbosity(),
     )
@@ -495,12 +502,13 @@ def _fit(
 def _close(
     history: History, validation: tf.data.Dataset | None, run: runs.Run
 ) -> None:
-    """Prints the scores of the model that is kept."""
+    """Mark the run as finished, and print the scores of its best model."""
     folder = history.folder
     print(f"Saved {history.model_file}")
-    # Before the scores, which may fail and can be repeated with evaluate.
+    # Before the scores, since they can fail and `keras-deconv evaluate` repeats
+    # them.
     dataclasses.replace(run, is_finished=True).write(folder)
-    # The backup stays: with a larger --epochs the training goes on from it.
+    # The backup remains, so the training can continue with a larger --epochs.
     resuming.delete_leftovers(folder)
     if validation is not None:
         model, _ = runs.load(str(folder))

@@ -1,4 +1,4 @@
-"""Networks of the user: from a function, or from a file."""
+"""Networks that the user provides as a function or as a file."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ __all__ = ["build", "check_runs", "check_saves", "image_size", "initialize"]
 def build(
     name: str, input_shape: tuple[int | None, ...], num_classes: int
 ) -> keras.Model:
-    """Makes the model that `--model` names, from one tensor to one tensor.
+    """Return the model that `--model` names, with one input and one output.
 
     Args:
         name: `module:function`, or the path of a file.
-        input_shape: height, width and channels of the images.
-        num_classes: void not included.
+        input_shape: Height, width and channels of the images.
+        num_classes: Number of classes, void not included.
 
     Raises:
-        ValueError: there is no such model, or it does not fit the data.
+        ValueError: If the model does not exist.
+        ValueError: If the shapes of the model do not match the data.
+        ValueError: If the model ends in a sigmoid.
     """
     if ":" in name and not name.endswith(".keras"):
         model = _call(name, input_shape, num_classes)
@@ -37,10 +39,11 @@ def build(
         len(model.inputs) == len(model.outputs) == 1
     ):
         raise ValueError(
-            "--model must give a built Functional or Sequential keras.Model "
-            "with one input and one output. Wrap another one: inputs = "
-            "keras.Input(input_shape), keras.Model(inputs, network(inputs)). "
-            f"Received: {name}, which gives {_described(model)}"
+            "--model must be a built Functional or Sequential keras.Model "
+            "with one input and one output. Received: "
+            f"{name}, which returns {_described(model)}. To wrap another "
+            "network, use inputs = keras.Input(input_shape) and "
+            "keras.Model(inputs, network(inputs))."
         )
     model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     _check_shapes(name, model, input_shape, num_classes)
@@ -50,9 +53,9 @@ def build(
         )
     except ValueError as error:
         raise ValueError(
-            "--model must give logits, or end in a softmax. Received: "
-            f"{name}, which ends in a sigmoid, whose classes do not exclude "
-            "each other. Remove the activation of its last layer."
+            "--model must return logits, or end in a softmax. Received: "
+            f"{name}, which ends in a sigmoid and can predict several classes "
+            "for a pixel. Remove the activation of its last layer."
         ) from error
     return model
 
@@ -64,7 +67,7 @@ def _call(
     module = modules.load(module_name, "--model")
     function = getattr(module, function_name, None)
     if not callable(function):
-        # Modules inside Python and folders do not have a file.
+        # Built-in modules and folders do not have a file.
         file = getattr(module, "__file__", None)
         where = file or f"{module_name}, which is not a file"
         found = f"{function_name} there is {function!r:.40}"
@@ -76,18 +79,18 @@ def _call(
         )
     try:
         return function(input_shape=input_shape, num_classes=num_classes)
-    # Whatever code of somebody else raises, or a script that exits.
+    # The code of the user may raise any error, and a script may exit.
     except (Exception, SystemExit) as error:
         with_crop = ""
         if None in input_shape:
             with_crop = (
-                ". With --crop, height and width are None: the network must "
-                "take images of any size."
+                ". With --crop, height and width are None, since the network "
+                "must support images of any size."
             )
         raise ValueError(
-            "--model must be a function that makes a model when it is called "
-            f"with the keyword arguments input_shape, here {input_shape}, and "
-            f"num_classes, here {num_classes}. Received: {name}, which raises "
+            "--model must be a function that returns a model and has the "
+            f"arguments input_shape, here {input_shape}, and num_classes, here "
+            f"{num_classes}. Received: {name}, which raises "
             f"{type(error).__name__}: {error}{with_crop}"
         ) from error
 
@@ -109,35 +112,36 @@ def _check_shapes(
     takes = tuple(model.inputs[0].shape[1:])
     if None in input_shape and len(takes) == 3 and None not in takes[:2]:
         raise ValueError(
-            "--crop needs a network that takes images of any size: it is "
-            "trained on parts and validated on whole images. Received: "
-            f"--model {name}, which takes {takes}. Leave out --crop, or build "
-            "the network for (None, None, channels)."
+            "--crop needs a network that supports images of any size, since "
+            "it is trained on crops and validated on whole images. Received: "
+            f"--model {name} with input shape {takes}. Leave out --crop, or "
+            "build the network for (None, None, channels)."
         )
     if len(takes) != 3 or any(
         size not in (None, given)
         for size, given in zip(takes, input_shape, strict=True)
     ):
         raise ValueError(
-            "--model must take the images of the training, which are "
-            f"(height, width, channels) {input_shape}. Received: {name}, "
-            f"which takes {takes}. --image-size and, for folders, --channels "
-            "change the images."
+            "--model must have the input shape (height, width, channels) of "
+            f"the images, {input_shape}. Received: {name} with input shape "
+            f"{takes}. Change the images with --image-size and, for folders, "
+            "with --channels."
         )
     gives = tuple(model.compute_output_shape((None, *input_shape)))[1:]
     if gives[-1:] == (1,):
         raise ValueError(
-            f"--model must give scores for {num_classes} classes. Received: "
-            f"{name}, which gives 1. {_arguments.TWO_LOGITS} In Python, "
-            "keras.losses.BinaryCrossentropy and keras.metrics.BinaryIoU take "
-            "one logit as it is."
+            f"--model must return one score for each of {num_classes} classes. "
+            f"Received: {name}, which returns 1. {_arguments.TWO_LOGITS} In "
+            "Python, keras.losses.BinaryCrossentropy and "
+            "keras.metrics.BinaryIoU support one logit."
         )
     if len(gives) != 3 or gives[-1] != num_classes:
         raise ValueError(
-            "--model must give scores (height, width, num_classes) for "
-            f"{num_classes} classes. Received: {name}, which gives {gives}. "
-            "The classes are those of the data, without void; a function is "
-            "told their number. --init-from starts from a model with others."
+            "--model must have the output shape (height, width, num_classes) "
+            f"for {num_classes} classes. Received: {name} with output shape "
+            f"{gives}. The classes are those of the data, without void. A "
+            "function gets their number as num_classes. To start from a model "
+            "with other classes, use --init-from."
         )
     if any(
         None not in (size, given) and size != given
@@ -150,16 +154,16 @@ def _wrong_size(
     name: str, size: Any, found: Any, option: str = "--image-size"
 ) -> str:
     return (
-        "--model must give scores of the size of the images, "
-        f"{tuple(size)}. Received: {name}, which gives {tuple(found)}. End it "
-        "with an upsampling, such as keras.layers.UpSampling2D or "
-        f"keras.layers.Resizing, or choose another {option}, one that its "
-        "strides divide."
+        "--model must return scores of the size of the images, "
+        f"{tuple(size)}. Received: {name}, which returns {tuple(found)}. Add "
+        "an upsampling layer at the end, such as keras.layers.UpSampling2D or "
+        f"keras.layers.Resizing, or use another {option} that is a multiple of "
+        "the strides."
     )
 
 
 def image_size(name: str) -> tuple[int, int] | None:
-    """The height and width that a model file takes, if it takes one alone."""
+    """Return the height and width that a model file requires, or None."""
     model, _ = runs.load_model(name, "--model")
     shape: tuple[Any, ...] = ()
     if _graphs.is_graph(model):
@@ -175,26 +179,30 @@ def check_runs(
     image_size: tuple[int, int],
     option: str = "--image-size",
 ) -> None:
-    """Refuses, before the training, a model that fails on an image.
+    """Raise an error, before the training, if a model fails on an image.
 
     Args:
-        name: what `--model` names.
-        model: of it.
-        image_size: of the images.
-        option: that decides their size.
+        name: The value of `--model`.
+        model: The model.
+        image_size: Height and width of the images.
+        option: The option that sets this size.
 
     Raises:
-        ValueError: it raises, or gives what no loss can be computed of.
+        ValueError: If the model raises an error.
+        ValueError: If the scores of the model have another size than the image.
+        ValueError: If the scores are not finite.
+        ValueError: If the scores are probabilities although the model does not
+            end in a softmax.
     """
     shape = (1, *image_size, model.inputs[0].shape[-1])
     image = np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
     try:
         scores = model(image, training=False)
-    except Exception as error:  # Whatever layers of somebody else raise.
+    except Exception as error:  # Layers of the user may raise any error.
         raise ValueError(
-            f"--model must take images of size {image_size}. Received: {name}, "
-            f"which raises {type(error).__name__}: {_runs.reason_of(error)} "
-            f"Another {option} may help."
+            f"--model must support images of size {image_size}. Received: "
+            f"{name}, which raises {type(error).__name__}: "
+            f"{_runs.reason_of(error)} Another {option} may help."
         ) from error
     scores = keras.ops.convert_to_numpy(keras.ops.cast(scores, "float32"))
     if scores.shape[:-1] != shape[:-1]:
@@ -202,9 +210,10 @@ def check_runs(
         raise ValueError(_wrong_size(name, image_size, found, option))
     if not np.isfinite(scores).all():
         raise ValueError(
-            "--model must give finite scores. Received: "
-            f"{name}, whose scores of an image of values in 0..255 are not. "
-            "Images are not scaled before: begin with keras.layers.Rescaling."
+            "--model must return finite scores. Received: "
+            f"{name}, whose scores of an image with values from 0 to 255 are "
+            "not finite. The command does not scale images. Use "
+            "keras.layers.Rescaling as the first layer."
         )
     if (
         not _graphs.gives_probabilities(model)
@@ -212,17 +221,19 @@ def check_runs(
         and np.allclose(scores.sum(-1), 1, atol=1e-3)
     ):
         raise ValueError(
-            "--model must give logits, or end in a softmax that is a layer or "
-            f"an activation. Received: {name}, whose scores are probabilities "
-            "although it does not end so. Remove the softmax inside."
+            "--model must return logits, or end in a softmax layer or "
+            f"activation. Received: {name}, whose scores are probabilities "
+            "although it does not end in a softmax layer or activation. Remove "
+            "the softmax inside the model."
         )
 
 
 def check_saves(name: str, model: keras.Model) -> None:
-    """Refuses, before the training, a model that is not read back.
+    """Raise an error, before the training, if a model cannot be restored.
 
     Raises:
-        ValueError: it cannot be saved and loaded with all of its weights.
+        ValueError: If the model cannot be saved and loaded with all of its
+            weights.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder, runs.MODEL_FILE)
@@ -236,32 +247,34 @@ def check_saves(name: str, model: keras.Model) -> None:
                 ""
                 if len(before) == len(after)
                 and all(map(np.array_equal, before, after))
-                else "the loaded weights are not those that were saved"
+                else "the loaded weights differ from the saved weights"
             )
-        except Exception as error:  # Whatever layers of somebody else raise.
+        except Exception as error:  # Layers of the user may raise any error.
             reason = _runs.reason_of(error)
     if reason:
         raise ValueError(
-            "--model must give a network that can be saved and loaded. Give "
-            "layers of your own a get_config, decorate them with "
+            "--model must be a network that can be saved and loaded. Add "
+            "get_config to your layers, decorate them with "
             "@keras.saving.register_keras_serializable(), and use a layer "
-            f"instead of keras.layers.Lambda. Received: {name}, of which Keras "
-            f"says: {reason}"
+            f"instead of keras.layers.Lambda. Received: {name}, which fails "
+            f"with: {reason}"
         )
 
 
 def initialize(model: keras.Model, path: str) -> Iterator[str]:
-    """Copies the weights of the layers of equal names and shapes.
+    """Copy the weights of layers with the same name and shapes.
 
     Args:
-        model: that gets the weights.
-        path: of a run folder or a model file.
+        model: The model that gets the weights.
+        path: The path of a run folder or a model file.
 
-    Returns:
-        What is copied and what is not, in lines.
+    Yields:
+        A report of the layers that were copied and of those that were not, in
+        lines.
 
     Raises:
-        ValueError: there is no model, or nothing of it fits.
+        ValueError: If there is not a model at this path.
+        ValueError: If no layer has the same name and shapes.
     """
     other, file = runs.load_model(path, "--init-from")
     ours, theirs = _by_name(model), _by_name(other)
@@ -270,29 +283,32 @@ def initialize(model: keras.Model, path: str) -> Iterator[str]:
     if not fits:
         raise ValueError(
             "--init-from must be a model with layers of the same names and "
-            f"shapes as {model.name}. Received: '{file}', of which no layer "
-            f"fits. Its layers are {_listed(theirs)}; those of the network "
-            f"are {_listed(ours)}."
+            f"shapes as {model.name}. Received: '{file}' without such a layer. "
+            f"Its layers are {_listed(theirs)}. Those of {model.name} are "
+            f"{_listed(ours)}."
         )
     for name in fits:
         ours[name].set_weights(theirs[name].get_weights())
         if isinstance(ours[name], keras.layers.Normalization):
-            # It computes with what it has made of its weights.
+            # The layer computes with values derived from its weights.
             ours[name].finalize_state()
     yield f"Loaded {len(fits)} of {len(ours)} layers with weights from {file}"
     for reason, names in (
-        ("have other shapes there", [n for n in same if n not in fits]),
-        ("do not exist there", [n for n in ours if n not in theirs]),
+        ("have other shapes in the file", [n for n in same if n not in fits]),
+        ("do not exist in the file", [n for n in ours if n not in theirs]),
     ):
         if names:
-            yield f"Not loaded, since they {reason}: {', '.join(names)}"
+            yield (
+                f"These layers were not loaded, since they {reason}: "
+                f"{', '.join(names)}"
+            )
     left = [name for name in theirs if name not in ours]
     if left:
-        yield f"Not used of that file: {', '.join(left)}"
+        yield f"Unused layers of the file: {', '.join(left)}"
 
 
 def _by_name(model: keras.Model, prefix: str = "") -> dict[str, Any]:
-    """The layers with weights; those of models inside have both names."""
+    """Return the layers with weights; names in inner models have a prefix."""
     found: dict[str, Any] = {}
     for layer in model.layers:
         name = f"{prefix}{layer.name}"

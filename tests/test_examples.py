@@ -1,12 +1,16 @@
 """The examples, as a user runs them; .ci/run runs the main job."""
 
 import json
+import os
+import re
 import runpy
+import shlex
 import subprocess
 import sys
 
 import pytest
 
+from keras_deconv_cli import main, parser
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.docs
@@ -23,6 +27,28 @@ def run_example(name, folder, *arguments):
         capture_output=True,
         text=True,
     )
+
+
+@pytest.mark.slow
+def test_segnet_is_trained(tmp_path, monkeypatch):
+    for name in ("TF_CPP_MIN_LOG_LEVEL", "TQDM_DISABLE"):
+        monkeypatch.delenv(name, raising=False)
+    result = run_example("train_segnet.py", tmp_path, "--smoke")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stderr == ""
+    output = tmp_path / "out"
+    _, results = result.stdout.split("Results:\n")
+    for path in re.findall(r"^  (/.*):", results, re.MULTILINE):
+        assert os.path.exists(path), path
+    assert len(list((output / "images").glob("*.png"))) == 4
+    commands = re.findall(
+        r"^  keras-deconv (.*)$", results.replace("\\\n", ""), re.MULTILINE
+    )
+    evaluate, predict, train = map(shlex.split, commands)
+    assert main(evaluate) == 0
+    assert main(predict) == 0
+    assert (output / "labeled" / "0_overlay.png").exists()
+    parser.parse(train)
 
 
 # why_unpooling.py is run by test_story.py.

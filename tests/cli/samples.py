@@ -1,4 +1,4 @@
-"""Small networks and folders for the command."""
+"""Small networks and folders for tests of the command."""
 
 import csv
 
@@ -9,7 +9,7 @@ from tests import tiny_datasets
 
 
 def tiny_model(input_shape, num_classes, *, decoder="max_unpool"):
-    """Stands for any network where only the command is tested."""
+    """Return a model that replaces larger networks in tests of the command."""
     inputs = keras.Input(input_shape)
     x = keras.layers.Rescaling(1 / 255)(inputs)
     logits = keras.layers.Conv2D(num_classes, 3, padding="same")(x)
@@ -24,7 +24,7 @@ def read_history(folder):
 
 
 def write_scenes(folder, num_pictures=3):
-    """Writes drawn scenes as folders of pictures and masks."""
+    """Write generated scenes as folders of images and masks."""
     for number in range(num_pictures):
         image, mask = data.draw_scene(number)
         name = f"{number}.png"

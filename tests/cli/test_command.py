@@ -1,4 +1,4 @@
-"""The command: what it writes, what it says, and how it goes on."""
+"""Tests of the files, output and resumed trainings of the command."""
 
 import contextlib
 import csv
@@ -41,7 +41,7 @@ SEED = 3
 
 @pytest.fixture(scope="module", autouse=True)
 def _slim():
-    """Few filters; a file of a model knows its own."""
+    """Build networks with few filters; model files keep their own number."""
     with pytest.MonkeyPatch.context() as patch:
         networks.make_slim(patch)
         yield
@@ -49,7 +49,7 @@ def _slim():
 
 @pytest.fixture(scope="module")
 def train_options(scenes_dir):
-    """A training of seconds, of a network with dropout, with augmentation."""
+    """Options of a short training with dropout and augmentation."""
     return [
         *["--data-dir", str(scenes_dir), "--image-size", "16x24"],
         *["--train-split", "train[:16]", "--val-split", "validation[:8]"],
@@ -60,7 +60,7 @@ def train_options(scenes_dir):
 
 @pytest.fixture(scope="module")
 def quick_options(train_options):
-    """The same for one epoch, without pictures."""
+    """The same options for one epoch, without previews."""
     return [*train_options, "--epochs", "1", "--preview-every", "0"]
 
 
@@ -78,7 +78,7 @@ def run_folder(train_options, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory):
-    """A model that comes from elsewhere: without run.json, without dropout."""
+    """A model without dropout that was saved by Keras, without run.json."""
     path = tmp_path_factory.mktemp("model") / "foreign.keras"
     models.SegNetBasic((*SIZE, 3), 6).save(path)
     return path
@@ -91,7 +91,7 @@ def model_file(tmp_path_factory):
         ("train oxford_pets", "Did you mean 'oxford_iiit_pet'?"),
         ("train {tmp}", "use --images {tmp} --masks FOLDER --classes NAME"),
         ("train {data} --val-split 20% --train-split train[:8]", "whole split"),
-        ("train cam_vid --manual-dir {tmp}/none", "{tmp}/none"),
+        ("train cam_vid --manual-dir {tmp}/missing", "{tmp}/missing"),
         (
             "train --train-split nope {data}",
             "SPLIT must be train or validation",
@@ -108,7 +108,7 @@ def model_file(tmp_path_factory):
             marks=pytest.mark.slow,
         ),
         (
-            "train --weights {tmp}/none.caffemodel {data}",
+            "train --weights {tmp}/missing.caffemodel {data}",
             "--weights must be None or the path of an existing file",
         ),
         (
@@ -121,7 +121,7 @@ def model_file(tmp_path_factory):
         ("train --strategy mirrored", "at least two devices"),
         ("train --strategy multi_worker", "TF_CONFIG must list"),
         ("train --strategy data_parallel", "Set KERAS_BACKEND=jax"),
-        ("train --output {tmp}/foreign", "without run.json"),
+        ("train --output {tmp}/foreign", "but not run.json"),
         ("train --images {tmp} --masks {tmp}/no --classes 2", "{tmp}/no"),
         ("evaluate {tmp}/none", "there is no file"),
         ("evaluate {tmp}", "model.keras"),
@@ -132,7 +132,7 @@ def model_file(tmp_path_factory):
         ("predict {1 classes} {tmp}/p.png --output {tmp}/o", "num_classes=2: "),
         ("evaluate {1 classes}", "2 to 255 classes"),
         ("evaluate {256 classes}", "2 to 255 classes"),
-        ("evaluate {model}", "DATASET, or --images, must be given"),
+        ("evaluate {model}", "DATASET or --images must be given"),
         ("evaluate {model} cam_vid", "11 classes in cam_vid, 6"),
         ("evaluate {model} {data} scenes --split x", "SPLIT must be one of"),
         ("predict {model} {tmp}/empty --output {tmp}/o", "not contain any"),
@@ -164,12 +164,12 @@ def model_file(tmp_path_factory):
         ("export {model} --output {tmp}", "a folder that is new, empty or"),
         (
             "export {model} --output {tmp}/o --format tflite --quantize int8",
-            "--quantize dynamic does not need",
+            "Use --quantize dynamic, which does",
         ),
         ("info none.keras", "there is no file"),
         ("info voc", "has only boxes"),
         ("check nope", "DATASET must be a dataset of the catalog"),
-        ("info pets", "are found in --data-dir"),
+        ("info pets", "give the same --data-dir"),
     ],
 )
 def test_mistakes_end_with_1_and_one_line(
@@ -338,7 +338,7 @@ def test_a_finished_run_is_left_alone(run_folder, train_options, capsys):
     arguments = ["train", *train_options, "--output", str(run_folder)]
     assert main(arguments) == 0
     assert "is finished" in capsys.readouterr().out
-    # Where images are kept does not matter.
+    # A run may be resumed with another cache.
     assert main([*arguments, "--cache", "disk"]) == 0
     assert "is finished" in capsys.readouterr().out
     assert main([*arguments, "--loss", "dice", "--epochs", "1"]) == 1
@@ -360,7 +360,7 @@ def test_a_run_from_before_there_were_strategies(
 
 
 def train_with_api(name, train_split, val_split, epochs, file, **where):
-    """The same training, as a user of the library writes it."""
+    """Train with the library in the same way as the command."""
     keras.utils.set_random_seed(SEED)
     num_classes = data.describe(name).num_classes
     epoch = tf.Variable(0, dtype="int64", trainable=False)
@@ -399,7 +399,7 @@ def train_with_api(name, train_split, val_split, epochs, file, **where):
 
 
 def assert_same_weights(first, second):
-    # On the CPUs where it was tried: to the bit.
+    # The weights were identical on all CPUs where this was tested.
     for one, other in zip(first.weights, second.weights, strict=True):
         np.testing.assert_allclose(
             one.numpy(), other.numpy(), rtol=0, atol=1e-6
@@ -448,8 +448,9 @@ def test_the_library_gives_the_same_on_camvid(tmp_path):
 
 
 class Killed(BaseException):
-    """Ends a training where it is, as a kill does; tests/cli/test_kills.py
-    kills processes.
+    """Error that ends a training immediately, like killing its process.
+
+    tests/cli/test_kills.py kills processes.
     """
 
 
@@ -494,7 +495,7 @@ def history_of(folder, model):
 
 
 def killed_while_writing(folder):
-    """Leaves what a process leaves that is killed inside of a backup."""
+    """Write the files of a process that is killed while it writes a backup."""
     with _files.replaced(folder / "backup-4.weights.h5") as part:
         part.write_bytes(b"half")
         temporary = part.parent.parent
@@ -519,7 +520,7 @@ def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):
     kept = history_of(tmp_path, model)
     kept.set_model(model)
     assert kept.num_done == 2
-    # The best score and the count of epochs without a better one are kept.
+    # The best score and the number of epochs without a better one are restored.
     written = (tmp_path / "model.keras").stat().st_mtime_ns
     kept.on_epoch_end(2, {"loss": 1.0, "val_mean_iou": 0.45})
     assert not kept.is_stuck
@@ -528,10 +529,10 @@ def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):
     assert model.stop_training
     assert (tmp_path / "model.keras").stat().st_mtime_ns == written
     assert [row["epoch"] for row in read_history(tmp_path)] == list("0123")
-    # Killed after that: there is nothing more to train.
+    # If the process is killed now, the training is complete.
     kept = history_of(tmp_path, model)
     assert kept.is_stuck
-    # With more epochs, those after the last one count.
+    # If --epochs is raised, only epochs after the last one count.
     kept.start = kept.num_done
     assert not kept.is_stuck
     kept.rows.append(kept.rows[-1])
@@ -550,7 +551,7 @@ def test_an_epoch_that_was_not_backed_up_is_repeated(tmp_path):
 def test_files_of_others_are_not_replaced(name, tmp_path, capsys):
     (tmp_path / name).write_text("mine")
     assert main(["train", "--output", str(tmp_path)]) == 1
-    assert f"has {name} without run.json" in capsys.readouterr().err
+    assert f"contains {name} but not run.json" in capsys.readouterr().err
     assert (tmp_path / name).read_text() == "mine"
 
 
@@ -610,7 +611,7 @@ def test_interrupt_keeps_what_was_learned(
         assert main(arguments) == 130
     assert "The model is in" in capsys.readouterr().out
     assert runs.load(str(tmp_path))[1].num_classes == 6
-    # Once more when all is learned, and only the scores are missing.
+    # Interrupt again when only the final scores are missing.
     with monkeypatch.context() as patch:
         patch.setattr(training, "_close", interrupt)
         assert main(arguments) == 130
@@ -671,7 +672,7 @@ def test_every_option_of_training(tiny_models, scenes_dir, tmp_path, capsys):
 
 
 def is_part(part, whole):
-    """Whether an image was cut out of another one."""
+    """Return whether an image is a crop of `whole`."""
     height, width, _ = part.shape
     windows = np.lib.stride_tricks.sliding_window_view(
         whole, (height, width), axis=(0, 1)
@@ -692,7 +693,7 @@ def test_training_on_crops(
         seen.extend(iter(train_set.take(1)))
         seen.append(validation.element_spec[0].shape[1:])
 
-    # A training is complete without steps.
+    # The training completes without any steps.
     monkeypatch.setattr(training, "_fit", fit)
     monkeypatch.setattr(training, "_close", lambda *rest: None)
     output = tmp_path / "run"
@@ -701,7 +702,7 @@ def test_training_on_crops(
         *["--image-size", "16x24", "--output", str(output)],
     ]
     assert main([*arguments, "--crop", "8x12"]) == 0
-    assert "on random parts of 8x12" in capsys.readouterr().out
+    assert "on random crops of 8x12" in capsys.readouterr().out
     [(image, _), validation_shape] = seen
     assert image.shape == (8, 8, 12, 3)
     assert validation_shape == (16, 24, 3)
@@ -713,7 +714,7 @@ def test_training_on_crops(
         data_dir=scenes_dir,
     )
     [(whole, _)] = whole.take(1)
-    # Nothing else is changed unless --augment says so.
+    # Without --augment, images are only cropped.
     assert more or all(map(is_part, image, whole))
     assert runs.read(output).options["crop"] == [8, 12]
     assert main([*arguments, "--crop", "8x8"]) == 1
@@ -892,7 +893,7 @@ def test_evaluate_refuses_classes_in_another_order(
     classes = ",".join((*names[1:], names[0]))
     arguments = ["evaluate", str(run_folder), *folders, "--classes", classes]
     assert main(arguments) == 1
-    assert "in their order: sky, " in capsys.readouterr().err
+    assert "order of classes as the model: sky, " in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -938,7 +939,7 @@ def test_predict_writes_masks_of_the_size_of_the_picture(
     image = data.draw_scene(0)[0]
     mask = tf.io.decode_png((output / "one_mask.png").read_bytes())
     assert mask.shape == (*image.shape[:2], 1)
-    # The same by hand.
+    # Compute the same mask with Keras and TensorFlow.
     model = keras.saving.load_model(run_folder / "model.keras", compile=False)
     small = tf.image.resize(image[None], SIZE, antialias=True)
     logits = model.predict(np.round(small), verbose=0)
@@ -1033,7 +1034,7 @@ def test_sizes_that_cannot_be_sampled_are_said(tmp_path, capsys):
     arguments += [str(tmp_path / "odd.png"), "--output", str(tmp_path / "o")]
     arguments += ["--monte-carlo", "2", "--at", "original"]
     assert main(arguments) == 1
-    assert "multiples of the stride of the model, 2. Received: 33x49" in (
+    assert "of the stride of the model (2). Received: an image of 33x49" in (
         capsys.readouterr().err
     )
 
@@ -1139,7 +1140,7 @@ def test_errors_while_reading_are_one_plain_line(model_file, tmp_path, capsys):
     arguments = ["evaluate", str(model_file), *folders, "--classes", "6"]
     assert main(arguments) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    # The sentence first, once, without what TensorFlow puts around it.
+    # The message appears once, without the text that TensorFlow adds.
     assert error == (
         f"error: {folders[3]}/1.png: The mask contains label 77, neither class "
         "nor void: use --void-labels 77, or --labels to say which class each "
@@ -1160,13 +1161,13 @@ def test_check_reports(tmp_path, scenes_dir, capsys):
     arguments = [*folders, "--classes", "5", "--void-labels", "5,255"]
     assert main(["check", *arguments]) == 0
     capsys.readouterr()
-    # Without void the classes are numbered on.
+    # Classes get the labels that are not void: 1 to 5.
     arguments = [*folders, "--classes", "5", "--void-labels", "0,255"]
     assert main(["check", *arguments]) == 0
     assert "ok: 3 examples, 5 classes" in capsys.readouterr().out
     arguments = ["check", "--split", "test[:3]", "--data-dir", str(scenes_dir)]
     assert main(arguments) == 0
-    # A class that never occurs.
+    # The class boat does not occur.
     arguments = ["check", *folders, "--classes", "a,b,c,d,e,f,boat"]
     assert main(arguments) == 1
     printed = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Files of a run that were edited or damaged, and two trainings at once."""
+"""Tests with edited or damaged runs, and with two trainings at once."""
 
 import contextlib
 import json
@@ -30,7 +30,7 @@ HEADER = "epoch,loss,val_mean_iou\n"
 
 
 def history_with(tmp_path, content, patience=2, has_score=True):
-    """A history of two epochs, whose file holds something else."""
+    """Return a function that reads a history with the given file content."""
     model = tiny_model((16, 24, 3), 2)
     model.compile("adam", losses.SegmentationCrossentropy())
 
@@ -59,14 +59,14 @@ def history_with(tmp_path, content, patience=2, has_score=True):
     [
         (b"", "0 of 2 epochs"),
         (f"{HEADER}0,1.0,0.2\n".encode(), "1 of 2 epochs"),
-        (b"epoch,loss\n0,1.0\n1,1.0\n", "no column val_mean_iou"),
-        (b"a,b\n0,1.0\n1,1.0\n", "no column epoch, loss, val_mean_iou"),
+        (b"epoch,loss\n0,1.0\n1,1.0\n", "missing column val_mean_iou"),
+        (b"a,b\n0,1.0\n1,1.0\n", "missing column epoch, loss, val_mean_iou"),
         (f"{HEADER}0,1.0,0.2\n1,1.0\n".encode(), "val_mean_iou None"),
         (f"{HEADER}0,1.0,nan\n1,1.0,0.5\n".encode(), "val_mean_iou 'nan' in"),
         (f"{HEADER}0,1.0,inf\n1,1.0,0.5\n".encode(), "val_mean_iou 'inf' in"),
         (f"{HEADER}0,1.0,9.0\n1,1.0,0.5\n".encode(), "val_mean_iou '9.0' in"),
         (f"{HEADER}0,nan,0.2\n1,1.0,0.5\n".encode(), "loss 'nan' in epoch 0"),
-        (b"epoch,loss,loss,val_mean_iou\n0,1,1,0\n1,1,1,0\n", "column twice"),
+        (b"epoch,loss,loss,val_mean_iou\n0,1,1,0\n1,1,1,0\n", "duplicate col"),
         (f"{HEADER}0,1.0,x\n1,1.0,0.5\n".encode(), "val_mean_iou 'x' in"),
         (f"{HEADER}1,1.0,0.2\n0,1.0,0.5\n".encode(), "'1' instead of 0"),
         (f"{HEADER}0,1.0,0.2,7\n1,1.0,0.5\n".encode(), r"\['7'\] in epoch 0"),
@@ -104,12 +104,12 @@ def test_a_lost_history_is_named(tmp_path):
 
 
 def test_a_lost_backup_is_named(tmp_path):
-    """A training that began again would replace the best model."""
+    """A new training would overwrite the best model."""
     read = history_with(tmp_path, f"{HEADER}0,1.0,0.2\n1,1.0,0.5\n".encode())
     shutil.rmtree(tmp_path / ".resume")
     with pytest.raises(ValueError, match=r"2 epochs in .*--init-from"):
         read()
-    # The first epoch is in the file before its backup is.
+    # history.csv contains the first epoch before its backup exists.
     (tmp_path / "history.csv").write_text(f"{HEADER}0,1.0,0.2\n")
     assert read().num_done == 0
 
@@ -119,12 +119,12 @@ def test_without_validation_there_is_no_score(tmp_path):
     read = history_with(tmp_path, content, patience=None, has_score=False)
     assert read().num_done == 2
     (tmp_path / "history.csv").write_text(f"{HEADER}0,1.0,0.2\n1,1.0,0.5\n")
-    with pytest.raises(ValueError, match="without a validation"):
+    with pytest.raises(ValueError, match="without validation data"):
         read()
 
 
 def test_nobody_waits_for_a_pipe(tmp_path):
-    """To open one for reading waits for whoever writes."""
+    """Opening a pipe for reading blocks until another process writes to it."""
     read = history_with(tmp_path, b"")
     (tmp_path / "history.csv").unlink()
     os.mkfifo(tmp_path / "history.csv")
@@ -232,7 +232,7 @@ def test_names_of_datasets(name):
 
 
 def test_the_second_training_at_once_stops(tmp_path, capsys, monkeypatch):
-    """Its options are those of the first one, or nothing is there yet."""
+    """The first training holds the lock before it writes any files."""
     from keras_deconv_cli import training
 
     entered, ended = threading.Event(), threading.Event()
@@ -250,20 +250,20 @@ def test_the_second_training_at_once_stops(tmp_path, capsys, monkeypatch):
     try:
         assert main(arguments) == 1
         error = capsys.readouterr().err
-        assert "--output must be a folder that no other training is" in error
+        assert "--output must be a folder that is not in use by" in error
         assert len(error.splitlines()) == 1
     finally:
         ended.set()
         first.join()
     assert codes == [0]
     assert os.listdir(tmp_path / "run") == []
-    # The next one finds the folder free.
+    # The lock is released for the next training.
     assert main(arguments) == 0
 
 
 @contextlib.contextmanager
 def command(arguments, **options):
-    """A process that runs the command."""
+    """Start a process that runs the command; kill it at the end."""
     with subprocess.Popen(
         [sys.executable, "-m", "keras_deconv_cli", *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -280,7 +280,7 @@ def command(arguments, **options):
 @pytest.mark.slow
 @pytest.mark.release
 def test_of_two_processes_at_once_the_first_one_trains(scenes_dir, tmp_path):
-    """The first one stands still meanwhile, in the middle of its training."""
+    """The first process is stopped during its training."""
     folder, num_epochs = tmp_path / "run", 6
     arguments = [
         *["train", "scenes", "--data-dir", str(scenes_dir)],
@@ -299,11 +299,10 @@ def test_of_two_processes_at_once_the_first_one_trains(scenes_dir, tmp_path):
         with command(arguments, stderr=subprocess.PIPE) as second:
             _, error = second.communicate(timeout=300)
         assert second.returncode == 1
-        assert (
-            "error: --output must be a folder that no other training" in error
-        )
+        assert "error: --output must be a folder that is not in use" in error
         after = {p: p.stat().st_mtime_ns for p in sorted(folder.rglob("*"))}
-        # But for the folders themselves, where it tries whether it may write.
+        # Folders are excluded, since the second process checks that they are
+        # writable.
         assert after.keys() == before.keys()
         assert all(before[p] == after[p] for p in before if p.is_file())
         assert first.poll() is None
@@ -318,7 +317,7 @@ def test_of_two_processes_at_once_the_first_one_trains(scenes_dir, tmp_path):
 
 @pytest.fixture
 def finished(tmp_path, monkeypatch):
-    """What a training leaves that is killed when all is done."""
+    """The folder of a finished training that was killed before its cleanup."""
     from keras_deconv_cli import resuming
 
     run = runs.Run(**RUN, is_finished=True)
@@ -340,7 +339,7 @@ def test_what_a_finished_training_left_is_deleted(finished, capsys):
     assert "is finished" in capsys.readouterr().out
     kept = [".resume", "previews", "run.json"]
     assert sorted(os.listdir(finished)) == kept
-    # The last epoch, for a training that goes on with more of them.
+    # The backup of the last epoch is kept for a larger --epochs.
     assert os.listdir(finished / ".resume") == ["backup-3.weights.h5"]
     assert os.listdir(finished / "previews") == ["0.png"]
 

@@ -1,4 +1,4 @@
-"""The command on folders of one's own, as people have them."""
+"""Tests of the command with folders of images and masks."""
 
 import errno
 import io
@@ -26,7 +26,7 @@ FAST = ["--image-size", "32x32", "--preview-every", "0"]
 
 
 def draw(number, size=(32, 32)):
-    """A bright disk on dark ground, and where it is."""
+    """Return an image of a bright disk on dark ground, and its mask."""
     rng = np.random.default_rng(number)
     rows, columns = np.mgrid[: size[0], : size[1]]
     center = rng.uniform(0.35, 0.65, 2) * size
@@ -38,7 +38,7 @@ def draw(number, size=(32, 32)):
 
 
 def write_disks(folder, values=(0, 255), number=24, size=(32, 32)):
-    """Writes pairs, of masks with two values; gives the options for them."""
+    """Write pairs whose masks have two values; return their options."""
     for count in range(number):
         image, disk = draw(count, size)
         mask = np.where(disk, values[1], values[0]).astype("uint8")
@@ -77,7 +77,7 @@ def test_binary_masks_stop_with_the_ways_out(
     error = last_error(capsys)
     assert "Pass --foreground 255 if 255 is 'disk'" in error
     assert "Pass --void-labels 255 if 255 means void." in error
-    # A set that truly has void and no positives stays trainable.
+    # A dataset with void pixels and without the foreground is allowed.
     voided = [*disks, "--classes", "ground,disk", "--void-labels", "255"]
     if command == "check":
         assert main([command, *voided]) == 1
@@ -104,7 +104,7 @@ def test_a_foreground_is_learned(disks, tiny_models, tmp_path):
 @pytest.mark.slow
 @pytest.mark.release
 def test_a_foreground_is_learned_with_the_defaults(disks, tmp_path):
-    """As a user has it, defaults and all, in a process of its own."""
+    """Run the command in a new process with its default options."""
     run = tmp_path / "run"
     command = [sys.executable, "-m", "keras_deconv_cli", "train", *disks]
     command += ["--foreground", "255", "--output", str(run)]
@@ -124,7 +124,7 @@ def test_labels_name_the_classes(disks, tiny_models, tmp_path, capsys):
     assert "Values in the masks: 0 background, 255 building\n" in printed
     assert runs.read(run).class_names == ["background", "building"]
     assert runs.read(run).data.labels == {0: "background", 255: "building"}
-    # The same command is the same run.
+    # Repeating the command resumes the same run.
     assert main(arguments) == 0
     assert "is finished" in capsys.readouterr().out
     assert main(["evaluate", str(run)]) == 0
@@ -146,7 +146,7 @@ def test_labels_name_the_classes(disks, tiny_models, tmp_path, capsys):
 
 
 def write_photos(folder, number, size):
-    """Writes JPEG photos and masks of sky, road and car."""
+    """Write JPEG photos and masks of sky, road and car."""
     for count in range(number):
         image, disk = draw(count, size)
         mask = np.where(disk, 2, 0).astype("uint8")
@@ -162,7 +162,7 @@ def write_photos(folder, number, size):
 
 
 def printed_command():
-    """The command for photos of one's own, as the page has it."""
+    """Return the command of docs/training.md that trains on photos."""
     page = (ROOT / "docs" / "training.md").read_text()
     [line] = re.findall(r"^keras-deconv (train --images.*)", page, re.MULTILINE)
     return shlex.split(line)
@@ -241,10 +241,10 @@ def test_a_set_that_grew_is_resumed_with_its_images(
     assert (after.files, after.splits) == (before.files, before.splits)
     assert after.is_finished
     capsys.readouterr()
-    # Other images of the folder are not known to be held out.
+    # The folder also contains training images.
     assert main(["evaluate", str(run), *folders, "--classes", "2"]) == 0
     assert "warning: The model was trained on" in capsys.readouterr().out
-    # A missing one is named.
+    # The error names a missing image.
     (tmp_path / "images" / f"{before.files['validation'][0]}.png").unlink()
     (tmp_path / "masks" / f"{before.files['validation'][0]}.png").unlink()
     assert main(["evaluate", str(run)]) == 1
@@ -257,7 +257,7 @@ def parsed(arguments):
 
 
 def write_run(folder, arguments):
-    """Writes what a training leaves, without a training."""
+    """Write the files of a training without training."""
     command = parsed(["train", *arguments])
     plan = decisions.decide(command, None)
     source = plan.source
@@ -283,7 +283,7 @@ def scores_of(run, written, arguments=()):
 
 
 def deepen(folder):
-    """Makes the images 12 bits deep: 4080 instead of 255."""
+    """Convert the images to 12 bits, with 4080 in place of 255."""
     for path in folder.iterdir():
         pixels = tf.io.decode_png(path.read_bytes())
         deep = tf.io.encode_png(tf.cast(pixels, tf.uint16) * 16)
@@ -307,17 +307,17 @@ def test_evaluate_reads_images_as_the_training_did(
 
     monkeypatch.setattr(evaluation, "measure", measure)
     monkeypatch.setattr(evaluation.Scores, "__str__", lambda scores: "")
-    # Those of the training, and folders that are given.
+    # Evaluate the images of the training, and then given folders.
     for folders in ([], given):
         assert main(["evaluate", run, *folders]) == 0
         assert (
-            "Image values: 0 to 4080 become 0 to 255 (assumed; change it with "
-            "--value-range)\n"
+            "Image values: 0 to 4080, scaled to 0 to 255 (assumed; change it "
+            "with --value-range)\n"
         ) in capsys.readouterr().out
         assert main(["evaluate", run, *folders, *wide]) == 0
         printed = capsys.readouterr().out
-        assert "Image values: 0 to 65535 become 0 to 255\n" in printed
-    # The disks have 200 of 255, which is 3200 in 12 bits.
+        assert "Image values: 0 to 65535, scaled to 0 to 255\n" in printed
+    # The value of the disks is 200 of 255, or 3200 in 12 bits.
     expected = [200, 3200 * 255 / 65535] * 2
     np.testing.assert_allclose(brightest, expected, rtol=1e-6)
 
@@ -331,7 +331,7 @@ def test_evaluate_skips_files_without_partner(tmp_path, capsys):
     assert main(["evaluate", run]) == 1
     assert "skip these files with --unmatched skip" in last_error(capsys)
     assert main(["evaluate", run, "--unmatched", "skip"]) == 0
-    # A training that skipped them is evaluated so.
+    # The evaluation skips unmatched images if the training skipped them.
     arguments = [*folders, "--classes", "2", "--unmatched", "skip"]
     run = write_run(tmp_path / "other", arguments)
     assert main(["evaluate", run]) == 0
@@ -346,7 +346,8 @@ def test_export_says_the_range_of_the_training(tmp_path, capsys, monkeypatch):
         run = write_run(tmp_path / f"run_{said}", arguments)
         assert main(["export", run, "--output", str(tmp_path / "saved")]) == 0
         text = (
-            "takes images in 0..255. Scale the range of the training, 0 to 200,"
+            "expects image values from 0 to 255. Scale values from 0 to 200, "
+            "the range of the training,"
         )
         assert (text in capsys.readouterr().out) == said
 
@@ -381,7 +382,7 @@ def test_training_images_are_known_behind_links(kind, tmp_path, capsys):
     assert scores["split_was_trained_on"]
     assert scores["split_chose_model"]
     assert "warning: The model was trained on" in capsys.readouterr().out
-    # Copies are other files; what they hold is not compared.
+    # Copies count as other images, since their content is not compared.
     others = write_disks(tmp_path / "others", (0, 1), number=2)
     given = [*others, "--classes", "2"]
     scores = scores_of(run, tmp_path / "scores.json", given)
@@ -407,33 +408,33 @@ def test_training_images_are_known_with_a_version(scenes_dir, tmp_path):
             10,
             "--train-split train[:80%] --val-split 20%",
             "Training on 6 images in {}, validating on 2 others.",
-            "2 images are in neither part and are not used. ",
+            "2 images are not used for training or validation. ",
         ),
         (
             10,
             "--train-split train[:9] --val-split none",
             "Training on 9 images in {}, without validation.",
-            "1 image is in neither part and is not used. ",
+            "1 image is not used for training or validation. ",
         ),
         (
             1,
             "--val-split 20%",
-            "Training on 1 image in {}, without validation, since one image "
-            "cannot be divided.",
+            "Training on 1 image in {}, without validation, since a single "
+            "image cannot be split.",
             None,
         ),
         (
             1,
             "",
-            "Training on 1 image in {}, without validation, since one image "
-            "cannot be divided.",
+            "Training on 1 image in {}, without validation, since a single "
+            "image cannot be split.",
             None,
         ),
         (
             2,
             "--val-split rest",
             "Training on 2 images in {}, without validation, since "
-            "--train-split train has no rest.",
+            "--train-split train does not leave out any images.",
             None,
         ),
         (2, "--val-split none", "Training on 2 images in {}, without va", None),
@@ -460,8 +461,8 @@ def test_a_validation_split_that_does_not_exist(tmp_path, capsys):
     arguments = ["train", *folders, "--classes", "2", "--val-split", "valid"]
     assert main([*arguments, "--output", str(tmp_path / "run")]) == 1
     assert last_error(capsys).startswith(
-        "error: --val-split must be a share such as 20%, rest, none, or images "
-        "of these folders. SPLIT must be train, or a slice"
+        "error: --val-split must be a share such as 20%, `rest`, `none`, or a "
+        "slice of the images in these folders. SPLIT must be train, or a slice"
     )
 
 
@@ -514,7 +515,7 @@ def test_a_validation_folder_is_not_divided(tmp_path, capsys):
     arguments += ["--val-images", folders[1], "--val-masks", folders[3]]
     with pytest.raises(SystemExit):
         main(arguments)
-    assert "does not go with --val-images" in capsys.readouterr().err
+    assert "cannot be used with --val-images" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -567,7 +568,7 @@ def test_classes_that_do_not_occur_are_said(tiny_models, tmp_path, capsys):
         in printed
     )
     assert re.search(r"^boat +does not occur$", printed, re.MULTILINE)
-    # Although some pixels are taken for it, which is an IoU of 0.
+    # The class is also reported as absent if the model predicts it.
     model = tiny_model((32, 32, 3), 3)
     model.layers[-2].kernel.assign(tf.zeros((3, 3, 3, 3)))
     model.layers[-2].bias.assign([0.0, 0.0, 1.0])
@@ -576,7 +577,7 @@ def test_classes_that_do_not_occur_are_said(tiny_models, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert re.search(r"^boat +does not occur$", printed, re.MULTILINE)
     assert re.search(r"^disk +0.000 ", printed, re.MULTILINE)
-    # Nothing but void.
+    # All pixels are void.
     arguments = ["train", *folders, "--labels", "5=a,6=b", *FAST]
     arguments += ["--void-labels", "0,1", "--epochs", "1"]
     assert main([*arguments, "--output", str(tmp_path / "void")]) == 0
@@ -653,7 +654,7 @@ def test_check_lists_ten_faults(tmp_path, capsys):
         "2 (boat)",
     ):
         assert words in printed, words
-    # Two examples are left, and the report says so.
+    # The report counts the two remaining examples.
     assert "NOT OK: 2 examples" in printed
 
 
@@ -670,7 +671,8 @@ def test_deep_images_need_a_range_and_keep_it(tiny_models, tmp_path, capsys):
     assert "--value-range must say which values become 0 and 255" in printed
     assert "values from 640 to 3200" in printed
     assert main([*arguments, "--value-range", "0,4080"]) == 0
-    assert "Image values: 0 to 4080 become 0 to 255" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Image values: 0 to 4080, scaled to 0 to 255" in printed
     assert runs.read(run).value_range == [0.0, 4080.0]
     name = "02.png"
     for kind, options in (
@@ -683,7 +685,7 @@ def test_deep_images_need_a_range_and_keep_it(tiny_models, tmp_path, capsys):
     for name in ("02_mask.png", "02_overlay.png"):
         deep = (tmp_path / "images_out" / name).read_bytes()
         assert deep == (tmp_path / "bytes_out" / name).read_bytes()
-    # An 8-bit image with the range of 12 bits would be black.
+    # With the range of 12 bits, an 8-bit image would be black.
     arguments = ["predict", str(run), str(tmp_path / "bytes" / "02.png")]
     assert main([*arguments, "--output", str(tmp_path / "o")]) == 1
     assert "--value-range" in last_error(capsys)
@@ -737,7 +739,7 @@ def test_a_full_disk_is_said(disks, tiny_models, tmp_path, capsys, monkeypatch):
     def fail(model, path, *options, **named):
         num_saved.append(path)
         if len(num_saved) == 2:
-            # As HDF5 has it: the number and the text, in more words.
+            # HDF5 puts the number and the text of the error in a sentence.
             raise OSError(
                 f"Can't write data (errno = 28, error message = "
                 f"'{os.strerror(errno.ENOSPC)}')"
@@ -750,8 +752,8 @@ def test_a_full_disk_is_said(disks, tiny_models, tmp_path, capsys, monkeypatch):
     error = last_error(capsys)
     assert error.startswith(
         f"error: The disk is full: '{run}/.resume/backup-2.weights.h5' could "
-        f"not be written. {run} keeps what was written before (model.keras, "
-        "history.csv, per_class.csv, .resume)."
+        f"not be written. {run} keeps the files that were already written "
+        "(model.keras, history.csv, per_class.csv, .resume)."
     )
     assert "repeat the command to resume" in error
     assert main(arguments) == 0
@@ -773,8 +775,9 @@ def test_predict_says_which_files_of_a_folder_it_leaves_out(tmp_path, capsys):
     arguments += [str(tmp_path / "images"), "--output", str(tmp_path / "out")]
     assert main(arguments) == 0
     assert (
-        f"warning: 2 files are left out in {tmp_path}/images, not being .png, "
-        ".jpg, .jpeg, .jfif, .bmp, .gif, .webp, .tif, .tiff: b.dng, notes.txt\n"
+        f"warning: Skipped 2 files in {tmp_path}/images without a suffix of an "
+        "image (.png, .jpg, .jpeg, .jfif, .bmp, .gif, .webp, .tif, .tiff): "
+        "b.dng, notes.txt\n"
     ) in capsys.readouterr().err
 
 
@@ -839,7 +842,7 @@ def test_colors_are_classes(tiny_models, tmp_path, capsys):
         printed
     )
     assert "Values in the masks" not in printed
-    # Its pictures have these colors, and the run is evaluated with them.
+    # The run stores the colors for its images and for the evaluation.
     assert runs.read(run).palette == [[70, 130, 180], [0, 0, 0]]
     assert main(training) == 0
     assert "is finished" in capsys.readouterr().out
@@ -849,7 +852,7 @@ def test_colors_are_classes(tiny_models, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_no_option_of_a_training_is_repeated(tiny_models, tmp_path, capsys):
-    """Gray images of 12 bits, and masks in colors with a suffix."""
+    """Gray images of 12 bits, and color masks with a suffix."""
     colors = np.uint8([[70, 130, 180], [0, 0, 0], [255, 255, 255]])
     for part, first in (("train", 0), ("test", 4)):
         for number in range(first, first + 4):
@@ -885,11 +888,11 @@ def test_no_option_of_a_training_is_repeated(tiny_models, tmp_path, capsys):
     capsys.readouterr()
     of_test = scores(*folders("test"))
     printed = capsys.readouterr().out
-    assert "The masks are read as those of the training." in printed
-    assert "0 to 4080 become 0 to 255" in printed
+    assert "masks are read with the mask options of the training." in printed
+    assert "0 to 4080, scaled to 0 to 255" in printed
     assert of_test == scores(*folders("test"), *given)
 
-    # The masks that are compared are those that predict writes.
+    # With --at and --flip, evaluate compares the masks that predict writes.
     out = tmp_path / "out"
     view = ["--at", "original", "--flip"]
     arguments = ["predict", str(run), f"{tmp_path}/test/images", *view]

@@ -1,4 +1,4 @@
-"""The command on files of every kind: nothing is left out without a line."""
+"""Tests of the command with all kinds of files, which must all be reported."""
 
 import numpy as np
 import PIL.Image
@@ -10,7 +10,7 @@ from tests.cli.samples import tiny_model
 from tests.data import file_kinds
 from tests.tiny_datasets import write_png
 
-# Other versions of Pillow read some files otherwise.
+# Versions of Pillow differ in how they read some files.
 pytestmark = pytest.mark.oldest
 
 pytest.importorskip("rasterio")
@@ -34,7 +34,7 @@ def test_predict_accounts_for_every_file(tmp_path, capsys):
     ]
     (tmp_path / "images").mkdir()
     for number, kind in enumerate(kinds):
-        # Numbers, since some differ in their suffix only.
+        # The number makes names unique, since some differ only in the suffix.
         name = f"{number:03} {kind.name}"
         (tmp_path / "images" / name).write_bytes(kind.content)
     others = ["notes.txt", "photo.heic", "map.json"]
@@ -61,7 +61,7 @@ def test_predict_accounts_for_every_file(tmp_path, capsys):
             number = error.partition("=")[2]
             error = f"The image has {number} channels, but the model takes 3."
         assert error in line
-    assert lines[0].startswith("warning: 3 files are left out")
+    assert lines[0].startswith("warning: Skipped 3 files in ")
     assert all(name in lines[0] for name in others)
     assert len(lines) == 1 + num_failed
     assert printed.out.splitlines()[-2] == (
@@ -92,7 +92,7 @@ def write_pairs(folder, number):
 
 
 def test_check_lists_all_files(tmp_path, capsys):
-    """Not the first ones alone: those without partner, and broken ones."""
+    """The report lists all unmatched and all unreadable files."""
     given = write_pairs(tmp_path, 60)
     for number in range(9):
         (tmp_path / "masks" / f"{number}.png").unlink()
@@ -111,7 +111,7 @@ def test_check_lists_all_files(tmp_path, capsys):
         assert line in printed, line
     for number in range(11, 56):
         assert f"images/{number}.png: The file cannot be read" in printed
-    # Left out on purpose, they are named, and no fault.
+    # With --unmatched skip, unmatched files are listed but are not an error.
     for number in range(11, 56):
         (tmp_path / "images" / f"{number}.png").unlink()
     assert main(["check", *given, "--unmatched", "skip"]) == 0

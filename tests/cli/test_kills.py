@@ -1,4 +1,4 @@
-"""Commands that are killed 20 times: nothing is lost, and nothing is half."""
+"""Tests that kill commands 20 times and look for lost or incomplete files."""
 
 import filecmp
 import json
@@ -23,7 +23,7 @@ SIZE = (48, 64)
 
 
 def run_and_kill(reference, arguments, finished=None):
-    """Kills a command; gives the number of runs that ended before that."""
+    """Kill a command; return the number of runs that ended before the kill."""
     instructions = dict(
         reference=reference,
         arguments=arguments,
@@ -43,7 +43,7 @@ def run_and_kill(reference, arguments, finished=None):
 
 
 def tree(folder):
-    """The files below a folder, by their names."""
+    """Return the files in a folder and its subfolders by name."""
     return {
         str(path.relative_to(folder)): path
         for path in pathlib.Path(folder).rglob("*")
@@ -80,7 +80,7 @@ def test_train(scenes_dir, tmp_path, tiny_models):
     done = run_and_kill(
         reference, arguments, (str(folders[1]), str(tmp_path / "done"))
     )
-    # What was written so far can be read.
+    # All files that exist can be read.
     for name, path in tree(folders[1]).items():
         if name == "model.keras":
             keras.saving.load_model(path)
@@ -132,7 +132,7 @@ def test_export(format, model_file, tmp_path):
         ["export", str(model_file), "--format", format, "--output", str(path)]
         for path in paths
     )
-    # There is one before, which must be there until there is another one.
+    # The old export must exist until the new one is complete.
     assert main(arguments) == 0
     run_and_kill(reference, arguments)
 

@@ -1,4 +1,4 @@
-"""Label files, channels and caches of the command."""
+"""Tests of label files, channels and caches in the command."""
 
 import json
 
@@ -28,7 +28,7 @@ def write_pairs(folder, mask, number=4):
 
 
 def mask_of(arguments):
-    """Two classes, side by side, as a label file describes them."""
+    """Return a mask whose halves are the first two classes of a label file."""
     if "palette" in arguments:
         first, second, *_ = arguments["palette"]
         mask = np.full((8, 8, 3), first, np.uint8)
@@ -43,7 +43,7 @@ def mask_of(arguments):
 @pytest.mark.parametrize(
     "kind",
     [
-        # `tests/data/test_label_maps.py` reads masks of all kinds.
+        # `tests/data/test_label_maps.py` reads all kinds of masks.
         pytest.param(kind, marks=() if kind in few else pytest.mark.slow)
         for few in [("voc",)]
         for kind in KINDS
@@ -62,7 +62,7 @@ def test_a_label_map_trains(kind, tiny_models, tmp_path, capsys):
     assert runs.read(run).class_names == list(names)
     if kind != "voc":
         return
-    # The run knows what the masks mean without the file.
+    # The run does not need the label file.
     assert main(command) == 0
     assert "is finished" in capsys.readouterr().out
     path.unlink()
@@ -155,5 +155,5 @@ def test_a_large_cache_is_said(tmp_path, monkeypatch):
     for options, said in (([], True), (["--no-cache"], False)):
         options, _ = parse([*command, *options])
         lines = decisions.decide(options, None).lines
-        line = "Images kept in memory: about 0.0 MB (change it with --cache)"
+        line = "Images cached in memory: about 0.0 MB (change it with --cache)"
         assert (line in lines) == said

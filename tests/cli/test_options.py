@@ -1,4 +1,4 @@
-"""The options: what is refused, and what they are in the library."""
+"""Tests of invalid options, and of the table of options and arguments."""
 
 import dataclasses
 import inspect
@@ -37,7 +37,7 @@ def test_help_comes_without_tensorflow():
 
 
 def objects(module, without=()):
-    """Public names of a module of the library, as CHOICES writes them."""
+    """Return the public names of a module in the notation of CHOICES."""
     names = set(module.__all__) - set(without)
     return {
         f"{module.__name__.removeprefix('keras_deconv.')}.{n}" for n in names
@@ -47,7 +47,7 @@ def objects(module, without=()):
 def test_words_are_those_of_the_library():
     words = {option: set(c.values()) for option, c in api.CHOICES.items()}
     assert words == {
-        # Not networks of their own, or without a decoder.
+        # Excluded names are not networks with a decoder, or need an encoder.
         "model": objects(
             models,
             {
@@ -72,7 +72,7 @@ def test_words_are_those_of_the_library():
         "at": {"", photos.ORIGINAL},
         "cache": {"memory", "disk", ""},
     }
-    # Those are all functions that make weights of frequencies.
+    # The library does not have other functions for class weights.
     assert {n for n in data.__all__ if n.endswith("_weights")} == {
         *("median_frequency_weights", "enet_weights")
     }
@@ -90,7 +90,7 @@ def fields_of(*kinds):
 
 
 def test_every_option_is_in_the_table(capsys, monkeypatch):
-    # Lines are broken at hyphens.
+    # argparse would break narrow lines at hyphens.
     monkeypatch.setenv("COLUMNS", "1000")
     kinds = commands.Command.__args__
     assert api.OPTIONS.keys() == fields_of(
@@ -114,14 +114,14 @@ def test_every_argument_is_one_of_the_library():
             function, _, argument = path.rpartition(".")
             function = operator.attrgetter(function)(keras_deconv)
             assert argument in inspect.signature(function).parameters, path
-    # The others are the command's own, those of Keras, or choose a function.
+    # The other options belong to the command or Keras, or select a function.
     assert {n for n, o in api.OPTIONS.items() if not o.arguments} == {
         *("augment", "early_stopping", "encoder", "epochs", "format"),
         *("init_from", "inputs", "json", "label_map", "module"),
         *("learning_rate", "loss", "mixed_precision", "model"),
         *("smoke", "subject", "tensorboard"),
     }
-    # Every argument about folders is an option, but for those of splits.
+    # All arguments for folders are options, except those of splits.
     given = inspect.signature(data.from_folders).parameters.keys()
     loading = inspect.signature(data.load).parameters.keys()
     assert given - loading - {"images", "masks", "files"} == {
@@ -182,7 +182,7 @@ def test_options_become_a_typed_command():
     assert record["masks"] == command.data.masks
     assert record["augment"] is True
     assert not record.keys() & {"output", "debug", "data", "results", "kind"}
-    # Each command has its class, and each class is used.
+    # Each command has its own class.
     for text, kind in (
         ("evaluate m", commands.Evaluate),
         ("predict m p --output o", commands.Predict),
@@ -214,74 +214,81 @@ def test_options_become_a_typed_command():
         ("train --image-size 64", "such as 180x240"),
         ("train --model unet", "a function of your own, such as"),
         ("train --model ../nets:unet", "a file that ends in .keras"),
-        ("train --model nets:unet --decoder nearest", "not for nets:unet"),
-        ("train --model nets:unet --weights x.pth", "not for nets:unet"),
-        ("train --encoder vgg16 --model nets:unet", "does not go with --mod"),
-        ("train --model x.keras --init-from y.keras", "trained as it is"),
-        ("train --init-from x.keras --weights y.pth", "gives the weights"),
+        (
+            "train --model nets:unet --decoder nearest",
+            "Received: --model nets:unet",
+        ),
+        (
+            "train --model nets:unet --weights x.pth",
+            "Received: --model nets:unet",
+        ),
+        ("train --encoder vgg16 --model nets:unet", "be used with --mod"),
+        ("train --model x.keras --init-from y.keras", "trained unchanged"),
+        ("train --init-from x.keras --weights y.pth", "loads the weights"),
         ("evaluate m --import a;b", "name of a Python module"),
         ("train --crop 8", "HEIGHTxWIDTH"),
-        ("train --crop 8x8", "--crop goes with --image-size"),
+        ("train --crop 8x8", "--crop requires --image-size"),
         (
             "train --crop 8x25 --image-size 16x24",
             "larger than --image-size. Received: --crop 8x25, --image-size 16",
         ),
         (
             "train --crop 8x8 --image-size 9x9 --encoder nasnetmobile",
-            "--crop does not go with --encoder nasnetmobile",
+            "--crop cannot be used with --encoder nasnetmobile",
         ),
         ("train --classes 1", "2 to 255"),
         ("train --void-labels 256", "0 to 255"),
         ("train --labels 0", "0=background,255=building"),
-        ("train --labels 0=a,0=b", "different values"),
+        ("train --labels 0=a,0=b", "distinct values"),
         ("train --labels 0=a,256=b", "0 to 255"),
-        ("train --labels 0=,1=b", "names of classes"),
+        ("train --labels 0=,1=b", "names of their classes"),
         ("train --foreground 0", "from 1 to 255"),
         ("train --value-range 5", "LOW,HIGH"),
         ("train --value-range 5,5", "LOW,HIGH"),
         ("train --value-range 0,inf", "LOW,HIGH"),
-        ("train --void-labels 0", "--void-labels goes with --images"),
-        ("check cam_vid --mask-suffix _m", "--mask-suffix goes with --images"),
+        ("train --void-labels 0", "--void-labels requires --images"),
+        ("check cam_vid --mask-suffix _m", "--mask-suffix requires --images"),
         ("train --images a --masks b --unmatched no", "error"),
-        ("train --foreground 255", "or --label-map) go together"),
-        ("train --label-map a", "or --label-map) go together"),
+        ("train --foreground 255", "or --label-map) must be given together"),
+        ("train --label-map a", "or --label-map) must be given together"),
         (
             "train --images a --masks b --label-map c --classes 2",
-            "--label-map says what --classes would say",
+            "--classes cannot be used with --label-map",
         ),
         ("train --channels 0", "integer >= 1"),
         ("train --cache ram", "argument --cache: invalid choice: 'ram'"),
-        ("check cam_vid --channels 4", "--channels goes with --images"),
-        ("check cam_vid --lossy-masks", "--lossy-masks goes with --images"),
+        ("check cam_vid --channels 4", "--channels requires --images"),
+        ("check cam_vid --lossy-masks", "--lossy-masks requires --images"),
         ("train --images a", "--masks"),
         ("train --images a --masks b", "--classes"),
         ("train cam_vid --images a --masks b --classes 2", "not both"),
         ("train --val-images a", "--val-masks"),
         ("train --val-images a --val-masks b", "--images"),
-        ("train --encoder-weights imagenet", "not for segnet_basic"),
-        ("train --encoder vgg16 --model segnet", "does not go with --model"),
-        ("train --encoder vgg16 --weights x.pth", "an --encoder has --enc"),
-        ("train --model deconvnet --weights x.pth", "not for deconvnet"),
+        ("train --encoder-weights imagenet", "Received: --model segnet_ba"),
+        ("train --encoder vgg16 --model segnet", "cannot be used with --model"),
+        ("train --encoder vgg16 --weights x.pth", "use --encoder-weights"),
+        ("train --model deconvnet --weights x.pth", "Received: --model deconv"),
         (
             "train --model enet --extra-classifier",
-            "--extra-classifier is for segnet and bayesian_segnet, not for ene",
+            "--extra-classifier can be used only with --model segnet and "
+            "bayesian_segnet. Received: --model enet",
         ),
-        ("train --squeeze-excitation", "is for quicknat, not for segnet_b"),
-        ("train --decoder-activation prelu", "is for enet, not for segnet_b"),
-        ("train --skips add", "--skips goes with --encoder"),
+        ("train --squeeze-excitation", "with --model quicknat. Received: --"),
+        ("train --decoder-activation prelu", "with --model enet. Received: --"),
+        ("train --skips add", "--skips requires --encoder"),
         ("train --encoder vgg", "resnet50"),
         ("train --loss dice --class-weights median", "crossentropy and focal"),
         ("train --strategy all", "data_parallel"),
         ("train --palette 80808", "RRGGBB in hexadecimal"),
         ("train --palette 808080,red", "RRGGBB in hexadecimal"),
-        ("train --palette 808080", "--palette goes with --images"),
-        ("train --void-colors 808080", "--void-colors goes with --images"),
+        ("train --palette 808080", "--palette requires --images"),
+        ("train --void-colors 808080", "--void-colors requires --images"),
         *(
             (
                 f"train --val-split {text}",
                 f"argument --val-split: '{text}' must be a share from 1% to "
                 "99% in whole percent, such as 20%; a split such as "
-                "validation, or a slice such as train[80%:]; rest; or none",
+                "validation; a slice such as train[80%:]; `rest`; or `none`",
             )
             for text in ("0.2", "0%", "100%", "12.5%", "20", "020%")
         ),
@@ -291,20 +298,20 @@ def test_options_become_a_typed_command():
         ("predict m p --output o --monte-carlo 0", "integer >= 1"),
         ("predict m p --output o --tile 0", "such as 512 or 384x512"),
         ("predict m p --output o --tile 64 --at original", "own size"),
-        ("predict m p --output o --overlap 8", "it goes with --tile"),
+        ("predict m p --output o --overlap 8", "--overlap requires --tile"),
         (
             "predict m p --output o --tile 64x96 --overlap 64",
             "less than --tile. Received: 64 and 64x96",
         ),
         ("predict m p --output o --flip --monte-carlo 2", "with --flip"),
-        ("evaluate m --overlap 8", "it goes with --tile"),
-        ("evaluate m --images a", "--images and --masks go together"),
+        ("evaluate m --overlap 8", "--overlap requires --tile"),
+        ("evaluate m --images a", "--masks must be given together"),
         ("export model", "--output"),
-        ("export model --output o --quantize int8", "is for tflite"),
+        ("export model --output o --quantize int8", "with --format tflite"),
         ("export model --output o --format tflite --quantize x", "float16"),
         (
             "export model --output o --format tflite --io-dtype uint8",
-            "--io-dtype goes with --quantize int8",
+            "--io-dtype requires --quantize int8",
         ),
     ],
 )
@@ -357,7 +364,7 @@ def test_names_of_classes_are_without_blanks_around_them():
         ("classes=['a', 'b']", "--classes a,b"),
         ("split='x[:2]'", "SPLIT 'x[:2]'"),
         ("with unmatched='skip'.", "with --unmatched skip."),
-        # Not arguments: paths, other names, numbers of classes.
+        # Paths, options and other names are not arguments.
         ("/tmp/images=3/a.png", "/tmp/images=3/a.png"),
         ("--classes=3", "--classes=3"),
         ("num_classes=3", "num_classes=3"),

@@ -1,4 +1,4 @@
-"""What a split means, and the size that images get."""
+"""Tests of splits and of the default image size."""
 
 import types
 

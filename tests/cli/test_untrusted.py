@@ -1,4 +1,4 @@
-"""Files from elsewhere: clear errors, and no code of theirs runs."""
+"""Tests with untrusted files, whose code must not run."""
 
 import json
 import pickle
@@ -15,7 +15,7 @@ from keras_deconv_cli import main, runs
 
 
 class Evil:
-    """Makes a file where it is unpickled."""
+    """Object that creates a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -36,7 +36,7 @@ def truncated(good, path):
 
 
 def truncated_inside(good, path):
-    """A whole archive of a half file."""
+    """Write a complete archive that contains a truncated file."""
     repack(good, path, "model.weights.h5", lambda data: data[: len(data) // 2])
 
 
@@ -65,7 +65,7 @@ def of_unknown_layers(good, path):
 
 
 def of_another_module(good, path):
-    """A class that is there, and is no layer."""
+    """Replace a layer by a class that exists but is not a layer."""
     repack(
         good,
         path,
@@ -78,7 +78,7 @@ def of_another_module(good, path):
 
 
 def repack(good, path, name, change):
-    """Copies an archive, with one file changed, or left out."""
+    """Copy an archive, and change or leave out one file."""
     with zipfile.ZipFile(good) as old, zipfile.ZipFile(path, "w") as new:
         assert name in old.namelist()
         for entry in old.namelist():
@@ -133,9 +133,9 @@ def test_no_code_of_a_model_runs(tmp_path):
     with pytest.raises(ValueError, match="Lambda"):
         runs.load(str(tmp_path))
     assert not mark.exists()
-    # It would have.
+    # Without safe mode, the code would have run.
     loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=False)
-    # Keras 3.10 loads it to take a list of one tensor.
+    # In Keras 3.10, the loaded model expects a list of one tensor.
     keras.Model(loaded.inputs[0], loaded.outputs[0])(np.zeros((1, 4, 4, 3)))
     assert mark.exists()
 
@@ -195,7 +195,7 @@ def test_names_of_pictures_stay_in_the_output_folder(good, tmp_path):
 
 @pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/evil"])
 def test_a_run_cannot_write_elsewhere(name, good, tmp_path):
-    """What stands in run.json names classes and colors, never files."""
+    """Names in run.json are never used as paths of files."""
     folder = tmp_path / "run"
     folder.mkdir()
     shutil.copy(good, folder / "model.keras")

@@ -1,4 +1,4 @@
-"""Trainings that start from models of the user, or go on with more epochs."""
+"""Tests of models of the user, and of runs that are trained longer."""
 
 import json
 import sys
@@ -38,7 +38,7 @@ class Hidden(layers.Layer):
 
 @keras.saving.register_keras_serializable("nets")
 class Square(layers.Layer):
-    """For images whose sides are equal; the symbolic call does not know."""
+    """Layer that fails on images with unequal sides, but not symbolically."""
 
     def call(self, inputs):
         size = round(inputs.shape[1] * inputs.shape[2]) ** 0.5
@@ -53,10 +53,12 @@ def unet(input_shape, num_classes, activation=None, last=None):
     inputs = keras.Input(input_shape)
     x = layers.Rescaling(1 / 255)(inputs)
     skip = layers.Conv2D(4, 3, padding="same", name="conv")(x)
+
     x = layers.MaxPooling2D()(skip)
     x = layers.Conv2D(4, 3, padding="same", activation="relu", name="deep")(x)
     x = Double(name="double")(layers.UpSampling2D()(x))
     x = layers.Concatenate()([x, skip])
+
     classifier = layers.Conv2D(num_classes, 1, name="logits")
     if activation:
         classifier.activation = keras.activations.get(activation)
@@ -118,7 +120,7 @@ def quits(input_shape, num_classes):
     raise SystemExit(4)
 
 
-def none(input_shape, num_classes):
+def nothing(input_shape, num_classes):
     pass
 
 
@@ -138,7 +140,7 @@ constant = 5
 
 
 def forget():
-    """What a new process does not know."""
+    """Remove the module and its layers, as in a new process."""
     sys.modules.pop("nets", None)
     objects = keras.saving.get_custom_objects()
     for name in [name for name in objects if name.startswith("nets>")]:
@@ -147,7 +149,7 @@ def forget():
 
 @pytest.fixture
 def nets(tmp_path, monkeypatch):
-    """A folder with a module of networks, from which the command is called."""
+    """The current folder, which contains a module of networks."""
     (tmp_path / "nets.py").write_text(NETS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -170,16 +172,16 @@ def options(scenes_dir):
     [
         ("missing", r"nets\.py, but missing does not exist there"),
         ("constant", r"but constant there is 5\."),
-        ("other_arguments", "keyword arguments input_shape.* raises TypeError"),
+        ("other_arguments", "the arguments input_shape.* raises TypeError"),
         ("quits", "raises SystemExit: 4"),
-        ("none", "which gives an object of type NoneType"),
-        ("subclass", "gives a Network without a graph"),
-        ("gray", r"which takes \(16, 24, 1\)"),
-        ("three", r"for 6 classes.*which gives \(16, 24, 3\)"),
-        ("one", r"gives 1\. .*num_classes=2.*keras\.metrics\.BinaryIoU"),
-        ("half", r"of the size of the images, \(16, 24\).*gives \(8, 12\)"),
+        ("nothing", "which returns an object of type NoneType"),
+        ("subclass", "returns a Network without a graph"),
+        ("gray", r"with input shape \(16, 24, 1\)"),
+        ("three", r"for 6 classes.*with output shape \(16, 24, 3\)"),
+        ("one", r"returns 1\. .*num_classes=2.*keras\.metrics\.BinaryIoU"),
+        ("half", r"of the size of the images, \(16, 24\).*returns \(8, 12\)"),
         ("sigmoid", "ends in a sigmoid"),
-        ("square", r"take images of size \(16, 24\).*raises .*384"),
+        ("square", r"support images of size \(16, 24\).*raises .*384"),
         ("hidden_softmax", "scores are probabilities"),
         ("unregistered", "Could not locate class 'Unregistered'"),
         ("untraceable", "`Lambda` layer"),
@@ -201,13 +203,13 @@ def test_networks_that_do_not_fit_parts(nets):
     unet.save("unet.keras")
     for name, words in (
         ("nets:half_size", r"\. With --crop, height and width are None"),
-        ("unet.keras", r"^--crop needs .* which takes \(16, 24, 3\)"),
+        ("unet.keras", r"^--crop needs .* input shape \(16, 24, 3\)"),
     ):
         with pytest.raises(ValueError, match=words):
             user_models.build(name, (None, None, 3), 6)
     model = user_models.build("nets:rounds_down", (None, None, 3), 6)
     user_models.check_runs("nets:rounds_down", model, SHAPE[:2])
-    with pytest.raises(ValueError, match=r"gives \(14, 14\).* another --crop"):
+    with pytest.raises(ValueError, match=r"ns \(14, 14\).* another --crop"):
         user_models.check_runs("nets:rounds_down", model, (15, 15), "--crop")
 
 
@@ -234,8 +236,8 @@ def test_files_that_do_not_fit(tmp_path):
     assert user_models.image_size(path) == SHAPE[:2]
     assert user_models.build(path, SHAPE, 6).output_shape[-1] == 6
     for shape, num_classes, words in (
-        (SHAPE, 5, "gives .*6"),
-        ((32, 32, 3), 6, r"which takes \(16, 24, 3\)"),
+        (SHAPE, 5, "output shape .*6"),
+        ((32, 32, 3), 6, r"input shape \(16, 24, 3\)"),
     ):
         with pytest.raises(ValueError, match=f"--model must .*{words}"):
             user_models.build(path, shape, num_classes)
@@ -250,7 +252,8 @@ def test_layers_start_from_those_of_their_name_and_shapes(nets):
     lines = [*user_models.initialize(model, str(nets / "other.keras"))]
     assert lines == [
         f"Loaded 2 of 3 layers with weights from {nets}/other.keras",
-        "Not loaded, since they have other shapes there: logits",
+        "These layers were not loaded, since they have other shapes in the "
+        "file: logits",
     ]
     for name in ("conv", "deep", "logits"):
         expected = before
@@ -266,7 +269,7 @@ def test_layers_start_from_those_of_their_name_and_shapes(nets):
 
 
 def test_a_module_that_a_run_names_is_not_imported(nets, capsys):
-    """Only the user of this very command can say that its code may run."""
+    """The code runs only if the user names the module in the command."""
     mark = nets / "imported"
     user_models.build("nets:unet", SHAPE, 6).save(nets / "model.keras")
     forget()
@@ -324,7 +327,7 @@ def test_a_finished_run_goes_on_with_more_epochs(
     options = [*options, "--model", "nets:softmax", "--output", "run"]
     assert main([*options, "--epochs", "1"]) == 0
     assert main([*options, "--epochs", "3"]) == 0
-    assert "from epoch 2 on, the learning rate is that of 3" in (
+    assert "From epoch 2, the learning rate decays over 3" in (
         capsys.readouterr().out
     )
     assert main([*options]) == 0
@@ -337,7 +340,7 @@ def test_a_finished_run_goes_on_with_more_epochs(
     rows = read_history(nets / "run")
     assert [row["epoch"] for row in rows] == list("012")
 
-    # The same by hand.
+    # Train in the same way with Keras.
     keras.utils.set_random_seed(0)
     epoch = tf.Variable(0, dtype="int64", trainable=False)
     train_set = data.load(
@@ -369,7 +372,7 @@ def test_a_finished_run_goes_on_with_more_epochs(
     np.testing.assert_allclose(
         [float(row["loss"]) for row in rows], scores, rtol=1e-5
     )
-    # Without the last epoch it cannot go on.
+    # Without the backup of the last epoch, it cannot be trained longer.
     [backup] = (nets / "run" / ".resume").iterdir()
     assert backup.name == "backup-3.weights.h5"
     backup.unlink()
@@ -389,7 +392,7 @@ def test_a_run_starts_from_another_one_with_other_classes(
     options += ["--output", "six"]
 
     class Killed(BaseException):
-        """Ends the training in its first epoch."""
+        """End the training in its first epoch."""
 
     def kill(self, batch, logs=None):
         raise Killed
@@ -399,7 +402,7 @@ def test_a_run_starts_from_another_one_with_other_classes(
         with pytest.raises(Killed):
             main(options)
     assert "Loaded 2 of 3 layers" in capsys.readouterr().out
-    # The run has these weights now, and does not need the file.
+    # The run contains these weights and does not need the file.
     (nets / "two.keras").unlink()
     assert main([*options, "--epochs", "2"]) == 0
     assert "Loaded" not in capsys.readouterr().out
