@@ -44,6 +44,7 @@ MODULES += [
 # They show how large the published networks are; the others take fewer filters.
 WITH_SIZES = (
     "docs/migration.md",
+    "docs/models.md",
     "keras_deconv.export.tflite",
     "keras_deconv.models.segnet",
 )

@@ -1,6 +1,6 @@
 """The networks stage by stage: the tables of docs/models.md, from the models.
 
-    python -m tests.test_architectures
+    python -m tests.models.test_architectures
 
 prints the tables.
 """
@@ -165,7 +165,7 @@ def table(name):
     stages, num_fixed = rows(name)
     lines += [(*texts, f"{n:,}") for *texts, n in stages]
     total = sum(n for *_, n in stages)
-    fixed = f"{num_fixed:,} more do not train"
+    fixed = f"plus {num_fixed:,} non-trainable"
     lines.append(("**total**", fixed, "", "", f"**{total:,}**"))
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
