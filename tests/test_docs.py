@@ -144,7 +144,7 @@ def pets_from_mock(code):
 
 def check_mistakes(text, names):
     """Tables of mistakes: the code on the left says what is on the right."""
-    header = "| what is written | what the error says |\n|---|---|\n"
+    header = "| code | error message |\n|---|---|\n"
     for table in text.split(header)[1:]:
         for row in table.split("\n\n")[0].splitlines():
             code, said = re.fullmatch(r"\| `(.+?)` \| (.+) \|", row).groups()

@@ -161,7 +161,7 @@ def write_photos(folder, number, size):
 
 def printed_command():
     """The command for photos of one's own, as the page has it."""
-    page = (ROOT / "docs" / "training.md").read_text()
+    page = (ROOT / "docs" / "command.md").read_text()
     [line] = re.findall(r"^keras-deconv (train --images.*)", page, re.MULTILINE)
     return shlex.split(line)
 
