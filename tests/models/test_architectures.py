@@ -1,8 +1,6 @@
-"""The networks stage by stage: the tables of docs/models.md, from the models.
+"""The tables of docs/models.md, generated from the networks.
 
-    python -m tests.models.test_architectures
-
-prints the tables.
+Run `python -m tests.models.test_architectures` to print the tables.
 """
 
 import functools
@@ -19,8 +17,8 @@ from keras_deconv import models
 from tests.paths import ROOT
 
 PAGE = ROOT / "docs" / "models.md"
-# DeconvNet has a gigabyte of weights. The tests build it with few units, a
-# number that no other layer has, and count them as the published number.
+# DeconvNet has a gigabyte of weights. It is built with so many units, a size
+# that nothing else in it has, and counted as if it had the published number.
 FEW_UNITS, PUBLISHED_UNITS = 24, 4096
 
 
@@ -94,7 +92,7 @@ POOLINGS = {
 
 
 def kind(layer):
-    """Describe a layer in a few words; return "" if the table leaves it out."""
+    """What a layer is, in a few words; nothing for what is understood."""
     name = type(layer).__name__
     if name in POOLINGS:
         assert layer.pool_size == (2, 2), "the page says so of all of them"
@@ -116,7 +114,7 @@ def kind(layer):
 
 
 def folded(texts):
-    """Yield each run of equal texts once, with the length of the run."""
+    """Neighbors that are alike, counted."""
     for text, group in itertools.groupby(texts):
         times = len(list(group))
         yield f"{times} × {text}" if times > 1 else text  # noqa: RUF001
@@ -124,7 +122,7 @@ def folded(texts):
 
 @functools.cache
 def rows(name):
-    """Return name, layers, output, filters and parameters of each stage."""
+    """Of each stage: name, layers, output, filters, trainable parameters."""
     network = NETWORKS[name]
     shape = (*network.size, network.channels)
     model = network.build(shape, network.num_classes)
