@@ -44,6 +44,7 @@ MODULES += [
 # They show how large the published networks are; the others take fewer filters.
 WITH_SIZES = (
     "docs/migration.md",
+    "docs/models.md",
     "keras_deconv.export.tflite",
     "keras_deconv.models.segnet",
 )
@@ -143,7 +144,7 @@ def pets_from_mock(code):
 
 def check_mistakes(text, names):
     """Tables of mistakes: the code on the left says what is on the right."""
-    header = "| what is written | what the error says |\n|---|---|\n"
+    header = "| code | error message |\n|---|---|\n"
     for table in text.split(header)[1:]:
         for row in table.split("\n\n")[0].splitlines():
             code, said = re.fullmatch(r"\| `(.+?)` \| (.+) \|", row).groups()

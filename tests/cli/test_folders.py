@@ -162,8 +162,8 @@ def write_photos(folder, number, size):
 
 
 def printed_command():
-    """Return the command of docs/training.md that trains on photos."""
-    page = (ROOT / "docs" / "training.md").read_text()
+    """Return the command of docs/command.md that trains on photos."""
+    page = (ROOT / "docs" / "command.md").read_text()
     [line] = re.findall(r"^keras-deconv (train --images.*)", page, re.MULTILINE)
     return shlex.split(line)
 

@@ -163,7 +163,7 @@ def table(name):
     stages, num_fixed = rows(name)
     lines += [(*texts, f"{n:,}") for *texts, n in stages]
     total = sum(n for *_, n in stages)
-    fixed = f"{num_fixed:,} more do not train"
+    fixed = f"plus {num_fixed:,} non-trainable"
     lines.append(("**total**", fixed, "", "", f"**{total:,}**"))
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
