@@ -52,7 +52,6 @@ def with_links(html: str) -> str:
     return "".join(parts)
 
 
-def on_page_content(html: str, *, page: Any, **_: Any) -> str:
-    """Add the links to all pages outside the reference."""
-    is_reference = page.file.src_uri.startswith("reference/")
-    return html if is_reference else with_links(html)
+def on_page_content(html: str, **_: Any) -> str:
+    """Add the links to a page."""
+    return with_links(html)

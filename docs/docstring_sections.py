@@ -45,6 +45,6 @@ class DocstringSections(griffe.Extension):
     def on_function(self, *, func: griffe.Function, **_: object) -> None:
         """Hide methods of Keras, and annotations, which docstrings replace."""
         if func.name in _OF_KERAS:
-            func.public = False
+            func.docstring = None  # Such members are left out.
         for parameter in func.parameters:
             parameter.annotation = None

@@ -144,7 +144,7 @@ def pets_from_mock(code):
 
 
 def check_mistakes(text, names):
-    """Check tables of errors: code on the left, its message on the right."""
+    """Tables of mistakes: the code on the left says what is on the right."""
     header = "| what is written | what the error says |\n|---|---|\n"
     for table in text.split(header)[1:]:
         for row in table.split("\n\n")[0].splitlines():
@@ -417,8 +417,11 @@ def test_command_page_has_every_command():
 def test_reference_lists_the_public_names():
     listed = []
     for page in (ROOT / "docs" / "reference").glob("*.md"):
+        # `data.augmentation` is a function in a module of the same name.
         listed += re.findall(
-            r"^::: keras_deconv\.(\w+\.\w+)$", page.read_text(), re.MULTILINE
+            r"^::: keras_deconv\.(\w+\.\w+)(?:\.augmentation)?$",
+            page.read_text(),
+            re.MULTILINE,
         )
     public = [
         f"{module}.{name}"
