@@ -18,7 +18,7 @@ INTRODUCTION = """\
 # Command line
 
 This page shows the help of `keras-deconv` and of each of its commands. The
-guide [Data and training](../training.md#the-command) has examples.
+guide [Train from the command line](../command.md) has examples.
 """
 
 
