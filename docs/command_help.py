@@ -1,23 +1,31 @@
-"""Lets pages of the site quote the help of the command.
+"""Write docs/reference/command.md, the help of the command `keras-deconv`.
 
-MkDocs calls this for each page: `<!-- help: train -->` becomes what
-`keras-deconv train --help` prints, so that no copy of it can grow old.
+    python docs/command_help.py
+
+Run it when an option changes. tests/test_docs.py compares the file with the
+output of this script.
 """
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "reference" / "command.md"
+COMMANDS = ("train", "evaluate", "predict", "export", "check", "info")
+INTRODUCTION = """\
+# Command line
+
+This page shows the help of `keras-deconv` and of each of its commands. The
+guide [Train from the command line](../command.md) has examples.
+"""
 
 
-def help_text(command: str) -> str:
-    """What the command prints; "" is the command as a whole."""
+def help_text(*command: str) -> str:
+    """Return the output of `keras-deconv COMMAND --help`."""
     return subprocess.run(
-        [sys.executable, "-m", "keras_deconv_cli", *command.split(), "-h"],
+        [sys.executable, "-m", "keras_deconv_cli", *command, "--help"],
         cwd=ROOT,
         env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1"},
         check=True,
@@ -26,10 +34,14 @@ def help_text(command: str) -> str:
     ).stdout
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Puts the help in the places of a page that ask for it."""
-    return re.sub(
-        r"<!-- help:(.*?)-->",
-        lambda match: f"```text\n{help_text(match[1])}```",
-        markdown,
-    )
+def page() -> str:
+    """Return the text of the page."""
+    parts = [INTRODUCTION, f"```text\n{help_text()}```\n"]
+    for command in COMMANDS:
+        parts.append(f"## keras-deconv {command}\n")
+        parts.append(f"```text\n{help_text(command)}```\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

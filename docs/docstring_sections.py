@@ -1,7 +1,7 @@
-"""Lets the reference show the docstrings as they are written.
+"""Show all docstring sections in the reference.
 
-griffe, which reads them, knows fewer sections and takes what stands before a
-colon for a type.
+griffe parses the docstrings. It does not know some of our sections, and treats
+the text before a colon as a type.
 """
 
 import re
@@ -9,14 +9,14 @@ import textwrap
 
 import griffe
 
-# As written in the docstrings, and as griffe knows it.
+# Our name of a section, and the name that griffe knows.
 _RENAMED = {
     "Call arguments": "Other Parameters: Call arguments",
     "Example": "Examples:",
 }
-# Methods that do what Keras says they do.
+# Keras documents these methods.
 _OF_KERAS = ("get_config", "call")
-# Sections of text: a heading, and paragraphs.
+# Sections with a heading and paragraphs.
 _TEXT = re.compile(
     r"^(Returns|Input shape|Output shape|Edge cases):\n((?:    .*\n|\n)+)",
     re.MULTILINE,
@@ -24,7 +24,7 @@ _TEXT = re.compile(
 
 
 def rewritten(text: str) -> str:
-    """A docstring with the sections that griffe shows well."""
+    """Return a docstring with sections that griffe knows."""
     text = _TEXT.sub(
         lambda match: f"**{match[1]}:**\n\n{textwrap.dedent(match[2])}",
         text + "\n",
@@ -35,16 +35,16 @@ def rewritten(text: str) -> str:
 
 
 class DocstringSections(griffe.Extension):
-    """Rewrites docstrings that have been read."""
+    """A griffe extension that rewrites docstrings."""
 
     def on_object(self, *, obj: griffe.Object, **_: object) -> None:
-        """Takes a module, a class, a function or a constant."""
+        """Rewrite the docstring of a module, class, function or constant."""
         if obj.docstring:
             obj.docstring.value = rewritten(obj.docstring.value)
 
     def on_function(self, *, func: griffe.Function, **_: object) -> None:
-        """Leaves out what Keras calls, and annotations: docstrings say more."""
+        """Hide methods of Keras, and annotations, which docstrings replace."""
         if func.name in _OF_KERAS:
-            func.public = False
+            func.docstring = None  # Such members are left out.
         for parameter in func.parameters:
             parameter.annotation = None

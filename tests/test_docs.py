@@ -1,4 +1,4 @@
-"""Every example in a docstring and every block of a page is run or checked."""
+"""Tests that run or check every docstring example and every block of a page."""
 
 import collections
 import configparser
@@ -10,6 +10,8 @@ import io
 import pkgutil
 import re
 import shlex
+import sys
+import warnings
 
 import keras
 import matplotlib.pyplot
@@ -41,7 +43,7 @@ MODULES += [
         if module.name != "__main__"
     ),
 ]
-# They show how large the published networks are; the others take fewer filters.
+# These show the size of the published networks. All others use fewer filters.
 WITH_SIZES = (
     "docs/migration.md",
     "docs/models.md",
@@ -56,7 +58,7 @@ def _own_data_dir(scenes_dir, tmp_path, monkeypatch):
     (tmp_path / "tfds").mkdir()
     (tmp_path / "tfds" / "scenes").symlink_to(scenes_dir / "scenes")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    # What the environment said when tfds was imported.
+    # tfds reads the environment variable only once, on import.
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "tfds"))
 
 
@@ -82,15 +84,15 @@ def test_every_public_object_has_an_example():
         module = importlib.import_module(f"keras_deconv.{home}")
         assert module.__all__
         for name in module.__all__:
-            if name.isupper():  # A constant has no docstring of its own.
+            if name.isupper():  # Constants do not have docstrings.
                 continue
             text = getattr(module, name).__doc__
             assert ">>>" in text, f"{home}.{name} has no example"
 
 
-# A fenced block of a page: its kind, what is in it, and the line it begins on.
+# A fenced block of a page: its language, its text and its first line.
 Block = collections.namedtuple("Block", "kind code line")
-# What a block without a kind or of the kind bash may call.
+# Programs that blocks without a language, or with `bash`, may call.
 PROGRAMS = {
     *("bash", "cp", "keras-deconv", "mkdir", "mkdocs", "pip", "pre-commit"),
     *("pytest", "python", "saved_model_cli", "tensorflow_model_server"),
@@ -98,7 +100,7 @@ PROGRAMS = {
 
 
 def blocks(text):
-    """The fenced blocks of a page; an error if one is not closed."""
+    """Return the fenced blocks of a page; raise an error for an open one."""
     found, kind, first = [], None, 0
     lines = text.splitlines()
     for number, line in enumerate(lines):
@@ -115,12 +117,12 @@ def blocks(text):
 
 
 def run(text, name="page"):
-    """Runs the Python of a page in order, and gives its names."""
+    """Run the Python blocks of a page in order, and return its names."""
     names = {"__name__": "page"}
     for block in blocks(text):
         where = f"{name}, line {block.line + 1}"
         if block.kind == "python":
-            # Empty lines, so that a traceback has the lines of the page.
+            # Empty lines make line numbers in tracebacks those of the page.
             code = compile("\n" * block.line + block.code, name, "exec")
             with pets_from_mock(block.code):
                 exec(code, names)
@@ -157,7 +159,7 @@ def check_mistakes(text, names):
 
 @pytest.mark.slow
 def test_openvino_on_the_page(tmp_path, monkeypatch):
-    """Where it is installed, on files of one convolution for any size."""
+    """Run the block with OpenVINO on a model with one convolution."""
     for package in ("openvino", "tf2onnx"):
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
@@ -173,47 +175,48 @@ def test_openvino_on_the_page(tmp_path, monkeypatch):
     assert names["class_ids"].shape == (1, 48, 64)
 
 
-# Keras 3.15 warns of its own default where it is given a tf.data.Dataset.
-fit_may_say_shuffle = pytest.mark.filterwarnings("ignore:`shuffle=True` was")
+# Keras 3.15 warns about `shuffle`, unless `fit` gets `shuffle=False` with a
+# tf.data.Dataset. These pages omit it.
+WITHOUT_SHUFFLE = ("docs/training.md",)
 
 
-@fit_may_say_shuffle
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_run(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # Where pages write their files.
+    monkeypatch.chdir(tmp_path)  # Pages write files.
+    if page in WITHOUT_SHUFFLE:
+        warnings.filterwarnings("ignore", "`shuffle=True` was")
     if page not in WITH_SIZES:
         networks.make_slim(monkeypatch)
     run((ROOT / page).read_text(), page)
     matplotlib.pyplot.close("all")
 
 
-@fit_may_say_shuffle
-def test_three_lines_to_fit():
+def test_train_in_four_lines():
     [block] = (
         block.code
         for block in blocks((ROOT / "README.md").read_text())
         if block.kind == "python" and "oxford_iiit_pet" in block.code
     )
-    imports, *three, fit = (line for line in block.splitlines() if line)
+    imports, *lines = (line for line in block.splitlines() if line)
     assert imports.startswith("from keras_deconv import")
-    assert len(three) == 3
-    assert fit == "model.fit(train, validation_data=val)"
-    # The quick start has the same three on drawn scenes.
+    assert len(lines) == 4
+    assert lines[-1].startswith("model.fit(train, validation_data=val")
+    # The quick start has the same lines for generated scenes.
     for pets, scenes in (
-        ("oxford_iiit_pet:4.*.*", "scenes"),
+        ("oxford_iiit_pet", "scenes"),
         ('["train", "test"]', '["train[:32]", "validation[:16]"]'),
         ("(96, 128", "(48, 64"),
         ("num_classes=3", "num_classes=6"),
     ):
-        assert any(pets in line for line in three), pets
-        three = [line.replace(pets, scenes) for line in three]
-    code = "\n".join([*three, f"history = {fit}"])
-    assert code in (ROOT / "docs" / "index.md").read_text()
+        assert any(pets in line for line in lines), pets
+        lines = [line.replace(pets, scenes) for line in lines]
+    page = (ROOT / "docs" / "quick_start.md").read_text()
+    assert "\n".join(lines) in page
 
 
 def shell_commands(code):
-    """The commands of a block, each as a list of words."""
+    """Yield the commands of a block, each as a list of words."""
     lines = code.replace("\\\n", " ").splitlines()
     for line in lines:
         for part in line.split("&&"):
@@ -225,7 +228,7 @@ def shell_commands(code):
 
 
 def inline_commands(text):
-    """The commands within sentences that name a file or an extra."""
+    """Yield the commands in sentences that name a file or an extra."""
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
     for code in re.findall(r"`([^`]+)`", prose):
         if re.match(r"(python|pytest|pip install)\s", code):
@@ -233,7 +236,7 @@ def inline_commands(text):
 
 
 def problem(words):
-    """What is wrong with a command, or None."""
+    """Return the error of a command, or None."""
     program, *arguments = words
     if program not in PROGRAMS:
         return f"{program}: not a program that the pages use"
@@ -257,7 +260,7 @@ def problem(words):
 
 
 def selection_problem(arguments):
-    """Tests are chosen by markers and names, which cannot shrink silently."""
+    """Check that pytest selects tests by markers and names that exist."""
     if "-k" in arguments:
         return "-k: choose by a marker or by file.py::name"
     for file, _, name in (word.partition("::") for word in arguments):
@@ -287,7 +290,7 @@ def extras_problem(arguments):
 
 
 def script_problem(file, arguments):
-    """Looks into a script, and into what it imports of its folder."""
+    """Check options in a script, and in the modules of its folder."""
     path = ROOT / file
     texts = [path.read_text()]
     for other in path.parent.glob("*.py"):
@@ -301,11 +304,11 @@ def script_problem(file, arguments):
 
 
 def block_problem(block):
-    """What no test can see to: an unknown kind, or a wrong command."""
+    """Return the error of a block that does not run as Python, or None."""
     if block.kind in ("python", "pycon"):
         return None
-    # Output, which is shown and not run; and code of other libraries, which
-    # tests/test_migration.py runs where they are installed.
+    # Output, and code for other libraries. tests/test_migration.py runs that
+    # code if the libraries are installed.
     if block.kind in ("text", "py"):
         return None
     if block.kind not in ("", "bash"):
@@ -326,7 +329,7 @@ def test_commands_of_pages(page):
 
 
 def missing_pages(settings, folder):
-    """Pages that the navigation lacks, or that it alone has."""
+    """Return the files that only the folder or only the navigation has."""
     navigation = settings.split("\nnav:\n")[1].split("\n\n")[0]
     named = set(re.findall(r"[ :] ?([\w/-]+\.md)$", navigation, re.MULTILINE))
     there = {str(path.relative_to(folder)) for path in folder.glob("**/*.md")}
@@ -339,7 +342,7 @@ def test_navigation_has_every_page():
 
 
 def broken_links(text, folder):
-    """Links to files that are not there, or to headings that they lack."""
+    """Return the links to missing files and to missing headings."""
     broken = []
     for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
         file, _, anchor = target.partition("#")
@@ -361,12 +364,12 @@ def broken_links(text, folder):
 
 
 def test_links_of_the_readme():
-    # Those of the pages are checked by `mkdocs build --strict`.
+    # `mkdocs build --strict` checks the links of the pages.
     assert broken_links((ROOT / "README.md").read_text(), ROOT) == []
 
 
 def missing_sections(text):
-    """What a page takes from other files and they do not have."""
+    """Return the included sections that other files do not have."""
     missing = []
     for file, section in re.findall(
         r'^--8<-- "(.+?):(.+?)"$', text, re.MULTILINE
@@ -378,22 +381,72 @@ def missing_sections(text):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_sections_from_elsewhere(page):
+def test_included_sections_exist(page):
     assert missing_sections((ROOT / page).read_text()) == []
 
 
-def test_help_on_the_page_is_that_of_the_command():
-    spec = importlib.util.spec_from_file_location(
-        "command_help", ROOT / "docs" / "command_help.py"
-    )
-    hook = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hook)
-    text = (ROOT / "docs" / "reference" / "command.md").read_text()
-    shown = hook.on_page_markdown(text)
-    assert shown.count("usage: keras-deconv") == 7
+def load_script(name):
+    """Import a script of docs/, which is not a package."""
+    path = ROOT / "docs" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+@pytest.mark.skipif(
+    sys.version_info[:2] >= (3, 13), reason="argparse formats help differently"
+)
+def test_command_page_is_current():
+    script = load_script("command_help")
+    command = "Run python docs/command_help.py"
+    assert script.page() == script.PAGE.read_text(), command
+
+
+def test_command_page_has_every_command():
+    script = load_script("command_help")
+    text = script.PAGE.read_text()
+    [listed] = re.findall(r"^  COMMAND\n((?:    .+\n)+)", text, re.MULTILINE)
+    commands = re.findall(r"^    (\w+)", listed, re.MULTILINE)
+    assert tuple(commands) == script.COMMANDS
+    for name in script.COMMANDS:
+        assert f"usage: keras-deconv {name} " in text
     for option in ("--manual-dir", "--strategy", "--monte-carlo", "--quantize"):
-        assert option not in text
-        assert option in shown
+        assert option in text
+
+
+def test_reference_lists_the_public_names():
+    listed = []
+    for page in (ROOT / "docs" / "reference").glob("*.md"):
+        # `data.augmentation` is a function in a module of the same name.
+        listed += re.findall(
+            r"^::: keras_deconv\.(\w+\.\w+)(?:\.augmentation)?$",
+            page.read_text(),
+            re.MULTILINE,
+        )
+    public = [
+        f"{module}.{name}"
+        for module in keras_deconv.__all__
+        if module.islower()
+        for name in importlib.import_module(f"keras_deconv.{module}").__all__
+    ]
+    assert sorted(listed) == sorted(public)
+
+
+def test_api_links():
+    script = load_script("api_links")
+    html = "<p><code>data.load(...)</code> <code>data.load</code></p>"
+    link = '<autoref identifier="keras_deconv.data.load" optional>'
+    assert script.with_links(html) == (
+        f"<p>{link}<code>data.load(...)</code></autoref> "
+        "<code>data.load</code></p>"
+    )
+    for unchanged in (
+        "<h2><code>data.load</code></h2> <code>load</code>",
+        '<a href="x"><code>MeanIoU</code></a> <pre><code>MeanIoU</code></pre>',
+    ):
+        assert script.with_links(unchanged) == unchanged
+    assert script.IDENTIFIERS["models.ENet"] == "keras_deconv.models.ENet"
 
 
 def test_a_page_whose_code_or_output_is_wrong_fails():

@@ -1,12 +1,13 @@
-"""What works where: every cell of the README's support table is a test.
+"""Tests for every cell of the support table in docs/support.md.
 
     python -m tests.test_support
 
-prints the table. A cell without a tick stands in `UNSUPPORTED`, and its test
-asks that it fails as is said there.
+prints the table. `UNSUPPORTED` lists the cells without a check mark. Their
+tests require that the check fails with the given message.
 """
 
 import functools
+import inspect
 import json
 import subprocess
 import sys
@@ -23,12 +24,12 @@ from tests.seeds import SEED
 
 pytestmark = [pytest.mark.backend, pytest.mark.oldest]
 
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "support.md"
 BACKEND = keras.config.backend()
 
 
-# Each row is a list of cases: how a model is built, and what its layers give by
-# loops for what comes in. Of networks nothing is known beforehand.
+# A row is a list of cases. A case builds a model, and computes the expected
+# output of its layers with loops. Networks do not have an expected output.
 Case = tuple[Callable[[], keras.Model], Callable | None]
 
 # Odd sizes, so that the last windows are cut off.
@@ -37,7 +38,7 @@ NUM_CHANNELS = 4
 
 
 def layer_model(rank, restore):
-    """A layer between others that learn; `restore` gets what comes in."""
+    """A model that calls `restore` between two layers with weights."""
     inputs = keras.Input((*SIZE[:rank], NUM_CHANNELS))
     x = keras.layers.Dense(NUM_CHANNELS, name="before")(inputs)
     return keras.Model(inputs, keras.layers.Dense(2)(restore(x)))
@@ -91,14 +92,14 @@ LAYER_ROWS = {
         pooled_and_unpooled(2),
     ],
     "`MaxPoolWithArgmax3D` and `MaxUnpool3D`": [pooled_and_unpooled(3)],
-    "the same, overlapping windows": [
+    "`MaxUnpool2D`, overlapping windows": [
         pooled_and_unpooled(2, pool_size=3, strides=2),
         pooled_and_unpooled(2, pool_size=3, strides=2, overlap="mean"),
     ],
-    'the same, `index_format="flat"`': [
+    '`MaxUnpool2D`, `index_format="flat"`': [
         pooled_and_unpooled(2, index_format="flat")
     ],
-    'the same, `index_format="plane"`': [
+    '`MaxUnpool2D`, `index_format="plane"`': [
         pooled_and_unpooled(2, index_format="plane")
     ],
     "`NearestUnpool1D`, `2D`, `3D`": [
@@ -133,7 +134,7 @@ ROWS = {**LAYER_ROWS, **NETWORK_ROWS}
 
 
 def images_for(model):
-    """Three images that the model takes, of the same values each time."""
+    """Three images for the model, with the same values in each call."""
     shape = (3, *model.input_shape[1:])
     return np.random.default_rng(SEED).uniform(0, 255, shape).astype("float32")
 
@@ -149,7 +150,7 @@ def check_close(actual, expected, tolerance=1e-4):
 
 
 def train(model, optimizer=None, **options):
-    """Two steps, after which weights are others, and numbers."""
+    """Train two steps; return whether the weights changed."""
     images = images_for(model)
     targets = np.random.default_rng(1).normal(size=(3, *model.output_shape[1:]))
     optimizer = optimizer or keras.optimizers.Adam(1e-4)
@@ -161,25 +162,25 @@ def train(model, optimizer=None, **options):
     return any(map(np.any, map(np.not_equal, before, after)))
 
 
-# The columns: what is checked of a model.
+# The checks. Their docstrings are a column of the table.
 
 
 def eager(build, reference, folder):
-    """Equal to loops, where there are some."""
+    """Eager calls. Layers give the same values as loops in Python."""
     model = build()
     images = images_for(model)
     outputs = compute(model, images)
     assert np.isfinite(outputs).all()
     if reference is not None:
         before = keras.Model(model.input, model.get_layer("before").output)
-        # What the layer gives goes into the last one.
+        # The last layer of the model gets the output of the tested layer.
         last = model.layers[-1]
         restored = np.float32(reference(compute(before, images)))
         check_close(outputs, compute(last, restored), 1e-5)
 
 
 def graph(build, reference, folder, jit_compile=False):
-    """`fit`, and `predict` equal to eager calls."""
+    """`fit` and `predict`. The predictions equal eager calls."""
     model = build()
     assert train(model, jit_compile=jit_compile)
     images = images_for(model)
@@ -187,12 +188,12 @@ def graph(build, reference, folder, jit_compile=False):
 
 
 def xla(build, reference, folder):
-    """`fit(jit_compile=True)`, and `predict` equal to eager calls."""
+    """The same with `jit_compile=True`."""
     graph(build, reference, folder, jit_compile=True)
 
 
 def mixed_precision(build, reference, folder):
-    """`fit` and `predict` in both half precisions."""
+    """`fit` and `predict` in `mixed_float16` and `mixed_bfloat16`."""
     before = keras.config.dtype_policy()
     for policy in ("mixed_float16", "mixed_bfloat16"):
         keras.config.set_dtype_policy(policy)
@@ -202,7 +203,7 @@ def mixed_precision(build, reference, folder):
             keras.config.set_dtype_policy(before)
         computed = {layer.compute_dtype for layer in model.layers}
         assert policy.removeprefix("mixed_") in computed
-        # With the scale that Keras begins with, two steps are left out.
+        # With the initial scale of Keras, the first two steps are skipped.
         assert train(
             model,
             keras.optimizers.LossScaleOptimizer(
@@ -214,7 +215,7 @@ def mixed_precision(build, reference, folder):
 
 
 def saved_model(build, reference, folder):
-    """A SavedModel of TensorFlow's own operations."""
+    """A SavedModel with TensorFlow's own operations."""
     import tensorflow as tf
 
     model = build()
@@ -227,7 +228,7 @@ def saved_model(build, reference, folder):
 
 
 def tflite(build, reference, folder):
-    """A TFLite file of built-in operations."""
+    """A file that has only built-in operations."""
     model = build()
     run = formats.run_tflite(model, folder)
     images = images_for(model)
@@ -236,7 +237,7 @@ def tflite(build, reference, folder):
 
 
 def tflite_int8(build, reference, folder):
-    """The same of integers; 8 bits of a random network differ more."""
+    """The same, quantized. Outputs correlate with those of the model."""
     model = build()
     images = images_for(model)
     run = formats.run_tflite(
@@ -250,7 +251,7 @@ def tflite_int8(build, reference, folder):
 
 
 def onnx(build, reference, folder):
-    """An ONNX file of standard operations."""
+    """A file that has only standard operations."""
     model = build()
     run = formats.run_onnx(model, folder)
     images = images_for(model)
@@ -259,7 +260,7 @@ def onnx(build, reference, folder):
 
 
 def openvino_runtime(build, reference, folder):
-    """OpenVINO reads ONNX files and SavedModels."""
+    """ONNX files and SavedModels, in full precision."""
     openvino = formats.missing_is_skipped("openvino", "openvino")
     model = build()
     images = images_for(model)
@@ -274,26 +275,26 @@ def openvino_runtime(build, reference, folder):
 
 
 def openvino_backend(build, reference, folder):
-    """Eager calls, `predict`, and what Keras exports."""
+    """`KERAS_BACKEND=openvino`: eager calls, `predict`, `model.export`."""
     eager(build, reference, folder)
     model = build()
     images = images_for(model)
     expected = compute(model, images)
-    # Keras' own Flatten is exported for the one image that it is traced with.
+    # Keras exports `Flatten` for a batch of one image only.
     if not any(isinstance(x, keras.layers.Flatten) for x in model.layers):
         file = str(folder / "model.xml")
         model.export(file, format="openvino", verbose=False)
         run = formats.in_openvino(file)
         for x in (images[:1], images):
             check_close(run(x), expected[: len(x)])
-    # Keras lets OpenVINO choose the precision.
+    # In `predict`, OpenVINO chooses the precision.
     outputs = model.predict(images, verbose=0)
     assert outputs.shape == expected.shape
     assert np.corrcoef(outputs.ravel(), expected.ravel())[0, 1] > 0.9
 
 
 def on_backend(build, reference, folder):
-    """Eager calls, `fit` and `predict`, in a process of the backend."""
+    """The backend of Keras: eager calls, `fit` and `predict`."""
     eager(build, reference, folder)
     graph(build, reference, folder, jit_compile="auto")
 
@@ -312,26 +313,28 @@ COLUMNS = {
     "PyTorch": ("torch", on_backend),
     "OpenVINO backend": ("openvino", openvino_backend),
 }
-# Checked in a process of its own, in which all operations are.
+# This column is checked in a separate process, because the switch is global.
 DETERMINISTIC = "deterministic"
+DETERMINISTIC_CHECK = (
+    "Two trainings with `enable_op_determinism()` end with the same weights."
+)
 
-# What fails, and how; the index format "window" is there for that.
+# The cells without a check mark, and the error. Use the index format "window".
 UNSUPPORTED = {
-    (f'the same, `index_format="{index_format}"`', column): "with FloorDiv"
+    (f'`MaxUnpool2D`, `index_format="{index_format}"`', column): "with FloorDiv"
     for index_format in ("flat", "plane")
     for column in ("TFLite", "TFLite int8")
 } | {
-    (f'the same, `index_format="{index_format}"`', "OpenVINO backend"): (
+    (f'`MaxUnpool2D`, `index_format="{index_format}"`', "OpenVINO backend"): (
         "whose scatter needs a known batch"
     )
     for index_format in ("flat", "plane")
 }
 
-# By default one pair of layers stands for the others, and one network for the
-# others on every backend. Other layers are then only called. tests/export and
-# tests/test_training.py have a network in the other columns, so that no files
-# are written here. CI takes overlapping windows, which need the most, through
-# the columns that translate operations.
+# The default tests run one pair of layers in every column that does not write
+# files, and one network on every backend. They only call the other layers.
+# tests/export and tests/test_training.py cover a network in the other columns.
+# CI also converts overlapping windows, which need the most operations.
 QUICK_LAYERS, _, OVERLAPPING, *_ = ROWS
 QUICK_NETWORK = '`SegNetBasic`, `decoder="max_unpool"`'
 QUICK_COLUMNS = ("eager", "JAX", "PyTorch", "OpenVINO backend")
@@ -382,16 +385,16 @@ def test_cell(name, column, tmp_path, monkeypatch):
 @pytest.mark.release
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="asks TensorFlow for it")
 def test_deterministic_column():
-    """TensorFlow refuses what is not, where it knows."""
+    """TensorFlow raises an error for operations that it knows to differ."""
     command = [sys.executable, "-m", "tests.test_support", DETERMINISTIC]
     found = subprocess.run(
-        command, check=True, capture_output=True, text=True, cwd=README.parent
+        command, check=True, capture_output=True, text=True, cwd=ROOT
     ).stdout
     assert json.loads(found.splitlines()[-1]) == list(ROWS)
 
 
 def deterministic_rows():
-    """Rows that end with the same weights when they are trained twice."""
+    """Rows that end with the same weights in two trainings."""
     import tensorflow as tf
 
     tf.config.experimental.enable_op_determinism()
@@ -414,7 +417,7 @@ def trains_alike(build):
 
 @pytest.mark.numeric
 def test_checks_see_what_is_broken(tmp_path):
-    """A layer that differs by context, and one that is wrong altogether."""
+    """The checks fail for wrong layers, and layers that differ in graphs."""
 
     def twice_as_large(x):
         return 2 * x
@@ -436,18 +439,48 @@ def test_checks_see_what_is_broken(tmp_path):
             check(build, None, tmp_path)
 
 
+# Rows with the same cells share a column of the table.
+GROUPS = {
+    "Layers": [name for name in LAYER_ROWS if "index_format" not in name],
+    "Other index formats": [
+        name for name in LAYER_ROWS if "index_format" in name
+    ],
+    "Networks": list(NETWORK_ROWS),
+}
+
+
+def mark(names, column):
+    """The cell of a group; its rows must agree."""
+    [is_unsupported] = {(name, column) in UNSUPPORTED for name in names}
+    return "-" if is_unsupported else "✓"
+
+
 def table():
-    """The table as Markdown."""
-    columns = [*COLUMNS, DETERMINISTIC]
-    lines = [["", *columns], ["---", *[":-:"] * len(columns)]]
-    for name in ROWS:
-        marks = ["-" if (name, c) in UNSUPPORTED else "✓" for c in columns]
-        lines.append([name, *marks])
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    """The table as Markdown, and a list of the rows in each group."""
+    checks = {
+        column: inspect.getdoc(check) for column, (_, check) in COLUMNS.items()
+    }
+    checks[DETERMINISTIC] = DETERMINISTIC_CHECK
+    lines = [["", *GROUPS, "Test"], ["---", *[":-:"] * len(GROUPS), "---"]]
+    for column, check in checks.items():
+        marks = [mark(names, column) for names in GROUPS.values()]
+        lines.append([column, *marks, check])
+    text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    for group, names in GROUPS.items():
+        text += f"\n**{group}:** {'; '.join(names)}.\n"
+    return text
 
 
-def test_readme_has_the_table():
-    assert table() in README.read_text()
+def test_page_has_the_table():
+    assert table() in PAGE.read_text()
+
+
+def test_table_shows_every_row_and_unsupported_cell():
+    grouped = [name for names in GROUPS.values() for name in names]
+    assert sorted(grouped) == sorted(ROWS)
+    assert table().count(" - |") == 3  # TFLite, TFLite int8, OpenVINO backend
+    with pytest.raises(ValueError, match="too many values"):
+        mark(list(LAYER_ROWS), "TFLite")  # Rows that differ.
 
 
 if __name__ == "__main__":
