@@ -194,4 +194,14 @@ def test_every_example_is_there():
         *('"MaxUnpool"', "UpSampling2D"),
     ):
         assert what in befores
-    assert PAGE.count("```py\n") == len(PAIRS) == 6
+    # The other block is the one for keras-hub, below.
+    assert PAGE.count("```py\n") == len(PAIRS) + 1 == 7
+
+
+def test_backbone_of_keras_hub():
+    pytest.importorskip("keras_hub")
+    [code] = re.findall(r"```py\n(import keras_hub\n.+?)```", PAGE, re.DOTALL)
+    names = {}
+    exec(code, names)
+    shape = names["model"].compute_output_shape((1, 45, 61, 3))
+    assert shape == (1, 45, 61, 4)
