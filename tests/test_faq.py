@@ -170,7 +170,7 @@ ERRORS = [
         concatenate_odd_sizes,
     ),
     Error(
-        "Could not find device for node: {{node MaxPoolGradWithArgmax}}",
+        "{{node MaxPoolGradWithArgmax}}",
         tf.errors.NotFoundError,
         differentiate_with_int32,
     ),
