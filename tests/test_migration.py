@@ -194,14 +194,19 @@ def test_every_example_is_there():
         *('"MaxUnpool"', "UpSampling2D"),
     ):
         assert what in befores
-    # The other block is the one for keras-hub, below.
-    assert PAGE.count("```py\n") == len(PAIRS) + 1 == 7
+    assert PAGE.count("```py\n") == len(PAIRS) + len(KERAS_HUB) == 6 + 2
 
 
-def test_backbone_of_keras_hub():
+# These blocks replace nothing, so they are only run.
+KERAS_HUB = re.findall(r"```py\n(import keras_hub\n.+?)```", PAGE, re.DOTALL)
+
+
+def test_keras_hub():
     pytest.importorskip("keras_hub")
-    [code] = re.findall(r"```py\n(import keras_hub\n.+?)```", PAGE, re.DOTALL)
     names = {}
-    exec(code, names)
+    for code in KERAS_HUB:
+        exec(code, names)
     shape = names["model"].compute_output_shape((1, 45, 61, 3))
     assert shape == (1, 45, 61, 4)
+    segmenter = names["deeplab"](input_shape=(64, 64, 3), num_classes=6)
+    assert segmenter.output_shape == (None, 64, 64, 6)
