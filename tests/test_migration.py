@@ -1,7 +1,7 @@
 """docs/migration.md, line by line: each replacement gives the same result.
 
-If a framework is not installed, its examples are skipped. The lines of the table
-are then compared with its recorded results (tests/golden).
+If a framework is not installed, its examples are skipped. The lines of the
+table are then compared with its recorded results (tests/golden).
 """
 
 import re
