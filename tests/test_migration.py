@@ -1,7 +1,7 @@
-"""docs/migration.md, line by line: what replaces what gives the same.
+"""docs/migration.md, line by line: each replacement gives the same result.
 
-Where a framework is not installed, its examples are skipped; the lines of the
-table are compared with its recorded answers (tests/golden).
+If a framework is not installed, its examples are skipped. The lines of the
+table are then compared with its recorded results (tests/golden).
 """
 
 import re
@@ -89,7 +89,7 @@ def onnx_names(rng):
     _, indices = keras_deconv.MaxPoolWithArgmax2D(
         data_format="channels_first", index_format="plane"
     )(x)
-    # What the ONNX standard says of its index, and of MaxUnpool.
+    # MaxUnpool, as the ONNX standard defines it.
     y = np.zeros(x.size, x.dtype)
     y[index.ravel()] = pooled.ravel()
     names = dict(x=x, onnx=index, pooled=pooled, indices=indices)
@@ -167,7 +167,7 @@ def frameworks_of(code):
 
 
 def common_names():
-    """What the page defines before its examples."""
+    """The names that the page defines before its examples."""
     names = {}
     exec(re.search(r"```python\n(.+?)```", PAGE, re.DOTALL).group(1), names)
     return names
@@ -194,4 +194,19 @@ def test_every_example_is_there():
         *('"MaxUnpool"', "UpSampling2D"),
     ):
         assert what in befores
-    assert PAGE.count("```py\n") == len(PAIRS) == 6
+    assert PAGE.count("```py\n") == len(PAIRS) + len(KERAS_HUB) == 6 + 2
+
+
+# These blocks replace nothing, so they are only run.
+KERAS_HUB = re.findall(r"```py\n(import keras_hub\n.+?)```", PAGE, re.DOTALL)
+
+
+def test_keras_hub():
+    pytest.importorskip("keras_hub")
+    names = {}
+    for code in KERAS_HUB:
+        exec(code, names)
+    shape = names["model"].compute_output_shape((1, 45, 61, 3))
+    assert shape == (1, 45, 61, 4)
+    segmenter = names["deeplab"](input_shape=(64, 64, 3), num_classes=6)
+    assert segmenter.output_shape == (None, 64, 64, 6)
