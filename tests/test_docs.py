@@ -55,7 +55,7 @@ def _own_data_dir(scenes_dir, tmp_path, monkeypatch):
     (tmp_path / "tfds").mkdir()
     (tmp_path / "tfds" / "scenes").symlink_to(scenes_dir / "scenes")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    # What the environment said when tfds was imported.
+    # tfds reads the environment when it is imported.
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "tfds"))
 
 
@@ -81,7 +81,7 @@ def test_every_public_object_has_an_example():
         module = importlib.import_module(f"keras_deconv.{home}")
         assert module.__all__
         for name in module.__all__:
-            if name.isupper():  # A constant has no docstring of its own.
+            if name.isupper():  # Constants do not have docstrings.
                 continue
             text = getattr(module, name).__doc__
             assert ">>>" in text, f"{home}.{name} has no example"
@@ -89,7 +89,7 @@ def test_every_public_object_has_an_example():
 
 # A fenced block of a page: its kind, what is in it, and the line it begins on.
 Block = collections.namedtuple("Block", "kind code line")
-# What a block without a kind or of the kind bash may call.
+# The programs that blocks without a kind, or of the kind bash, may call.
 PROGRAMS = {
     *("bash", "cp", "keras-deconv", "mkdir", "mkdocs", "pip", "pre-commit"),
     *("pytest", "python", "saved_model_cli", "tensorflow_model_server"),
@@ -156,7 +156,7 @@ def check_mistakes(text, names):
 
 @pytest.mark.slow
 def test_openvino_on_the_page(tmp_path, monkeypatch):
-    """Where it is installed, on files of one convolution for any size."""
+    """Run the block with files of one convolution, if OpenVINO is installed."""
     for package in ("openvino", "tf2onnx"):
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
@@ -172,7 +172,7 @@ def test_openvino_on_the_page(tmp_path, monkeypatch):
     assert names["class_ids"].shape == (1, 48, 64)
 
 
-# Keras 3.15 warns of its own default where it is given a tf.data.Dataset.
+# Keras 3.15 warns about its default value if it gets a tf.data.Dataset.
 fit_may_say_shuffle = pytest.mark.filterwarnings("ignore:`shuffle=True` was")
 
 
@@ -180,7 +180,7 @@ fit_may_say_shuffle = pytest.mark.filterwarnings("ignore:`shuffle=True` was")
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_run(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # Where pages write their files.
+    monkeypatch.chdir(tmp_path)  # Pages write files.
     if page not in WITH_SIZES:
         networks.make_slim(monkeypatch)
     run((ROOT / page).read_text(), page)
@@ -232,7 +232,7 @@ def inline_commands(text):
 
 
 def problem(words):
-    """What is wrong with a command, or None."""
+    """Return what is wrong with a command, or None."""
     program, *arguments = words
     if program not in PROGRAMS:
         return f"{program}: not a program that the pages use"
@@ -300,7 +300,7 @@ def script_problem(file, arguments):
 
 
 def block_problem(block):
-    """What no test can see to: an unknown kind, or a wrong command."""
+    """Return what is wrong with the kind or commands of a block, or None."""
     if block.kind in ("python", "pycon"):
         return None
     # Output, which is shown and not run; and code of other libraries, which
@@ -365,7 +365,7 @@ def test_links_of_the_readme():
 
 
 def missing_sections(text):
-    """What a page takes from other files and they do not have."""
+    """Return the sections that a page includes and that do not exist."""
     missing = []
     for file, section in re.findall(
         r'^--8<-- "(.+?):(.+?)"$', text, re.MULTILINE

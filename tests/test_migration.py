@@ -1,7 +1,7 @@
-"""docs/migration.md, line by line: what replaces what gives the same.
+"""Replacements in docs/migration.md give the same results as the old code.
 
-Where a framework is not installed, its examples are skipped; the lines of the
-table are compared with its recorded answers (tests/golden).
+If a framework is not installed, its examples are skipped. The lines of the
+table are compared with its recorded results (tests/golden).
 """
 
 import re
@@ -89,7 +89,7 @@ def onnx_names(rng):
     _, indices = keras_deconv.MaxPoolWithArgmax2D(
         data_format="channels_first", index_format="plane"
     )(x)
-    # What the ONNX standard says of its index, and of MaxUnpool.
+    # The index and MaxUnpool as the ONNX standard defines them.
     y = np.zeros(x.size, x.dtype)
     y[index.ravel()] = pooled.ravel()
     names = dict(x=x, onnx=index, pooled=pooled, indices=indices)
@@ -167,7 +167,7 @@ def frameworks_of(code):
 
 
 def common_names():
-    """What the page defines before its examples."""
+    """Return the names that the page defines before its examples."""
     names = {}
     exec(re.search(r"```python\n(.+?)```", PAGE, re.DOTALL).group(1), names)
     return names

@@ -1,9 +1,9 @@
-"""What works where: every cell of the README's support table is a test.
+"""Every cell of the README's support table is a test.
 
     python -m tests.test_support
 
-prints the table. A cell without a tick stands in `UNSUPPORTED`, and its test
-asks that it fails as is said there.
+prints the table. A cell without a check mark is in `UNSUPPORTED`, and its test
+checks that it fails with the error given there.
 """
 
 import functools
@@ -27,8 +27,8 @@ README = ROOT / "README.md"
 BACKEND = keras.config.backend()
 
 
-# Each row is a list of cases: how a model is built, and what its layers give by
-# loops for what comes in. Of networks nothing is known beforehand.
+# Each row is a list of cases: a function that builds a model, and a function
+# that computes the result of its layers with loops, which is None for networks.
 Case = tuple[Callable[[], keras.Model], Callable | None]
 
 # Odd sizes, so that the last windows are cut off.
@@ -37,7 +37,7 @@ NUM_CHANNELS = 4
 
 
 def layer_model(rank, restore):
-    """A layer between others that learn; `restore` gets what comes in."""
+    """Return a model that applies `restore` between two Dense layers."""
     inputs = keras.Input((*SIZE[:rank], NUM_CHANNELS))
     x = keras.layers.Dense(NUM_CHANNELS, name="before")(inputs)
     return keras.Model(inputs, keras.layers.Dense(2)(restore(x)))
@@ -172,7 +172,7 @@ def eager(build, reference, folder):
     assert np.isfinite(outputs).all()
     if reference is not None:
         before = keras.Model(model.input, model.get_layer("before").output)
-        # What the layer gives goes into the last one.
+        # The result of the loops goes into the last layer.
         last = model.layers[-1]
         restored = np.float32(reference(compute(before, images)))
         check_close(outputs, compute(last, restored), 1e-5)
@@ -312,10 +312,10 @@ COLUMNS = {
     "PyTorch": ("torch", on_backend),
     "OpenVINO backend": ("openvino", openvino_backend),
 }
-# Checked in a process of its own, in which all operations are.
+# Tested in another process, in which all operations are deterministic.
 DETERMINISTIC = "deterministic"
 
-# What fails, and how; the index format "window" is there for that.
+# Cells that fail, and their errors. Use the index format "window" there.
 UNSUPPORTED = {
     (f'the same, `index_format="{index_format}"`', column): "with FloorDiv"
     for index_format in ("flat", "plane")
