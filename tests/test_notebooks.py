@@ -1,10 +1,17 @@
-"""The notebooks can be read with their results, and they run."""
+"""The notebooks can be read with their results, and they run.
+
+    python -m tests.test_notebooks why_unpooling
+
+runs a notebook, and stores its results in it.
+"""
 
 import ast
 import base64
 import json
 import os
 import re
+import sys
+import tempfile
 
 import pytest
 
@@ -61,6 +68,24 @@ def problems(cells):
     return found
 
 
+def execute(notebook, folder):
+    """Run a notebook in a folder. An error in a cell ends the run."""
+    import nbclient
+
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nbclient.NotebookClient(
+        notebook,
+        timeout=1200,
+        kernel_name="python3",
+        record_timing=False,
+        # The log of TensorFlow's C++ code goes to the terminal.
+        extra_arguments=["--IPKernelApp.capture_fd_output=False"],
+        resources={"metadata": {"path": str(folder)}},
+    ).execute()
+
+
 def images(cells):
     """Return the PNG files in the outputs."""
     outputs = (one for cell in cells for one in cell.get("outputs", []))
@@ -115,7 +140,7 @@ def test_a_notebook_that_was_not_run_is_seen():
 @pytest.mark.parametrize("name", SMALL)
 def test_notebook_runs(name, tmp_path, scenes_dir, monkeypatch):
     nbformat = pytest.importorskip("nbformat")
-    nbclient = pytest.importorskip("nbclient")
+    pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     monkeypatch.setenv("TFDS_DATA_DIR", str(scenes_dir))
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
@@ -127,15 +152,24 @@ def test_notebook_runs(name, tmp_path, scenes_dir, monkeypatch):
     notebook.cells[number + 1 : number + 1] = [
         nbformat.v4.new_code_cell("\n".join(small))
     ]
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    # An exception in a cell ends this with an error that quotes it.
-    nbclient.NotebookClient(
-        notebook,
-        timeout=300,
-        kernel_name="python3",
-        resources={"metadata": {"path": tmp_path}},
-    ).execute()
+    execute(notebook, tmp_path)
     assert problems(notebook.cells) == []
     assert len(images(notebook.cells)) == len(images(read(name)))
+
+
+def main(names):
+    """Run notebooks with their settings, and store the results."""
+    import nbformat
+
+    for name in names:
+        path = NOTEBOOKS / f"{name}.ipynb"
+        notebook = nbformat.read(path, as_version=4)
+        with tempfile.TemporaryDirectory() as folder:
+            execute(notebook, folder)
+        # Other versions of Python would change these lines.
+        notebook.metadata.language_info = {"name": "python"}
+        nbformat.write(notebook, path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or SMALL)
