@@ -4,11 +4,11 @@
     python benchmarks/camvid.py --manual-dir CAMVID --pack camvid.npz
     KERAS_BACKEND=jax python benchmarks/camvid.py --data camvid.npz
 
-One row per command: 367 images, 11 classes, void left out, the epoch with the
-best global accuracy on the validation split, batch statistics recomputed, and
-the scores on the test split where there is one, else on the validation split.
-A command that was stopped or killed is resumed by the same command. See
-benchmarks/README.md.
+Each command measures one row. It trains on 367 images with 11 classes; void
+pixels do not count. It takes the epoch with the best global accuracy on the
+validation split, and recomputes the batch statistics. The scores are those of
+the test split, or of the validation split if there is no test split. To resume
+a command that was stopped or killed, repeat it. See benchmarks/README.md.
 """
 
 import argparse
@@ -56,7 +56,8 @@ NAME = "cam_vid"
 DECODERS = ("max_unpool", "bed_of_nails", "nearest", "conv_transpose")
 CLASS_WEIGHTS = ("median", "segnet", "enet", "none")
 DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
-# What a row depends on, and its command repeats; None: as the recipe has it.
+# The options that decide a row. Its command repeats them. None stands for the
+# value of the recipe.
 DECISIVE = (
     *("network", "decoder", "image_size", "epochs", "batch_size"),
     *("learning_rate", "schedule", "class_weights", "l2", "augment", "seed"),
@@ -356,7 +357,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--workers", default=1, type=positive_int, help="threads for images")
     results = parser.add_argument_group("results")
     add = results.add_argument
-    add("--samples", type=positive_int, help="score the mean of so many")
+    add("--samples", type=positive_int, help="average this many predictions")
     add("--output", type=Path, help="folder; resumed if it holds a training")
     add("--json", type=Path, metavar="FILE", help="the row; in OUTPUT if not")
     add("--draw", type=Path, metavar="FILE", help="class maps of four images")

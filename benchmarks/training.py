@@ -1,4 +1,4 @@
-"""What camvid.py and gpu.py share: packed images, batches, recipes, scores.
+"""Packed images, batches, recipes and scores, for camvid.py and gpu.py.
 
 It needs Keras with any backend, NumPy and this package, but TensorFlow and
 tensorflow-datasets only to read the images from tfds.
@@ -36,12 +36,14 @@ def read_tfds(
     data_dir: str | None = None,
     manual_dir: str | None = None,
 ) -> Arrays:
-    """Images and masks of a set as `data.load` gives them, as arrays.
+    """Return the images and masks that `data.load` reads, as arrays.
 
     Returns:
-        For each split "SPLIT_images" (count, height, width, 3) in 0..255 and
-        "SPLIT_masks" (count, height, width), uint8, void as 255; the names and
-        colors of the classes, and a weight for each class by every scheme.
+        Dict of arrays. For each split, "SPLIT_images" has the shape (count,
+        height, width, 3) and values in 0..255, and "SPLIT_masks" has the shape
+        (count, height, width), dtype uint8 and 255 for void. The other arrays
+        are the names and colors of the classes, and the class weights of each
+        scheme.
     """
     from keras_deconv import data
 
@@ -162,7 +164,7 @@ def augmented(
 def _visible(
     length: int, factor: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Where the pixels of the visible part of an enlarged axis come from."""
+    """Return the source positions of the visible pixels of an enlarged axis."""
     begin = rng.uniform(0, (factor - 1) * length)
     centers = (np.arange(length) + 0.5 + begin) / factor - 0.5
     return np.clip(centers, 0, length - 1)
@@ -286,9 +288,9 @@ def measure(
     samples: int | None = None,
     seed: int = 0,
 ) -> tuple[dict[str, float], dict[str, dict[str, float | None]]]:
-    """Scores of all classes together, and of each class.
+    """Return the scores of all classes together, and of each class.
 
-    With `samples`, those of the mean of so many predictions with dropout.
+    With `samples`, average this number of predictions with dropout.
     """
     class_names = arrays["class_names"].tolist()
     images, masks = arrays[f"{split}_images"], arrays[f"{split}_masks"]

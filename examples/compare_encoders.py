@@ -87,8 +87,8 @@ def train(encoder, decoder, skips, seed):
         epochs,
         options.data_dir,
         few,
-        # MobileNetV2 keeps 99.9 % of its running statistics at each step, so
-        # that a few hundred steps hardly change them.
+        # MobileNetV2 keeps 99.9 % of its running statistics at each step. A few
+        # hundred steps are not enough to update them.
         recompute_statistics=True,
     )
     keras.utils.clear_session()

@@ -1,4 +1,4 @@
-"""What the scripts that compare networks share: a training, and its scores."""
+"""Train and score a network, for the scripts that compare networks."""
 
 import json
 import math
@@ -29,7 +29,7 @@ def load(seed, epoch, data_dir, few=""):
 
 
 def compile_for(model, learning_rate, num_steps):
-    """Adam, with a cosine schedule that ends after so many steps."""
+    """Compile with Adam and a cosine schedule of `num_steps` steps."""
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, num_steps)
     model.compile(
         keras.optimizers.Adam(schedule), losses.SegmentationCrossentropy()
@@ -39,11 +39,11 @@ def compile_for(model, learning_rate, num_steps):
 def train_and_score(
     build, seed, epochs, data_dir, few="", *, recompute_statistics=False
 ):
-    """The scores on the test split after one training.
+    """Train a network, and return its scores on the test split.
 
-    `build` makes the compiled network for a number of steps. Networks of one
-    seed begin with the same encoder. With `recompute_statistics`, the
-    statistics of batch normalization are measured once more at the end.
+    `build` takes the number of steps and returns a compiled network. Networks
+    with the same seed start with the same encoder. With `recompute_statistics`,
+    the statistics of batch normalization are measured again at the end.
     """
     epoch = tf.Variable(0, dtype="int64", trainable=False)
     train, test = load(seed, epoch, data_dir, few)
@@ -55,7 +55,7 @@ def train_and_score(
     )
     if recompute_statistics:
         models.recompute_batch_statistics(model, train, verbose=0)
-    # Only now, since scores of the training images would cost time.
+    # The metrics are added only now: scoring training images would take time.
     num_classes = model.output_shape[-1]
     model.compile(
         loss=losses.SegmentationCrossentropy(),
@@ -72,7 +72,7 @@ def train_and_score(
 
 
 def remembered(file, key, compute):
-    """What was computed for a key, in an earlier run or now."""
+    """Return the value of a key from the file, or compute and store it."""
     known = json.loads(file.read_text("utf-8")) if file.exists() else {}
     if key not in known:
         known[key] = compute()
@@ -83,7 +83,7 @@ def remembered(file, key, compute):
 
 
 def describe(name, seed, scores):
-    """One line of progress."""
+    """Return one line of progress."""
     return (
         f"{name}, seed {seed}: mIoU {scores['mean_iou']:.3f}, "
         f"boundary F1 {scores['boundary_f1']:.3f}"
@@ -91,7 +91,7 @@ def describe(name, seed, scores):
 
 
 def with_spread(values):
-    """Mean and standard deviation, of one seed the value alone."""
+    """Format the mean and the standard deviation, or a single value."""
     mean = statistics.mean(values)
     if len(values) == 1:
         return f"{mean:.3f}"

@@ -1,7 +1,3 @@
-# %% [markdown]
-# # Pooling and unpooling in figures
-
-# %% [markdown]
 """Draw the figures of docs/layers.md and docs/story.md.
 
     python examples/unpooling_pictures.py
@@ -20,7 +16,6 @@ The figures are written to the folder unpooling_pictures/:
 import argparse
 import functools
 import os
-import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -46,10 +41,7 @@ parser = argparse.ArgumentParser(
 parser.add_argument("--data-dir", help="folder of prepared datasets")
 parser.add_argument("--output", default="unpooling_pictures", type=Path)
 parser.add_argument("--smoke", action="store_true", help="train very little")
-# A notebook does not have a command line. It reads options from a variable.
-is_notebook = "ipykernel" in sys.modules
-notebook_options = os.environ.get("EXAMPLE_OPTIONS", "").split()
-options = parser.parse_args(notebook_options if is_notebook else None)
+options = parser.parse_args()
 options.output.mkdir(parents=True, exist_ok=True)
 keras.utils.set_random_seed(SEED)
 plt.rcParams.update(

@@ -1,7 +1,3 @@
-# %% [markdown]
-# # Why unpooling?
-
-# %% [markdown]
 """Compare a classifier, a sliding window and an encoder-decoder.
 
     python examples/why_unpooling.py
@@ -21,7 +17,6 @@ import json
 import math
 import os
 import statistics
-import sys
 import time
 from pathlib import Path
 
@@ -51,10 +46,7 @@ add("--data-dir", help="folder of prepared datasets")
 add("--output", default="why_unpooling", type=Path)
 add("--seconds", default=60.0, type=float, help="training time of each network")
 add("--smoke", action="store_true", help="one step, few images")
-# A notebook does not have a command line. It reads options from a variable.
-is_notebook = "ipykernel" in sys.modules
-notebook_options = os.environ.get("EXAMPLE_OPTIONS", "").split()
-options = parser.parse_args(notebook_options if is_notebook else None)
+options = parser.parse_args()
 if options.camvid and not Path(options.camvid).is_dir():
     parser.error(f"--camvid: {options.camvid} is not a folder")
 options.output.mkdir(parents=True, exist_ok=True)

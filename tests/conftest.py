@@ -1,13 +1,13 @@
-"""What all tests share; and settings that TensorFlow reads when imported.
+"""Fixtures of all tests, and settings that TensorFlow reads when imported.
 
-Keras is imported where it is needed: pytest-xdist reads this file in a process
-that runs no test.
+Each fixture imports Keras itself, because pytest-xdist also reads this file in
+a process that does not run tests.
 """
 
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# tensorflow-datasets would ask a metadata server where it runs.
+# Otherwise, tensorflow-datasets asks a metadata server whether it runs on GCE.
 os.environ.setdefault("NO_GCE_CHECK", "true")
 
 import fcntl
@@ -21,20 +21,20 @@ from tests.seeds import SEED
 
 
 def pytest_collection_finish():
-    # What has been imported stays: looking for garbage in it takes long.
+    # Imported modules stay in memory. Searching them for garbage takes long.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_sessionfinish():
-    # In the end pytest looks for garbage several times, in gigabytes of graphs.
+    # At the end, pytest collects garbage several times, in gigabytes of graphs.
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch):
-    """No test may reach for a network: it would hang where there is none."""
+    """Fail tests that connect to a network: without one, they would hang."""
     connect = socket.socket.connect
 
     def refuse(self, address):

@@ -43,7 +43,7 @@ def run_and_kill(reference, arguments, finished, num_kills, seed):
         arguments: Arguments of the runs that are killed.
         finished: Pair of paths, or None. If a run ends before it is killed,
             the first one is renamed to the second one and a number, so that
-            the next run begins anew.
+            the next run starts from the beginning.
         num_kills: How often.
         seed: Draws the moments, from the first to the last of a run.
 

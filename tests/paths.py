@@ -1,10 +1,10 @@
-"""Where the files are that tests look at."""
+"""Paths of the files that tests read."""
 
 from pathlib import Path
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 CAMVID = ROOT.parent / "shared" / "camvid"
-"""Real images, where there is a copy; tests are complete without it."""
+"""Real images, if there is a copy. All other tests pass without it."""
 
 GOLDEN = TESTS / "golden" / "vectors.npz"

@@ -267,7 +267,7 @@ def test_one_wrong_number_of_a_gpu_is_seen(module, monkeypatch):
             array.flat[0] += 1
         return array
 
-    # What is compared first are the pooled values, of normal numbers.
+    # The pooled values of normal numbers are compared first.
     calls += [None] * 5
     monkeypatch.setattr(gpu, "as_numpy", wrong)
     first, *others = gpu.check_case(case, 1)
@@ -336,7 +336,7 @@ def test_augmented_masks_stay_on_their_images(module, monkeypatch, rng):
             image, mask, np.random.default_rng(seed)
         )
         assert moved.shape == image.shape
-        # Where a pixel comes from, by its two first channels.
+        # The first two channels are the source position of each pixel.
         row, column = (np.rint(moved[..., i]).astype(int) for i in (0, 1))
         assert (mask[row, column] == found).mean() > 0.9
         scales.append(32 / np.ptp(moved[..., 1]))

@@ -32,7 +32,7 @@ def one_logit(activation=None):
 
 
 def two_logits(model):
-    """What the error messages and docs/models.md recommend."""
+    """Follow the advice of the error messages and of docs/models.md."""
     z = model.output
     zeros = keras.ops.zeros_like(z)
     return keras.Model(model.input, keras.ops.concatenate([zeros, z], axis=-1))

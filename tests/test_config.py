@@ -20,7 +20,7 @@ SPEC = tf.TensorSpec((1, 6, 8, 2))
 
 
 def there_and_back():
-    """A function to be traced, of its own for each trace."""
+    """Return a new function to trace."""
     pool = keras_deconv.MaxPoolWithArgmax2D()
     unpool = keras_deconv.MaxUnpool2D()
     nearest = keras_deconv.NearestUnpool2D()

@@ -82,7 +82,7 @@ def test_decoders_are_compared(tmp_path):
     windows = sum((48 // 2**n) * (64 // 2**n) for n in (1, 2, 3, 4))
     assert rows["max_unpool"].pop("index_bytes") == 64 * windows
     assert not any(row.get("index_bytes") for row in rows.values())
-    # Of float32, and four cells to a window.
+    # float32 values, and four cells per window.
     assert report["skip_bytes"] == 16 * 64 * windows
     assert (folder / "scores.png").stat().st_size > 10_000
 

@@ -1,8 +1,8 @@
-"""What a GPU would do with a training step, and what it does where one is.
+"""Training steps have GPU kernels, and run on a GPU.
 
-The first part needs no GPU: TensorFlow's registry knows the kernels of all
-devices that it was built for. The second part, `pytest -n 0 -m gpu`, runs on a
-GPU.
+The first part does not need a GPU: TensorFlow's registry lists the kernels of
+all devices that it was built for. The second part, `pytest -n 0 -m gpu`, runs
+on a GPU.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ WAYS = pytest.mark.parametrize(
 
 @contextlib.contextmanager
 def _ways(is_fused):
-    """Compile all kernels, those of small tensors too, or none."""
+    """Compile the kernels of tensors of all sizes, or do not compile any."""
     config.enable_compiled_kernels(is_fused, min_elements=0)
     try:
         yield
@@ -139,7 +139,7 @@ def test_every_operation_of_a_training_step_has_a_gpu_kernel(
 
 @needs_gpu_kernels
 def test_operations_without_a_gpu_kernel_are_found():
-    """What pasted recipes do, and `fit` cannot compile."""
+    """The usual recipe, which `fit` cannot compile."""
 
     def pool(x):
         return tf.nn.max_pool_with_argmax(x, 2, 2, "SAME")
@@ -157,9 +157,9 @@ def test_operations_without_a_gpu_kernel_are_found():
 
 
 def _gpu():
-    """Name of the device; without one these tests fail, they do not skip."""
+    """Return the name of the GPU. Without one, these tests fail."""
     if not tf.config.list_physical_devices("GPU"):
-        pytest.fail("needs a GPU; TensorFlow finds none", pytrace=False)
+        pytest.fail("TensorFlow does not find a GPU.", pytrace=False)
     return "/GPU:0"
 
 
@@ -224,7 +224,7 @@ def _fit(policy="float32", epochs=5):
     """Loss of each epoch, and the model."""
     keras.utils.set_random_seed(SEED)
     rng = np.random.default_rng(SEED)
-    # What is bright is one class, what is dark the other.
+    # Bright pixels are one class, dark pixels are the other.
     images = rng.integers(0, 256, (16, 6, 8, 1)).repeat(8, 1).repeat(8, 2)
     labels = (images[..., 0] > 127).astype("int32")
     images = images.repeat(3, -1).astype("float32")

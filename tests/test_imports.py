@@ -190,7 +190,7 @@ user_models: keras_deconv._arguments keras_deconv._graphs keras_deconv._runs
 """
 
 
-# What builds on the package; it imports none of them.
+# These import the package, which does not import them.
 ABOVE = ("keras_deconv_cli", "tests", "examples", "benchmarks")
 
 
@@ -226,12 +226,12 @@ def imported(source, names, package="keras_deconv", above=ABOVE):
             continue
         for target in targets:
             top = target.partition(".")[0]
-            # The package stands below the command, and knows nothing of it.
+            # The package does not import the code that builds on it.
             assert top not in above, ast.unparse(node)
             if top != package:
                 continue
             target = target.removeprefix(package).removeprefix(".")
-            # What is no module is a name in one.
+            # A target that is not a module is a name in a module.
             while target and target not in names:
                 target = target.rpartition(".")[0]
             found.add(target)

@@ -196,7 +196,7 @@ def test_decoders_of_the_networks_take_them(rng):
 
 
 def test_an_uneven_kernel_is_warned_of():
-    # Where it is used; and the warning points to this file.
+    # Only the decoder with this kernel warns. The warning points to this file.
     SegNetBasic((8, 8, 3), 2, decoder_kernel_size=3)
     with pytest.warns(UserWarning, match="checkerboard artifacts") as caught:
         SegNetBasic(

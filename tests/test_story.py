@@ -21,12 +21,11 @@ pytestmark = pytest.mark.docs
 EXAMPLES = ROOT / "examples"
 PICTURES = ROOT / "docs" / "images"
 STORY = ROOT / "docs" / "story.md"
-NOTEBOOKS = ("unpooling_pictures", "why_unpooling")
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
-    """What why_unpooling.py defines and measures, and the folder it writes."""
+    """Return the names in why_unpooling.py, and the folder that it writes."""
     pyplot = pytest.importorskip("matplotlib.pyplot")
     level = tf.get_logger().level
     folder = tmp_path_factory.mktemp("story")
@@ -72,7 +71,7 @@ def two_convolutions(filters):
 @pytest.mark.slow
 def test_training_keeps_each_map_once(told):
     names, _ = told
-    # Of a convolution and its ReLU, only what the ReLU gives is kept.
+    # Only the output of the ReLU is kept, not that of the convolution.
     three, six = (names["training_bytes"](two_convolutions(n)) for n in (3, 6))
     assert six - three == 3 * (4 * 6) * 4
 
@@ -87,7 +86,7 @@ def test_inference_frees_what_was_used(told):
 
 
 def values_of(script, name):
-    """What a script assigns to a name, as syntax."""
+    """Return the syntax tree of the value that a script assigns to a name."""
     for node in ast.parse(script.read_text()).body:
         if isinstance(node, ast.Assign):
             [target] = node.targets
@@ -194,17 +193,3 @@ def test_committed_pictures_are_small_and_shown():
     for picture in PICTURES.iterdir():
         assert picture.stat().st_size < 150_000
         assert picture.read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.notebook
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_notebook_is_its_script(name):
-    jupytext = pytest.importorskip("jupytext")
-    notebook = jupytext.read(ROOT / "notebooks" / f"{name}.ipynb")
-    script = jupytext.read(EXAMPLES / f"{name}.py")
-
-    def cells(book):
-        return [(cell.cell_type, cell.source) for cell in book.cells]
-
-    assert cells(notebook) == cells(script)
-    assert not any(cell.get("outputs") for cell in notebook.cells)

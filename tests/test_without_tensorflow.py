@@ -8,7 +8,7 @@ import pytest
 
 from tests.processes import without_tensorflow
 
-EVERYTHING = """
+EVERYTHING = """\
 import sys
 import numpy as np
 import keras

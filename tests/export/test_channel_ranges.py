@@ -211,7 +211,7 @@ CHANGED = {
     "dilated": chain(norm(), pooled, layer("Conv2D", 2, 2, dilation_rate=2)),
     "no shift": chain(norm(center=False), pooled, conv),
     "axis by number": chain(norm(axis=3), pooled, conv),
-    # What could not be made anew from its configuration.
+    # Layers that their configuration alone cannot restore.
     "function": chain(
         norm(), pooled, layer("Conv2D", 2, 3, activation=lambda x: x * 2)
     ),
@@ -304,7 +304,7 @@ def test_ranges_are_of_what_is_quantized(images):
     changing = model.get_layer("norm")
     changing.gamma.assign([1.0, -1.0, 1.0])
     changing.beta.assign([0.0, 0.0, 0.0])
-    # Between -255 and 0 in the middle, and 0 and 255 besides.
+    # The middle channel is in -255..0, the other two are in 0..255.
     with equal_channels(model, [images]):
         assert np.abs(changing.gamma).max() < 1.1
 

@@ -63,7 +63,7 @@ NETWORKS = [
     *(case("SegNetBasic", WHOLE, 8, decoder=decoder) for decoder in DECODERS),
     case("ENet", WHOLE, 8),
     case("SegNet", WHOLE, 8),
-    # It takes no smaller images.
+    # DeconvNet does not support smaller images.
     case("DeconvNet", ((200, 200), (193, 195)), 8, (200, 200), fc_units=32),
 ]
 
@@ -257,14 +257,14 @@ def test_the_check_sees_other_weights_and_other_classes(model, tmp_path):
         )
     with pytest.raises(AssertionError):
         indices.check_same(expected[:, 1:], expected)
-    # Hardly other logits, and still other classes.
+    # The logits are almost equal, but the classes differ.
     almost = np.ones((1, 10, 10, 2), "float32")
     almost[..., 0] += 1e-6
     with pytest.raises(AssertionError):
         indices.check_same(almost[..., ::-1], almost)
 
 
-# What is in the files.
+# The contents of the files.
 
 
 @pytest.mark.slow
@@ -334,9 +334,9 @@ def test_onnx_holds_standard_operations_alone(model, tmp_path):
 
 # The SavedModel by itself.
 
-# Runs as a server would: with TensorFlow alone. Then loads a model as a user
-# would, who has imported keras_deconv and no more.
-SERVE = """
+# First serves the SavedModel with TensorFlow only, like a server. Then loads
+# the .keras file after importing keras_deconv only, like a user.
+SERVE = """\
 import sys
 import numpy as np
 import tensorflow as tf
@@ -414,7 +414,7 @@ def test_saved_models_take_any_number_of_channels(channels, tmp_path, rng):
     outputs = keras.layers.Conv2D(3, 1)(keras.layers.Rescaling(1 / 255)(inputs))
     model = keras.Model(inputs, outputs)
     export.to_saved_model(model, tmp_path / "saved", image_size=(4, 6))
-    # Of one color, which resizing keeps.
+    # Images of one color, because resizing preserves it.
     color = rng.integers(0, 256, (2, 1, 1, channels)).astype("uint8")
     images = np.broadcast_to(color, (2, 8, 9, channels))
     found = serve(tmp_path / "saved", images=images)["probabilities"]
@@ -541,7 +541,7 @@ def test_monte_carlo(tmp_path, monkeypatch):
     assert shapes.pop("variance") == (2, 30, 41, 4)
     assert set(shapes.values()) == {(2, 30, 41)}
     assert (first["mean_variance"] > 0).all()
-    assert np.any(first["variance"] != again["variance"])  # anew each time
+    assert np.any(first["variance"] != again["variance"])  # New samples.
     np.testing.assert_array_equal(
         first["class_ids"], first["probabilities"].argmax(-1)
     )
@@ -562,7 +562,7 @@ def test_class_names_and_palette_are_assets(tmp_path):
         class_names=names,
         palette=palette,
     )
-    # The folder may be taken elsewhere.
+    # The folder can be moved.
     folder = (tmp_path / "saved").rename(tmp_path / "moved")
     text = (folder / "assets" / "class_names.txt").read_text("utf-8")
     assert text.splitlines() == names
@@ -579,7 +579,7 @@ def test_class_names_and_palette_are_assets(tmp_path):
 @pytest.mark.slow
 @pytest.mark.numeric
 def test_a_loaded_model_is_exported_as_the_one_saved(model, tmp_path):
-    """Keras 3.10 loads it to take a list of one tensor."""
+    """A model that Keras 3.10 loads takes a list of one tensor."""
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     images = images_of((16, 24), 1).astype("float32")
@@ -587,7 +587,7 @@ def test_a_loaded_model_is_exported_as_the_one_saved(model, tmp_path):
     indices.check_same(run(images), np.asarray(model(images)))
 
 
-# What else is in all files.
+# Descriptions in all files.
 
 DESCRIBED = dict(
     class_names=["Himmel", "Straße", "car"],
@@ -854,7 +854,7 @@ def test_unpooling_is_exact_in_int8(step, tmp_path, rng, monkeypatch):
     )
     np.testing.assert_allclose(run(steps * step) / step, unpooled(steps), 1e-3)
     if step > 1:
-        # What the plain kernels would do.
+        # With the plain kernels, it is not exact.
         monkeypatch.setattr(
             fused, "_pool_numbers", keras_deconv._kernels.windows.pool
         )
@@ -1078,11 +1078,11 @@ def test_representative_images_from_a_data_set(with_masks, tmp_path):
 
     expected = outputs(images)
     np.testing.assert_array_equal(outputs(dataset), expected)
-    # Also what can be gone through once.
+    # An iterator can be read only once.
     np.testing.assert_array_equal(outputs(iter([images])), expected)
 
 
-# What goes wrong.
+# Errors.
 
 
 def two_inputs():

@@ -1,4 +1,4 @@
-"""What Keras exports to ONNX from the PyTorch backend runs, and agrees."""
+"""ONNX files that Keras exports on the PyTorch backend give equal results."""
 
 import keras
 import numpy as np

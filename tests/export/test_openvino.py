@@ -1,4 +1,4 @@
-"""What the OpenVINO backend cannot do is refused, and nothing else."""
+"""The OpenVINO backend refuses exactly the calls that it cannot run."""
 
 import keras
 import numpy as np

@@ -67,7 +67,7 @@ class Case:
 
     @property
     def held_dtype(self):
-        """What the backend makes of it: JAX may have no 64 bits."""
+        """The dtype on the backend: JAX may replace 64 bits by 32."""
         return standard(keras.ops.zeros((), self.dtype).dtype)
 
     def numbers(self, shape, seed, *more_anchors):
@@ -154,7 +154,7 @@ def in_column(column, function, *arrays):
 
 
 def differences(case, column="eager"):
-    """What differs from the loops: pairs of arrays that ought to be equal."""
+    """Return pairs of arrays that should be equal to the loops but are not."""
     x = case.inputs()
     expected, window_index, plane = oracles.max_pool(
         x, case.pool_size, case.strides, case.padding

@@ -30,7 +30,7 @@ SECONDS = 60
 """A call that takes longer hangs."""
 SECONDS_TO_START = 240
 MEMORY = 4 * 2**30
-"""What a call may take: sizes without bounds end in an error, not in swap."""
+"""Bytes that a call may use. Huge sizes then raise an error and do not swap."""
 
 OUTCOMES = ("right", "clear", "wrong", "obscure", "crash", "hang")
 
@@ -39,7 +39,7 @@ NOT_CALLED = {
     "keras_deconv.data.CamVid.download_and_prepare": "reads from the network",
     "keras_deconv.data.Scenes": "the constructor is that of tfds",
 }
-# What takes seconds where an argument is accepted.
+# Calls that take seconds if the arguments are valid.
 SLOW = (
     "keras_deconv.export.",
     "keras_deconv.models.",
@@ -229,7 +229,7 @@ def hostile():
 
 
 def _of_library(name, make):
-    """What a library makes, or None without it: seeds stay the same."""
+    """Return `make(library)`, or None without it, so that seeds stay equal."""
     if importlib.util.find_spec(name):
         return make(importlib.import_module(name))
     return None
@@ -278,7 +278,7 @@ class Call:
         rank = getattr(
             of_class or self.target.function, "num_spatial_dims", None
         )
-        # What has no rank of its own takes images.
+        # Without a rank, the inputs are images.
         rank = rank if isinstance(rank, int) else 2
         function = self.target.function
         if of_class is not None:
@@ -308,7 +308,7 @@ def usual(target, rank=2):
 # --- outcomes ----------------------------------------------------------------
 
 REFUSALS = (ImportError, OSError, TypeError, ValueError)
-# Of Keras' layers, which name the layer.
+# Messages of Keras' layers, which name the layer.
 CLEAR_OF_OTHERS = (
     "Inputs to a layer should be tensors",
     "expects 1 input(s), but it received",
@@ -317,7 +317,7 @@ CLEAR_OF_OTHERS = (
 
 
 def outcome(call):
-    """What becomes of a call: the outcome, and a line that says more."""
+    """Make a call, and return its outcome and one line of explanation."""
     import tensorflow as tf
 
     run = call.make()
@@ -425,7 +425,7 @@ def _child(work, quick):
 
 
 def _read(child):
-    """Read what a child says, and end it where it says nothing for long."""
+    """Yield the results of a child process, and kill it if it hangs."""
     text, limit, buffer = None, SECONDS_TO_START, b""
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
@@ -458,9 +458,9 @@ def _read(child):
 
 
 def _be_child(quick):
-    """Make the calls that come on stdin; say on stdout what becomes of them."""
+    """Make the calls that stdin lists, and write their outcomes to stdout."""
     work = json.load(sys.stdin)
-    # What is printed by calls goes nowhere.
+    # The output of the calls themselves is discarded.
     channel = os.fdopen(os.dup(1), "w")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -485,7 +485,7 @@ def _call(text_or_seed, quick=False):
 
 @contextlib.contextmanager
 def apart():
-    """In a folder of its own, without a network, with an end to memory."""
+    """Work in a temporary folder, without a network and with limited memory."""
     import resource
     import socket
     import warnings
@@ -497,7 +497,7 @@ def apart():
 
     warnings.simplefilter("ignore")
     keras.config.disable_traceback_filtering()
-    # Each new size would be compiled anew.
+    # Otherwise, each new size is compiled.
     config.enable_compiled_kernels(False)
 
     def refuse(self, address):

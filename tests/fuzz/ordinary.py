@@ -1,8 +1,9 @@
-"""What arguments of public names usually are, by their names.
+"""Ordinary values of the arguments of public names.
 
-Hostile calls take these for what is required and not hostile. A key is the name
-of an argument, or that of a function or class, a dot and the argument, which
-counts before. Values are functions of the number of spatial axes.
+Hostile calls use them for the required arguments that are not hostile. A key is
+the name of an argument, or the name of a function or class, a dot and the name
+of the argument. The longer key is looked up first. Values are functions of the
+number of spatial axes.
 """
 
 import functools
@@ -67,7 +68,7 @@ def prediction():
 
 @functools.cache
 def folders():
-    """Relative: the process works in a folder of its own."""
+    """Write images and masks to the temporary folder of the process."""
     for number in range(2):
         for kind, pixels in (("images", IMAGES), ("masks", MASKS[..., None])):
             write_png(
@@ -229,7 +230,7 @@ ALWAYS = {key for key in ORDINARY if "." in key} | {"verbose"}
 
 
 def ordinary(owner, argument):
-    """What an argument usually is, or None where nothing says so."""
+    """Return the function for an argument's value, or None if it is unknown."""
     for key in (f"{owner}.{argument}", argument):
         if key in ORDINARY:
             return ORDINARY[key]
