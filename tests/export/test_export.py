@@ -767,7 +767,7 @@ def test_quiet_in_two_threads(capfd):
     assert text.endswith("end\n")
 
 
-EXPORT_ALL = """
+EXPORT_ALL = """\
 import sys
 import keras
 from keras_deconv import export
