@@ -937,7 +937,8 @@ def as_supervised():
         (
             column_examples,
             {"name": "cam_vid"},
-            r"feature 'segmentation_mask', the `mask_key` of 'cam_vid'",
+            r"feature 'segmentation_mask', the `mask_key` of 'cam_vid'.*"
+            "features: 'image'",
         ),
         (as_supervised, {}, "without as_supervised"),
         (lambda: column_examples().batch(1), {}, "without batch_size"),
