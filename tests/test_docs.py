@@ -11,7 +11,6 @@ import pkgutil
 import re
 import shlex
 import sys
-import warnings
 
 import keras
 import matplotlib.pyplot
@@ -175,17 +174,10 @@ def test_openvino_on_the_page(tmp_path, monkeypatch):
     assert names["class_ids"].shape == (1, 48, 64)
 
 
-# Keras 3.15 warns about `shuffle`, unless `fit` gets `shuffle=False` with a
-# tf.data.Dataset. These pages omit it.
-WITHOUT_SHUFFLE = ("docs/training.md",)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # Pages write files.
-    if page in WITHOUT_SHUFFLE:
-        warnings.filterwarnings("ignore", "`shuffle=True` was")
     if page not in WITH_SIZES:
         networks.make_slim(monkeypatch)
     run((ROOT / page).read_text(), page)
