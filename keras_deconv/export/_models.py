@@ -151,7 +151,7 @@ def replaced(path: Path, is_folder: bool = False) -> Iterator[pathlib.Path]:
             part = stack.enter_context(_files.replaced(target))
         except OSError as error:
             raise ValueError(
-                "`path` must be where files can be written. Received: "
+                "`path` must be a path that can be written to. Received: "
                 f"path={os.fspath(path)!r}: {error.strerror}"
             ) from error
         yield part

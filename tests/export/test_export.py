@@ -661,7 +661,7 @@ def test_a_model_is_kept_if_its_json_cannot_be_written(tmp_path):
     """Its name is 4 bytes longer than file systems allow."""
     path = tmp_path / ("m" * 254)
     path.write_text("before")
-    with pytest.raises(ValueError, match=r"`path` must be where files can be"):
+    with pytest.raises(ValueError, match=r"`path` must be a path that can be"):
         export.to_tflite(brightness_model((16, 24, 3)), path)
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == [path.name]
