@@ -6,6 +6,7 @@ import pytest
 
 import keras_deconv
 from keras_deconv import _graphs, models
+from tests import formats
 
 if keras.config.backend() != "torch":
     pytest.skip("needs KERAS_BACKEND=torch", allow_module_level=True)
@@ -112,6 +113,23 @@ def test_an_open_size_is_refused(decoder, tmp_path):
     model(np.zeros((1, 16, 16, 3), "float32"))
     with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow"):
         model.export(str(tmp_path / "model.onnx"), format="onnx", verbose=False)
+
+
+@pytest.mark.parametrize("size", [(16, 24), (None, 24)])
+def test_openvino_files_have_known_sizes(size, tmp_path):
+    pytest.importorskip("openvino")
+    model = models.SegNetBasic((*size, 3), 3, filters=(4, 4))
+    x = np.random.default_rng(0).random((2, 16, 24, 3), "float32")
+    expected = keras.ops.convert_to_numpy(model(x))
+    file = str(tmp_path / "model.xml")
+    if None in size:
+        with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow"):
+            model.export(file, format="openvino", verbose=False)
+        return
+    model.export(file, format="openvino", verbose=False)
+    run = formats.in_openvino(file)
+    for images, logits in ((x[:1], expected[:1]), (x, expected)):
+        np.testing.assert_allclose(run(images), logits, rtol=1e-4, atol=1e-5)
 
 
 def test_predicting_other_sizes_does_not_open_a_size(tmp_path):
