@@ -186,8 +186,8 @@ def check_block_size(
         smallest, largest = block_lengths(m, k, s, padding)
         if not smallest <= n <= largest:
             raise ValueError(
-                "Pooling the size to restore (`output_size` or `like`) must "
-                f"give the size of `values`, {tuple(size)}, with "
+                "The size to restore (`output_size` or `like`) must give the "
+                f"size of `values`, {tuple(size)}, when pooled with "
                 f"pool_size={tuple(pool_size)}, strides={tuple(strides)}, "
                 f"padding={padding!r}. Received: {tuple(target)}. Pass the "
                 "tensor that was pooled as `like`, and the arguments of the "

@@ -42,7 +42,7 @@ def arguments(value):
 
 def documented(value):
     """The names of the arguments that a docstring describes."""
-    text = inspect.cleandoc(value.__doc__)
+    text = inspect.cleandoc(value.__doc__) + "\n"
     names = set()
     for section in SECTIONS:
         found = re.search(rf"^{section}:\n((?: .*\n|\n)+)", text, re.MULTILINE)

@@ -273,8 +273,8 @@ def _require_blocks(
 
     return _backends.require_lengths(
         rules(),
-        "Pooling the size to restore (`output_size` or `like`) must give the "
-        f"size of `values`, with pool_size={pool_size}, strides={strides}, "
+        "The size to restore (`output_size` or `like`) must give the size of "
+        f"`values` when pooled with pool_size={pool_size}, strides={strides}, "
         f"padding={padding!r}. Received: size to restore",
         *target,
         "values of size",

@@ -419,7 +419,7 @@ INDEX = np.zeros((1, 2, 3, 4), "uint8")
         ),
         (
             lambda: ops.bed_of_nails_unpool(VALUES, position=2),
-            ["`position`", "below (2, 2)", "position=2"],
+            ["`position`", "pool_size=(2, 2)", "position=2"],
         ),
         (
             lambda: ops.max_pool_with_argmax(keras.Input((4, 4, 1))),
