@@ -1105,7 +1105,10 @@ def test_mistakes_of_all_formats(function, model, tmp_path, monkeypatch):
     for arguments, words in (
         ((two_inputs(), path), "`model` must have one input and one output"),
         ((keras.Sequential(), path), "`model` must be a built Functional"),
-        ((model, tmp_path / "file" / "model"), "must be a path that can be written"),
+        (
+            (model, tmp_path / "file" / "model"),
+            "must be a path that can be written",
+        ),
         ((model, tmp_path / "folder"), "`path` must be a f"),
         ((model, None), "`path` must be a path"),
         ((model, ""), "`path` must be a path"),
