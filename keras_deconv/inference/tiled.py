@@ -52,7 +52,7 @@ def predict_tiled(
 
     The result equals the prediction of the whole image if the model looks at
     most `margin` pixels to each side. With the default margin, this is the case
-    if the receptive field, of `2 * reach + 1` pixels, is smaller than the
+    if the receptive field, of `2 * reach + 1` pixels, is at most the
     overlap. Tiles start at multiples of the model's stride, so that pooling
     windows are the same as in the whole image.
 
