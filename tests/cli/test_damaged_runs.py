@@ -172,7 +172,7 @@ def test_a_damaged_report_is_named(content, tmp_path):
 )
 def test_a_hostile_run_file_is_one_plain_line(content, tmp_path, capsys):
     (tmp_path / "run.json").write_text(content)
-    with pytest.raises(ValueError, match="as keras-deconv train writes it"):
+    with pytest.raises(ValueError, match="not a valid run"):
         runs.read(tmp_path)
     assert main(["train", "--output", str(tmp_path)]) == 1
     error = capsys.readouterr().err
