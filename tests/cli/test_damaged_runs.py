@@ -132,7 +132,7 @@ def test_nobody_waits_for_a_pipe(tmp_path):
     with pytest.raises(ValueError, match=rf"history\.csv must be as.*{words}"):
         read()
     os.mkfifo(tmp_path / "run.json")
-    with pytest.raises(ValueError, match=rf"run\.json must be as.*{words}"):
+    with pytest.raises(ValueError, match=rf"run\.json is not a valid.*{words}"):
         runs.read(tmp_path)
     report = callbacks.PerClassReport(("a", "b"), path=tmp_path / "run.json")
     with pytest.raises(ValueError, match=rf"`path` must be.*{words}"):
