@@ -18,7 +18,7 @@ INTRODUCTION = """\
 # Command line
 
 This page shows the help of `keras-deconv` and of each of its commands. The
-guide [Train from the command line](../command.md) has examples.
+guide [Train and predict from the command line](../command.md) has examples.
 """
 
 

@@ -2,9 +2,9 @@
 
     python examples/compare_encoders.py
 
-trains VGG16, ResNet50 and MobileNetV2, not pre-trained, on drawn street scenes
-with decoders of equal width: `mirror`, `nearest` and `conv_transpose`, each
-with and without skip connections, three seeds. MobileNetV2 has strided
+trains VGG16, ResNet50 and MobileNetV2 from random weights, on drawn street
+scenes, with decoders of equal width: `mirror`, `nearest` and `conv_transpose`,
+each with and without skip connections, three seeds. MobileNetV2 has strided
 convolutions only, so its `mirror` is `conv_transpose` and trained once. The
 script writes table.md and table.json into compare_encoders/. Repeat the command
 to continue a stopped run.

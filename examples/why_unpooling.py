@@ -308,7 +308,8 @@ predictions = {}
 # ## a. One class per image
 #
 # A classifier returns one vector of scores. Here, it learns the most frequent
-# class of the image. Using this class for every pixel is mostly wrong.
+# class of the image. If you assign this class to every pixel, most pixels are
+# wrong.
 
 
 # %%

@@ -104,8 +104,8 @@ def read_model(
         file = file / MODEL_FILE
     if not file.is_file():
         raise ValueError(
-            f"{shown} must be {_RULE}. Received: {path!r}, but there is no "
-            f"file '{file}'."
+            f"{shown} must be {_RULE}. Received: {path!r}, but '{file}' does "
+            "not exist."
         )
     if not zipfile.is_zipfile(file):
         raise ValueError(
@@ -205,8 +205,8 @@ def _images_of(model_file: pathlib.Path, num_classes: int) -> Images:
     # Deeply nested lists cause a RecursionError.
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(
-            f"'{file}' must be a file as keras-deconv train writes it. "
-            f"Received: a file with this error: {error}"
+            f"'{file}' is not a valid run.json written by keras-deconv train. "
+            f"Error: {error}"
         ) from error
     check_belongs(model_file, num_classes, of_run)
     return found

@@ -274,8 +274,8 @@ class SegmentationCrossentropy(PixelLoss):
 
     Reference: Badrinarayanan et al., 2015, "SegNet", section 3.2,
     https://arxiv.org/abs/1511.00561. The divisor is that of the authors'
-    `softmax_loss_layer.cpp`, https://github.com/alexgkendall/caffe-segnet. This
-    loss does not differ from theirs.
+    `softmax_loss_layer.cpp`, https://github.com/alexgkendall/caffe-segnet. The
+    result equals theirs.
 
     Args:
         class_weights: None, a sequence of one finite float >= 0 per class, or a

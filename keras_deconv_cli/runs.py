@@ -309,8 +309,8 @@ def read(folder: pathlib.Path) -> Run | None:
     # Deeply nested lists raise a RecursionError.
     except (RecursionError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} must be as keras-deconv train writes it. "
-            f"Received: {error}. Delete the file to train again in its folder."
+            f"{path} is not a valid run.json written by keras-deconv train. "
+            f"Error: {error}. Delete the file to train again in its folder."
         ) from error
 
 

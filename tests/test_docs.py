@@ -93,8 +93,9 @@ def test_every_public_object_has_an_example():
 Block = collections.namedtuple("Block", "kind code line")
 # Programs that blocks without a language, or with `bash`, may call.
 PROGRAMS = {
-    *("bash", "cp", "keras-deconv", "mkdir", "mkdocs", "pip", "pre-commit"),
-    *("pytest", "python", "saved_model_cli", "tensorflow_model_server"),
+    *("bash", "cp", "jupyter", "keras-deconv", "mkdir", "mkdocs", "pip"),
+    *("pre-commit", "pytest", "python", "saved_model_cli"),
+    "tensorflow_model_server",
 }
 
 

@@ -132,7 +132,7 @@ def test_every_row_is_there():
 
 # Code before and after, and what is said in between.
 PAIRS = re.findall(
-    r"```py\n(.+?)```\n\nbecomes\n\n```python\n(.+?)```", PAGE, re.DOTALL
+    r"```py\n(.+?)```\n\nwith:\n\n```python\n(.+?)```", PAGE, re.DOTALL
 )
 
 

@@ -316,7 +316,8 @@ COLUMNS = {
 # This column is checked in a separate process, because the switch is global.
 DETERMINISTIC = "deterministic"
 DETERMINISTIC_CHECK = (
-    "Two trainings with `enable_op_determinism()` end with the same weights."
+    "Two training runs with `enable_op_determinism()` end with the same "
+    "weights."
 )
 
 # The cells without a check mark, and the error. Use the index format "window".

@@ -465,7 +465,7 @@ def spread(
         # In 3D, OpenVINO cannot broadcast to a batch size computed in ONNX.
         is_open = batch < 0 if isinstance(batch, int) else bool(leading)
         if condition is None and is_open:
-            # `where` does not need the batch size, which a file leaves open.
+            # `where` does not need the batch size, which is dynamic in a file.
             condition = ops.ones((1, block_rows, 1, block_columns, 1), "bool")
         planes.append(
             ops.broadcast_to(rows, (batch, *plane_shape))

@@ -97,9 +97,8 @@ def _page(tags: Any) -> Page:
     colors = tags.get(_COLORS, 0)
     if colors == _WHITE_IS_ZERO and depth > 8:
         raise ValueError(
-            "Its smallest value stands for white, which is only supported up "
-            f"to 8 bits per channel. Received: {depth} bits. Save it with the "
-            "smallest value as black"
+            "White-is-zero images are supported only up to 8 bits per channel. "
+            f"Received: {depth} bits. Save it with the smallest value as black"
         )
     extra = tuple(tags.get(_EXTRA_CHANNELS, ()))
     has_alpha = extra in ((1,), (2,)) and num_channels in (2, 4)

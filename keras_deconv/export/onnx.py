@@ -43,9 +43,10 @@ def to_onnx(
     The input of the file is `images`, a float32 tensor `(batch, height, width,
     channels)` with values in 0..255. The output is `logits`, the float32 output
     of the model, which holds probabilities if the model ends in a softmax. The
-    batch size is open. Height and width are open if they are None in the model.
-    Open sizes are named `batch`, `height` and `width`, or `output_height` and
-    `output_width`. A model in mixed precision is written in float32.
+    batch size is dynamic. Height and width are dynamic if they are None in the
+    model. Dynamic sizes are named `batch`, `height` and `width`, or
+    `output_height` and `output_width`. A model in mixed precision is written in
+    float32.
 
     If the model was trained with a `value_range` (low, high), compute
     `numpy.clip((images - low) * 255 / (high - low), 0, 255)` before you call
@@ -120,7 +121,7 @@ def to_onnx(
             named.export(str(part), format="onnx", verbose=False)
         file = onnx.load(part)
         _check_inputs(file.graph)
-        _name_open_sizes(file.graph)
+        _name_dynamic_sizes(file.graph)
         onnx.helper.set_model_props(
             file,
             {key: json.dumps(value) for key, value in description.items()},
@@ -137,8 +138,8 @@ _SPATIAL_AXES = {
 }
 
 
-def _name_open_sizes(graph: Any) -> None:
-    """Name the sizes that a file leaves open."""
+def _name_dynamic_sizes(graph: Any) -> None:
+    """Name the dynamic sizes of a file."""
     for value, prefix in (
         *((one, "") for one in graph.input),
         # The output has different names, since a model may change the size.

@@ -43,8 +43,8 @@ def to_saved_model(
     """Write a SavedModel that segments images of any size.
 
     Use it to serve a network. `tf.saved_model.load` and TensorFlow Serving load
-    it without keras_deconv. It has these signatures, each with an open batch
-    size:
+    it without keras_deconv. It has these signatures, each with a dynamic
+    batch size:
 
     - `serving_default`: takes uint8 `images` and returns `class_ids` (int32
       `(batch, height, width)`) and `probabilities` (float32 `(batch, height,

@@ -56,9 +56,9 @@ def to_tflite(
     values in 0..255 and the shape that the model takes. Its output `logits` is
     the float32 output of the model, which holds probabilities if the model ends
     in a softmax. Both stay float32 in quantized files, unless `io_dtype` asks
-    for integers. The batch size is open. Height and width are open if they are
-    None in the model: call `resize_tensor_input` then. A model in mixed
-    precision is written in float32.
+    for integers. The batch size is dynamic. Height and width are dynamic if
+    they are None in the model: call `resize_tensor_input` then. A model in
+    mixed precision is written in float32.
 
     If the model was trained with a `value_range` (low, high), compute
     `numpy.clip((images - low) * 255 / (high - low), 0, 255)` before you call

@@ -52,7 +52,7 @@ def predict_tiled(
 
     The result equals the prediction of the whole image if the model looks at
     most `margin` pixels to each side. With the default margin, this is the case
-    if the receptive field, of `2 * reach + 1` pixels, is smaller than the
+    if the receptive field, of `2 * reach + 1` pixels, is at most the
     overlap. Tiles start at multiples of the model's stride, so that pooling
     windows are the same as in the whole image.
 
@@ -86,10 +86,11 @@ def predict_tiled(
             Use a smaller value for a model whose receptive field is larger than
             any overlap, such as SegNet: the result is not exact, but seams are
             softer. 0 blends over the whole overlap.
-        stride: int >= 1. Number of pixels by which the input must move so that
-            the output of the model moves unchanged: the product of the strides
-            of poolings and convolutions along a path, 32 for `models.SegNet`.
-            None computes it from the sizes of the tensors in the model.
+        stride: int >= 1. Total stride of the model. Shifting the input by this
+            many pixels shifts the output by the same amount. It is the product
+            of the strides of poolings and convolutions along a path, 32 for
+            `models.SegNet`. None computes it from the sizes of the tensors in
+            the model.
         class_ids: bool. False returns scores, True the class with the largest
             score.
         flip: bool. Whether to average the probabilities of each tile with those

@@ -366,7 +366,7 @@ def faulty_images():
             "white16.tif",
             geotiff(DEEP[..., :1], photometric="miniswhite"),
             None,
-            "smallest value stands for white",
+            "White-is-zero images",
         ),
         # Pillow reads this file, but strict decoders refuse it.
         Kind(
