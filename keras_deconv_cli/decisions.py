@@ -10,12 +10,13 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from keras_deconv._arguments import VOID
 from keras_deconv.data import ClassFrequencies, _caching
 from keras_deconv.data._images import median_size
 from keras_deconv_cli import commands, runs, sources, splits
 from keras_deconv_cli.sources import Source
 
-__all__ = ["Plan", "decide", "fitted", "warnings_of"]
+__all__ = ["Plan", "check_learnable", "decide", "fitted", "warnings_of"]
 
 # The generated scenes are small, so that a first training takes a minute.
 _SCENES_SIZE = (48, 64)
@@ -278,6 +279,34 @@ def _about_classes(source: Source) -> Iterator[str]:
         )
 
 
+def check_learnable(counted: ClassFrequencies, source: Source) -> None:
+    """Refuse training masks with fewer than two classes.
+
+    Raises:
+        ValueError: If fewer than two classes have pixels.
+    """
+    present = _present(counted, source.class_names)
+    if len(present) > 1:
+        return
+    text = (
+        "The training masks must contain at least two classes. Received: only "
+        f"{' and '.join(present) or 'void'} {_where(counted)} "
+        f"({_pixels(counted, source.class_names)})."
+    )
+    if not source.parts:
+        raise ValueError(f"{text} Use a larger --train-split.")
+    text += " Check --labels, --foreground and --void-labels."
+    labels = source.labels
+    void = [label for label, name in labels.items() if name == "void"]
+    if present == [labels.get(0)] and counted.void_pixels and void == [VOID]:
+        text += (
+            f" The masks contain only the values 0 and {VOID}, and {VOID} "
+            f"means void. If {VOID} is a class, use two classes and "
+            f"--foreground {VOID}."
+        )
+    raise ValueError(text)
+
+
 def warnings_of(
     counted: ClassFrequencies, class_names: tuple[str, ...]
 ) -> Iterator[str]:
@@ -287,28 +316,32 @@ def warnings_of(
     >>> print(*warnings_of(counted, ("sky", "road")))  # doctest: +ELLIPSIS
     1 of 2 classes never occurs in the 1 training image: road. ...
     """
-    absent = [
-        name
-        for name, count in zip(class_names, counted.pixels, strict=True)
-        if not count
-    ]
-    where = f"in the {counted.num_images} training image"
-    where += "" if counted.num_images == 1 else "s"
-    if len(absent) == len(class_names):
-        yield (
-            f"All {counted.num_pixels} pixels {where} are void, so the model "
-            "cannot learn. Check --labels, --foreground and --void-labels."
-        )
-    elif absent:
-        shares = ", ".join(
-            f"{name} {count}"
-            for name, count in zip(class_names, counted.pixels, strict=True)
-        )
+    present = _present(counted, class_names)
+    absent = [name for name in class_names if name not in present]
+    if absent:
         yield (
             f"{len(absent)} of {len(class_names)} classes never "
-            f"{'occurs' if len(absent) == 1 else 'occur'} {where}: "
+            f"{'occurs' if len(absent) == 1 else 'occur'} {_where(counted)}: "
             f"{', '.join(absent)}. The model cannot learn "
-            f"{'it' if len(absent) == 1 else 'them'}. Pixels: {shares}, void "
-            f"{counted.void_pixels}. Check --labels, --foreground and "
-            "--void-labels."
+            f"{'it' if len(absent) == 1 else 'them'}. "
+            f"Pixels: {_pixels(counted, class_names)}. "
+            "Check --labels, --foreground and --void-labels."
         )
+
+
+def _present(
+    counted: ClassFrequencies, class_names: tuple[str, ...]
+) -> list[str]:
+    counts = zip(class_names, counted.pixels, strict=True)
+    return [name for name, count in counts if count]
+
+
+def _where(counted: ClassFrequencies) -> str:
+    plural = "" if counted.num_images == 1 else "s"
+    return f"in the {counted.num_images} training image{plural}"
+
+
+def _pixels(counted: ClassFrequencies, class_names: tuple[str, ...]) -> str:
+    counts = zip(class_names, counted.pixels, strict=True)
+    shares = [f"{name} {count}" for name, count in counts]
+    return ", ".join([*shares, f"void {counted.void_pixels}"])

@@ -386,24 +386,24 @@ def _precision(word: str | None) -> Iterator[None]:
 
 
 def _loss(plan: Plan, is_new: bool) -> keras.losses.Loss:
-    """Return the loss; warn about classes that do not occur."""
+    """Return the loss; warn about classes that do not occur.
+
+    Raises:
+        ValueError: If the training masks contain fewer than two classes.
+    """
     options, source = plan.options, plan.source
     build = api.find("loss", options.loss)
     is_weighted = options.class_weights != "none"
-    if not is_weighted and (options.smoke or not is_new):
+    if not is_weighted and not is_new:
         return build()
+    if not is_weighted and options.smoke:
+        counted = _class_frequencies(plan, _NUM_SMOKE_BATCHES)
+        if sum(count > 0 for count in counted.pixels) > 1:
+            return build()
     # All images count, even for --smoke, since class weights of fewer images
-    # would differ.
-    counted = data.class_frequencies(
-        source.load(
-            plan.splits["train"],
-            image_size=plan.image_size,
-            batch_size=options.batch_size,
-            cache=False,
-        ),
-        source.num_classes,
-        verbose=0,
-    )
+    # would differ, and other images can contain more classes.
+    counted = _class_frequencies(plan)
+    decisions.check_learnable(counted, source)
     for text in decisions.warnings_of(counted, source.class_names):
         print(f"warning: {text}")
     if not is_weighted:
@@ -415,6 +415,21 @@ def _loss(plan: Plan, is_new: bool) -> keras.losses.Loss:
     ]
     print(f"Class weights: {', '.join(shown)}")
     return build(class_weights=weights)
+
+
+def _class_frequencies(
+    plan: Plan, num_batches: int = -1
+) -> data.ClassFrequencies:
+    """Count the classes of the first training batches; -1 counts all."""
+    train_set = plan.source.load(
+        plan.splits["train"],
+        image_size=plan.image_size,
+        batch_size=plan.options.batch_size,
+        cache=False,
+    )
+    return data.class_frequencies(
+        train_set.take(num_batches), plan.source.num_classes, verbose=0
+    )
 
 
 def _count(dataset: tf.data.Dataset) -> int:
