@@ -617,7 +617,8 @@ def test_smoke_allows_one_class_in_its_batches(tiny_models, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("values", "classes", "words"),
     [
-        ((1, 2), "2", ["--void-labels 0 or --labels 1=0,2=1"]),
+        ((1, 2), "2", ["--void-labels 0 or --labels 1=class_0,2=class_1"]),
+        ((1, 2), "sky,road", ["--void-labels 0 or --labels 1=sky,2=road"]),
         ((0, 2), "2", ["label 2", "use --classes 3 or --void-labels 2"]),
         ((0, 77), "3", ["label 77", "use --void-labels 77"]),
     ],
