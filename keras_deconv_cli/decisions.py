@@ -16,8 +16,17 @@ from keras_deconv.data._images import median_size
 from keras_deconv_cli import commands, runs, sources, splits
 from keras_deconv_cli.sources import Source
 
-__all__ = ["Plan", "check_learnable", "decide", "fitted", "warnings_of"]
+__all__ = [
+    "NUM_SMOKE_BATCHES",
+    "Plan",
+    "check_learnable",
+    "decide",
+    "fitted",
+    "warnings_of",
+]
 
+NUM_SMOKE_BATCHES = 2
+"""Number of training batches with `--smoke`."""
 # The generated scenes are small, so that a first training takes a minute.
 _SCENES_SIZE = (48, 64)
 _MAX_PIXELS, _MAX_PIXELS_GPU = 256 * 256, 512 * 512
@@ -86,9 +95,8 @@ def decide(options: commands.Train, before: runs.Run | None) -> Plan:
         *about_cache,
         *_about_classes(source),
         f"Model: {options.encoder or options.model}, batches of "
-        f"{options.batch_size} images, {num_epochs} "
-        f"epoch{'' if num_epochs == 1 else 's'}"
-        + ("" if options.epochs else " (assumed; change it with --epochs)"),
+        f"{options.batch_size} images, "
+        + _about_epochs(source, names, options, num_epochs),
     ]
     # The run records the number of epochs, which can be raised later.
     options = dataclasses.replace(options, epochs=num_epochs)
@@ -99,10 +107,34 @@ def decide(options: commands.Train, before: runs.Run | None) -> Plan:
 def _num_epochs(
     source: Source, split_names: dict[str, str], options: commands.Train
 ) -> int:
+    num_batches = max(1, _num_batches(source, split_names, options))
+    return max(_MIN_EPOCHS, math.ceil(_MIN_STEPS / num_batches))
+
+
+def _num_batches(
+    source: Source, split_names: dict[str, str], options: commands.Train
+) -> int:
+    """Return the number of training batches if examples are single images."""
     found = splits.ranges(split_names["train"], source.sizes())
     num_images = sum(stop - start for _, start, stop in found)
-    num_batches = max(1, math.ceil(num_images / options.batch_size))
-    return max(_MIN_EPOCHS, math.ceil(_MIN_STEPS / num_batches))
+    return math.ceil(num_images / options.batch_size)
+
+
+def _about_epochs(
+    source: Source,
+    split_names: dict[str, str],
+    options: commands.Train,
+    num_epochs: int,
+) -> str:
+    if options.smoke:
+        num_batches = _num_batches(source, split_names, options)
+        # With several replicas, a last batch that is not full is dropped.
+        at_most = "" if num_batches > NUM_SMOKE_BATCHES else "at most "
+        return f"1 epoch of {at_most}{NUM_SMOKE_BATCHES} batches (--smoke)"
+    text = f"{num_epochs} epoch{'' if num_epochs == 1 else 's'}"
+    if options.epochs:
+        return text
+    return f"{text} (assumed; change it with --epochs)"
 
 
 def _image_size(source: Source, split: str) -> tuple[tuple[int, int], str]:

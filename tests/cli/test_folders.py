@@ -614,6 +614,29 @@ def test_smoke_allows_one_class_in_its_batches(tiny_models, tmp_path, capsys):
     assert "warning" not in capsys.readouterr().out
 
 
+def test_smoke_ends_with_next_steps(tiny_models, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folders = write_disks(tmp_path, (0, 1), number=4)
+    arguments = ["train", *folders, "--classes", "2", "--smoke"]
+    arguments += ["--image-size", "32x32", "--batch-size", "1"]
+    assert main([*arguments, "--output", "a run"]) == 0
+    printed = capsys.readouterr().out
+    assert ", 1 epoch of 2 batches (--smoke)\n" in printed
+    assert f"\nPreviews: {tmp_path / 'a run' / 'previews'}\n" in printed
+    assert (tmp_path / "a run" / "previews").is_dir()
+    _, steps = printed.split("Next steps: ")
+    commands = re.findall(r"^  keras-deconv (.*)$", steps, re.MULTILINE)
+    evaluate, predict, export = map(shlex.split, commands)
+    assert main(evaluate) == 0
+    assert main(predict) == 0
+    assert (tmp_path / "a run" / "labeled" / "00_overlay.png").exists()
+    assert main(export) == 0
+    assert (tmp_path / "a run" / "saved_model").is_dir()
+    capsys.readouterr()
+    assert main(["info", "a run"]) == 0
+    assert "images (finished, smoke run)\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("values", "classes", "words"),
     [
