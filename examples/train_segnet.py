@@ -15,6 +15,24 @@ from pathlib import Path
 
 from keras_deconv_cli import startup
 
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+parser.add_argument("--data-dir", help="folder of prepared datasets")
+parser.add_argument("--epochs", default=6, type=int)
+parser.add_argument("--output", default="runs", type=Path)
+parser.add_argument("--smoke", action="store_true", help="use few images")
+options = parser.parse_args()
+
+# The training split of the dataset has 400 scenes.
+num_scenes = 16 if options.smoke else 400
+epochs = 1 if options.smoke else options.epochs
+print(
+    f"Training SegNet-Basic on {num_scenes} scenes for {epochs} "
+    f"epoch{'' if epochs == 1 else 's'}. Results go to {options.output}/.",
+    flush=True,
+)
+
 # Optional: hides the messages that TensorFlow logs when it is imported.
 startup.import_tensorflow()
 
@@ -26,14 +44,6 @@ from keras_deconv import callbacks, data, losses, metrics, models, visualize
 IMAGE_SIZE = (48, 64)
 SEED = 0
 
-parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-)
-parser.add_argument("--data-dir", help="folder of prepared datasets")
-parser.add_argument("--epochs", default=6, type=int)
-parser.add_argument("--output", default="runs", type=Path)
-parser.add_argument("--smoke", action="store_true", help="use few images")
-options = parser.parse_args()
 options.output.mkdir(parents=True, exist_ok=True)
 keras.utils.set_random_seed(SEED)
 
@@ -42,7 +52,9 @@ epoch = tf.Variable(0, dtype="int64", trainable=False)
 splits = ["train", "validation", "test"]
 train, validation, test = data.load(
     "scenes",
-    [f"{split}[:16]" for split in splits] if options.smoke else splits,
+    [f"{split}[:{num_scenes}]" for split in splits]
+    if options.smoke
+    else splits,
     image_size=IMAGE_SIZE,
     batch_size=8,
     data_dir=options.data_dir,
@@ -53,7 +65,6 @@ scenes = data.describe("scenes")
 num_classes = scenes.num_classes
 
 # Model: jit_compile stays "auto", so that Keras uses XLA on a GPU.
-epochs = 1 if options.smoke else options.epochs
 model = models.SegNetBasic((*IMAGE_SIZE, 3), num_classes)
 model.compile(
     keras.optimizers.Adam(

@@ -10,13 +10,23 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from keras_deconv._arguments import VOID
 from keras_deconv.data import ClassFrequencies, _caching
 from keras_deconv.data._images import median_size
 from keras_deconv_cli import commands, runs, sources, splits
 from keras_deconv_cli.sources import Source
 
-__all__ = ["Plan", "decide", "fitted", "warnings_of"]
+__all__ = [
+    "NUM_SMOKE_BATCHES",
+    "Plan",
+    "check_learnable",
+    "decide",
+    "fitted",
+    "warnings_of",
+]
 
+NUM_SMOKE_BATCHES = 2
+"""Number of training batches with `--smoke`."""
 # The generated scenes are small, so that a first training takes a minute.
 _SCENES_SIZE = (48, 64)
 _MAX_PIXELS, _MAX_PIXELS_GPU = 256 * 256, 512 * 512
@@ -85,9 +95,8 @@ def decide(options: commands.Train, before: runs.Run | None) -> Plan:
         *about_cache,
         *_about_classes(source),
         f"Model: {options.encoder or options.model}, batches of "
-        f"{options.batch_size} images, {num_epochs} "
-        f"epoch{'' if num_epochs == 1 else 's'}"
-        + ("" if options.epochs else " (assumed; change it with --epochs)"),
+        f"{options.batch_size} images, "
+        + _about_epochs(source, names, options, num_epochs),
     ]
     # The run records the number of epochs, which can be raised later.
     options = dataclasses.replace(options, epochs=num_epochs)
@@ -98,10 +107,34 @@ def decide(options: commands.Train, before: runs.Run | None) -> Plan:
 def _num_epochs(
     source: Source, split_names: dict[str, str], options: commands.Train
 ) -> int:
+    num_batches = max(1, _num_batches(source, split_names, options))
+    return max(_MIN_EPOCHS, math.ceil(_MIN_STEPS / num_batches))
+
+
+def _num_batches(
+    source: Source, split_names: dict[str, str], options: commands.Train
+) -> int:
+    """Return the number of training batches if examples are single images."""
     found = splits.ranges(split_names["train"], source.sizes())
     num_images = sum(stop - start for _, start, stop in found)
-    num_batches = max(1, math.ceil(num_images / options.batch_size))
-    return max(_MIN_EPOCHS, math.ceil(_MIN_STEPS / num_batches))
+    return math.ceil(num_images / options.batch_size)
+
+
+def _about_epochs(
+    source: Source,
+    split_names: dict[str, str],
+    options: commands.Train,
+    num_epochs: int,
+) -> str:
+    if options.smoke:
+        num_batches = _num_batches(source, split_names, options)
+        # With several replicas, a last batch that is not full is dropped.
+        at_most = "" if num_batches > NUM_SMOKE_BATCHES else "at most "
+        return f"1 epoch of {at_most}{NUM_SMOKE_BATCHES} batches (--smoke)"
+    text = f"{num_epochs} epoch{'' if num_epochs == 1 else 's'}"
+    if options.epochs:
+        return text
+    return f"{text} (assumed; change it with --epochs)"
 
 
 def _image_size(source: Source, split: str) -> tuple[tuple[int, int], str]:
@@ -278,6 +311,34 @@ def _about_classes(source: Source) -> Iterator[str]:
         )
 
 
+def check_learnable(counted: ClassFrequencies, source: Source) -> None:
+    """Refuse training masks with fewer than two classes.
+
+    Raises:
+        ValueError: If fewer than two classes have pixels.
+    """
+    present = _present(counted, source.class_names)
+    if len(present) > 1:
+        return
+    text = (
+        "The training masks must contain at least two classes. Received: only "
+        f"{' and '.join(present) or 'void'} {_where(counted)} "
+        f"({_pixels(counted, source.class_names)})."
+    )
+    if not source.parts:
+        raise ValueError(f"{text} Use a larger --train-split.")
+    text += " Check --labels, --foreground and --void-labels."
+    labels = source.labels
+    void = [label for label, name in labels.items() if name == "void"]
+    if present == [labels.get(0)] and counted.void_pixels and void == [VOID]:
+        text += (
+            f" The masks contain only the values 0 and {VOID}, and {VOID} "
+            f"means void. If {VOID} is a class, use two classes and "
+            f"--foreground {VOID}."
+        )
+    raise ValueError(text)
+
+
 def warnings_of(
     counted: ClassFrequencies, class_names: tuple[str, ...]
 ) -> Iterator[str]:
@@ -287,28 +348,32 @@ def warnings_of(
     >>> print(*warnings_of(counted, ("sky", "road")))  # doctest: +ELLIPSIS
     1 of 2 classes never occurs in the 1 training image: road. ...
     """
-    absent = [
-        name
-        for name, count in zip(class_names, counted.pixels, strict=True)
-        if not count
-    ]
-    where = f"in the {counted.num_images} training image"
-    where += "" if counted.num_images == 1 else "s"
-    if len(absent) == len(class_names):
-        yield (
-            f"All {counted.num_pixels} pixels {where} are void, so the model "
-            "cannot learn. Check --labels, --foreground and --void-labels."
-        )
-    elif absent:
-        shares = ", ".join(
-            f"{name} {count}"
-            for name, count in zip(class_names, counted.pixels, strict=True)
-        )
+    present = _present(counted, class_names)
+    absent = [name for name in class_names if name not in present]
+    if absent:
         yield (
             f"{len(absent)} of {len(class_names)} classes never "
-            f"{'occurs' if len(absent) == 1 else 'occur'} {where}: "
+            f"{'occurs' if len(absent) == 1 else 'occur'} {_where(counted)}: "
             f"{', '.join(absent)}. The model cannot learn "
-            f"{'it' if len(absent) == 1 else 'them'}. Pixels: {shares}, void "
-            f"{counted.void_pixels}. Check --labels, --foreground and "
-            "--void-labels."
+            f"{'it' if len(absent) == 1 else 'them'}. "
+            f"Pixels: {_pixels(counted, class_names)}. "
+            "Check --labels, --foreground and --void-labels."
         )
+
+
+def _present(
+    counted: ClassFrequencies, class_names: tuple[str, ...]
+) -> list[str]:
+    counts = zip(class_names, counted.pixels, strict=True)
+    return [name for name, count in counts if count]
+
+
+def _where(counted: ClassFrequencies) -> str:
+    plural = "" if counted.num_images == 1 else "s"
+    return f"in the {counted.num_images} training image{plural}"
+
+
+def _pixels(counted: ClassFrequencies, class_names: tuple[str, ...]) -> str:
+    counts = zip(class_names, counted.pixels, strict=True)
+    shares = [f"{name} {count}" for name, count in counts]
+    return ", ".join([*shares, f"void {counted.void_pixels}"])

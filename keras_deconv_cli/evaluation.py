@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from keras_deconv import _files, metrics
 from keras_deconv.data._pairs import list_pictures, name_of
+from keras_deconv.data._sets import generic_names
 from keras_deconv_cli import (
     commands,
     prediction,
@@ -34,6 +35,8 @@ _SCORES = {
     "mean_iou": "mean IoU",
     "boundary_f1": "boundary F1",
 }
+# At most this many classes with other names than in the model are listed.
+_NUM_SHOWN = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +90,8 @@ def evaluate(options: commands.Evaluate) -> int:
             f"{', '.join(run.class_names)}. Received: "
             f"{', '.join(source.class_names)}."
         )
+    for line in _about_names(run, source):
+        print(line)
     # A model file without a run does not contain the names.
     run = dataclasses.replace(run, class_names=list(source.class_names))
     available = source.sizes()
@@ -153,6 +158,26 @@ def evaluate(options: commands.Evaluate) -> int:
             },
         )
     return 0
+
+
+def _about_names(run: runs.Run, source: sources.Source) -> Iterator[str]:
+    """Yield a note if classes have other names than in the training."""
+    given = list(source.class_names)
+    unnamed = list(generic_names(run.num_classes))
+    if unnamed in (run.class_names, given):
+        return
+    different = [
+        f"class {number} is {before!r} in the model and {now!r} here"
+        for number, (before, now) in enumerate(
+            zip(run.class_names, given, strict=True)
+        )
+        if before != now
+    ]
+    if different:
+        text = "; ".join(different[:_NUM_SHOWN])
+        number = len(different) - _NUM_SHOWN
+        more = f"; {number} more differ" if number > 0 else ""
+        yield f"{text[0].upper()}{text[1:]}{more}."
 
 
 def _as_trained(given: commands.Data, run: runs.Run) -> commands.Data:
@@ -307,7 +332,12 @@ def measure(
             *by_class.values(),
         ],
     )
-    overall = model.evaluate(dataset, verbose=verbose, return_dict=True)
+    overall = model.evaluate(
+        dataset,
+        callbacks=[progress.ScoresOnly()],
+        verbose=verbose,
+        return_dict=True,
+    )
     columns = {
         name: metric.per_class_by_name(run.class_names)
         for name, metric in by_class.items()

@@ -100,7 +100,8 @@ def _describe_model(path: str) -> None:
     if run.data is not None:
         source = run.data.dataset or run.data.images
         state = "finished" if run.is_finished else "not finished"
-        print(f"Trained on {source} ({state})")
+        smoke = ", smoke run" if run.options.get("smoke") else ""
+        print(f"Trained on {source} ({state}{smoke})")
     _print_classes(run.class_names, run.palette)
 
 

@@ -8,6 +8,7 @@ import errno
 import importlib.util
 import os
 import pathlib
+import shlex
 from collections.abc import Iterator
 
 import keras
@@ -41,7 +42,6 @@ __all__ = ["train"]
 
 # This many examples of each split are checked before the training.
 _NUM_CHECKED = 32
-_NUM_SMOKE_BATCHES = 2
 # Arguments that only some networks have.
 _NETWORK_OPTIONS = (
     *("encoder_weights", "weights", "extra_classifier"),
@@ -168,6 +168,7 @@ def _train(
         raise
     if replicas.is_chief:
         _close(history, one_by_one, run)
+        print(_next_steps(folder, options))
     # The first process to end would stop the others.
     replicas.wait()
 
@@ -243,7 +244,9 @@ def _load_train(plan: Plan, epoch: tf.Variable) -> tf.data.Dataset:
         epoch=epoch,
         drop_remainder=options.strategy != "one",
     )
-    return train_set.take(_NUM_SMOKE_BATCHES) if options.smoke else train_set
+    if options.smoke:
+        return train_set.take(decisions.NUM_SMOKE_BATCHES)
+    return train_set
 
 
 def _load_validation(plan: Plan, batch_size: int) -> tf.data.Dataset:
@@ -258,7 +261,7 @@ def _load_validation(plan: Plan, batch_size: int) -> tf.data.Dataset:
         else False,
     )
     if options.smoke:
-        num_images = _NUM_SMOKE_BATCHES * options.batch_size
+        num_images = decisions.NUM_SMOKE_BATCHES * options.batch_size
         return validation.take(num_images // batch_size)
     return validation
 
@@ -386,24 +389,24 @@ def _precision(word: str | None) -> Iterator[None]:
 
 
 def _loss(plan: Plan, is_new: bool) -> keras.losses.Loss:
-    """Return the loss; warn about classes that do not occur."""
+    """Return the loss; warn about classes that do not occur.
+
+    Raises:
+        ValueError: If the training masks contain fewer than two classes.
+    """
     options, source = plan.options, plan.source
     build = api.find("loss", options.loss)
     is_weighted = options.class_weights != "none"
-    if not is_weighted and (options.smoke or not is_new):
+    if not is_weighted and not is_new:
         return build()
+    if not is_weighted and options.smoke:
+        counted = _class_frequencies(plan, decisions.NUM_SMOKE_BATCHES)
+        if sum(count > 0 for count in counted.pixels) > 1:
+            return build()
     # All images count, even for --smoke, since class weights of fewer images
-    # would differ.
-    counted = data.class_frequencies(
-        source.load(
-            plan.splits["train"],
-            image_size=plan.image_size,
-            batch_size=options.batch_size,
-            cache=False,
-        ),
-        source.num_classes,
-        verbose=0,
-    )
+    # would differ, and other images can contain more classes.
+    counted = _class_frequencies(plan)
+    decisions.check_learnable(counted, source)
     for text in decisions.warnings_of(counted, source.class_names):
         print(f"warning: {text}")
     if not is_weighted:
@@ -415,6 +418,21 @@ def _loss(plan: Plan, is_new: bool) -> keras.losses.Loss:
     ]
     print(f"Class weights: {', '.join(shown)}")
     return build(class_weights=weights)
+
+
+def _class_frequencies(
+    plan: Plan, num_batches: int = -1
+) -> data.ClassFrequencies:
+    """Count the classes of the first training batches; -1 counts all."""
+    train_set = plan.source.load(
+        plan.splits["train"],
+        image_size=plan.image_size,
+        batch_size=plan.options.batch_size,
+        cache=False,
+    )
+    return data.class_frequencies(
+        train_set.take(num_batches), plan.source.num_classes, verbose=0
+    )
 
 
 def _count(dataset: tf.data.Dataset) -> int:
@@ -514,3 +532,27 @@ def _close(
         model, _ = runs.load(str(folder))
         scores = evaluation.measure(model, validation, run, verbose=0)
         print(f"\nValidation scores of the best epoch:\n{scores}")
+
+
+def _next_steps(folder: pathlib.Path, options: commands.Train) -> str:
+    """Return the commands that use the model of a run."""
+    run, module = shlex.quote(str(folder)), options.module
+    if not module and options.model not in api.CHOICES["model"]:
+        # The module of `module:function` can define layers of the model.
+        if not options.model.endswith(".keras"):
+            module = options.model.rpartition(":")[0]
+    more = f" --import {shlex.quote(module)}" if module else ""
+    images = shlex.quote(options.data.images or "photos/")
+    labeled, exported = (
+        shlex.quote(str(folder / name)) for name in ("labeled", "saved_model")
+    )
+    previews = folder / resuming.PREVIEWS
+    lines = [
+        *([f"\nPreviews: {previews}"] if previews.is_dir() else []),
+        "\nNext steps: score the model per class, label images with it, and "
+        "export it.",
+        f"  keras-deconv evaluate {run}{more}",
+        f"  keras-deconv predict {run} {images} --output {labeled}{more}",
+        f"  keras-deconv export {run} --output {exported}{more}",
+    ]
+    return "\n".join(lines)

@@ -94,7 +94,7 @@ Block = collections.namedtuple("Block", "kind code line")
 # Programs that blocks without a language, or with `bash`, may call.
 PROGRAMS = {
     *("bash", "cp", "jupyter", "keras-deconv", "mkdir", "mkdocs", "pip"),
-    *("pre-commit", "pytest", "python", "saved_model_cli"),
+    *("pre-commit", "pytest", "python", "saved_model_cli", "source"),
     "tensorflow_model_server",
 }
 

@@ -37,6 +37,10 @@ def test_segnet_is_trained(tmp_path, monkeypatch):
     assert result.returncode == 0, result.stderr[-3000:]
     assert result.stderr == ""
     output = tmp_path / "out"
+    assert result.stdout.startswith(
+        "Training SegNet-Basic on 16 scenes for 1 epoch. Results go to "
+        f"{output}/.\n"
+    )
     _, results = result.stdout.split("Results:\n")
     for path in re.findall(r"^  (/.*):", results, re.MULTILINE):
         assert os.path.exists(path), path

@@ -156,11 +156,12 @@ __init__: commands errors modules parser startup
 __main__: __init__
 api:
 commands:
-decisions: commands keras_deconv.data keras_deconv.data._caching
-    keras_deconv.data._images runs sources splits
+decisions: commands keras_deconv._arguments keras_deconv.data
+    keras_deconv.data._caching keras_deconv.data._images runs sources splits
 errors: api keras_deconv.data._errors
 evaluation: commands keras_deconv._files keras_deconv.data._pairs
-    keras_deconv.metrics prediction progress runs sources splits
+    keras_deconv.data._sets keras_deconv.metrics prediction progress runs
+    sources splits
 exporting: api commands runs sources
 history: keras_deconv._files keras_deconv.distribution runs
 inspection: api commands keras_deconv keras_deconv.data

@@ -319,6 +319,7 @@ def _classes(
                 printable(path),
                 strays,
                 format.entry,
+                has_zero=bool((labels == 0).any()),
                 is_described=format.is_described,
             )
         )

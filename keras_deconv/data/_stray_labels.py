@@ -20,6 +20,7 @@ def stray_labels_text(
     strays: Sequence[int],
     entry: SegmentationSet,
     *,
+    has_zero: bool,
     is_described: bool,
 ) -> str:
     """Return the error message for one mask in a folder.
@@ -28,6 +29,7 @@ def stray_labels_text(
         where: Name of the mask file.
         strays: Sorted labels that are neither a class nor void.
         entry: Classes and their labels.
+        has_zero: Whether the label 0 occurs in the mask.
         is_described: Whether the user described every label.
     """
     shown = ", ".join(map(str, strays[:_NUM_SHOWN]))
@@ -40,14 +42,16 @@ def stray_labels_text(
         if len(strays) > _MANY:
             advice += "; resize masks with nearest neighbor only"
     else:
-        advice = _advice(strays, entry)
+        advice = _advice(strays, entry, has_zero)
     return (
         f"{where}: The mask contains label{plural} {shown}, neither class nor "
         f"void: {advice}."
     )
 
 
-def _advice(strays: Sequence[int], entry: SegmentationSet) -> str:
+def _advice(
+    strays: Sequence[int], entry: SegmentationSet, has_zero: bool
+) -> str:
     number = entry.num_classes
     is_counted = list(entry.labels) == list(range(number))
     void = ", ".join(map(str, strays))
@@ -74,10 +78,13 @@ def _advice(strays: Sequence[int], entry: SegmentationSet) -> str:
     else:
         text = f"use {void}, or `labels` to say which class each value is"
     if list(strays) == [number] and is_counted:
-        text += (
-            "; if classes are numbered from 1, use void_labels=(0,) or labels="
-            "{" + ", ".join(f"{n + 1}: {n}" for n in range(number)) + "}"
-        )
+        text += "; if classes are numbered from 1"
+        text += " and 0 is void" if has_zero else ""
+        text += ", use void_labels=(0,)"
+        if not has_zero:
+            # Names are valid for both `labels` and the option of the command.
+            names = enumerate(entry.class_names, start=1)
+            text += f" or labels={dict(names)}"
     return text
 
 

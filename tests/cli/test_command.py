@@ -896,6 +896,48 @@ def test_evaluate_refuses_classes_in_another_order(
     assert "order of classes as the model: sky, " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("classes", "note"),
+    [
+        (
+            "sky,building,raod,pavement,tree,car",
+            "Class 2 is 'road' in the model and 'raod' here.",
+        ),
+        (
+            "a,b,c,d,e,f",
+            "class 4 is 'tree' in the model and 'e' here; 1 more differ.",
+        ),
+        ("6", None),
+        ("sky,building,road,pavement,tree,car", None),
+    ],
+)
+def test_evaluate_notes_other_names(
+    classes, note, run_folder, tmp_path, capsys
+):
+    folders = write_scenes(tmp_path)
+    arguments = ["evaluate", str(run_folder), *folders, "--classes", classes]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert note in printed if note else "in the model and" not in printed
+    # Progress shows the scores, but not the loss, which is always 0.
+    assert "mean_iou: " in printed
+    assert "loss" not in printed
+
+
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_the_progress_of_evaluate_shows_no_loss(
+    verbose, run_folder, scenes_dir, capsys
+):
+    model, run = runs.load(str(run_folder))
+    dataset = data.load(
+        "scenes", "test[:4]", image_size=SIZE, batch_size=2, data_dir=scenes_dir
+    )
+    evaluation.measure(model, dataset, run, verbose)
+    printed = capsys.readouterr().out
+    assert "mean_iou: " in printed
+    assert "loss" not in printed
+
+
 @pytest.mark.slow
 def test_evaluate_a_model_from_elsewhere(model_file, scenes_dir, capsys):
     arguments = ["evaluate", str(model_file), "scenes", "--split", "test[:4]"]

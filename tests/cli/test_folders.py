@@ -77,19 +77,18 @@ def test_binary_masks_stop_with_the_ways_out(
     error = last_error(capsys)
     assert "Pass --foreground 255 if 255 is 'disk'" in error
     assert "Pass --void-labels 255 if 255 means void." in error
-    # A dataset with void pixels and without the foreground is allowed.
+    # With explicit void labels, check can accept the missing foreground.
     voided = [*disks, "--classes", "ground,disk", "--void-labels", "255"]
     if command == "check":
         assert main([command, *voided]) == 1
         assert main([command, *voided, "--allow-missing-classes"]) == 0
         return
-    assert main([command, *voided, *FAST, "--epochs", "1"]) == 0
-    printed = capsys.readouterr().out
-    assert (
-        "warning: 1 of 2 classes never occurs in the 19 training images: disk."
-        in printed
+    assert main([command, *voided, *FAST, "--epochs", "1"]) == 1
+    assert re.search(
+        r"must contain at least two classes\. Received: only ground in the 19 "
+        r"training images \(ground \d{5}, disk 0, void \d{4}\)\.",
+        last_error(capsys),
     )
-    assert re.search(r"Pixels: ground \d{5}, disk 0, void \d{4}\.", printed)
 
 
 @pytest.mark.slow
@@ -580,14 +579,69 @@ def test_classes_that_do_not_occur_are_said(tiny_models, tmp_path, capsys):
     # All pixels are void.
     arguments = ["train", *folders, "--labels", "5=a,6=b", *FAST]
     arguments += ["--void-labels", "0,1", "--epochs", "1"]
-    assert main([*arguments, "--output", str(tmp_path / "void")]) == 0
-    assert "pixels in the 3 training images are void" in capsys.readouterr().out
+    assert main([*arguments, "--output", str(tmp_path / "void")]) == 1
+    assert "Received: only void in the 3 training" in last_error(capsys)
+
+
+@pytest.mark.parametrize("more", [[], ["--smoke"]])
+@pytest.mark.parametrize(
+    ("values", "has_hint"), [((0, 255), True), ((1, 255), False)]
+)
+def test_masks_with_one_class_stop_the_training(
+    values, has_hint, more, tiny_models, tmp_path, capsys
+):
+    folders = write_disks(tmp_path, values, number=4)
+    run = tmp_path / "run"
+    arguments = ["train", *folders, "--classes", "sky,road,car", *FAST, *more]
+    assert main([*arguments, "--output", str(run)]) == 1
+    error = last_error(capsys)
+    assert "The training masks must contain at least two classes." in error
+    hint = "If 255 is a class, use two classes and --foreground 255."
+    assert (hint in error) == has_hint
+    assert not (run / "run.json").exists()
+
+
+def test_smoke_allows_one_class_in_its_batches(tiny_models, tmp_path, capsys):
+    folders = write_disks(tmp_path, (0, 0), number=2)
+    _, disk = draw(0, (32, 32))
+    tiny_datasets.write_png(tmp_path / "images" / "02.png", draw(2)[0])
+    tiny_datasets.write_png(
+        tmp_path / "masks" / "02.png", disk.astype("uint8")[..., None]
+    )
+    arguments = ["train", *folders, "--classes", "2", *FAST, "--smoke"]
+    arguments += ["--batch-size", "1", "--val-split", "none"]
+    assert main([*arguments, "--output", str(tmp_path / "run")]) == 0
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_smoke_ends_with_next_steps(tiny_models, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folders = write_disks(tmp_path, (0, 1), number=4)
+    arguments = ["train", *folders, "--classes", "2", "--smoke"]
+    arguments += ["--image-size", "32x32", "--batch-size", "1"]
+    assert main([*arguments, "--output", "a run"]) == 0
+    printed = capsys.readouterr().out
+    assert ", 1 epoch of 2 batches (--smoke)\n" in printed
+    assert f"\nPreviews: {tmp_path / 'a run' / 'previews'}\n" in printed
+    assert (tmp_path / "a run" / "previews").is_dir()
+    _, steps = printed.split("Next steps: ")
+    commands = re.findall(r"^  keras-deconv (.*)$", steps, re.MULTILINE)
+    evaluate, predict, export = map(shlex.split, commands)
+    assert main(evaluate) == 0
+    assert main(predict) == 0
+    assert (tmp_path / "a run" / "labeled" / "00_overlay.png").exists()
+    assert main(export) == 0
+    assert (tmp_path / "a run" / "saved_model").is_dir()
+    capsys.readouterr()
+    assert main(["info", "a run"]) == 0
+    assert "images (finished, smoke run)\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("values", "classes", "words"),
     [
-        ((1, 2), "2", ["--void-labels 0 or --labels 1=0,2=1"]),
+        ((1, 2), "2", ["--void-labels 0 or --labels 1=class_0,2=class_1"]),
+        ((1, 2), "sky,road", ["--void-labels 0 or --labels 1=sky,2=road"]),
         ((0, 2), "2", ["label 2", "use --classes 3 or --void-labels 2"]),
         ((0, 77), "3", ["label 77", "use --void-labels 77"]),
     ],

@@ -351,7 +351,17 @@ def test_gray_colors_of_a_set_with_a_palette(tmp_path):
             3,
             [1, 2, 3],
             r"if classes are numbered from 1, use void_labels=\(0,\) or "
-            r"labels=\{1: 0, 2: 1, 3: 2\}",
+            r"labels=\{1: .*class_0.*, 2: .*class_1.*, 3: .*class_2.*\}",
+        ),
+        (
+            ["sky", "road"],
+            [1, 2],
+            r"use void_labels=\(0,\) or labels=\{1: .*sky.*, 2: .*road.*\}\.",
+        ),
+        (
+            2,
+            [0, 1, 2],
+            r"numbered from 1 and 0 is void, use void_labels=\(0,\)\.",
         ),
         (2, range(20), r"labels 2, 3, 4, 5, 6 and 13 others.*nearest neighbor"),
     ],
