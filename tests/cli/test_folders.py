@@ -882,7 +882,7 @@ def test_colors_are_classes(tiny_models, tmp_path, capsys):
     assert "--palette must say what they mean" in capsys.readouterr().out
     arguments = [*classes, "--palette", "4682B4,000000"]
     assert main(["check", *arguments]) == 1
-    assert "the colors of --palette and --void-colors alone" in (
+    assert "only the colors of --palette and --void-colors" in (
         capsys.readouterr().out
     )
     arguments += ["--void-colors", "ffffff"]
