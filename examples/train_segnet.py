@@ -3,7 +3,7 @@
     python examples/train_segnet.py
 
 The script draws a dataset of street scenes and trains SegNet-Basic on it.
-This takes one to three minutes on two CPU cores and reaches a test mIoU of
+This takes one to six minutes on two CPU cores and reaches a test mIoU of
 about 0.8. The results are written to the folder runs/: model.keras,
 saved_model/, predictions.png and images/. The command `keras-deconv train`
 does the same, with more options.
