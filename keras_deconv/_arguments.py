@@ -203,8 +203,8 @@ def rate(value: object, name: str) -> float:
     return float(value)
 
 
-def positive_number(value: object, name: str) -> float:
-    """Return a finite number > 0 as float.
+def positive_number(value: object, name: str, maximum: float) -> float:
+    """Return a number > 0 and <= `maximum` as float.
 
     Raises:
         ValueError: If `value` is not such a number.
@@ -212,10 +212,12 @@ def positive_number(value: object, name: str) -> float:
     if (
         isinstance(value, bool)
         or not isinstance(value, numbers.Real)
-        or not 0 < float(value) < math.inf
+        or value <= 0
+        or not value <= maximum  # also refuses NaN
     ):
         raise ValueError(
-            f"`{name}` must be a finite number > 0. Received: {name}={value!r}"
+            f"`{name}` must be a number > 0 and <= {maximum}. Received: "
+            f"{name}={value!r}"
         )
     return float(value)
 

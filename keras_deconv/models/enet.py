@@ -22,6 +22,7 @@ Activation = Callable[[Tensor, str], Tensor]
 
 INITIAL_FILTERS = 13
 FILTERS = (64, 128)  # of stage 1; of stages 2 and 3
+MAX_WIDTH_MULTIPLIER = 16  # about 90 million parameters
 # Bottlenecks of stages 2 and 3: the dilation rate of a 3x3 kernel, or
 # ASYMMETRIC for a pair of 1x5 and 5x1 convolutions.
 ASYMMETRIC = "asymmetric"
@@ -83,10 +84,10 @@ def ENet(  # noqa: N802
             be multiples of 8. The initial block appends 13 filters to the
             channels of the image, which makes 16 for color images.
         num_classes: int from 2 to 10,000. Number of classes, not counting void.
-        width_multiplier: float > 0. Scales the number of filters: 13 in the
-            initial block, 64 in stage 1 and 128 in stages 2 and 3. The latter
-            two are rounded to multiples of 4. With a value other than 1, the
-            network is not the published one.
+        width_multiplier: float > 0 and <= 16. Scales the number of filters: 13
+            in the initial block, 64 in stage 1 and 128 in stages 2 and 3. The
+            latter two are rounded to multiples of 4. With a value other than 1,
+            the network is not the published one.
         decoder: str. How blocks 4.0 and 5.0 upsample. "max_unpool", as
             published: each value goes to the position of its maximum.
             "bed_of_nails": each value goes to the top left cell of its window.
@@ -123,7 +124,7 @@ def ENet(  # noqa: N802
     Raises:
         ValueError: If `input_shape` is not `(height, width, channels)`.
         ValueError: If `num_classes` is not an int from 2 to 10,000.
-        ValueError: If `width_multiplier` is not a finite number > 0, or so
+        ValueError: If `width_multiplier` is not a number > 0 and <= 16, or so
             small that stage 1 has fewer channels than the initial block.
         ValueError: If `decoder` is not one of the four methods.
         ValueError: If `decoder_activation` is neither "relu" nor "prelu".
@@ -156,7 +157,9 @@ def ENet(  # noqa: N802
         )
     ]
     _weight_files.check(weights, _weight_files.TORCH_SUFFIXES)
-    width = _arguments.positive_number(width_multiplier, "width_multiplier")
+    width = _arguments.positive_number(
+        width_multiplier, "width_multiplier", MAX_WIDTH_MULTIPLIER
+    )
     # Multiples of 4: a bottleneck is a quarter of its output wide.
     narrow, wide = (4 * max(round(n * width / 4), 1) for n in FILTERS)
 

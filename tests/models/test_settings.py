@@ -101,7 +101,9 @@ def test_width_of_enet(width):
             dict(filters=(8, 8), convs_per_stage=1, encoder_weights="imagenet"),
             "Use encoder_weights=None",
         ),
-        (models.ENet, dict(width_multiplier=0), "a finite number > 0"),
+        (models.ENet, dict(width_multiplier=0), "a number > 0 and <= 16"),
+        (models.ENet, dict(width_multiplier=2**31), "a number > 0 and <= 16"),
+        (models.ENet, dict(width_multiplier=10**400), "a number > 0 and"),
         (
             models.ENet,
             dict(width_multiplier=0.0625, input_shape=(32, 32, 9)),
