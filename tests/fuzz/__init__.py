@@ -23,7 +23,11 @@ Seeds 1000 to 1999, and a table of the outcomes:
 draw other calls once a public name is added or removed: a call that failed is
 kept as a line of `kept.txt`, which the default tests run.
 
-A case of the second is a line to paste, as Hypothesis prints it:
+100 cases of the second, in a way to run functions, with the seed 3:
+
+    python -m tests.fuzz.differential compiled 3 100
+
+One case is a line to paste, as Hypothesis prints it:
 
     python -c "from tests.fuzz.differential import *
     equals_loops(Case(...), 'compiled')"

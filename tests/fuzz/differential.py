@@ -8,12 +8,14 @@ rounded.
 """
 
 import dataclasses
+import sys
 
+import hypothesis
 import keras
 import numpy as np
 from hypothesis import strategies as st
 
-from keras_deconv import ops
+from keras_deconv import config, ops
 from tests import gradients, oracles
 
 # Distance from 1 to the next number.
@@ -263,3 +265,23 @@ def differences(case, column="eager"):
 def equals_loops(case, column="eager"):
     for actual, wanted in differences(case, column):
         np.testing.assert_array_equal(actual, wanted)
+
+
+def hunt(column, seed, number):
+    """Compare random cases, always the same ones for a seed."""
+
+    @hypothesis.settings(max_examples=number, deadline=None, database=None)
+    @hypothesis.seed(seed)
+    @hypothesis.given(cases())
+    def compare(case):
+        equals_loops(case, column)
+
+    compare()
+
+
+if __name__ == "__main__":
+    # Nothing is compiled by XLA unless the column says so: that takes long for
+    # ever new sizes.
+    config.enable_compiled_kernels(False)
+    name, *numbers = sys.argv[1:]
+    hunt(name, *map(int, numbers))
