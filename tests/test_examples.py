@@ -5,6 +5,7 @@ import os
 import re
 import runpy
 import shlex
+import statistics
 import subprocess
 import sys
 
@@ -105,6 +106,26 @@ def test_encoders_are_compared(tmp_path):
         assert key in (folder / "table.md").read_text()
         for name in ("mean_iou", "boundary_f1"):
             assert all(0 <= score <= 1 for score in row[name])
+
+
+def test_table_of_encoders_is_that_of_the_stored_trainings():
+    folder = ROOT / "benchmarks" / "results" / "encoders"
+    trainings = json.loads((folder / "scores.json").read_text())
+    rows = re.findall(
+        r"^\| (\w+ \| \w+ \| \w+) \| ([\d,]+) \| (.+?) \| (.+?) \|$",
+        (folder / "table.md").read_text(),
+        re.MULTILINE,
+    )
+    assert len(rows) * 3 == len(trainings) == 48
+    for name, parameters, *shown in rows:
+        found = [trainings[f"{name} | seed {i}, epochs 5 "] for i in range(3)]
+        assert {f"{one['parameters']:,}" for one in found} == {parameters}
+        for metric, text in zip(
+            ("mean_iou", "boundary_f1"), shown, strict=True
+        ):
+            scores = [one[metric] for one in found]
+            mean, spread = statistics.mean(scores), statistics.stdev(scores)
+            assert text == f"{mean:.3f} ± {spread:.3f}"
 
 
 @pytest.mark.parametrize(
