@@ -5,7 +5,6 @@ import os
 import re
 import runpy
 import shlex
-import statistics
 import subprocess
 import sys
 
@@ -108,7 +107,10 @@ def test_encoders_are_compared(tmp_path):
             assert all(0 <= score <= 1 for score in row[name])
 
 
-def test_table_of_encoders_is_that_of_the_stored_trainings():
+def test_table_of_encoders_is_that_of_the_stored_trainings(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from comparing import with_spread
+
     folder = ROOT / "benchmarks" / "results" / "encoders"
     trainings = json.loads((folder / "scores.json").read_text())
     rows = re.findall(
@@ -123,9 +125,7 @@ def test_table_of_encoders_is_that_of_the_stored_trainings():
         for metric, text in zip(
             ("mean_iou", "boundary_f1"), shown, strict=True
         ):
-            scores = [one[metric] for one in found]
-            mean, spread = statistics.mean(scores), statistics.stdev(scores)
-            assert text == f"{mean:.3f} ± {spread:.3f}"
+            assert text == with_spread([one[metric] for one in found])
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_every_dtype(dtype, index_format):
 @pytest.mark.parametrize("part", range(1, PARTS + 1))
 @pytest.mark.parametrize("column", columns())
 def test_many_random_cases(column, part):
-    """In processes: TensorFlow keeps all it compiles, 16 GB for 1,500 cases."""
+    """In processes: TensorFlow keeps what it compiles, more than 16 GB."""
     command = [sys.executable, "-m", differential.__name__, column]
     child = subprocess.run(
         [*command, str(part), str(MANY)],
