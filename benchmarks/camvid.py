@@ -230,6 +230,7 @@ def draw(
 ) -> None:
     """Masks above and predictions below, for images spread over the split."""
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
     from keras_deconv import visualize
 
@@ -238,7 +239,7 @@ def draw(
     logits = model.predict(images[chosen], batch_size=1, verbose=0)
     height, width = masks.shape[1:]
     figure = Figure(
-        figsize=(2 * number, 4.2 * height / width), layout="constrained"
+        figsize=(2 * number, 4.2 * height / width + 0.5), layout="constrained"
     )
     grid = figure.subplots(2, number, squeeze=False)
     for ids, row, name in (
@@ -251,6 +252,18 @@ def draw(
             axes.imshow(pixels, interpolation="nearest")
             axes.set(xticks=(), yticks=())
         row[0].set_ylabel(name)
+    figure.legend(
+        handles=[
+            Patch(color=color / 255, label=name)
+            for name, color in zip(
+                arrays["class_names"], arrays["palette"], strict=True
+            )
+        ],
+        loc="outside lower center",
+        ncols=6,
+        frameon=False,
+        fontsize="small",
+    )
     figure.savefig(file, dpi=100)
 
 
