@@ -70,14 +70,30 @@ def compiled_kernels():
 
 @pytest.fixture(scope="session")
 def scenes_dir(tmp_path_factory):
-    """A data_dir with the drawn scenes, which all processes of a run share."""
+    """A data_dir with a few of the drawn scenes."""
+    from keras_deconv.data import scenes
+
+    with pytest.MonkeyPatch.context() as patch:
+        few = {"train": 60, "validation": 20, "test": 20}
+        patch.setattr(scenes, "_SPLIT_SIZES", few)
+        return _prepare_scenes(tmp_path_factory, "few_scenes")
+
+
+@pytest.fixture(scope="session")
+def all_scenes_dir(tmp_path_factory):
+    """A data_dir with all of the drawn scenes."""
+    return _prepare_scenes(tmp_path_factory, "scenes")
+
+
+def _prepare_scenes(tmp_path_factory, name):
+    """Return a folder that all processes of a run share."""
     from keras_deconv import data
 
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
-    folder = folder / "scenes"
-    with open(folder.with_name("scenes.lock"), "w") as lock:
+    folder = folder / name
+    with open(folder.with_name(f"{name}.lock"), "w") as lock:
         # Prepared once; the other processes wait.
         fcntl.flock(lock, fcntl.LOCK_EX)
         data.splits("scenes", data_dir=folder)

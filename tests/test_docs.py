@@ -53,9 +53,9 @@ FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
 @pytest.fixture(autouse=True)
-def _own_data_dir(scenes_dir, tmp_path, monkeypatch):
+def _own_data_dir(all_scenes_dir, tmp_path, monkeypatch):
     (tmp_path / "tfds").mkdir()
-    (tmp_path / "tfds" / "scenes").symlink_to(scenes_dir / "scenes")
+    (tmp_path / "tfds" / "scenes").symlink_to(all_scenes_dir / "scenes")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     # tfds reads the environment variable only once, on import.
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "tfds"))

@@ -138,11 +138,11 @@ def test_a_notebook_that_was_not_run_is_seen():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
-def test_notebook_runs(name, tmp_path, scenes_dir, monkeypatch):
+def test_notebook_runs(name, tmp_path, all_scenes_dir, monkeypatch):
     nbformat = pytest.importorskip("nbformat")
     pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
-    monkeypatch.setenv("TFDS_DATA_DIR", str(scenes_dir))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(all_scenes_dir))
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
     notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
     [number] = (

@@ -97,9 +97,10 @@ def model_file(tmp_path_factory):
             "SPLIT must be train or validation",
         ),
         ("train --val-split nope {data}", "SPLIT must be one of the splits"),
-        (
+        pytest.param(
             "train --model deconvnet {data}",
             "--image-size must have a height and width of at least 193",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             "train --model deconvnet {data} --image-size 200x200 --crop 64x96",
@@ -107,9 +108,10 @@ def model_file(tmp_path_factory):
             "64x96 with deconvnet",
             marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "train --weights {tmp}/missing.caffemodel {data}",
             "--weights must be None or the path of an existing file",
+            marks=pytest.mark.slow,
         ),
         (
             "train --weights {tmp}/classes.caffemodel {data}",
@@ -903,11 +905,12 @@ def test_evaluate_refuses_classes_in_another_order(
             "sky,building,raod,pavement,tree,car",
             "Class 2 is 'road' in the model and 'raod' here.",
         ),
-        (
+        pytest.param(
             "a,b,c,d,e,f",
             "class 4 is 'tree' in the model and 'e' here; 1 more differ.",
+            marks=pytest.mark.slow,
         ),
-        ("6", None),
+        pytest.param("6", None, marks=pytest.mark.slow),
         ("sky,building,road,pavement,tree,car", None),
     ],
 )
@@ -924,7 +927,9 @@ def test_evaluate_notes_other_names(
     assert "loss" not in printed
 
 
-@pytest.mark.parametrize("verbose", [1, 2])
+@pytest.mark.parametrize(
+    "verbose", [pytest.param(1, marks=pytest.mark.slow), 2]
+)
 def test_the_progress_of_evaluate_shows_no_loss(
     verbose, run_folder, scenes_dir, capsys
 ):

@@ -74,7 +74,9 @@ def history_with(tmp_path, content, patience=2, has_score=True):
         (f"{HEADER}0,1.0,0.2\n1,\xff,0.5\n".encode("latin-1"), "utf-8"),
     ],
 )
-@pytest.mark.parametrize("patience", [2, None])
+@pytest.mark.parametrize(
+    "patience", [2, pytest.param(None, marks=pytest.mark.slow)]
+)
 def test_a_damaged_history_is_named(content, words, patience, tmp_path):
     read = history_with(tmp_path, content, patience)
     with pytest.raises(ValueError, match=r"history\.csv must be as") as error:

@@ -583,7 +583,9 @@ def test_classes_that_do_not_occur_are_said(tiny_models, tmp_path, capsys):
     assert "Received: only void in the 3 training" in last_error(capsys)
 
 
-@pytest.mark.parametrize("more", [[], ["--smoke"]])
+@pytest.mark.parametrize(
+    "more", [[], pytest.param(["--smoke"], marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     ("values", "has_hint"), [((0, 255), True), ((1, 255), False)]
 )
@@ -614,6 +616,7 @@ def test_smoke_allows_one_class_in_its_batches(tiny_models, tmp_path, capsys):
     assert "warning" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_smoke_ends_with_next_steps(tiny_models, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folders = write_disks(tmp_path, (0, 1), number=4)

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 import keras_deconv
 from keras_deconv_cli import startup
 from tests.paths import ROOT
@@ -43,6 +45,7 @@ def environment():
     return {**kept, "PYTHONPATH": str(ROOT)}
 
 
+@pytest.mark.slow
 def test_info_prints_only_its_own_lines():
     result = subprocess.run(
         [sys.executable, "-m", "keras_deconv_cli", "info"],

@@ -182,7 +182,9 @@ def test_camvid_layout(tmp_path):
 
 
 @pytest.mark.parametrize("void_labels", [(0,), (1, 0), [2], np.array([1])])
-@pytest.mark.parametrize("in_color", [False, True])
+@pytest.mark.parametrize(
+    "in_color", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_classes_are_numbered_without_void(tmp_path, void_labels, in_color):
     free = [label for label in range(256) if label not in void_labels]
     labels = np.uint8([[void_labels[0], free[2], free[0], free[1]]])

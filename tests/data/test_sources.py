@@ -223,9 +223,10 @@ def test_draw_scene_other_sizes():
         draw_scene(0, image_size=(8, 128))
 
 
-def test_scenes_splits(scenes_dir):
+@pytest.mark.slow
+def test_scenes_splits(all_scenes_dir):
     sizes = {"train": 400, "validation": 50, "test": 100}
-    assert splits("scenes", data_dir=scenes_dir) == sizes
+    assert splits("scenes", data_dir=all_scenes_dir) == sizes
 
 
 def test_scenes_are_stored_as_drawn(scenes_dir):
@@ -243,7 +244,7 @@ def test_scenes_are_stored_as_drawn(scenes_dir):
 def test_load_scenes(scenes_dir):
     pairs = load(
         "scenes",
-        "train[:10%]",
+        "train[:40]",
         image_size=(48, 64),
         batch_size=16,
         data_dir=scenes_dir,

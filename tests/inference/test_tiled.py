@@ -464,7 +464,9 @@ def thinned(size=(None, None)):
     return keras.Model(inputs, x)
 
 
-@pytest.mark.parametrize("size", [(None, None), (48, 60)])
+@pytest.mark.parametrize(
+    "size", [(None, None), pytest.param((48, 60), marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     ("build", "stride"),
     [

@@ -78,12 +78,18 @@ OTHER_CHANNELS = [
 ]
 # They differ only in dropout.
 BAYESIAN = {SegNet: BayesianSegNet, SegNetBasic: BayesianSegNetBasic}
+PUBLISHED_BAYESIAN = [
+    (BAYESIAN[model], *row) for model, *row in PUBLISHED if model in BAYESIAN
+]
 
 
 @pytest.mark.parametrize(
     ("model", "num_classes", "options", "trainable", "fixed"),
-    PUBLISHED
-    + [(BAYESIAN[row[0]], *row[1:]) for row in PUBLISHED if row[0] in BAYESIAN],
+    [
+        # With other numbers of classes, the last layer alone is different.
+        pytest.param(*row, marks=() if row[1] == 11 else pytest.mark.slow)
+        for row in (*PUBLISHED, *PUBLISHED_BAYESIAN)
+    ],
 )
 def test_parameters(model, num_classes, options, trainable, fixed):
     check_parameters(
@@ -779,7 +785,13 @@ def test_files_of_every_kind_hold_the_network(name, tmp_path, monkeypatch, rng):
 @pytest.mark.skipif(
     keras.config.backend() != "tensorflow", reason="names fail there alone"
 )
-@pytest.mark.parametrize("decoder", networks.DECODERS)
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        pytest.param(one, marks=() if one == "max_unpool" else pytest.mark.slow)
+        for one in networks.DECODERS
+    ],
+)
 def test_poolings_and_unpoolings_are_rematerialized(decoder):
     def trained():
         keras.utils.set_random_seed(0)

@@ -28,7 +28,7 @@ def _plain_kernels():
 
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
-FEW = hypothesis.settings(max_examples=15, deadline=None, derandomize=True)
+FEW = hypothesis.settings(max_examples=8, deadline=None, derandomize=True)
 MANY = hypothesis.settings(max_examples=2000, deadline=None)
 
 
