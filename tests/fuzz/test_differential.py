@@ -72,6 +72,19 @@ def test_every_dtype(dtype, index_format):
     )
 
 
+@pytest.mark.backend
+@pytest.mark.skipif("compiled" not in columns(), reason="needs XLA")
+def test_a_narrow_plane_does_not_end_the_process():
+    """XLA compiled wrong code for this case on CPUs with AVX-512."""
+    equals_loops(
+        Case(
+            *((5, 2), (2, 2), (1, 1), "valid", "window", "channels_last"),
+            *("float32", "sum", 1, 1, 2488),
+        ),
+        "compiled",
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.release
 @pytest.mark.parametrize("part", range(1, PARTS + 1))
