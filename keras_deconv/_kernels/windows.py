@@ -277,35 +277,47 @@ def unpool(
         for shift in itertools.product(*map(range, windows.reach))
     }
 
-    def land(x: Tensor) -> list[Tensor]:
+    def land(x: Tensor, shift: tuple[int, ...]) -> Tensor:
+        """Put each value at its cell of the block, or nowhere."""
+        return spread(x, windows.strides, landings[shift])
+
+    def terms(x: Tensor) -> list[Tensor]:
         """Return one term per block of the windows, in the layout of cells."""
         return [
-            _shift(spread(x, windows.strides, chosen), windows, shift)
-            for shift, chosen in landings.items()
+            _shift(land(x, shift), windows, dict(enumerate(shift)))
+            for shift in landings
         ]
 
-    terms = land(values)
-    if overlap == "sum" or len(terms) == 1:
-        result = _sum(terms)
+    if overlap == "sum" or len(landings) == 1:
+        result = _sum(lambda shift: land(values, shift), windows)
     else:
-        result = _mean(terms, land(ops.ones_like(values)))
+        result = _mean(terms(values), terms(ops.ones_like(values)))
     return _pad_or_crop(
         result, [-b for b in windows.before], windows.size, fill=0
     )
 
 
-def _sum(terms: list[Tensor]) -> Tensor:
-    """Return the sum of the two halves of the terms.
+def _sum(
+    land: Callable[[tuple[int, ...]], Tensor],
+    windows: Windows,
+    shift: tuple[int, ...] = (),
+) -> Tensor:
+    """Add what `land` returns for all shifts that begin with `shift`.
 
-    Adding one term after another ends the process on CPUs with AVX-512: XLA, of
-    TensorFlow 2.21 and JAX alike, compiles wrong code for four terms in 2x2
-    windows with strides of 1 if only one plane that is two cells wide is
-    unpooled.
+    The terms are shifted and added along one axis after another. On CPUs with
+    AVX-512, XLA generates code that crashes for four terms that are shifted
+    along two axes at once, if a plane is two cells wide and has one channel.
     """
-    if len(terms) == 1:
-        return terms[0]
-    half = len(terms) // 2
-    return ops.add(_sum(terms[:half]), _sum(terms[half:]))
+    axis = len(shift)
+    if axis == len(windows.size):
+        return land(shift)
+    return functools.reduce(
+        ops.add,
+        [
+            _shift(_sum(land, windows, (*shift, block)), windows, {axis: block})
+            for block in range(windows.reach[axis])
+        ],
+    )
 
 
 def _mean(terms: list[Tensor], ones: list[Tensor]) -> Tensor:
@@ -323,7 +335,7 @@ def _mean(terms: list[Tensor], ones: list[Tensor]) -> Tensor:
             for here, term in zip(landed, terms, strict=True)
         ],
     )
-    count = _sum(ones)
+    count = functools.reduce(ops.add, ones)
     # This avoids `where` with two tensors: tf2onnx multiplies them by 0 and 1,
     # and infinity times 0 is NaN.
     nothing = ops.where(count > 0, -math.inf, zero)
@@ -335,7 +347,7 @@ def _mean(terms: list[Tensor], ones: list[Tensor]) -> Tensor:
         counts = ops.logical_and(here, ops.logical_not(same))
         return ops.where(counts, term - largest, zero)
 
-    total = _sum(list(map(rest, landed, terms)))
+    total = functools.reduce(ops.add, map(rest, landed, terms))
     return largest + total / _backends.maximum(count, 1)
 
 
@@ -359,14 +371,13 @@ def _block_index(windows: Windows, shift: tuple[int, ...]) -> list[int]:
     return result
 
 
-def _shift(x: Tensor, windows: Windows, shift: tuple[int, ...]) -> Tensor:
-    if math.prod(windows.reach) == 1:
-        return x
-    before = [b * s for b, s in zip(shift, windows.strides, strict=True)]
-    lengths = [
-        n * s for n, s in zip(windows.num_blocks, windows.strides, strict=True)
-    ]
-    return _pad_or_crop(x, before, lengths, fill=0)
+def _shift(x: Tensor, windows: Windows, blocks: dict[int, int]) -> Tensor:
+    """Shift the cells by a number of blocks along each of the given axes."""
+    pads = [(0, 0)] * len(x.shape)
+    for axis, block in blocks.items():
+        stride, reach = windows.strides[axis], windows.reach[axis]
+        pads[axis + 1] = block * stride, (reach - 1 - block) * stride
+    return x if not any(map(any, pads)) else _backends.pad(x, pads, 0)
 
 
 def gather(x: Tensor, argmax: Tensor, windows: Windows) -> Tensor:
