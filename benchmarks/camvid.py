@@ -228,30 +228,24 @@ def score(
 def draw(
     model: keras.Model, arrays: Arrays, split: str, number: int, file: Path
 ) -> None:
-    """Masks above and predictions below, for images spread over the split."""
+    """Draw the predictions for images spread over the split."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     from keras_deconv import visualize
 
-    images, masks = arrays[f"{split}_images"], arrays[f"{split}_masks"]
+    images = arrays[f"{split}_images"]
     chosen = np.linspace(0, len(images) - 1, number).astype(int)
     logits = model.predict(images[chosen], batch_size=1, verbose=0)
-    height, width = masks.shape[1:]
+    height, width = images.shape[1:3]
     figure = Figure(
-        figsize=(2 * number, 4.2 * height / width + 0.5), layout="constrained"
+        figsize=(2 * number, 2.1 * height / width + 0.5), layout="constrained"
     )
-    grid = figure.subplots(2, number, squeeze=False)
-    for ids, row, name in (
-        (masks[chosen], grid[0], "mask"),
-        (logits.argmax(-1), grid[1], "prediction"),
-    ):
-        for axes, pixels in zip(
-            row, visualize.color_mask(ids, arrays["palette"]), strict=True
-        ):
-            axes.imshow(pixels, interpolation="nearest")
-            axes.set(xticks=(), yticks=())
-        row[0].set_ylabel(name)
+    [row] = figure.subplots(1, number, squeeze=False)
+    predicted = visualize.color_mask(logits.argmax(-1), arrays["palette"])
+    for axes, pixels in zip(row, predicted, strict=True):
+        axes.imshow(pixels, interpolation="nearest")
+        axes.set(xticks=(), yticks=())
     figure.legend(
         handles=[
             Patch(color=color / 255, label=name)
@@ -373,7 +367,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--samples", type=positive_int, help="average this many predictions")
     add("--output", type=Path, help="folder; resumed if it holds a training")
     add("--json", type=Path, metavar="FILE", help="the row; in OUTPUT if not")
-    add("--draw", type=Path, metavar="FILE", help="class maps of four images")
+    add("--draw", type=Path, metavar="FILE", help="predictions for four images")
     options = parser.parse_args(arguments)
     recipe = RECIPES[options.network]
     for name in DECISIVE:

@@ -55,7 +55,6 @@ def scores_table(rows: list[dict[str, Any]]) -> str:
                     short: percent(row["scores"][name])
                     for name, short in SCORES.items()
                 },
-                "minutes": round(row["minutes"]),
                 "backend, dtype": f"{row['backend']}, {row['dtype_policy']}",
             }
             for row in rows
@@ -120,7 +119,8 @@ def draw_curves(rows: list[dict[str, Any]], file: Path) -> None:
         for axes, name in ((loss, "loss"), (score, "val_mean_iou")):
             values = [epoch[name] for epoch in row["history"]]
             axes.plot(epochs, values, label=title(row), linewidth=1.2)
-    loss.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
+    # The scale of the loss depends on the class weights.
+    loss.set(xlabel="epoch", ylabel="training loss", yscale="log")
     score.set(xlabel="epoch", ylabel="validation mIoU", ylim=(0, None))
     score.legend(frameon=False, fontsize="small")
     for axes in (loss, score):

@@ -469,3 +469,23 @@ def test_scores_of_camvid_are_those_of_evaluate(backend, tmp_path):
         assert scores["mean_iou"] == pytest.approx(
             found["iou"], abs=10 * tolerance
         )
+
+
+def test_published_scores_of_camvid_are_those_of_the_rows(module):
+    """The rows are complete, and the tables and the README show them."""
+    camvid_report = module("camvid_report")
+    rows = camvid_report.read_rows(camvid_report.ROWS)
+    assert camvid_report.TABLES.read_text() == camvid_report.report(rows)
+    readme = (ROOT / "README.md").read_text()
+    assert rows
+    for row in rows:
+        name = camvid_report.title(row)
+        assert row["images"]["train"] == 367, name
+        assert len(row["history"]) == row["epochs"] >= 40, name
+        best = max(row["history"], key=lambda one: one["val_global_accuracy"])
+        assert row["best_epoch"] == best["epoch"], name
+        scores = [
+            camvid_report.percent(row["scores"][score])
+            for score in camvid_report.SCORES
+        ]
+        assert f"| {name} | {' | '.join(scores)} |" in readme, name

@@ -53,9 +53,13 @@ FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
 @pytest.fixture(autouse=True)
-def _own_data_dir(all_scenes_dir, tmp_path, monkeypatch):
+def _own_data_dir(request, tmp_path, monkeypatch):
+    is_slow = request.node.get_closest_marker("slow")
+    # The results in the pages are those of all scenes.
+    scenes = "all_scenes_dir" if is_slow else "scenes_dir"
+    folder = request.getfixturevalue(scenes) / "scenes"
     (tmp_path / "tfds").mkdir()
-    (tmp_path / "tfds" / "scenes").symlink_to(all_scenes_dir / "scenes")
+    (tmp_path / "tfds" / "scenes").symlink_to(folder)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     # tfds reads the environment variable only once, on import.
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "tfds"))

@@ -97,10 +97,9 @@ def model_file(tmp_path_factory):
             "SPLIT must be train or validation",
         ),
         ("train --val-split nope {data}", "SPLIT must be one of the splits"),
-        pytest.param(
+        (
             "train --model deconvnet {data}",
             "--image-size must have a height and width of at least 193",
-            marks=pytest.mark.slow,
         ),
         pytest.param(
             "train --model deconvnet {data} --image-size 200x200 --crop 64x96",
@@ -901,17 +900,19 @@ def test_evaluate_refuses_classes_in_another_order(
 @pytest.mark.parametrize(
     ("classes", "note"),
     [
-        (
+        pytest.param(
             "sky,building,raod,pavement,tree,car",
             "Class 2 is 'road' in the model and 'raod' here.",
-        ),
-        pytest.param(
-            "a,b,c,d,e,f",
-            "class 4 is 'tree' in the model and 'e' here; 1 more differ.",
             marks=pytest.mark.slow,
         ),
-        pytest.param("6", None, marks=pytest.mark.slow),
-        ("sky,building,road,pavement,tree,car", None),
+        (
+            "a,b,c,d,e,f",
+            "class 4 is 'tree' in the model and 'e' here; 1 more differ.",
+        ),
+        ("6", None),
+        pytest.param(
+            "sky,building,road,pavement,tree,car", None, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_evaluate_notes_other_names(

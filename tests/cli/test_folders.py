@@ -613,7 +613,9 @@ def test_smoke_allows_one_class_in_its_batches(tiny_models, tmp_path, capsys):
     arguments = ["train", *folders, "--classes", "2", *FAST, "--smoke"]
     arguments += ["--batch-size", "1", "--val-split", "none"]
     assert main([*arguments, "--output", str(tmp_path / "run")]) == 0
-    assert "warning" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "warning" not in printed
+    assert "Next steps: " in printed
 
 
 @pytest.mark.slow

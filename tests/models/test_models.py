@@ -86,7 +86,7 @@ PUBLISHED_BAYESIAN = [
 @pytest.mark.parametrize(
     ("model", "num_classes", "options", "trainable", "fixed"),
     [
-        # With other numbers of classes, the last layer alone is different.
+        # Other numbers of classes change only the last layer.
         pytest.param(*row, marks=() if row[1] == 11 else pytest.mark.slow)
         for row in (*PUBLISHED, *PUBLISHED_BAYESIAN)
     ],
