@@ -21,6 +21,8 @@ OF_KERAS = (
     "from_config",
     "get_config",
 )
+# What tensorflow-datasets sets on the class of a builder that was made.
+OF_DATASETS = ("pkg_dir_path",)
 
 
 def public_modules():
@@ -46,7 +48,8 @@ def described(name, value):
         *(
             f"{name}.{member}{_kind(found)}"
             for member, found in members.items()
-            if not member.startswith("_") and member not in OF_KERAS
+            if not member.startswith("_")
+            and member not in OF_KERAS + OF_DATASETS
         ),
     ]
 
