@@ -73,15 +73,15 @@ SHORT = dict(
 
 
 def train(options: argparse.Namespace, arrays: Arrays) -> keras.Model:
-    """The trained model; it is read if the training has ended before."""
+    """Return the trained model; read it if its training is complete."""
     file = options.output / "model.keras"
     if file.exists():
         print(f"{file} is trained.")
         return keras.saving.load_model(file, compile=False)
     keras.utils.set_random_seed(options.seed)
     model = build(options, arrays)
-    # Files that are there in full or not at all, whenever the process is
-    # killed: what is needed to resume, and the weights of the best epoch.
+    # These files hold the state to resume from, and the weights of the best
+    # epoch. Even if the process is killed, they are written whole or not at all.
     last = distribution.EpochBackup(
         distribution.Replicas(), options.output / "last"
     )
@@ -266,7 +266,7 @@ def draw(
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keeps a second training out of a folder."""
+    """Prevent two trainings in one folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:
@@ -277,9 +277,9 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def check_same(options: argparse.Namespace) -> None:
-    """Refuses a folder whose training has other options."""
+    """Exit if the training in the folder has other options."""
     file = options.output / "options.json"
-    # As they are read back.
+    # JSON has lists in place of tuples.
     now = json.loads(
         json.dumps(dict(decisions(options), backend=keras.config.backend()))
     )
@@ -341,7 +341,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add = images.add_argument
     add("--data-dir", help="where tfds keeps prepared sets")
     add("--manual-dir", help="folder with CamVid; else it is downloaded")
-    add("--pack", type=Path, metavar="FILE", help="write the images and end")
+    add("--pack", type=Path, metavar="FILE", help="write the images and exit")
     add("--data", type=Path, metavar="FILE", help="images that --pack wrote")
     add(
         "--image-size",
@@ -366,7 +366,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add = results.add_argument
     add("--samples", type=positive_int, help="average this many predictions")
     add("--output", type=Path, help="folder; resumed if it holds a training")
-    add("--json", type=Path, metavar="FILE", help="the row; in OUTPUT if not")
+    add("--json", type=Path, metavar="FILE", help="where to write the row: OUTPUT/row.json")
     add("--draw", type=Path, metavar="FILE", help="predictions for four images")
     options = parser.parse_args(arguments)
     recipe = RECIPES[options.network]
@@ -383,7 +383,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def read_images(options: argparse.Namespace) -> Arrays:
-    """Reads the images, and settles their size."""
+    """Return the images, and set the option for their size."""
     if options.data is None:
         options.image_size = options.image_size or (360, 480)
         return read_tfds(

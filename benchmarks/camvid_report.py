@@ -30,7 +30,7 @@ SCORES = dict(
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(file.read_text()) for file in sorted(folder.glob("*"))]
+    return [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
 
 
 def title(row: dict[str, Any]) -> str:

@@ -19,8 +19,8 @@ SPLITS = ("train", "validation", "test")
 # As `keras-deconv train --augment` has them.
 LARGEST_SCALE = 1.5
 BRIGHTNESS = 0.1 * 255
-# As `keras-deconv evaluate` has them: convolutions round otherwise in other
-# batches, and a pixel or two get another class.
+# The batch size of `keras-deconv evaluate`. Rounding of convolutions depends on
+# it, and changes the class of a few pixels.
 SCORED_AT_ONCE = 8
 
 Arrays = dict[str, np.ndarray]
@@ -40,8 +40,8 @@ def read_tfds(
 
     Returns:
         Dict of arrays. For each split, "SPLIT_images" has the shape (count,
-        height, width, 3) and values in 0..255, and "SPLIT_masks" has the shape
-        (count, height, width), dtype uint8 and 255 for void. The other arrays
+        height, width, 3), and "SPLIT_masks" has the shape (count, height,
+        width) and 255 for void. Both have the dtype uint8. The other arrays
         are the names and colors of the classes, and the class weights of each
         scheme.
     """
@@ -64,7 +64,8 @@ def read_tfds(
             **where,
         )
         images, masks = zip(*pairs.as_numpy_iterator(), strict=True)
-        arrays[f"{split}_images"] = _smallest(np.concatenate(images))
+        # Resized images are rounded, as CamVid has integers.
+        arrays[f"{split}_images"] = np.concatenate(images).astype("uint8")
         arrays[f"{split}_masks"] = np.concatenate(masks).astype("uint8")
         if split == "train":
             counted = data.class_frequencies(
@@ -75,12 +76,6 @@ def read_tfds(
     arrays["segnet_weights"] = data.CAMVID_SEGNET_CLASS_WEIGHTS
     arrays["none_weights"] = np.ones(entry.num_classes)
     return {key: np.asarray(array) for key, array in arrays.items()}
-
-
-def _smallest(images: np.ndarray) -> np.ndarray:
-    """As uint8, unless resizing gave fractions, which would be lost."""
-    whole = images.astype("uint8")
-    return whole if (whole == images).all() else images
 
 
 def pack(arrays: Arrays, file: Path) -> None:
@@ -146,8 +141,8 @@ def augmented(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mirror, enlarge and brighten at random.
 
-    The same kinds and ranges of changes as `keras-deconv train --augment`,
-    which needs TensorFlow; the numbers are drawn otherwise.
+    The kinds and ranges of changes are those of `keras-deconv train --augment`,
+    which needs TensorFlow. The random numbers are different.
     """
     factor = rng.uniform(1, LARGEST_SCALE)
     rows, columns = (_visible(n, factor, rng) for n in mask.shape)
@@ -272,7 +267,7 @@ def compile_for_training(
 def recompute_statistics(
     model: keras.Model, arrays: Arrays, batch_size: int
 ) -> None:
-    """Measures what batch normalization expects, with the final weights."""
+    """Recompute the batch statistics, with the final weights."""
     images = Batches(arrays["train_images"], arrays["train_masks"], batch_size)
     models.recompute_batch_statistics(model, images, verbose=0)
 
@@ -321,6 +316,6 @@ def measure(
 
 
 def _identity(num_classes: int) -> keras.Model:
-    """Takes what has been predicted for images."""
+    """Return a model that returns its inputs, which are predictions."""
     inputs = keras.Input((None, None, num_classes))
     return keras.Model(inputs, keras.layers.Activation("linear")(inputs))

@@ -21,7 +21,7 @@ OF_KERAS = (
     "from_config",
     "get_config",
 )
-# What tensorflow-datasets sets on the class of a builder that was made.
+# Attributes that tensorflow-datasets adds to a class when a builder is created.
 OF_DATASETS = ("pkg_dir_path",)
 
 
