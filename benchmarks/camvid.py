@@ -80,8 +80,8 @@ def train(options: argparse.Namespace, arrays: Arrays) -> keras.Model:
         return keras.saving.load_model(file, compile=False)
     keras.utils.set_random_seed(options.seed)
     model = build(options, arrays)
-    # These files hold the state to resume from, and the weights of the best
-    # epoch. Even if the process is killed, they are written whole or not at all.
+    # State to resume from, and the weights of the best epoch. Each file is
+    # written whole or not at all, even if the process is killed.
     last = distribution.EpochBackup(
         distribution.Replicas(), options.output / "last"
     )
@@ -366,7 +366,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add = results.add_argument
     add("--samples", type=positive_int, help="average this many predictions")
     add("--output", type=Path, help="folder; resumed if it holds a training")
-    add("--json", type=Path, metavar="FILE", help="where to write the row: OUTPUT/row.json")
+    add("--json", type=Path, metavar="FILE", help="the row: OUTPUT/row.json")
     add("--draw", type=Path, metavar="FILE", help="predictions for four images")
     options = parser.parse_args(arguments)
     recipe = RECIPES[options.network]

@@ -30,7 +30,9 @@ SCORES = dict(
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    return [
+        json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))
+    ]
 
 
 def title(row: dict[str, Any]) -> str:

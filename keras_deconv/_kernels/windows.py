@@ -304,10 +304,10 @@ def _sum(
 ) -> Tensor:
     """Return the sum of `land(s)` over all shifts `s` that begin with `shift`.
 
-    The terms are shifted and added along one axis after another. Four terms that
-    are shifted along two axes at once crash in XLA on CPUs with AVX-512, if a
-    plane is two cells wide and has one channel (TensorFlow 2.21, JAX 0.10).
-    `_mean` needs the shifted terms, and did not crash.
+    The terms are shifted and added along one axis after another. Four terms
+    that are shifted along two axes at once crash in XLA on CPUs with AVX-512,
+    if a plane is two cells wide and has one channel (TensorFlow 2.21, JAX
+    0.10). `_mean` needs the shifted terms, and did not crash.
     """
     axis = len(shift)
     if axis == len(windows.size):
