@@ -366,7 +366,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add = results.add_argument
     add("--samples", type=positive_int, help="average this many predictions")
     add("--output", type=Path, help="folder; resumed if it holds a training")
-    add("--json", type=Path, metavar="FILE", help="the row: OUTPUT/row.json")
+    add("--json", type=Path, metavar="FILE", help="default: OUTPUT/row.json")
     add("--draw", type=Path, metavar="FILE", help="predictions for four images")
     options = parser.parse_args(arguments)
     recipe = RECIPES[options.network]

@@ -49,10 +49,11 @@ def scores_table(rows: list[dict[str, Any]]) -> str:
         [
             {
                 "network, decoder": title(row),
-                "size": "x".join(map(str, row["image_size"])),
-                "split": row["split"],
-                "epochs": row["epochs"],
+                "parameters": f"{row['parameters']:,}",
                 "best epoch": row["best_epoch"],
+                "its mIoU": percent(
+                    row["history"][row["best_epoch"] - 1]["val_mean_iou"]
+                ),
                 **{
                     short: percent(row["scores"][name])
                     for name, short in SCORES.items()

@@ -382,16 +382,18 @@ def test_a_killed_training_gives_the_same_row(backend, tmp_path):
     if backend != "tensorflow":
         variables |= without_tensorflow(hidden)
 
-    picture = tmp_path / "predictions.png"
+    drawn = tmp_path / "predictions.png"
     whole = run(
         "camvid.py",
         *arguments,
-        *(tmp_path / "whole", "--draw", picture),
+        *(tmp_path / "whole", "--draw", drawn),
         **variables,
     )
     assert whole.returncode == 0, whole.stderr[-3000:]
-    colors = keras.utils.img_to_array(keras.utils.load_img(picture))
-    assert any((colors == color).all(-1).sum() > 1000 for color in PALETTE)
+    pixels = keras.utils.img_to_array(keras.utils.load_img(drawn))
+    # Class maps cover most of the image, and the legend covers little.
+    is_class = [(pixels == color).all(-1).mean() for color in PALETTE]
+    assert sum(is_class) > 0.5
     with subprocess.Popen(
         [sys.executable, FOLDER / "camvid.py", *arguments, tmp_path / "killed"],
         stdout=subprocess.PIPE,
